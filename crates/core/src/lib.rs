@@ -1,0 +1,9 @@
+//! The heart of Portcullis: one dialect-free model of network policy and the evaluator that defines what it means.
+//!
+//! `no_std` with `alloc`. Nothing in this crate knows Kubernetes, JSON, files or a dataplane.
+#![no_std]
+
+extern crate alloc;
+
+pub mod label;
+pub mod selector;

@@ -1,0 +1,5 @@
+//! Selectors: boolean expressions over labels.
+
+mod expr;
+
+pub use expr::{Expr, LabelRef};

@@ -1,0 +1,2 @@
+#![no_std]
+//! Under construction in this commit series.
