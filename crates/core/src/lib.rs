@@ -6,4 +6,7 @@
 extern crate alloc;
 
 pub mod label;
+pub mod model;
+pub mod net;
+pub mod packet;
 pub mod selector;

@@ -1,0 +1,171 @@
+//! Everything that policy can see, and the changes to it.
+
+use alloc::collections::BTreeMap;
+
+use crate::label::Name;
+use crate::model::{
+    Endpoint, EndpointId, Namespace, NetworkSet, NetworkSetId, Node, Policy, PolicyId, Profile,
+    ServiceAccount, ServiceEndpoints, ServiceId, Tier,
+};
+
+/// One change: an object in its new form, or the identity of one that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Update {
+    /// A policy was added or changed.
+    Policy(Policy),
+    /// A policy is gone.
+    RemovePolicy(PolicyId),
+    /// A tier was added or changed.
+    Tier(Tier),
+    /// A tier is gone.
+    RemoveTier(Name),
+    /// A profile was added or changed.
+    Profile(Profile),
+    /// A profile is gone.
+    RemoveProfile(Name),
+    /// An endpoint was added or changed.
+    Endpoint(Endpoint),
+    /// An endpoint is gone.
+    RemoveEndpoint(EndpointId),
+    /// A network set was added or changed.
+    NetworkSet(NetworkSet),
+    /// A network set is gone.
+    RemoveNetworkSet(NetworkSetId),
+    /// A namespace was added or changed.
+    Namespace(Namespace),
+    /// A namespace is gone.
+    RemoveNamespace(Name),
+    /// A service account was added or changed.
+    ServiceAccount(ServiceAccount),
+    /// A service account (namespace, name) is gone.
+    RemoveServiceAccount(Name, Name),
+    /// A node was added or changed.
+    Node(Node),
+    /// A node is gone.
+    RemoveNode(Name),
+    /// A service's backends were added or changed.
+    Service(ServiceEndpoints),
+    /// A service is gone.
+    RemoveService(ServiceId),
+}
+
+/// All objects, keyed by identity. Iteration order is the order of identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    policies: BTreeMap<PolicyId, Policy>,
+    tiers: BTreeMap<Name, Tier>,
+    profiles: BTreeMap<Name, Profile>,
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    network_sets: BTreeMap<NetworkSetId, NetworkSet>,
+    namespaces: BTreeMap<Name, Namespace>,
+    service_accounts: BTreeMap<(Name, Name), ServiceAccount>,
+    nodes: BTreeMap<Name, Node>,
+    services: BTreeMap<ServiceId, ServiceEndpoints>,
+}
+
+impl Cluster {
+    /// A cluster without objects.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Carries out one change. Removing what is not there changes nothing.
+    pub fn apply(&mut self, update: Update) {
+        match update {
+            Update::Policy(o) => drop(self.policies.insert(o.id.clone(), o)),
+            Update::RemovePolicy(id) => drop(self.policies.remove(&id)),
+            Update::Tier(o) => drop(self.tiers.insert(o.name.clone(), o)),
+            Update::RemoveTier(id) => drop(self.tiers.remove(&id)),
+            Update::Profile(o) => drop(self.profiles.insert(o.name.clone(), o)),
+            Update::RemoveProfile(id) => drop(self.profiles.remove(&id)),
+            Update::Endpoint(o) => drop(self.endpoints.insert(o.id.clone(), o)),
+            Update::RemoveEndpoint(id) => drop(self.endpoints.remove(&id)),
+            Update::NetworkSet(o) => drop(self.network_sets.insert(o.id.clone(), o)),
+            Update::RemoveNetworkSet(id) => drop(self.network_sets.remove(&id)),
+            Update::Namespace(o) => drop(self.namespaces.insert(o.name.clone(), o)),
+            Update::RemoveNamespace(id) => drop(self.namespaces.remove(&id)),
+            Update::ServiceAccount(o) => {
+                drop(self.service_accounts.insert((o.namespace.clone(), o.name.clone()), o));
+            }
+            Update::RemoveServiceAccount(namespace, name) => {
+                drop(self.service_accounts.remove(&(namespace, name)))
+            }
+            Update::Node(o) => drop(self.nodes.insert(o.name.clone(), o)),
+            Update::RemoveNode(id) => drop(self.nodes.remove(&id)),
+            Update::Service(o) => drop(self.services.insert(o.id.clone(), o)),
+            Update::RemoveService(id) => drop(self.services.remove(&id)),
+        }
+    }
+
+    /// The policies.
+    #[must_use]
+    pub const fn policies(&self) -> &BTreeMap<PolicyId, Policy> {
+        &self.policies
+    }
+
+    /// The tiers.
+    #[must_use]
+    pub const fn tiers(&self) -> &BTreeMap<Name, Tier> {
+        &self.tiers
+    }
+
+    /// The profiles.
+    #[must_use]
+    pub const fn profiles(&self) -> &BTreeMap<Name, Profile> {
+        &self.profiles
+    }
+
+    /// The endpoints.
+    #[must_use]
+    pub const fn endpoints(&self) -> &BTreeMap<EndpointId, Endpoint> {
+        &self.endpoints
+    }
+
+    /// The network sets.
+    #[must_use]
+    pub const fn network_sets(&self) -> &BTreeMap<NetworkSetId, NetworkSet> {
+        &self.network_sets
+    }
+
+    /// The namespaces.
+    #[must_use]
+    pub const fn namespaces(&self) -> &BTreeMap<Name, Namespace> {
+        &self.namespaces
+    }
+
+    /// The service accounts, by (namespace, name).
+    #[must_use]
+    pub const fn service_accounts(&self) -> &BTreeMap<(Name, Name), ServiceAccount> {
+        &self.service_accounts
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<Name, Node> {
+        &self.nodes
+    }
+
+    /// The services.
+    #[must_use]
+    pub const fn services(&self) -> &BTreeMap<ServiceId, ServiceEndpoints> {
+        &self.services
+    }
+}
+
+impl Extend<Update> for Cluster {
+    fn extend<I: IntoIterator<Item = Update>>(&mut self, updates: I) {
+        for update in updates {
+            self.apply(update);
+        }
+    }
+}
+
+impl FromIterator<Update> for Cluster {
+    fn from_iter<I: IntoIterator<Item = Update>>(updates: I) -> Self {
+        let mut cluster = Self::new();
+        cluster.extend(updates);
+        cluster
+    }
+}
