@@ -1,0 +1,87 @@
+//! What a conversion says when it refuses or doubts something.
+
+use alloc::string::String;
+use core::fmt;
+
+/// The object a message is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Its kind, for example `NetworkPolicy`.
+    pub kind: String,
+    /// Its namespace, for kinds that have one.
+    pub namespace: Option<String>,
+    /// Its name; empty when the object has none.
+    pub name: String,
+}
+
+/// `kind namespace/name`, or `kind name` without a namespace.
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// Something in an object that cannot be given its exact meaning. The whole object is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvertError {
+    object: ObjectRef,
+    field: String,
+    reason: String,
+}
+
+impl ConvertError {
+    /// An error at `field` (a path such as `spec.ingress[0].from[1].ipBlock.cidr`).
+    pub fn new(object: ObjectRef, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { object, field: field.into(), reason: reason.into() }
+    }
+
+    /// The object.
+    #[must_use]
+    pub const fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+
+    /// The path of the field inside the object.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// Why it was refused: one line, user text in backticks.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.object, self.field, self.reason)
+    }
+}
+
+impl core::error::Error for ConvertError {}
+
+/// Something in an object that has an exact meaning, though probably not the one its author had in mind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The object.
+    pub object: ObjectRef,
+    /// The path of the field inside the object; empty for the object as a whole.
+    pub field: String,
+    /// One line, user text in backticks.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.object)?;
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
