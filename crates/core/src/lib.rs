@@ -5,8 +5,10 @@
 
 extern crate alloc;
 
+pub mod http;
 pub mod label;
 pub mod model;
 pub mod net;
 pub mod packet;
 pub mod selector;
+pub mod verdict;
