@@ -10,5 +10,7 @@ pub mod label;
 pub mod model;
 pub mod net;
 pub mod packet;
+pub mod principal;
+pub mod reference;
 pub mod selector;
 pub mod verdict;

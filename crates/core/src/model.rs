@@ -13,6 +13,7 @@ pub use endpoint::{
     Endpoint, EndpointId, EndpointKind, NamedPort, Namespace, NetworkSet, NetworkSetId, Node, ServiceAccount,
     ServiceBackend, ServiceEndpoints, ServiceId,
 };
+pub(crate) use policy::cmp_order;
 pub use policy::{
     DefaultAction, Directions, Enforcement, Order, Placement, Policy, PolicyId, Profile, ProfileOrigin,
     TieBreak, Tier,
