@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod flow;
 pub mod http;
+pub mod ir;
 pub mod label;
 pub mod model;
 pub mod net;

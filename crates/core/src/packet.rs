@@ -72,6 +72,11 @@ pub struct Icmp {
     pub code: u8,
 }
 
+impl Icmp {
+    /// Stands for a message whose type is not known; no rule can name type 255.
+    pub const UNKNOWN: Self = Self { kind: u8::MAX, code: u8::MAX };
+}
+
 /// HTTP attributes of a request, as a proxy saw them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpRequest {
@@ -94,7 +99,7 @@ pub struct Packet {
     pub source_port: u16,
     /// Destination port; 0 where the protocol has none. No rule can name port 0.
     pub destination_port: u16,
-    /// Type and code of an ICMP or ICMPv6 message. Other protocols ignore it.
+    /// Type and code of an ICMP or ICMPv6 message; `None` counts as [`Icmp::UNKNOWN`]. Other protocols ignore it.
     pub icmp: Option<Icmp>,
     /// The authenticated identity of the peer (a SPIFFE id), when a proxy supplies one. `Some("")` means that the
     /// proxy saw plain text.

@@ -176,7 +176,7 @@ impl fmt::Debug for EntityKinds {
 /// Used **only** when the packet carries a principal; without one, the selector (which already holds the service
 /// account condition) decides alone. A principal that is empty or is not `spiffe://…/ns/NS/sa/SA` satisfies no
 /// identity match (decision D20). Source: Calico `app-policy/checker`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityMatch {
     /// What the labels of the principal's service account and namespace must satisfy; both carry their name under
     /// [`crate::label::NAME_KEY`]. Own-scope labels are all missing.

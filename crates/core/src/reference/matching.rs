@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use crate::model::{EntityMatch, EntitySelector, L4Match, PortMatch, Rule};
 use crate::net::{Cidr, IpVersion};
-use crate::packet::{Packet, Protocol};
+use crate::packet::{Icmp, Packet, Protocol};
 use crate::principal::Principal;
 use crate::reference::entity::Entities;
 use crate::reference::trace::{Miss, RuleOutcome};
@@ -123,7 +123,7 @@ fn transport(
         if !matches!(packet.protocol, Protocol::ICMP | Protocol::ICMPV6) {
             return Err(Miss::Icmp);
         }
-        let message = packet.icmp.ok_or(Miss::Icmp)?;
+        let message = packet.icmp.unwrap_or(Icmp::UNKNOWN);
         if want.icmp.is_some_and(|icmp| !icmp.matches(message))
             || want.not_icmp.is_some_and(|icmp| icmp.matches(message))
         {

@@ -1,0 +1,165 @@
+//! The IR interpreter: what the tables mean, written as plainly as possible.
+
+use alloc::vec::Vec;
+
+use crate::flow::DecideHook;
+use crate::ir::{DecisionId, Effect, Guard, L4Table, L7Program, Snapshot};
+use crate::label::{LabelSource, NAME_KEY, Scope};
+use crate::model::EndpointId;
+use crate::packet::Packet;
+use crate::principal::Principal;
+use crate::verdict::{self, Cause, Hook, Verdict};
+
+/// Which programs of an endpoint are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// What is enforced.
+    #[default]
+    Enforced,
+    /// What would hold if staged policies were enforced.
+    Pending,
+}
+
+/// An engine that looks every packet up in a [`Snapshot`], step by step. The oracle for backends; not fast.
+#[derive(Clone, Copy, Debug)]
+pub struct Interpreter<'a> {
+    snapshot: &'a Snapshot,
+    view: View,
+}
+
+impl<'a> Interpreter<'a> {
+    /// An interpreter of what `snapshot` enforces.
+    #[must_use]
+    pub const fn new(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, view: View::Enforced }
+    }
+
+    /// The same for another view.
+    #[must_use]
+    pub const fn with_view(self, view: View) -> Self {
+        Self { view, ..self }
+    }
+
+    /// What `hook` of `endpoint` says to `packet`. An endpoint without a program for the hook is denied, so an
+    /// incomplete snapshot fails closed.
+    #[must_use]
+    pub fn decide(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
+        self.look_up(endpoint, hook, packet)
+            .and_then(|id| self.resolve(id, packet))
+            .unwrap_or(verdict::Decision::new(Verdict::Deny, Cause::NoPolicy))
+    }
+
+    /// The decision of the tables alone, before any L7 program.
+    #[must_use]
+    pub fn look_up(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Option<DecisionId> {
+        let entry = self.snapshot.endpoints.get(endpoint)?;
+        let programs = match (self.view, &entry.pending) {
+            (View::Pending, Some(pending)) => pending,
+            _ => &entry.enforced,
+        };
+        let program = self.snapshot.programs.lookup(*programs.0.get(&hook)?)?;
+        let body = program.body(packet.version());
+        let source = self.snapshot.projections.lookup(body.source)?;
+        let destination = self.snapshot.projections.lookup(body.destination)?;
+        let row = source.row(self.snapshot.class_of(packet.source));
+        let column = destination.row(self.snapshot.class_of(packet.destination));
+        let table = self.snapshot.tables.lookup(body.cell(row, column)?)?;
+        table.decision(packet.protocol, packet.source_port, L4Table::key(packet))
+    }
+
+    fn resolve(&self, id: DecisionId, packet: &Packet) -> Option<verdict::Decision> {
+        let decision = self.snapshot.decisions.lookup(id)?;
+        let plain = packet.principal.is_none() && packet.http.is_none();
+        match decision.l7 {
+            Some(l7) if !plain => self.snapshot.run(self.snapshot.l7.lookup(l7)?, packet),
+            _ => Some(verdict::Decision {
+                verdict: decision.verdict,
+                cause: decision.cause.clone(),
+                logs: decision.logs.clone(),
+            }),
+        }
+    }
+}
+
+impl DecideHook for Interpreter<'_> {
+    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
+        self.decide(endpoint, hook, packet)
+    }
+}
+
+impl Snapshot {
+    /// Runs `program` for `packet`. `None` when the program breaks an invariant.
+    #[must_use]
+    pub fn run(&self, program: &L7Program, packet: &Packet) -> Option<verdict::Decision> {
+        let mut logs = Vec::new();
+        let mut next: usize = 0;
+        loop {
+            let step = program.steps.get(next)?;
+            let here = next;
+            next = next.checked_add(1)?;
+            match (self.guard(&step.guard, packet), &step.effect) {
+                (GuardState::Fails, _) | (GuardState::NeedsHttp, Effect::Log(_)) => {}
+                (GuardState::Holds, Effect::Log(rule)) => logs.push(rule.clone()),
+                (GuardState::Holds, Effect::SkipTo(step)) => {
+                    next = usize::try_from(*step).ok().filter(|step| *step > here)?;
+                }
+                (GuardState::NeedsHttp, Effect::SkipTo(_)) => return None,
+                (state, Effect::Decide(id)) => {
+                    let decision = self.decisions.lookup(*id)?;
+                    let verdict =
+                        if state == GuardState::NeedsHttp { Verdict::Inspect } else { decision.verdict };
+                    return Some(verdict::Decision { verdict, cause: decision.cause.clone(), logs });
+                }
+            }
+        }
+    }
+
+    fn guard(&self, guard: &Guard, packet: &Packet) -> GuardState {
+        if let Some(principal) = packet.principal.as_deref()
+            && !guard.identities.is_empty()
+        {
+            let known = Principal::parse(principal);
+            let holds = known.is_some_and(|known| {
+                let labels = Identity { snapshot: self, principal: known };
+                guard.identities.iter().any(|identity| identity.expr.matches(&labels))
+            });
+            if !holds {
+                return GuardState::Fails;
+            }
+        }
+        match (&guard.http, &packet.http) {
+            (None, _) => GuardState::Holds,
+            (Some(_), None) => GuardState::NeedsHttp,
+            (Some(http), Some(request)) if http.matches(request) => GuardState::Holds,
+            (Some(_), Some(_)) => GuardState::Fails,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GuardState {
+    Holds,
+    Fails,
+    NeedsHttp,
+}
+
+/// The labels of a principal, from the copies in the snapshot.
+struct Identity<'a> {
+    snapshot: &'a Snapshot,
+    principal: Principal<'a>,
+}
+
+impl LabelSource for Identity<'_> {
+    fn label(&self, scope: Scope, key: &str) -> Option<&str> {
+        let namespace = || self.snapshot.identities.get(self.principal.namespace);
+        match scope {
+            Scope::Own => None,
+            Scope::Namespace if key == NAME_KEY => Some(self.principal.namespace),
+            Scope::Namespace => namespace()?.labels.value(key),
+            Scope::ServiceAccount if key == NAME_KEY => Some(self.principal.service_account),
+            Scope::ServiceAccount => {
+                namespace()?.service_accounts.get(self.principal.service_account)?.value(key)
+            }
+        }
+    }
+}
