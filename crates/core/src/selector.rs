@@ -13,11 +13,13 @@
 //! # Ok::<(), portcullis_core::selector::SelectorError>(())
 //! ```
 
+mod build;
 mod cursor;
 mod error;
 mod expr;
 mod parser;
 mod print;
+mod restrict;
 
 use core::fmt;
 use core::str::FromStr;
@@ -26,6 +28,7 @@ use crate::label::{LabelSource, Scope};
 
 pub use error::{SelectorError, SelectorErrorKind};
 pub use expr::{Expr, LabelRef};
+pub use restrict::Restriction;
 
 /// A selector: an expression that has, or could have, a text in Calico's selector language.
 ///

@@ -50,6 +50,7 @@ fn exercise(selector: &Selector) {
     assert!(!format!("{selector:?}").is_empty());
     assert!(!format!("{selector:#?}").is_empty());
     assert!(!selector.expr().contains_global());
+    assert!(selector.expr().restrictions().len() <= 1);
     let moved = copy.in_scope(Scope::Namespace);
     let mut count = 0;
     moved.expr().for_each_label(|label| {
