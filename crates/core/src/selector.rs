@@ -121,3 +121,9 @@ pub const MAX_DEPTH: usize = 448;
 
 /// Levels of [`MAX_DEPTH`] that an `&&` or `||` counts.
 const GROUP_LEVELS: usize = 3;
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Selector>();
+    shared_between_threads::<SelectorError>();
+};

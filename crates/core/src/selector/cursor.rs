@@ -118,8 +118,8 @@ impl<'a> Cursor<'a> {
     fn unexpected_from(&self, start: usize, wanted: Kind) -> SelectorError {
         let length = word_length(self.rest);
         let found = self.rest.get(..length).unwrap_or_default();
-        let kind = match found {
-            "=" | "&" | "|" => Kind::IncompleteOperator,
+        let kind = match (wanted, found) {
+            (Kind::ExpectedOperator, "=") | (Kind::ExpectedConnective, "&" | "|") => Kind::IncompleteOperator,
             _ if found.chars().all(is_known_char) => wanted,
             _ => Kind::UnexpectedCharacter,
         };
