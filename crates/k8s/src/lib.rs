@@ -5,6 +5,29 @@
 
 extern crate alloc;
 
+pub mod admin_network_policy;
+pub mod calico;
+pub mod cluster;
+pub mod cluster_network_policy;
+mod context;
 mod error;
+mod importer;
+mod intstr;
+mod meta;
+mod names;
+pub mod network_policy;
+mod object;
+mod path;
+mod selector;
+pub mod service;
+mod status;
+mod validate;
+pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
+pub use importer::{BaselineReading, Import, ImportOptions, Importer};
+pub use intstr::IntOrString;
+pub use meta::{ObjectMeta, OwnerReference};
+pub use object::{Object, Relevance, relevance};
+pub use selector::{LabelSelector, LabelSelectorRequirement};
+pub use status::{Condition, Status};

@@ -1,0 +1,104 @@
+//! What a conversion carries along: the names it shares, and the problems it has found so far.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use portcullis_core::label::Name;
+
+use crate::error::{ConvertError, ObjectRef, Warning};
+use crate::names::Names;
+use crate::path::Path;
+
+/// The state of one object's conversion. Problems are collected, so that an author sees all of them at once.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    names: &'a mut Names,
+    object: ObjectRef,
+    errors: Vec<ConvertError>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Context<'a> {
+    /// A conversion of `object` that has found nothing yet.
+    pub(crate) const fn new(names: &'a mut Names, object: ObjectRef) -> Self {
+        Self { names, object, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The object being converted.
+    pub(crate) const fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+
+    /// The shared name with this text.
+    pub(crate) fn name(&mut self, text: &str) -> Name {
+        self.names.name(text)
+    }
+
+    /// Refuses the object because of `field`.
+    pub(crate) fn error(&mut self, field: &Path<'_>, reason: impl Into<String>) {
+        self.errors.push(ConvertError::new(self.object.clone(), field.to_string(), reason));
+    }
+
+    /// Notes a doubt about `field`.
+    pub(crate) fn warn(&mut self, field: &Path<'_>, message: impl Into<String>) {
+        self.warnings.push(Warning {
+            object: self.object.clone(),
+            field: field.to_string(),
+            message: message.into(),
+        });
+    }
+
+    /// Notes a doubt about the object as a whole.
+    pub(crate) fn warn_object(&mut self, message: impl Into<String>) {
+        self.warnings.push(Warning {
+            object: self.object.clone(),
+            field: String::new(),
+            message: message.into(),
+        });
+    }
+
+    /// Number of errors so far.
+    pub(crate) const fn error_count(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// `value` and the warnings, or all errors when there is one.
+    ///
+    /// A conversion that gave up passes `None`; it must have noted why.
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Warning>), Vec<ConvertError>> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
+            _ => Err(self.errors),
+        }
+    }
+}
+
+/// User text for a message: in backticks, control characters escaped, cut after 100 characters.
+pub(crate) fn quoted(text: &str) -> String {
+    const LIMIT: usize = 100;
+    let mut out = String::from("`");
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(LIMIT) {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    out.push('`');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_text_stays_on_one_short_line() {
+        assert_eq!(quoted("a\nb"), "`a\\nb`");
+        assert_eq!(quoted(&"x".repeat(500)).chars().count(), 103);
+    }
+}

@@ -1,0 +1,76 @@
+//! Fields that hold a number or a text.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A number or a text, as the `port` of a NetworkPolicy rule.
+///
+/// The number is any 32-bit integer; fractions and other types are refused.
+/// Source: kubernetes `apimachinery/pkg/util/intstr/intstr.go`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IntOrString {
+    /// A number.
+    Int(i32),
+    /// A text, also one that holds only digits.
+    String(String),
+}
+
+impl fmt::Display for IntOrString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(number) => write!(f, "{number}"),
+            Self::String(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for IntOrString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = IntOrString;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a 32-bit integer or a string")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<IntOrString, E> {
+                i32::try_from(number)
+                    .map(IntOrString::Int)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<IntOrString, E> {
+                i32::try_from(number)
+                    .map(IntOrString::Int)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<IntOrString, E> {
+                Ok(IntOrString::String(text.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_texts() {
+        let read = |json: &str| serde_json::from_str::<IntOrString>(json);
+        assert_eq!(read("80").unwrap(), IntOrString::Int(80));
+        assert_eq!(read("-1").unwrap(), IntOrString::Int(-1));
+        assert_eq!(read("\"80\"").unwrap(), IntOrString::String("80".into()));
+        for bad in ["80.0", "80.5", "2147483648", "true", "null", "[]", "{}", "1e2"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! From a NetworkPolicy to a policy of the model.

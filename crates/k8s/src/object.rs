@@ -1,0 +1,293 @@
+//! Objects of every kind that policy depends on.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
+use crate::calico::{self, CalicoObject};
+use crate::cluster::{Namespace, Node, ServiceAccount};
+use crate::cluster_network_policy::ClusterNetworkPolicy;
+use crate::context::quoted;
+use crate::error::ObjectRef;
+use crate::meta::{ObjectMeta, Placing};
+use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
+use crate::service::{EndpointSlice, Service};
+use crate::workload::{Pod, Workload, WorkloadKind};
+
+/// Whether policy depends on objects of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Relevance {
+    /// It does: read it with [`Object::deserialize`].
+    Relevant,
+    /// It does not: skip the object.
+    Ignored,
+    /// It would, but the object's version or kind is not known, so skipping it could change verdicts. Holds the
+    /// reason, one line.
+    Unsupported(String),
+}
+
+/// Whether policy depends on objects of this `apiVersion` and `kind`.
+#[must_use]
+pub fn relevance(api_version: &str, kind: &str) -> Relevance {
+    match Known::find(api_version, kind) {
+        Ok(Known::Calico) => {
+            let version = api_version.split_once('/').map_or("", |(_, version)| version);
+            calico::relevance(version, kind)
+        }
+        Ok(_) => Relevance::Relevant,
+        Err(relevance) => relevance,
+    }
+}
+
+/// How an object is read.
+#[derive(Clone, Copy)]
+enum Known {
+    Namespace,
+    ServiceAccount,
+    Node,
+    Pod,
+    Service,
+    EndpointSlice,
+    Workload(WorkloadKind),
+    NetworkPolicy,
+    ExtensionsNetworkPolicy,
+    ClusterNetworkPolicy,
+    AdminNetworkPolicy,
+    BaselineAdminNetworkPolicy,
+    Calico,
+}
+
+impl Known {
+    fn find(api_version: &str, kind: &str) -> Result<Self, Relevance> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let known = match (group, kind) {
+            ("", "Namespace") => Self::Namespace,
+            ("", "ServiceAccount") => Self::ServiceAccount,
+            ("", "Node") => Self::Node,
+            ("", "Pod") => Self::Pod,
+            ("", "Service") => Self::Service,
+            ("discovery.k8s.io", "EndpointSlice") => Self::EndpointSlice,
+            ("", "ReplicationController")
+            | ("apps" | "extensions", "Deployment" | "DaemonSet" | "ReplicaSet")
+            | ("apps", "StatefulSet")
+            | ("batch", "Job" | "CronJob") => match WorkloadKind::from_name(kind) {
+                Some(kind) => Self::Workload(kind),
+                None => return Err(Relevance::Ignored),
+            },
+            ("networking.k8s.io", "NetworkPolicy") => Self::NetworkPolicy,
+            ("extensions", "NetworkPolicy") => Self::ExtensionsNetworkPolicy,
+            ("policy.networking.k8s.io", "ClusterNetworkPolicy") => Self::ClusterNetworkPolicy,
+            ("policy.networking.k8s.io", "AdminNetworkPolicy") => Self::AdminNetworkPolicy,
+            ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy") => Self::BaselineAdminNetworkPolicy,
+            ("policy.networking.k8s.io", _) => {
+                return Err(Relevance::Unsupported(format!("unknown policy kind {}", quoted(kind))));
+            }
+            ("projectcalico.org" | "crd.projectcalico.org", _) => Self::Calico,
+            _ => return Err(Relevance::Ignored),
+        };
+        let versions: &[&str] = match known {
+            Self::EndpointSlice => &["v1", "v1beta1"],
+            Self::Workload(kind) => match (group, kind) {
+                ("apps", _) => &["v1", "v1beta2", "v1beta1"],
+                ("extensions", _) => &["v1beta1"],
+                ("batch", WorkloadKind::CronJob) => &["v1", "v1beta1"],
+                _ => &["v1"],
+            },
+            Self::ExtensionsNetworkPolicy => &["v1beta1"],
+            Self::ClusterNetworkPolicy => &["v1alpha2"],
+            Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => &["v1alpha1"],
+            Self::Calico => return Ok(known),
+            _ => &["v1"],
+        };
+        if versions.contains(&version) {
+            Ok(known)
+        } else {
+            Err(Relevance::Unsupported(format!(
+                "version {} of kind `{kind}` is not known, only `{}`",
+                quoted(version),
+                versions.join("`, `")
+            )))
+        }
+    }
+}
+
+/// An object that policy depends on, as its manifest has it. Not yet checked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Object {
+    /// A namespace.
+    Namespace(Box<Namespace>),
+    /// A service account.
+    ServiceAccount(Box<ServiceAccount>),
+    /// A node.
+    Node(Box<Node>),
+    /// A pod.
+    Pod(Box<Pod>),
+    /// Something that makes pods.
+    Workload(Box<Workload>),
+    /// A service.
+    Service(Box<Service>),
+    /// Backends of a service.
+    EndpointSlice(Box<EndpointSlice>),
+    /// A NetworkPolicy of `networking.k8s.io/v1`.
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// A NetworkPolicy of `extensions/v1beta1`.
+    ExtensionsNetworkPolicy(Box<NetworkPolicy>),
+    /// A ClusterNetworkPolicy.
+    ClusterNetworkPolicy(Box<ClusterNetworkPolicy>),
+    /// An AdminNetworkPolicy.
+    AdminNetworkPolicy(Box<AdminNetworkPolicy>),
+    /// The BaselineAdminNetworkPolicy.
+    BaselineAdminNetworkPolicy(Box<BaselineAdminNetworkPolicy>),
+    /// An object of one of Calico's kinds.
+    Calico(Box<CalicoObject>),
+}
+
+impl Object {
+    /// Reads an object of the given `apiVersion` and `kind` from the whole document, both fields included.
+    ///
+    /// Policies are read as an API server reads them in strict mode: unknown fields are refused. Of other objects
+    /// only what policy depends on is read.
+    ///
+    /// # Errors
+    /// When the kind is not [relevant](relevance), a field that is read has the wrong type, or a policy has an
+    /// unknown field.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        api_version: &str,
+        kind: &str,
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let known = Known::find(api_version, kind).map_err(|relevance| {
+            serde::de::Error::custom(match relevance {
+                Relevance::Unsupported(reason) => reason,
+                _ => format!("kind {} of {} means nothing to policy", quoted(kind), quoted(api_version)),
+            })
+        })?;
+        Ok(match known {
+            Known::Namespace => Self::Namespace(read(deserializer)?),
+            Known::ServiceAccount => Self::ServiceAccount(read(deserializer)?),
+            Known::Node => Self::Node(read(deserializer)?),
+            Known::Pod => Self::Pod(read(deserializer)?),
+            Known::Service => Self::Service(read(deserializer)?),
+            Known::EndpointSlice => Self::EndpointSlice(read(deserializer)?),
+            Known::Workload(kind) => Self::Workload(Box::new(Workload::deserialize(kind, deserializer)?)),
+            Known::NetworkPolicy => Self::NetworkPolicy(read(deserializer)?),
+            Known::ExtensionsNetworkPolicy => {
+                let old = ExtensionsNetworkPolicy::deserialize(deserializer)?;
+                Self::ExtensionsNetworkPolicy(Box::new(old.into()))
+            }
+            Known::ClusterNetworkPolicy => Self::ClusterNetworkPolicy(read(deserializer)?),
+            Known::AdminNetworkPolicy => Self::AdminNetworkPolicy(read(deserializer)?),
+            Known::BaselineAdminNetworkPolicy => Self::BaselineAdminNetworkPolicy(read(deserializer)?),
+            Known::Calico => {
+                Self::Calico(Box::new(CalicoObject::deserialize(api_version, kind, deserializer)?))
+            }
+        })
+    }
+
+    /// The kind, as a user writes it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Namespace(_) => "Namespace",
+            Self::ServiceAccount(_) => "ServiceAccount",
+            Self::Node(_) => "Node",
+            Self::Pod(_) => "Pod",
+            Self::Workload(o) => o.kind.name(),
+            Self::Service(_) => "Service",
+            Self::EndpointSlice(_) => "EndpointSlice",
+            Self::NetworkPolicy(_) | Self::ExtensionsNetworkPolicy(_) => "NetworkPolicy",
+            Self::ClusterNetworkPolicy(_) => "ClusterNetworkPolicy",
+            Self::AdminNetworkPolicy(_) => "AdminNetworkPolicy",
+            Self::BaselineAdminNetworkPolicy(_) => "BaselineAdminNetworkPolicy",
+            Self::Calico(o) => o.kind(),
+        }
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Namespace(o) => &o.metadata,
+            Self::ServiceAccount(o) => &o.metadata,
+            Self::Node(o) => &o.metadata,
+            Self::Pod(o) => &o.metadata,
+            Self::Workload(o) => &o.metadata,
+            Self::Service(o) => &o.metadata,
+            Self::EndpointSlice(o) => &o.metadata,
+            Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &o.metadata,
+            Self::ClusterNetworkPolicy(o) => &o.metadata,
+            Self::AdminNetworkPolicy(o) => &o.metadata,
+            Self::BaselineAdminNetworkPolicy(o) => &o.metadata,
+            Self::Calico(o) => o.metadata(),
+        }
+    }
+
+    /// How messages call the object.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef {
+        self.metadata().reference(self.kind(), self.placing())
+    }
+
+    pub(crate) fn placing(&self) -> Placing {
+        match self {
+            Self::Namespace(_)
+            | Self::Node(_)
+            | Self::ClusterNetworkPolicy(_)
+            | Self::AdminNetworkPolicy(_)
+            | Self::BaselineAdminNetworkPolicy(_) => Placing::Cluster,
+            Self::ServiceAccount(_)
+            | Self::Pod(_)
+            | Self::Workload(_)
+            | Self::Service(_)
+            | Self::EndpointSlice(_)
+            | Self::NetworkPolicy(_)
+            | Self::ExtensionsNetworkPolicy(_) => Placing::Namespaced,
+            Self::Calico(o) => o.placing(),
+        }
+    }
+}
+
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Box<T>, D::Error> {
+    T::deserialize(deserializer).map(Box::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_that_matter() {
+        for (version, kind) in [
+            ("v1", "Pod"),
+            ("apps/v1", "Deployment"),
+            ("extensions/v1beta1", "NetworkPolicy"),
+            ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
+            ("batch/v1beta1", "CronJob"),
+            ("discovery.k8s.io/v1", "EndpointSlice"),
+        ] {
+            assert_eq!(relevance(version, kind), Relevance::Relevant, "{version} {kind}");
+        }
+        for (version, kind) in [
+            ("v1", "ConfigMap"),
+            ("apps/v1", "Pod"),
+            ("networking.k8s.io/v1", "Ingress"),
+            ("cilium.io/v2", "NetworkPolicy"),
+            ("", ""),
+        ] {
+            assert_eq!(relevance(version, kind), Relevance::Ignored, "{version} {kind}");
+        }
+        for (version, kind) in [
+            ("networking.k8s.io/v2", "NetworkPolicy"),
+            ("policy.networking.k8s.io/v1alpha1", "ClusterNetworkPolicy"),
+            ("policy.networking.k8s.io/v1alpha2", "NodeNetworkPolicy"),
+            ("v2", "Pod"),
+        ] {
+            assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
+        }
+    }
+}

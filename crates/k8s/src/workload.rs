@@ -1,0 +1,152 @@
+//! Pods and the workloads that make them.
+
+mod convert;
+mod podspec;
+
+pub use podspec::{Container, ContainerPort, HostIp, PodIp, PodSpec, PodStatus, PodTemplate};
+
+pub(crate) use convert::{Hosting, Owner, PodRecord};
+
+use alloc::string::String;
+
+use serde::Deserialize;
+
+use crate::meta::ObjectMeta;
+
+/// A `Pod`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// The metadata.
+    pub metadata: ObjectMeta,
+    /// What was asked for.
+    pub spec: PodSpec,
+    /// What was observed.
+    pub status: Option<PodStatus>,
+}
+
+/// The kinds that make pods from a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum WorkloadKind {
+    /// `apps` Deployment.
+    Deployment,
+    /// `apps` StatefulSet.
+    StatefulSet,
+    /// `apps` DaemonSet.
+    DaemonSet,
+    /// `apps` ReplicaSet.
+    ReplicaSet,
+    /// Core ReplicationController.
+    ReplicationController,
+    /// `batch` Job.
+    Job,
+    /// `batch` CronJob.
+    CronJob,
+}
+
+impl WorkloadKind {
+    /// The kind as a user writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::ReplicationController => "ReplicationController",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+        }
+    }
+
+    /// The kind that users call `name`.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "Deployment" => Self::Deployment,
+            "StatefulSet" => Self::StatefulSet,
+            "DaemonSet" => Self::DaemonSet,
+            "ReplicaSet" => Self::ReplicaSet,
+            "ReplicationController" => Self::ReplicationController,
+            "Job" => Self::Job,
+            "CronJob" => Self::CronJob,
+            _ => return None,
+        })
+    }
+}
+
+/// A workload: something that makes pods from a template. It stands for one pod when none of its pods is known.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Which kind of workload.
+    pub kind: WorkloadKind,
+    /// The metadata.
+    pub metadata: ObjectMeta,
+    /// The template of its pods; for a CronJob that of its jobs' pods.
+    pub template: PodTemplate,
+}
+
+/// The shape of every workload kind but CronJob.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawWorkload {
+    metadata: ObjectMeta,
+    spec: RawSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawSpec {
+    template: Option<PodTemplate>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawCronJob {
+    metadata: ObjectMeta,
+    spec: RawCronSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawCronSpec {
+    job_template: RawJobTemplate,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawJobTemplate {
+    spec: RawSpec,
+}
+
+impl Workload {
+    /// Reads a workload of the given kind.
+    pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        kind: WorkloadKind,
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let (metadata, spec) = if kind == WorkloadKind::CronJob {
+            let raw = RawCronJob::deserialize(deserializer)?;
+            (raw.metadata, raw.spec.job_template.spec)
+        } else {
+            let raw = RawWorkload::deserialize(deserializer)?;
+            (raw.metadata, raw.spec)
+        };
+        Ok(Self { kind, metadata, template: spec.template.unwrap_or_default() })
+    }
+}
+
+/// The default name of a pod's service account.
+const DEFAULT_ACCOUNT: &str = "default";
+
+/// The name of the service account that a spec asks for.
+fn account_of(spec: &PodSpec) -> &str {
+    let named = |name: &Option<String>| name.as_deref().is_some_and(|n| !n.is_empty());
+    if named(&spec.service_account_name) {
+        spec.service_account_name.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    } else if named(&spec.service_account) {
+        spec.service_account.as_deref().unwrap_or(DEFAULT_ACCOUNT)
+    } else {
+        DEFAULT_ACCOUNT
+    }
+}
