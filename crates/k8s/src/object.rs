@@ -34,10 +34,7 @@ pub enum Relevance {
 #[must_use]
 pub fn relevance(api_version: &str, kind: &str) -> Relevance {
     match Known::find(api_version, kind) {
-        Ok(Known::Calico) => {
-            let version = api_version.split_once('/').map_or("", |(_, version)| version);
-            calico::relevance(version, kind)
-        }
+        Ok(Known::Calico) => calico::relevance(api_version, kind),
         Ok(_) => Relevance::Relevant,
         Err(relevance) => relevance,
     }

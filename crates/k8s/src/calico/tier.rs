@@ -1,0 +1,57 @@
+//! Tiers.
+
+use alloc::format;
+
+use portcullis_core::model::{DefaultAction, Order, Tier};
+
+use crate::calico::policy;
+use crate::calico::spec::TierSpec;
+use crate::context::{Context, quoted};
+use crate::path::Path;
+use crate::validate;
+
+/// Converts a tier.
+///
+/// A tier without an order gets 1,000,000, as Calico's client writes it (decision D1). The built-in tiers must be
+/// given with the order and action they have. Sources: Calico `libcalico-go/lib/resources/tier.go` and the rules in
+/// the resource definition of tiers.
+pub(super) fn convert(cx: &mut Context<'_>, name: &str, spec: &TierSpec) -> Option<Tier> {
+    let path = Path::root("spec");
+    if let Err(reason) = validate::dns_label(name) {
+        cx.error(&Path::root("metadata").field("name"), format!("{} {reason}", quoted(name)));
+    }
+    let order_path = path.field("order");
+    let order = policy::order(cx, &order_path, spec.order);
+    let action_path = path.field("defaultAction");
+    let default_action = match spec.default_action.as_deref() {
+        None | Some("Deny") => DefaultAction::Deny,
+        Some("Pass") => DefaultAction::Pass,
+        Some(other) => {
+            cx.error(&action_path, format!("{} is not a default action: Deny or Pass", quoted(other)));
+            return None;
+        }
+    };
+    if let Some((_, forced_order, forced_action)) = BUILT_IN.iter().find(|(built_in, ..)| *built_in == name) {
+        if order != Some(Order::from(*forced_order)) {
+            cx.error(&order_path, format!("must be {forced_order} in the built-in tier `{name}`"));
+        }
+        if default_action != *forced_action {
+            let action = match forced_action {
+                DefaultAction::Deny => "Deny",
+                DefaultAction::Pass => "Pass",
+            };
+            cx.error(&action_path, format!("must be {action} in the built-in tier `{name}`"));
+        }
+    }
+    Some(Tier { name: cx.name(name), order: Some(order.unwrap_or(Order::from(UNORDERED))), default_action })
+}
+
+/// The order of a tier that gives none.
+const UNORDERED: u32 = 1_000_000;
+
+/// Built-in tiers, with their order and action. Source: Calico `libcalico-go/lib/names/policy.go`.
+const BUILT_IN: [(&str, u32, DefaultAction); 3] = [
+    ("kube-admin", 1_000, DefaultAction::Pass),
+    ("default", 1_000_000, DefaultAction::Deny),
+    ("kube-baseline", 10_000_000, DefaultAction::Pass),
+];
