@@ -1,1 +1,35 @@
-//! Under construction in this commit series.
+//! Manifests: YAML and JSON text, files, directories and streams, read into objects with positions.
+//!
+//! [`Reader`] gives out [`Document`]s, one object after the other. A document knows where each of its values stands,
+//! and reads itself into a type by [`Document::deserialize`]. What is wrong with the input comes as a [`ReadError`]
+//! that prints as one line with file, position, object, field and reason.
+//!
+//! YAML is read as the API server reads it: scalars by the rules of YAML 1.1, keys that occur twice refused.
+//! Input is not trusted: [`Limits`] bound the size, the depth and the number of nodes of each document.
+//!
+//! This crate does no network access and starts no program. It is not a YAML library for other ends: it refuses what
+//! no Kubernetes object has, such as custom tags and keys that are not text.
+
+extern crate alloc;
+
+mod de;
+mod document;
+mod error;
+mod json;
+mod limits;
+mod position;
+mod reader;
+mod scalar;
+mod source;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+mod yaml;
+
+pub use document::Document;
+pub use error::{ReadError, ReadErrorKind};
+pub use limits::Limits;
+pub use position::Position;
+pub use reader::Reader;
+pub use tree::{Entries, Entry, Items, Node, NodeKind};

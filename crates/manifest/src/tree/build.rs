@@ -1,0 +1,508 @@
+//! Making a tree from the events of a parser, with every check that does not depend on the notation.
+
+use std::collections::{HashMap, HashSet};
+
+use super::path::{Segment, push};
+use super::{Cell, CellKind, Tree};
+use crate::error::{ReadError, ReadErrorKind};
+use crate::limits::Limits;
+use crate::position::Position;
+use crate::scalar::{self, Scalar};
+use crate::text::quote;
+
+/// A tree under construction.
+///
+/// Never recurses. The first thing wrong with the content (as opposed to a limit, which stops at once) is kept until
+/// the document is complete, so that the error can name the object it is in.
+#[derive(Debug)]
+pub(crate) struct Builder<'l> {
+    limits: &'l Limits,
+    tree: Tree,
+    frames: Vec<Frame>,
+    /// The keys of all open mappings; each frame knows where its own begin.
+    keys: Vec<u32>,
+    anchors: HashMap<usize, Anchor>,
+    /// Cells so far, with what aliases stand for counted each time.
+    expanded: u64,
+    problem: Option<(ReadError, u32)>,
+}
+
+/// An open list or mapping.
+#[derive(Debug)]
+struct Frame {
+    cell: u32,
+    is_mapping: bool,
+    /// A mapping whose last key has no value yet.
+    has_key: bool,
+    has_merge: bool,
+    first_key: usize,
+    count: u32,
+    /// Levels of lists and mappings inside, this one included.
+    height: u32,
+    expanded_before: u64,
+    anchor: usize,
+}
+
+/// What an anchor names.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    cell: u32,
+    expanded: u64,
+    height: u32,
+    is_complete: bool,
+}
+
+/// What encloses the next value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Container {
+    /// Nothing: the document itself.
+    Document,
+    Sequence,
+    Mapping,
+}
+
+impl<'l> Builder<'l> {
+    /// A tree for a document of about `bytes` bytes.
+    pub(crate) fn new(limits: &'l Limits, bytes: usize) -> Self {
+        let tree = Tree { text: String::with_capacity(bytes / 2), cells: Vec::with_capacity(bytes / 10) };
+        Self {
+            limits,
+            tree,
+            frames: Vec::new(),
+            keys: Vec::new(),
+            anchors: HashMap::new(),
+            expanded: 0,
+            problem: None,
+        }
+    }
+
+    /// What the next value will be part of.
+    pub(crate) fn container(&self) -> Container {
+        match self.frames.last() {
+            None => Container::Document,
+            Some(frame) if frame.is_mapping => Container::Mapping,
+            Some(_) => Container::Sequence,
+        }
+    }
+
+    /// Adds a scalar of the given type; in key position, a key. `anchor` is 0 for none.
+    pub(crate) fn scalar(
+        &mut self,
+        kind: Scalar,
+        text: &str,
+        position: Position,
+        anchor: usize,
+    ) -> Result<(), ReadError> {
+        let is_key = self.expects_key();
+        let kind = match kind {
+            Scalar::Null => CellKind::Null,
+            Scalar::Bool(true) => CellKind::True,
+            Scalar::Bool(false) => CellKind::False,
+            Scalar::Int => CellKind::Int,
+            Scalar::Float => CellKind::Float,
+            Scalar::Merge if is_key => CellKind::Merge,
+            Scalar::String | Scalar::Merge => CellKind::String,
+        };
+        let cell = if is_key { self.key(kind, text, position)? } else { self.add(kind, text, position)? };
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchor { cell, expanded: 1, height: 0, is_complete: true });
+        }
+        self.value_done(is_key, cell, 0);
+        Ok(())
+    }
+
+    /// Opens a list.
+    pub(crate) fn start_sequence(&mut self, position: Position, anchor: usize) -> Result<(), ReadError> {
+        self.start(CellKind::Sequence, position, anchor)
+    }
+
+    /// Opens a mapping.
+    pub(crate) fn start_mapping(&mut self, position: Position, anchor: usize) -> Result<(), ReadError> {
+        self.start(CellKind::Mapping, position, anchor)
+    }
+
+    /// Closes the innermost list or mapping.
+    pub(crate) fn end(&mut self) -> Result<(), ReadError> {
+        let Some(frame) = self.frames.last() else { return Ok(()) };
+        if frame.is_mapping {
+            self.check_duplicates();
+            self.merge()?;
+        }
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        self.keys.truncate(frame.first_key);
+        let end = self.next_index()?;
+        if let Some(cell) = self.tree.cells.get_mut(frame.cell as usize) {
+            cell.a = end;
+            cell.b = frame.count;
+        }
+        if frame.anchor != 0 {
+            let expanded = self.expanded - frame.expanded_before;
+            let anchor = Anchor { cell: frame.cell, expanded, height: frame.height, is_complete: true };
+            self.anchors.insert(frame.anchor, anchor);
+        }
+        let is_key = self.expects_key();
+        self.value_done(is_key, frame.cell, frame.height);
+        Ok(())
+    }
+
+    /// Adds a reference to an anchored value.
+    pub(crate) fn alias(&mut self, anchor: usize, position: Position) -> Result<(), ReadError> {
+        let target = self.anchors.get(&anchor).copied();
+        let Some(target) = target.filter(|target| target.is_complete) else {
+            let reason = "an alias inside the value that it names";
+            return Err(ReadError::new(ReadErrorKind::Syntax, reason).with_position(Some(position)));
+        };
+        let is_key = self.expects_key();
+        let cell = self.tree.cell(target.cell);
+        if is_key {
+            if target.height > 0 {
+                self.refuse_key(position);
+            }
+            let text = self.tree.cell_text(cell).to_owned();
+            let kind = if target.height > 0 { CellKind::String } else { cell.kind };
+            let key = self.key(kind, &text, position)?;
+            self.value_done(true, key, 0);
+            return Ok(());
+        }
+        // What an alias stands for counts each time: a few lines could otherwise stand for billions of nodes.
+        self.expanded = self.expanded.saturating_add(target.expanded);
+        self.check_nodes(position)?;
+        if self.depth().saturating_add(target.height) > self.limits.depth() {
+            return Err(self.depth_error(position));
+        }
+        let index = self.push(Cell {
+            line: position.line(),
+            column: position.column(),
+            kind: CellKind::Alias,
+            a: target.cell,
+            b: 0,
+        })?;
+        self.value_done(false, index, target.height);
+        Ok(())
+    }
+
+    /// Notes something wrong with the content at `position`, unless something was noted already.
+    pub(crate) fn refuse(&mut self, kind: ReadErrorKind, position: Position, reason: impl Into<Box<str>>) {
+        if self.problem.is_none() {
+            let error = ReadError::new(kind, reason).with_position(Some(position)).with_field(self.path());
+            self.problem = Some((error, self.object_cell()));
+        }
+    }
+
+    /// The finished tree, or what was wrong with it.
+    pub(crate) fn finish(mut self) -> Result<Tree, ReadError> {
+        match self.problem.take() {
+            Some((error, object)) => Err(error.with_object(self.tree.node(object).identity())),
+            None => Ok(self.tree),
+        }
+    }
+
+    /// Adds to `error`, which ended the document early, the object that it is in, as far as that was read.
+    pub(crate) fn explain(mut self, error: ReadError) -> ReadError {
+        let object = self.object_cell();
+        let mut is_innermost = true;
+        while let Some(frame) = self.frames.pop() {
+            if is_innermost && frame.has_key {
+                // A key without a value is left out.
+                self.tree.cells.pop();
+            }
+            is_innermost = false;
+            let end = u32::try_from(self.tree.cells.len()).unwrap_or(u32::MAX);
+            if let Some(cell) = self.tree.cells.get_mut(frame.cell as usize) {
+                cell.a = end;
+            }
+        }
+        error.with_object(self.tree.node(object).identity())
+    }
+
+    /// The error for a document that nests too deeply.
+    pub(crate) fn depth_error(&self, position: Position) -> ReadError {
+        let reason = format!("nested deeper than {} levels", self.limits.depth());
+        ReadError::new(ReadErrorKind::Depth, reason).with_position(Some(position))
+    }
+
+    fn start(&mut self, kind: CellKind, position: Position, anchor: usize) -> Result<(), ReadError> {
+        if self.depth() >= self.limits.depth() {
+            return Err(self.depth_error(position));
+        }
+        if self.expects_key() {
+            self.refuse_key(position);
+        }
+        let expanded_before = self.expanded;
+        let cell = self.add(kind, "", position)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchor { cell, expanded: 0, height: 0, is_complete: false });
+        }
+        self.frames.push(Frame {
+            cell,
+            is_mapping: kind == CellKind::Mapping,
+            has_key: false,
+            has_merge: false,
+            first_key: self.keys.len(),
+            count: 0,
+            height: 1,
+            expanded_before,
+            anchor,
+        });
+        Ok(())
+    }
+
+    /// Adds a key. Whatever its notation, it becomes text: the text that the API server makes of it when it turns
+    /// YAML into JSON (source: kubernetes-sigs/yaml yaml.go, convertToJSONableObject).
+    fn key(&mut self, kind: CellKind, text: &str, position: Position) -> Result<u32, ReadError> {
+        match kind {
+            CellKind::True => self.add(CellKind::String, "true", position),
+            CellKind::False => self.add(CellKind::String, "false", position),
+            CellKind::Int => match scalar::int_value(text) {
+                Some(value) => self.add(CellKind::String, &value.to_string(), position),
+                None => self.add(CellKind::String, text, position),
+            },
+            CellKind::Null => {
+                let reason = "a key must be text, this one is null";
+                self.refuse(ReadErrorKind::Object, position, reason);
+                self.add(CellKind::String, text, position)
+            }
+            CellKind::Float => {
+                let reason = format!("a key must be text, put {} in quotes", quote(text));
+                self.refuse(ReadErrorKind::Object, position, reason);
+                self.add(CellKind::String, text, position)
+            }
+            other => self.add(other, text, position),
+        }
+    }
+
+    fn refuse_key(&mut self, position: Position) {
+        self.refuse(ReadErrorKind::Object, position, "a key must be text, not a list or a mapping");
+    }
+
+    fn expects_key(&self) -> bool {
+        self.frames.last().is_some_and(|frame| frame.is_mapping && !frame.has_key)
+    }
+
+    fn value_done(&mut self, is_key: bool, cell: u32, height: u32) {
+        let is_merge = self.tree.cell(cell).kind == CellKind::Merge;
+        let Some(frame) = self.frames.last_mut() else { return };
+        frame.height = frame.height.max(height.saturating_add(1));
+        if is_key {
+            frame.has_key = true;
+            frame.has_merge |= is_merge;
+            self.keys.push(cell);
+        } else {
+            frame.has_key = false;
+            frame.count = frame.count.saturating_add(1);
+        }
+    }
+
+    /// Refuses a mapping in which a key occurs twice. The API server refuses it too when it validates strictly, and
+    /// keeping either one could lose a rule.
+    fn check_duplicates(&mut self) {
+        let Some(frame) = self.frames.last() else { return };
+        let keys = self.keys.get(frame.first_key..).unwrap_or_default();
+        let found =
+            if keys.len() <= 16 { small_duplicate(&self.tree, keys) } else { duplicate(&self.tree, keys) };
+        let Some((first, second)) = found else { return };
+        let name = match second.kind {
+            CellKind::Merge => "<<",
+            _ => self.tree.cell_text(second),
+        };
+        let reason = format!("duplicate key {}, first seen at {}", quote(name), first.position());
+        if self.problem.is_some() {
+            return;
+        }
+        let mut path = self.path();
+        push(&mut path, &Segment::Key(name.into()));
+        let error = ReadError::new(ReadErrorKind::DuplicateKey, reason)
+            .with_position(Some(second.position()))
+            .with_field(path);
+        self.problem = Some((error, self.object_cell()));
+    }
+
+    /// Appends what the merge keys of the innermost mapping bring in.
+    ///
+    /// A merged entry gives way to the mapping's own entry of that name when that one comes after the merge key. When
+    /// it comes before, YAML readers disagree on which of the two wins (source: goyaml.v2/decode.go lets the later
+    /// one win, the YAML 1.1 merge type the mapping's own), so that is refused.
+    fn merge(&mut self) -> Result<(), ReadError> {
+        let Some(frame) = self.frames.last() else { return Ok(()) };
+        if !frame.has_merge {
+            return Ok(());
+        }
+        let own: Vec<u32> = self.keys.get(frame.first_key..).unwrap_or_default().to_vec();
+        let order_of: HashMap<String, usize> = own
+            .iter()
+            .enumerate()
+            .map(|(order, key)| (order, self.tree.cell(*key)))
+            .filter(|(_, cell)| cell.kind == CellKind::String)
+            .map(|(order, cell)| (self.tree.cell_text(cell).to_owned(), order))
+            .collect();
+        let mut taken: HashSet<String> = HashSet::new();
+        let mut count = frame.count;
+        let mut added: Vec<(Cell, u32)> = Vec::new();
+        for (order, key) in own.iter().enumerate() {
+            let key_cell = self.tree.cell(*key);
+            if key_cell.kind != CellKind::Merge {
+                continue;
+            }
+            count = count.saturating_sub(1);
+            for source in self.merge_sources(*key, key_cell.position()) {
+                let entries: Vec<(u32, u32)> = self.entry_cells(source);
+                for (entry_key, entry_value) in entries {
+                    let name_cell = self.tree.cell(entry_key);
+                    let name = self.tree.cell_text(name_cell);
+                    let rival = order_of.get(name);
+                    if rival.is_some_and(|rival| *rival < order) {
+                        let reason =
+                            format!("the merged key {} is set before the merge as well", quote(name));
+                        self.refuse(ReadErrorKind::DuplicateKey, key_cell.position(), reason);
+                    } else if rival.is_none() && taken.insert(name.to_owned()) {
+                        added.push((name_cell, self.tree.node(entry_value).index()));
+                    }
+                }
+            }
+        }
+        for (key, target) in added {
+            self.expanded = self.expanded.saturating_add(1);
+            self.check_nodes(key.position())?;
+            self.push(key)?;
+            self.push(Cell { kind: CellKind::Alias, a: target, b: 0, ..key })?;
+            count = count.saturating_add(1);
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.count = count;
+        }
+        Ok(())
+    }
+
+    /// The mappings that the merge key at `key` names: its value, or the items of its value.
+    fn merge_sources(&mut self, key: u32, position: Position) -> Vec<u32> {
+        let value = self.tree.node(key.saturating_add(1));
+        let index = value.index();
+        let candidates = match self.tree.cell(index).kind {
+            CellKind::Sequence => value.items().map(|item| item.index()).collect(),
+            _ => vec![index],
+        };
+        if candidates.iter().any(|candidate| self.tree.cell(*candidate).kind != CellKind::Mapping) {
+            self.refuse(
+                ReadErrorKind::Object,
+                position,
+                "the merge key `<<` needs a mapping or a list of mappings",
+            );
+            return Vec::new();
+        }
+        candidates
+    }
+
+    /// The key and value cells of a complete mapping, merge keys left out.
+    fn entry_cells(&self, mapping: u32) -> Vec<(u32, u32)> {
+        let mut cells = Vec::new();
+        let mut next = mapping.saturating_add(1);
+        while next < self.tree.cell(mapping).a {
+            let value = next.saturating_add(1);
+            if self.tree.cell(next).kind != CellKind::Merge {
+                cells.push((next, value));
+            }
+            next = self.tree.after(value);
+        }
+        cells
+    }
+
+    fn add(&mut self, kind: CellKind, text: &str, position: Position) -> Result<u32, ReadError> {
+        self.expanded = self.expanded.saturating_add(1);
+        self.check_nodes(position)?;
+        let offset = self.tree.text.len();
+        self.tree.text.push_str(text);
+        let (Ok(a), Ok(b), Ok(_)) =
+            (u32::try_from(offset), u32::try_from(text.len()), u32::try_from(self.tree.text.len()))
+        else {
+            let reason = "the text of the document is longer than 4 GiB";
+            return Err(ReadError::new(ReadErrorKind::DocumentSize, reason).with_position(Some(position)));
+        };
+        self.push(Cell { line: position.line(), column: position.column(), kind, a, b })
+    }
+
+    fn push(&mut self, cell: Cell) -> Result<u32, ReadError> {
+        let index = self.next_index()?;
+        self.tree.cells.push(cell);
+        Ok(index)
+    }
+
+    fn next_index(&self) -> Result<u32, ReadError> {
+        u32::try_from(self.tree.cells.len())
+            .map_err(|_| ReadError::new(ReadErrorKind::Nodes, "more keys and values than can be counted"))
+    }
+
+    fn check_nodes(&self, position: Position) -> Result<(), ReadError> {
+        if self.expanded <= u64::from(self.limits.nodes()) {
+            return Ok(());
+        }
+        let reason = format!("more than {} keys and values, aliases expanded", self.limits.nodes());
+        Err(ReadError::new(ReadErrorKind::Nodes, reason).with_position(Some(position)))
+    }
+
+    fn depth(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The path of the value that comes next; in key position, the path of the mapping.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        let base = usize::from(self.object_depth() == 2) * 2;
+        for (depth, frame) in self.frames.iter().enumerate().skip(base) {
+            if !frame.is_mapping {
+                push(&mut path, &Segment::Index(frame.count as usize));
+                continue;
+            }
+            if depth + 1 == self.frames.len() && !frame.has_key {
+                break;
+            }
+            let end = self.frames.get(depth + 1).map_or(self.keys.len(), |inner| inner.first_key);
+            if let Some(key) = end.checked_sub(1).filter(|last| *last >= frame.first_key)
+                && let Some(key) = self.keys.get(key)
+            {
+                push(&mut path, &Segment::Key(self.tree.cell_text(self.tree.cell(*key)).into()));
+            }
+        }
+        path
+    }
+
+    /// How many levels below the root the object begins: 2 for an item of a `List`, otherwise 0.
+    fn object_depth(&self) -> usize {
+        let [root, list, ..] = self.frames.as_slice() else { return 0 };
+        let key = self.keys.get(list.first_key.saturating_sub(1));
+        let in_items = root.is_mapping
+            && !list.is_mapping
+            && key.is_some_and(|key| self.tree.cell_text(self.tree.cell(*key)) == "items");
+        if in_items && self.frames.len() > 2 { 2 } else { 0 }
+    }
+
+    fn object_cell(&self) -> u32 {
+        self.frames.get(self.object_depth()).map_or(0, |frame| frame.cell)
+    }
+}
+
+/// The first key that repeats an earlier one, by comparing all pairs.
+fn small_duplicate(tree: &Tree, keys: &[u32]) -> Option<(Cell, Cell)> {
+    for (index, second) in keys.iter().enumerate() {
+        let second = tree.cell(*second);
+        let text = tree.cell_text(second);
+        for first in keys.iter().take(index) {
+            let first = tree.cell(*first);
+            if first.kind == second.kind && tree.cell_text(first) == text {
+                return Some((first, second));
+            }
+        }
+    }
+    None
+}
+
+/// The first key that repeats an earlier one, for large mappings.
+fn duplicate(tree: &Tree, keys: &[u32]) -> Option<(Cell, Cell)> {
+    let mut seen = HashMap::with_capacity(keys.len());
+    for key in keys {
+        let second = tree.cell(*key);
+        if let Some(first) = seen.insert((second.kind == CellKind::Merge, tree.cell_text(second)), second) {
+            return Some((first, second));
+        }
+    }
+    None
+}
