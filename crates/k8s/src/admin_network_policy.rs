@@ -1,11 +1,16 @@
 //! AdminNetworkPolicy and BaselineAdminNetworkPolicy v1alpha1 of the network policy API.
 
+mod convert;
+#[cfg(test)]
+mod tests;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::Deserialize;
 
 use crate::cluster_network_policy::{EgressPeer, IngressPeer, Subject};
+use crate::intstr::integral;
 use crate::meta::{self, ObjectMeta};
 use crate::status::Status;
 
@@ -31,6 +36,7 @@ pub struct AdminNetworkPolicy {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdminNetworkPolicySpec {
     /// 0 to 1000; lower comes first.
+    #[serde(deserialize_with = "integral")]
     pub priority: Option<i64>,
     /// The pods that the policy applies to.
     pub subject: Option<Subject>,
@@ -116,6 +122,7 @@ pub struct PortNumber {
     /// `TCP` (also when missing), `UDP` or `SCTP`.
     pub protocol: Option<String>,
     /// The port; required.
+    #[serde(deserialize_with = "integral")]
     pub port: Option<i64>,
 }
 
@@ -126,7 +133,9 @@ pub struct PortRange {
     /// `TCP` (also when missing), `UDP` or `SCTP`.
     pub protocol: Option<String>,
     /// First port; required.
+    #[serde(deserialize_with = "integral")]
     pub start: Option<i64>,
     /// Last port, not below `start`; required.
+    #[serde(deserialize_with = "integral")]
     pub end: Option<i64>,
 }

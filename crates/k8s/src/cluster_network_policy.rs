@@ -1,10 +1,19 @@
 //! ClusterNetworkPolicy v1alpha2 of the network policy API.
 
+mod convert;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use convert::{Parts, named_port, read_priority};
+pub(crate) use peer::{Generation, PeerReading, RuleParts, check_count, complete, subject};
+
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::Deserialize;
 
+use crate::intstr::integral;
 use crate::meta::{self, ObjectMeta};
 use crate::selector::LabelSelector;
 use crate::status::Status;
@@ -33,6 +42,7 @@ pub struct ClusterNetworkPolicySpec {
     /// `Admin` or `Baseline`.
     pub tier: Option<String>,
     /// 0 to 1000; lower comes first.
+    #[serde(deserialize_with = "integral")]
     pub priority: Option<i64>,
     /// The pods that the policy applies to.
     pub subject: Option<Subject>,
@@ -143,6 +153,7 @@ pub struct Ports {
 #[serde(default, deny_unknown_fields)]
 pub struct Port {
     /// One port.
+    #[serde(deserialize_with = "integral")]
     pub number: Option<i64>,
     /// A range of at least two ports.
     pub range: Option<Range>,
@@ -153,7 +164,9 @@ pub struct Port {
 #[serde(default, deny_unknown_fields)]
 pub struct Range {
     /// First port.
+    #[serde(deserialize_with = "integral")]
     pub start: Option<i64>,
     /// Last port, above `start`.
+    #[serde(deserialize_with = "integral")]
     pub end: Option<i64>,
 }

@@ -59,6 +59,50 @@ impl<'de> Deserialize<'de> for IntOrString {
     }
 }
 
+/// Reads an integer field of a custom resource, where the server takes `5.0` for `5`.
+///
+/// Source: kubernetes `kube-openapi/pkg/validation/validate/type.go`.
+pub(crate) fn integral<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    struct Integral;
+
+    impl Visitor<'_> for Integral {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an integer")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+            i64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
+            // Far inside the range in which every integer has an exact `f64`.
+            let limit = f64::from(i32::MAX);
+            if (-limit..=limit).contains(&number) && number % 1.0 == 0.0 {
+                #[expect(clippy::cast_possible_truncation, reason = "an integer of 32 bits, as just checked")]
+                Ok(number as i64)
+            } else {
+                Err(E::invalid_value(Unexpected::Float(number), &self))
+            }
+        }
+    }
+
+    struct Field(i64);
+
+    impl<'de> Deserialize<'de> for Field {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Integral).map(Field)
+        }
+    }
+
+    Ok(Option::<Field>::deserialize(deserializer)?.map(|field| field.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod admin_network_policy;
 pub mod calico;
+mod cidr;
 pub mod cluster;
 pub mod cluster_network_policy;
 mod context;
@@ -21,6 +22,7 @@ mod path;
 mod selector;
 pub mod service;
 mod status;
+mod tier;
 mod validate;
 pub mod workload;
 
@@ -30,4 +32,4 @@ pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
-pub use status::{Condition, Status};
+pub use status::Status;

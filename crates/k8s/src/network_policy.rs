@@ -4,6 +4,8 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use convert::{Parts, in_namespace, port_number, push};
+
 use alloc::string::String;
 use alloc::vec::Vec;
 

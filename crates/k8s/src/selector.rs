@@ -35,6 +35,25 @@ pub struct LabelSelectorRequirement {
     pub values: Option<Vec<String>>,
 }
 
+/// How strictly the spelling of a selector is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// As for built-in kinds, whose selectors the API server checks: everything wrong is an error.
+    Checked,
+    /// As for custom resources, whose selectors the server stores unchecked: keys, values and numbers of values
+    /// that no selector should have are warnings and make the selector [`Soundness::Odd`].
+    Unchecked,
+}
+
+/// Whether a selector follows the spelling rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Soundness {
+    /// It does.
+    Sound,
+    /// It does not, so implementations disagree about it. The expression takes it literally.
+    Odd,
+}
+
 impl LabelSelector {
     /// The selector as an expression over the labels of `scope`; errors are noted for every part that the API
     /// server would refuse.
@@ -42,49 +61,94 @@ impl LabelSelector {
     /// `NotIn` and `DoesNotExist` hold for objects without the label; `In` and `Exists` do not.
     /// Source: kubernetes `apimachinery/pkg/apis/meta/v1/validation/validation.go` and `pkg/labels/selector.go`.
     pub(crate) fn expr(&self, scope: Scope, path: &Path<'_>, cx: &mut Context<'_>) -> Expr {
+        self.read(scope, Spelling::Checked, path, cx).0
+    }
+
+    /// As [`LabelSelector::expr`], for the given strictness.
+    pub(crate) fn read(
+        &self,
+        scope: Scope,
+        spelling: Spelling,
+        path: &Path<'_>,
+        cx: &mut Context<'_>,
+    ) -> (Expr, Soundness) {
+        let mut reader = Reader { scope, spelling, soundness: Soundness::Sound };
         let mut terms = Vec::new();
         let labels = path.field("matchLabels");
         for (key, value) in self.match_labels.iter().flatten() {
-            if let Err(reason) = validate::label_key(key) {
-                cx.error(&labels.key(key), format!("the label key {reason}"));
-            }
-            if let Err(reason) = validate::label_value(value) {
-                cx.error(&labels.key(key), format!("the label value {} {reason}", quoted(value)));
-            }
+            reader.key(key, &labels.key(key), cx);
+            reader.value(value, &labels.key(key), cx);
             terms.push(Expr::Eq(LabelRef::new(scope, cx.name(key)), cx.name(value)));
         }
         let expressions = path.field("matchExpressions");
         for (i, requirement) in self.match_expressions.iter().flatten().enumerate() {
-            terms.extend(requirement.expr(scope, &expressions.index(i), cx));
+            terms.extend(reader.requirement(requirement, &expressions.index(i), cx));
         }
-        conjunction(terms)
+        (conjunction(terms), reader.soundness)
     }
 }
 
-impl LabelSelectorRequirement {
-    fn expr(&self, scope: Scope, path: &Path<'_>, cx: &mut Context<'_>) -> Option<Expr> {
-        let key = self.key.as_deref().unwrap_or_default();
-        if let Err(reason) = validate::label_key(key) {
-            cx.error(&path.field("key"), format!("the label key {} {reason}", quoted(key)));
+struct Reader {
+    scope: Scope,
+    spelling: Spelling,
+    soundness: Soundness,
+}
+
+impl Reader {
+    fn odd(&mut self, path: &Path<'_>, reason: String, cx: &mut Context<'_>) {
+        self.soundness = Soundness::Odd;
+        match self.spelling {
+            Spelling::Checked => cx.error(path, reason),
+            Spelling::Unchecked => cx.warn(path, reason),
         }
-        let values = self.values.as_deref().unwrap_or_default();
+    }
+
+    fn key(&mut self, key: &str, path: &Path<'_>, cx: &mut Context<'_>) {
+        if let Err(reason) = validate::label_key(key) {
+            self.odd(path, format!("the label key {} is not valid: {reason}", quoted(key)), cx);
+        }
+    }
+
+    fn value(&mut self, value: &str, path: &Path<'_>, cx: &mut Context<'_>) {
+        if let Err(reason) = validate::label_value(value) {
+            self.odd(path, format!("the label value {} is not valid: {reason}", quoted(value)), cx);
+        }
+    }
+
+    fn requirement(
+        &mut self,
+        requirement: &LabelSelectorRequirement,
+        path: &Path<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<Expr> {
+        let key_path = path.field("key");
+        let key = match requirement.key.as_deref() {
+            Some(key) => key,
+            None => {
+                cx.error(&key_path, "a label key is required");
+                ""
+            }
+        };
+        if requirement.key.is_some() {
+            self.key(key, &key_path, cx);
+        }
+        let values = requirement.values.as_deref().unwrap_or_default();
         let values_path = path.field("values");
         for (i, value) in values.iter().enumerate() {
-            if let Err(reason) = validate::label_value(value) {
-                cx.error(&values_path.index(i), format!("the label value {} {reason}", quoted(value)));
-            }
+            self.value(value, &values_path.index(i), cx);
         }
-        let label = LabelRef::new(scope, cx.name(key));
-        let operator = self.operator.as_deref().unwrap_or_default();
+        let label = LabelRef::new(self.scope, cx.name(key));
+        let operator = requirement.operator.as_deref().unwrap_or_default();
         match operator {
             "In" | "NotIn" if values.is_empty() => {
-                cx.error(&values_path, format!("`{operator}` needs at least one value"));
-                None
+                self.odd(&values_path, format!("`{operator}` needs at least one value"), cx);
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                cx.error(&values_path, format!("`{operator}` takes no values"));
-                None
+                self.odd(&values_path, format!("`{operator}` takes no values"), cx);
             }
+            _ => {}
+        }
+        match operator {
             "In" => Some(Expr::In(label, value_set(values, cx))),
             "NotIn" => Some(Expr::NotIn(label, value_set(values, cx))),
             "Exists" => Some(Expr::Has(label)),

@@ -5,7 +5,7 @@ mod podspec;
 
 pub use podspec::{Container, ContainerPort, HostIp, PodIp, PodSpec, PodStatus, PodTemplate};
 
-pub(crate) use convert::{Hosting, Owner, PodRecord};
+pub(crate) use convert::{Hosting, Owner, PodRecord, protocol};
 
 use alloc::string::String;
 
