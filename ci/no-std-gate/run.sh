@@ -2,11 +2,12 @@
 # Shows that portcullis-core and portcullis-k8s need no standard library: builds a static program without one that
 # links both, runs it, and then shows that the same build fails once a dependency uses std.
 set -euo pipefail
-cd "$(dirname "$0")"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/no-std-gate
+cd "$root/ci/no-std-gate"
 
 # The flags below must reach this program alone: own target directory, nothing from the outside.
-unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
-target=${CARGO_TARGET_DIR:-../../target}/no-std-gate
+unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR
 host=$(rustc -vV | sed -n 's/^host: //p')
 flags='-Dwarnings -Clink-arg=-nostdlib -Clink-arg=-nostartfiles -Clink-arg=-static -Crelocation-model=static'
 
