@@ -13,9 +13,12 @@ mod error;
 use crate::tree::Segment;
 pub(crate) use error::Error;
 
-/// Reads `node` into a `T`.
-pub(crate) fn from_node<'de, T: de::Deserialize<'de>>(node: Node<'de>) -> Result<T, Error> {
-    T::deserialize(Value(node)).map_err(|error| error.located(node.position()))
+/// Reads `node` by a function that takes a deserializer.
+pub(crate) fn with_node<'de, T>(
+    node: Node<'de>,
+    read: impl FnOnce(Value<'de>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    read(Value(node)).map_err(|error| error.located(node.position()))
 }
 
 /// A value as messages describe it.
@@ -31,8 +34,9 @@ pub(crate) fn describe(node: Node<'_>) -> String {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Value<'de>(Node<'de>);
+/// The deserializer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value<'de>(Node<'de>);
 
 impl<'de> Value<'de> {
     fn mismatch(self, expected: &str) -> Error {

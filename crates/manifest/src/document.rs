@@ -105,7 +105,15 @@ impl Document {
     /// # Errors
     /// The first value that does not fit the type, with its path and position.
     pub fn deserialize<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ReadError> {
-        de::from_node(self.root()).map_err(|error| {
+        self.deserialize_with(T::deserialize)
+    }
+
+    /// As [`Document::deserialize`], by a function that takes a deserializer.
+    pub(crate) fn deserialize_with<'a, T>(
+        &'a self,
+        read: impl FnOnce(de::Value<'a>) -> Result<T, de::Error>,
+    ) -> Result<T, ReadError> {
+        de::with_node(self.root(), read).map_err(|error| {
             let (position, field, reason) = error.into_parts();
             ReadError::new(ReadErrorKind::Object, reason)
                 .with_file(self.shared_file())

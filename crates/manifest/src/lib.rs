@@ -2,7 +2,7 @@
 //!
 //! [`Reader`] gives out [`Document`]s, one object after the other. A document knows where each of its values stands,
 //! and reads itself into a type by [`Document::deserialize`]. What is wrong with the input comes as a [`ReadError`]
-//! that prints as one line with file, position, object, field and reason.
+//! that prints as one line with file, position, object, field and reason. [`Loader`] goes on to the model.
 //!
 //! YAML is read as the API server reads it: scalars by the rules of YAML 1.1, keys that occur twice refused.
 //! Input is not trusted: [`Limits`] bound the size, the depth and the number of nodes of each document.
@@ -17,6 +17,7 @@ mod document;
 mod error;
 mod json;
 mod limits;
+mod load;
 mod position;
 mod reader;
 mod scalar;
@@ -30,6 +31,8 @@ mod yaml;
 pub use document::Document;
 pub use error::{ReadError, ReadErrorKind};
 pub use limits::Limits;
+pub use load::{LoadError, Loaded, Loader, ReadWarning};
+pub use portcullis_k8s as k8s;
 pub use position::Position;
 pub use reader::Reader;
 pub use tree::{Entries, Entry, Items, Node, NodeKind};

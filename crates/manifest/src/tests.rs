@@ -7,6 +7,7 @@ use crate::{Document, Limits, ReadError, Reader};
 mod bad_input;
 mod cutting;
 mod lists;
+mod load;
 mod paths;
 mod stream;
 mod types;
