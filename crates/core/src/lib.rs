@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+pub mod compile;
 pub mod flow;
 pub mod http;
 pub mod ir;

@@ -1,0 +1,31 @@
+//! The incremental compiler: model objects in, [IR](crate::ir) deltas out.
+//!
+//! An [`Engine`] keeps the tables of [`Snapshot`] up to date while objects come and go. Compiling from scratch is
+//! applying everything once; there is no second path.
+//!
+//! How a change travels, in [`Engine::commit`]:
+//!
+//! 1. Owners of addresses with equal labels are one *group*; selectors are evaluated once for a group.
+//! 2. The policies that apply to a group, in order, are the key of its *programs*. Groups with equal keys share them.
+//! 3. The rules of programs in use ask *questions* of addresses. Only these are answered: labels that no active rule
+//!    mentions never split a class.
+//! 4. The answers for a prefix, those of its owners and of the prefixes above it together, are its *class*.
+//! 5. A program sees a class through a *projection* to the questions it asks itself, and has one cell for each pair
+//!    of answers. New answers mean new cells; everything else stays.
+//!
+//! Every step touches only what the one before it changed, and equal results keep their ids, so an unrelated change
+//! gives an empty [`Delta`].
+
+mod addresses;
+mod engine;
+mod fold;
+mod groups;
+mod intern;
+mod policies;
+mod programs;
+mod ranges;
+mod rules;
+mod signature;
+mod tables;
+
+pub use engine::{CompileScope, Engine, UpdateError};

@@ -1,0 +1,153 @@
+//! Interning under stable ids.
+
+use alloc::vec::Vec;
+use core::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::ir::{Arena, Id};
+
+/// Gives equal values one id and counts who uses it.
+///
+/// Ids of entries that are gone are not given out again in the commit that freed them nor in the next one: a
+/// dataplane may still look at the old meaning while it takes in the new one (`reference/nftables-layouts.md` of the
+/// design notes, section 5).
+#[derive(Debug)]
+pub(super) struct Interner<I: Id, T> {
+    entries: Arena<I, T>,
+    refs: Vec<u32>,
+    index: HashTable<I>,
+    hasher: DefaultHashBuilder,
+    unused: Vec<I>,
+    next: u32,
+    free: Vec<I>,
+    resting: [Vec<I>; 2],
+    created: Vec<I>,
+}
+
+impl<I: Id, T: Eq + Hash> Interner<I, T> {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Arena::new(),
+            refs: Vec::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            unused: Vec::new(),
+            next: 0,
+            free: Vec::new(),
+            resting: [Vec::new(), Vec::new()],
+            created: Vec::new(),
+        }
+    }
+
+    /// The id of `value`, with one user more, and whether it is new.
+    pub(super) fn acquire(&mut self, value: T) -> (I, Fresh) {
+        let hash = self.hasher.hash_one(&value);
+        if let Some(id) = self.index.find(hash, |id| self.entries.lookup(*id) == Some(&value)) {
+            let id = *id;
+            self.retain(id);
+            return (id, Fresh::No);
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            let id = I::new(self.next);
+            self.next = self.next.saturating_add(1);
+            id
+        });
+        self.entries.put(id, value);
+        let slot = index(id);
+        if slot >= self.refs.len() {
+            self.refs.resize(slot.saturating_add(1), 0);
+        }
+        if let Some(refs) = self.refs.get_mut(slot) {
+            *refs = 1;
+        }
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.index
+            .insert_unique(hash, id, |id| entries.lookup(*id).map_or(0, |value| hasher.hash_one(value)));
+        self.created.push(id);
+        (id, Fresh::Yes)
+    }
+
+    /// One user more.
+    pub(super) fn retain(&mut self, id: I) {
+        if let Some(refs) = self.refs.get_mut(index(id)) {
+            *refs = refs.saturating_add(1);
+        }
+    }
+
+    /// One user less. The entry stays until [`Interner::sweep`].
+    pub(super) fn release(&mut self, id: I) {
+        if let Some(refs) = self.refs.get_mut(index(id)) {
+            *refs = refs.saturating_sub(1);
+            if *refs == 0 {
+                self.unused.push(id);
+            }
+        }
+    }
+
+    /// Takes out every entry that nobody uses, and returns them in id order.
+    pub(super) fn sweep(&mut self) -> Vec<(I, T)> {
+        let mut unused = core::mem::take(&mut self.unused);
+        unused.sort_unstable();
+        unused.dedup();
+        let mut gone = Vec::new();
+        for id in unused {
+            if self.refs.get(index(id)) != Some(&0) {
+                continue;
+            }
+            let Some(value) = self.entries.take(id) else { continue };
+            let hash = self.hasher.hash_one(&value);
+            if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
+            if let Some(created) = self.created.iter().rposition(|other| *other == id) {
+                self.created.remove(created);
+            }
+            self.resting[0].push(id);
+            gone.push((id, value));
+        }
+        gone
+    }
+
+    /// The id of `value`, if it has one.
+    pub(super) fn find(&self, value: &T) -> Option<I> {
+        let hash = self.hasher.hash_one(value);
+        self.index.find(hash, |id| self.entries.lookup(*id) == Some(value)).copied()
+    }
+
+    pub(super) fn lookup(&self, id: I) -> Option<&T> {
+        self.entries.lookup(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
+        self.entries.iter()
+    }
+
+    /// Ids created since the last call that still exist, in id order.
+    pub(super) fn take_created(&mut self) -> Vec<I> {
+        let mut created = core::mem::take(&mut self.created);
+        created.sort_unstable();
+        created.dedup();
+        created
+    }
+
+    /// Ends a commit: ids freed in the one before it become available.
+    pub(super) fn end_commit(&mut self) {
+        let [new, old] = &mut self.resting;
+        old.sort_unstable_by(|a, b| b.cmp(a));
+        self.free.append(old);
+        core::mem::swap(new, old);
+        self.created.clear();
+    }
+}
+
+/// Whether an id was made by this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fresh {
+    Yes,
+    No,
+}
+
+fn index(id: impl Id) -> usize {
+    usize::try_from(id.number()).unwrap_or(usize::MAX)
+}

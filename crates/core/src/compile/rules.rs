@@ -1,0 +1,316 @@
+//! Policies and profiles with their conditions turned into predicate ids, for one address family at a time.
+
+use alloc::vec::Vec;
+
+use crate::compile::intern::Interner;
+use crate::compile::signature::{PortPredicate, PortPredicateId, Predicate, PredicateId, Signature};
+use crate::model::{Action, EntityMatch, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
+use crate::net::{Cidr, IpVersion};
+use crate::packet::Protocol;
+use crate::verdict::Direction;
+
+/// All questions that active rules ask.
+#[derive(Debug)]
+pub(super) struct Questions {
+    pub(super) predicates: Interner<PredicateId, Predicate>,
+    pub(super) ports: Interner<PortPredicateId, PortPredicate>,
+}
+
+impl Questions {
+    pub(super) fn new() -> Self {
+        Self { predicates: Interner::new(), ports: Interner::new() }
+    }
+}
+
+/// The rules of one list that can match packets of one family, in order.
+#[derive(Debug, Default)]
+pub(super) struct CompiledRules {
+    pub(super) rules: Vec<CompiledRule>,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub(super) struct CompiledRule {
+    /// Position in the user's list.
+    pub(super) index: usize,
+    pub(super) action: Action,
+    pub(super) peers: Vec<CompiledPeer>,
+    pub(super) local: CompiledEntity,
+    pub(super) http: Option<HttpMatch>,
+}
+
+/// One alternative for the far end, with the L4 alternatives that go with it.
+#[derive(Debug)]
+pub(super) struct CompiledPeer {
+    pub(super) entity: CompiledEntity,
+    pub(super) l4: Vec<CompiledL4>,
+}
+
+/// The address conditions of one end.
+#[derive(Debug, Default)]
+pub(super) struct CompiledEntity {
+    pub(super) must: Vec<PredicateId>,
+    pub(super) must_not: Vec<PredicateId>,
+    /// Destination only: (protocol, port) must be among these.
+    pub(super) service: Option<PortPredicateId>,
+    /// Source only.
+    pub(super) identity: Option<IdentityMatch>,
+}
+
+impl CompiledEntity {
+    pub(super) fn matches(&self, signature: &Signature) -> bool {
+        self.must.iter().all(|id| signature.holds(*id))
+            && !self.must_not.iter().any(|id| signature.holds(*id))
+    }
+}
+
+/// One L4 alternative.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CompiledL4 {
+    pub(super) protocol: Option<Protocol>,
+    pub(super) not_protocol: Option<Protocol>,
+    pub(super) icmp: Option<IcmpMatch>,
+    pub(super) not_icmp: Option<IcmpMatch>,
+    pub(super) source: CompiledPorts,
+    pub(super) destination: CompiledPorts,
+}
+
+/// The port conditions of one end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CompiledPorts {
+    pub(super) any_of: Vec<CompiledPort>,
+    pub(super) none_of: Vec<CompiledPort>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CompiledPort {
+    Range(PortRange),
+    Named(PortPredicateId),
+}
+
+/// Which end of the packet an entity match is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// Compiles `rules`, standing in a list of `direction`, for packets of `version`. Rules that can never match such
+/// packets are left out.
+pub(super) fn compile(
+    rules: &[Rule],
+    direction: Direction,
+    version: IpVersion,
+    questions: &mut Questions,
+) -> CompiledRules {
+    let rules = rules
+        .iter()
+        .enumerate()
+        .filter_map(|(index, rule)| compile_rule(index, rule, direction, version, questions))
+        .collect();
+    CompiledRules { rules }
+}
+
+fn compile_rule(
+    index: usize,
+    rule: &Rule,
+    direction: Direction,
+    version: IpVersion,
+    questions: &mut Questions,
+) -> Option<CompiledRule> {
+    if rule.ip_version.is_some_and(|wanted| wanted != version) || !possible(&rule.local, version) {
+        return None;
+    }
+    let anyone = [EntityMatch::default()];
+    let peers = if rule.peers.is_empty() { &anyone[..] } else { &rule.peers };
+    let possible_peers: Vec<&EntityMatch> = peers.iter().filter(|peer| possible(peer, version)).collect();
+    if possible_peers.is_empty() {
+        return None;
+    }
+    let (near, far) = match direction {
+        Direction::Ingress => (End::Destination, End::Source),
+        Direction::Egress => (End::Source, End::Destination),
+    };
+    let local = compile_entity(&rule.local, near, version, questions);
+    let peers = possible_peers
+        .into_iter()
+        .map(|peer| {
+            let (source, destination) = match direction {
+                Direction::Ingress => (peer, &rule.local),
+                Direction::Egress => (&rule.local, peer),
+            };
+            let l4 = rule.l4.iter().map(|l4| CompiledL4 {
+                protocol: l4.protocol,
+                not_protocol: l4.not_protocol,
+                icmp: l4.icmp,
+                not_icmp: l4.not_icmp,
+                source: CompiledPorts {
+                    any_of: compile_ports(&l4.source_ports, source, questions),
+                    none_of: compile_ports(&l4.not_source_ports, source, questions),
+                },
+                destination: CompiledPorts {
+                    any_of: compile_ports(&l4.destination_ports, destination, questions),
+                    none_of: compile_ports(&l4.not_destination_ports, destination, questions),
+                },
+            });
+            let l4: Vec<CompiledL4> =
+                if rule.l4.is_empty() { alloc::vec![CompiledL4::default()] } else { l4.collect() };
+            CompiledPeer { entity: compile_entity(peer, far, version, questions), l4 }
+        })
+        .collect();
+    Some(CompiledRule { index, action: rule.action, peers, local, http: rule.http.clone() })
+}
+
+/// Whether the entity can match addresses of `version` at all: a net list that says nothing about the family never
+/// does.
+fn possible(entity: &EntityMatch, version: IpVersion) -> bool {
+    let speaks = |nets: &[Cidr]| nets.is_empty() || nets.iter().any(|net| net.version() == version);
+    speaks(&entity.nets) && speaks(&entity.not_nets)
+}
+
+fn compile_entity(
+    entity: &EntityMatch,
+    end: End,
+    version: IpVersion,
+    questions: &mut Questions,
+) -> CompiledEntity {
+    let mut compiled = CompiledEntity::default();
+    let mut ask = |predicate| questions.predicates.acquire(predicate).0;
+    if let Some(selector) = &entity.selector {
+        compiled.must.push(ask(Predicate::Select(selector.clone())));
+    }
+    if let Some(selector) = &entity.not_selector {
+        compiled.must_not.push(ask(Predicate::Select(selector.clone())));
+    }
+    let family = |nets: &[Cidr]| {
+        let mut nets: Vec<Cidr> = nets.iter().copied().filter(|net| net.version() == version).collect();
+        nets.sort_unstable();
+        nets.dedup();
+        nets
+    };
+    if !entity.nets.is_empty() {
+        compiled.must.push(ask(Predicate::Nets(family(&entity.nets))));
+    }
+    if !entity.not_nets.is_empty() {
+        compiled.must_not.push(ask(Predicate::Nets(family(&entity.not_nets))));
+    }
+    if let Some(service) = &entity.service {
+        match end {
+            End::Source => compiled.must.push(ask(Predicate::Service(service.clone()))),
+            End::Destination => {
+                compiled.service = Some(questions.ports.acquire(PortPredicate::Service(service.clone())).0);
+            }
+        }
+    }
+    if end == End::Source {
+        compiled.identity.clone_from(&entity.identity);
+    }
+    compiled
+}
+
+fn compile_ports(ports: &[PortMatch], side: &EntityMatch, questions: &mut Questions) -> Vec<CompiledPort> {
+    ports
+        .iter()
+        .map(|port| match port {
+            PortMatch::Range(range) => CompiledPort::Range(*range),
+            PortMatch::Named(name) => {
+                let question = PortPredicate::Named(side.selector.clone(), name.clone());
+                CompiledPort::Named(questions.ports.acquire(question).0)
+            }
+        })
+        .collect()
+}
+
+impl CompiledRules {
+    /// Calls `visit` for every question, as often as it was acquired.
+    pub(super) fn for_each_question(&self, mut visit: impl FnMut(Question)) {
+        for rule in &self.rules {
+            rule.local.for_each_question(&mut visit);
+            for peer in &rule.peers {
+                peer.entity.for_each_question(&mut visit);
+                for l4 in &peer.l4 {
+                    for ports in [&l4.source, &l4.destination] {
+                        for port in ports.any_of.iter().chain(&ports.none_of) {
+                            if let CompiledPort::Named(id) = port {
+                                visit(Question::Ports(*id));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives back what [`compile`] acquired.
+    pub(super) fn release(&self, questions: &mut Questions) {
+        self.for_each_question(|question| match question {
+            Question::Holds(id) => questions.predicates.release(id),
+            Question::Ports(id) => questions.ports.release(id),
+        });
+    }
+
+    /// The questions about the source and about the destination, for a list of `direction`.
+    pub(super) fn sides(&self, direction: Direction, source: &mut Asked, destination: &mut Asked) {
+        let (near, far) = match direction {
+            Direction::Ingress => (&mut *destination, &mut *source),
+            Direction::Egress => (&mut *source, &mut *destination),
+        };
+        for rule in &self.rules {
+            rule.local.for_each_question(&mut |question| near.add(question));
+            for peer in &rule.peers {
+                peer.entity.for_each_question(&mut |question| far.add(question));
+            }
+        }
+        for l4 in self.rules.iter().flat_map(|rule| &rule.peers).flat_map(|peer| &peer.l4) {
+            for (ports, side) in [(&l4.source, &mut *source), (&l4.destination, &mut *destination)] {
+                for port in ports.any_of.iter().chain(&ports.none_of) {
+                    if let CompiledPort::Named(id) = port {
+                        side.add(Question::Ports(*id));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl CompiledEntity {
+    fn for_each_question(&self, visit: &mut impl FnMut(Question)) {
+        for id in self.must.iter().chain(&self.must_not) {
+            visit(Question::Holds(*id));
+        }
+        if let Some(id) = self.service {
+            visit(Question::Ports(id));
+        }
+    }
+}
+
+/// A question of either kind.
+#[derive(Clone, Copy)]
+pub(super) enum Question {
+    Holds(PredicateId),
+    Ports(PortPredicateId),
+}
+
+/// The questions that a program asks about one end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Asked {
+    pub(super) predicates: Vec<PredicateId>,
+    pub(super) ports: Vec<PortPredicateId>,
+}
+
+impl Asked {
+    fn add(&mut self, question: Question) {
+        match question {
+            Question::Holds(id) => self.predicates.push(id),
+            Question::Ports(id) => self.ports.push(id),
+        }
+    }
+
+    /// Sorts both lists and removes duplicates; call once, after the last question.
+    pub(super) fn normalise(&mut self) {
+        self.predicates.sort_unstable();
+        self.predicates.dedup();
+        self.ports.sort_unstable();
+        self.ports.dedup();
+    }
+}
