@@ -1,15 +1,25 @@
 //! From objects to the changes that build the model.
 
-use alloc::collections::BTreeSet;
+mod complete;
+mod pods;
+mod services;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
-use portcullis_core::model::Update;
+use portcullis_core::model::{EndpointId, Update};
 
 use crate::error::{ConvertError, Warning};
 use crate::names::Names;
 use crate::object::Object;
+use crate::workload::{PodRecord, WorkloadKind};
+
+pub use pods::SYNTHETIC_RANGES;
+use services::Services;
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +61,9 @@ pub struct Importer {
     updates: Vec<Update>,
     warnings: Vec<Warning>,
     seen: BTreeSet<(&'static str, Option<Name>, Name)>,
+    pods: Vec<PodRecord>,
+    workloads: Vec<(WorkloadKind, PodRecord)>,
+    services: Services,
 }
 
 /// What an [`Importer`] made of its objects.
@@ -60,6 +73,22 @@ pub struct Import {
     pub updates: Vec<Update>,
     /// Doubts that do not stop an evaluation.
     pub warnings: Vec<Warning>,
+    /// Pods and workloads that have a name and are no endpoint of that name.
+    pub places: BTreeMap<EndpointId, PodPlace>,
+}
+
+/// Why a pod or workload of some name is no endpoint of that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PodPlace {
+    /// It uses the network of this node (decision D9).
+    Node(Name),
+    /// It uses the network of its node, and which that is was not said.
+    Unplaced,
+    /// It has finished (decision D14).
+    Finished,
+    /// It is a workload whose pods were given; this is the first of them.
+    Pod(EndpointId),
 }
 
 impl Importer {
@@ -72,6 +101,9 @@ impl Importer {
             updates: Vec::new(),
             warnings: Vec::new(),
             seen: BTreeSet::new(),
+            pods: Vec::new(),
+            workloads: Vec::new(),
+            services: Services::default(),
         }
     }
 
@@ -81,7 +113,12 @@ impl Importer {
     /// All reasons why the object cannot be given its exact meaning. The object is then left out.
     pub fn add(&mut self, object: Object) -> Result<(), Vec<ConvertError>> {
         let reference = object.reference();
-        let key = (object.kind(), reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
+        // Calico's policy shares kind and name with the Kubernetes one, and is another object.
+        let kind = match &object {
+            Object::Calico(o) if o.kind() == "NetworkPolicy" => "NetworkPolicy.projectcalico.org",
+            _ => object.kind(),
+        };
+        let key = (kind, reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
         if !object.metadata().is_generated() && !self.seen.insert(key) {
             return Err(vec![ConvertError::new(
                 reference,
@@ -89,33 +126,72 @@ impl Importer {
                 "an object of this name was given before",
             )]);
         }
+        let names = &mut self.names;
         let (updates, warnings) = match object {
-            Object::Namespace(o) => {
-                let (o, w) = o.convert_with(&mut self.names)?;
-                (vec![Update::Namespace(o)], w)
+            Object::Namespace(o) => one(o.convert_with(names)?, Update::Namespace),
+            Object::ServiceAccount(o) => one(o.convert_with(names)?, Update::ServiceAccount),
+            Object::Node(o) => one(o.convert_with(names)?, Update::Node),
+            Object::Pod(o) => {
+                let (record, warnings) = o.record(names)?;
+                self.pods.push(record);
+                (Vec::new(), warnings)
             }
-            Object::ServiceAccount(o) => {
-                let (o, w) = o.convert_with(&mut self.names)?;
-                (vec![Update::ServiceAccount(o)], w)
+            Object::Workload(o) => {
+                let (record, warnings) = o.record(names)?;
+                self.workloads.push((o.kind, record));
+                (Vec::new(), warnings)
             }
-            Object::Node(o) => {
-                let (o, w) = o.convert_with(&mut self.names)?;
-                (vec![Update::Node(o)], w)
+            Object::Service(o) => (Vec::new(), self.services.add(&o, names)?),
+            Object::EndpointSlice(o) => (Vec::new(), self.services.add_slice(&o, names)?),
+            Object::NetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::ExtensionsNetworkPolicy(o) => {
+                let (policy, mut warnings) = o.convert_with(names)?;
+                warnings.push(Warning {
+                    object: reference,
+                    field: "apiVersion".into(),
+                    message: "`extensions/v1beta1` is read as `networking.k8s.io/v1`".into(),
+                });
+                (vec![Update::Policy(policy)], warnings)
             }
-            Object::Calico(o) => o.convert(&mut self.names)?,
-            _ => (Vec::new(), Vec::new()),
+            Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::Calico(o) => o.convert(names)?,
         };
         self.updates.extend(updates);
         self.warnings.extend(warnings);
         Ok(())
     }
 
-    /// The model of everything added so far.
+    /// The model of everything added so far, with what an API server and Calico's own controllers add to it:
+    /// namespaces that are only referred to, the built-in tiers, the profiles of namespaces and service accounts,
+    /// and addresses for pods without one (see [`SYNTHETIC_RANGES`]).
     ///
     /// # Errors
-    /// Reasons that only show when all objects are known.
+    /// Reasons that only show when all objects are known. None at present.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
-        let _ = self.options;
-        Ok(Import { updates: self.updates, warnings: self.warnings })
+        let Self { options, names: _, mut updates, mut warnings, seen: _, pods, workloads, services } = self;
+        let mut places = BTreeMap::new();
+        let known = updates.iter().filter_map(|update| match update {
+            Update::Endpoint(endpoint) => Some(endpoint.id.clone()),
+            _ => None,
+        });
+        let known: BTreeSet<EndpointId> = known.collect();
+        let mut endpoints =
+            pods::endpoints(pods, workloads, &known, &mut updates, &mut places, &mut warnings);
+        pods::give_addresses(&mut endpoints, &mut updates);
+        updates.extend(endpoints.into_iter().map(Update::Endpoint));
+        services.finish(&mut updates);
+        if options.baseline == BaselineReading::PerPod {
+            complete::shield_baseline(&mut updates);
+        }
+        complete::tiers(&mut updates, &mut warnings);
+        complete::profiles(&mut updates);
+        complete::namespaces(&mut updates);
+        Ok(Import { updates, warnings, places })
     }
+}
+
+fn one<T>((object, warnings): (T, Vec<Warning>), update: fn(T) -> Update) -> (Vec<Update>, Vec<Warning>) {
+    (vec![update(object)], warnings)
 }

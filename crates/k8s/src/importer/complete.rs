@@ -1,0 +1,149 @@
+//! What is there without an object of its own.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use portcullis_core::label::{Labels, Name};
+use portcullis_core::model::{
+    Action, Directions, Namespace, Policy, PolicyId, Profile, ProfileOrigin, Rule, Update,
+};
+
+use crate::error::{ObjectRef, Warning};
+use crate::tier;
+
+/// The label that the API server sets on every namespace.
+pub(crate) const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// The prefix of the profile of a namespace. Source: Calico `libcalico-go/lib/backend/k8s/conversion/constants.go`.
+const NAMESPACE_PROFILE: &str = "kns.";
+/// The prefix of the profile of a service account. Source: as above.
+const SERVICE_ACCOUNT_PROFILE: &str = "ksa.";
+/// The profile that allows everything. Source: Calico `libcalico-go/lib/resources/profile.go`.
+const ALLOW_PROFILE: &str = "projectcalico-default-allow";
+
+/// Adds the built-in tiers, and warns of policies whose tier does not exist (decision D3).
+pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
+    let mut known: BTreeSet<Name> = updates
+        .iter()
+        .filter_map(|update| match update {
+            Update::Tier(tier) => Some(tier.name.clone()),
+            _ => None,
+        })
+        .collect();
+    for tier in tier::built_in() {
+        if known.insert(tier.name.clone()) {
+            updates.push(Update::Tier(tier));
+        }
+    }
+    for update in &*updates {
+        let Update::Policy(policy) = update else { continue };
+        if !known.contains(&policy.tier) {
+            warnings.push(Warning {
+                object: ObjectRef {
+                    kind: policy.id.kind.split('.').next().unwrap_or_default().to_string(),
+                    namespace: policy.id.namespace.as_ref().map(ToString::to_string),
+                    name: policy.id.name.to_string(),
+                },
+                field: "spec.tier".into(),
+                message: format!(
+                    "tier `{}` does not exist: the policy applies after all tiers, and denies what it does not allow",
+                    policy.tier
+                ),
+            });
+        }
+    }
+}
+
+/// Adds the profiles that endpoints refer to and that exist without an object: those of namespaces, which allow
+/// everything, those of service accounts, which have no rules, and Calico's default for host endpoints.
+pub(super) fn profiles(updates: &mut Vec<Update>) {
+    let (mut known, mut used) = (BTreeSet::new(), BTreeSet::new());
+    for update in &*updates {
+        match update {
+            Update::Profile(profile) => {
+                known.insert(profile.name.clone());
+            }
+            Update::Endpoint(endpoint) => used.extend(endpoint.profiles.iter().cloned()),
+            _ => {}
+        }
+    }
+    let allow = || vec![Rule::new(Action::Allow)];
+    for name in used.difference(&known) {
+        let (rules, origin): (fn() -> Vec<Rule>, _) = if name.starts_with(NAMESPACE_PROFILE) {
+            (allow, ProfileOrigin::Implicit)
+        } else if name.starts_with(SERVICE_ACCOUNT_PROFILE) {
+            (Vec::new, ProfileOrigin::Implicit)
+        } else if name.as_str() == ALLOW_PROFILE {
+            (allow, ProfileOrigin::Declared)
+        } else {
+            continue;
+        };
+        updates.push(Update::Profile(Profile {
+            name: name.clone(),
+            ingress: rules(),
+            egress: rules(),
+            labels: Labels::new(),
+            origin,
+        }));
+    }
+}
+
+/// Adds the namespaces that objects are in and that were not given, with the label that the server would set.
+pub(super) fn namespaces(updates: &mut Vec<Update>) {
+    let (mut known, mut used) = (BTreeSet::new(), BTreeSet::new());
+    for update in &*updates {
+        match update {
+            Update::Namespace(namespace) => {
+                known.insert(namespace.name.clone());
+            }
+            Update::Policy(policy) => used.extend(policy.id.namespace.clone()),
+            Update::Endpoint(endpoint) => used.extend(endpoint.id.namespace.clone()),
+            Update::NetworkSet(set) => used.extend(set.id.namespace.clone()),
+            Update::ServiceAccount(account) => {
+                used.insert(account.namespace.clone());
+            }
+            Update::Service(service) => {
+                used.insert(service.id.namespace.clone());
+            }
+            _ => {}
+        }
+    }
+    for name in used.difference(&known) {
+        let labels = [(Name::new(NAMESPACE_NAME_LABEL), name.clone())].into_iter().collect();
+        updates.push(Update::Namespace(Namespace { name: name.clone(), labels }));
+    }
+}
+
+/// Keeps the Baseline tier away from pods that a NetworkPolicy selects, in the directions it does not isolate
+/// (decision D8, the other reading): behind the tier of NetworkPolicies, such a policy allows everything else.
+/// Source: kube-network-policies `pkg/networkpolicy`, where any selecting policy gives a final verdict.
+pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
+    let mut shields = Vec::new();
+    for update in &*updates {
+        let Update::Policy(policy) = update else { continue };
+        if policy.id.kind.as_str() != "NetworkPolicy" {
+            continue;
+        }
+        let directions =
+            Directions { ingress: !policy.directions.ingress, egress: !policy.directions.egress };
+        if directions == Directions::NONE {
+            continue;
+        }
+        let id = PolicyId::new(
+            "NetworkPolicy",
+            policy.id.namespace.clone(),
+            format!("{}#baseline", policy.id.name),
+        );
+        let mut shield = Policy::new(id, tier::SHIELD, policy.subject.clone());
+        shield.directions = directions;
+        shield.ingress = vec![Rule::new(Action::Allow)];
+        shield.egress = vec![Rule::new(Action::Allow)];
+        shields.push(Update::Policy(shield));
+    }
+    if !shields.is_empty() {
+        updates.push(Update::Tier(tier::shield()));
+        updates.extend(shields);
+    }
+}

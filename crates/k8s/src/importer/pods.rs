@@ -1,0 +1,254 @@
+//! Pods, the workloads that stand for pods, and addresses for those that have none.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
+
+use portcullis_core::label::{Labels, Name};
+use portcullis_core::model::{Endpoint, EndpointId, EntityMatch, Node, Update};
+use portcullis_core::net::Cidr;
+
+use crate::error::{ObjectRef, Warning};
+use crate::importer::PodPlace;
+use crate::workload::{Hosting, Owner, PodRecord, WorkloadKind};
+
+/// Where pods without an address get one from, in this order: the range for benchmarks of networks (RFC 2544), then
+/// the range reserved for future use (RFC 1112). Addresses in use are left out, and so are networks of eight bits
+/// and more that a policy or network set names.
+pub const SYNTHETIC_RANGES: [&str; 2] = ["198.18.0.0/15", "240.0.0.0/4"];
+
+/// A workload: namespace, kind, name.
+type WorkloadKey = (Option<Name>, Name, Name);
+
+/// The endpoints of pods and of workloads without pods, sorted by identity. Notes those that are no endpoints, and
+/// adds nodes that are only known through their pods.
+pub(super) fn endpoints(
+    pods: Vec<PodRecord>,
+    mut workloads: Vec<(WorkloadKind, PodRecord)>,
+    known: &BTreeSet<EndpointId>,
+    updates: &mut Vec<Update>,
+    places: &mut BTreeMap<EndpointId, PodPlace>,
+    warnings: &mut Vec<Warning>,
+) -> Vec<Endpoint> {
+    add_nodes(&pods, updates);
+    workloads.sort_by(|(a, x), (b, y)| (&x.endpoint.id, a).cmp(&(&y.endpoint.id, b)));
+    let first_pod = covered(&pods, &workloads);
+
+    let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
+    for pod in pods {
+        place(pod, known, &mut endpoints, places);
+    }
+    for (kind, record) in workloads {
+        let id = record.endpoint.id.clone();
+        match first_pod.get(&key(kind, &id)) {
+            // One of its pods, or what makes its pods, speaks for it.
+            Some(Some(pod)) => {
+                if !endpoints.contains_key(&id) {
+                    places.entry(id).or_insert_with(|| PodPlace::Pod(pod.clone()));
+                }
+            }
+            Some(None) => {}
+            None if endpoints.contains_key(&id) || places.contains_key(&id) || known.contains(&id) => {
+                let mut record = record;
+                let other = format!("{}-{}", id.name, kind.name().to_ascii_lowercase());
+                warnings.push(Warning {
+                    object: ObjectRef {
+                        kind: kind.name().into(),
+                        namespace: id.namespace.as_ref().map(|n| n.as_str().into()),
+                        name: id.name.as_str().into(),
+                    },
+                    field: "metadata.name".into(),
+                    message: format!("another pod or workload has this name: this one is called `{other}`"),
+                });
+                record.endpoint.id.name = Name::from(other);
+                place(record, known, &mut endpoints, places);
+            }
+            None => place(record, known, &mut endpoints, places),
+        }
+    }
+    endpoints.into_values().collect()
+}
+
+fn place(
+    pod: PodRecord,
+    known: &BTreeSet<EndpointId>,
+    endpoints: &mut BTreeMap<EndpointId, Endpoint>,
+    places: &mut BTreeMap<EndpointId, PodPlace>,
+) {
+    let id = pod.endpoint.id.clone();
+    match pod.hosting {
+        // A WorkloadEndpoint says more than the pod that it was made from.
+        Hosting::Own if known.contains(&id) => {}
+        Hosting::Own => {
+            endpoints.insert(id, pod.endpoint);
+        }
+        Hosting::Host => {
+            let place = pod.endpoint.node.map_or(PodPlace::Unplaced, PodPlace::Node);
+            places.insert(id, place);
+        }
+        Hosting::Finished => {
+            places.insert(id, PodPlace::Finished);
+        }
+    }
+}
+
+fn key(kind: WorkloadKind, id: &EndpointId) -> WorkloadKey {
+    (id.namespace.clone(), Name::new(kind.name()), id.name.clone())
+}
+
+/// The workloads that need not stand for a pod: those with a pod in the input, with the first of these, and those
+/// that another workload of the input makes, without one.
+fn covered(
+    pods: &[PodRecord],
+    workloads: &[(WorkloadKind, PodRecord)],
+) -> BTreeMap<WorkloadKey, Option<EndpointId>> {
+    let given: BTreeSet<WorkloadKey> =
+        workloads.iter().map(|(kind, record)| key(*kind, &record.endpoint.id)).collect();
+    let owners: BTreeMap<WorkloadKey, &[Owner]> = workloads
+        .iter()
+        .map(|(kind, record)| (key(*kind, &record.endpoint.id), record.owners.as_slice()))
+        .collect();
+    let mut covered: BTreeMap<WorkloadKey, Option<EndpointId>> = BTreeMap::new();
+    for (kind, record) in workloads {
+        let namespace = &record.endpoint.id.namespace;
+        let parents = record.owners.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
+        if parents.into_iter().any(|parent| given.contains(&parent)) {
+            covered.insert(key(*kind, &record.endpoint.id), None);
+        }
+    }
+    for pod in pods {
+        let namespace = &pod.endpoint.id.namespace;
+        let mut open: Vec<WorkloadKey> =
+            pod.owners.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone())).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(owner) = open.pop() {
+            if !seen.insert(owner.clone()) {
+                continue;
+            }
+            match owners.get(&owner) {
+                Some(parents) => {
+                    open.extend(parents.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone())));
+                    let first = covered.entry(owner).or_insert(None);
+                    if first.as_ref().is_none_or(|first| *first > pod.endpoint.id) {
+                        *first = Some(pod.endpoint.id.clone());
+                    }
+                }
+                // The object between is not in the input; its name is that of its maker and one more part.
+                None => open.extend(maker(&owner)),
+            }
+        }
+    }
+    covered
+}
+
+/// The Deployment of a ReplicaSet, and the CronJob of a Job, by the way controllers name them.
+fn maker((namespace, kind, name): &WorkloadKey) -> Option<WorkloadKey> {
+    let maker = match kind.as_str() {
+        "ReplicaSet" => "Deployment",
+        "Job" => "CronJob",
+        _ => return None,
+    };
+    let (name, suffix) = name.rsplit_once('-')?;
+    let plain = !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    plain.then(|| (namespace.clone(), Name::new(maker), Name::new(name)))
+}
+
+/// Adds the nodes that pods name and that were not given, with the addresses that the pods' status tells.
+fn add_nodes(pods: &[PodRecord], updates: &mut Vec<Update>) {
+    let given: BTreeSet<Name> = updates
+        .iter()
+        .filter_map(|update| match update {
+            Update::Node(node) => Some(node.name.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut nodes: BTreeMap<&Name, BTreeSet<IpAddr>> = BTreeMap::new();
+    for pod in pods {
+        let Some(node) = pod.endpoint.node.as_ref().filter(|node| !given.contains(*node)) else { continue };
+        let addresses = nodes.entry(node).or_default();
+        addresses.extend(&pod.host_addresses);
+        if pod.hosting == Hosting::Host {
+            addresses.extend(&pod.endpoint.addresses);
+        }
+    }
+    updates.extend(nodes.into_iter().map(|(name, addresses)| {
+        let addresses = addresses.into_iter().collect();
+        Update::Node(Node { name: name.clone(), labels: Labels::new(), addresses })
+    }));
+}
+
+/// Gives every endpoint without an address one of [`SYNTHETIC_RANGES`]; the same input gives the same addresses.
+pub(super) fn give_addresses(endpoints: &mut [Endpoint], updates: &mut [Update]) {
+    let mut without: Vec<&mut Endpoint> = Vec::new();
+    let mut taken: Vec<(u32, u32)> = Vec::new();
+    let take = |taken: &mut Vec<(u32, u32)>, address: &IpAddr| {
+        if let IpAddr::V4(v4) = address {
+            taken.push((v4.to_bits(), v4.to_bits()));
+        }
+    };
+    let take_net = |taken: &mut Vec<(u32, u32)>, net: &Cidr| {
+        if let (IpAddr::V4(first), IpAddr::V4(last), true) =
+            (net.address(), net.last_address(), net.prefix() >= 8)
+        {
+            taken.push((first.to_bits(), last.to_bits()));
+        }
+    };
+    for update in &*updates {
+        match update {
+            Update::Endpoint(endpoint) => endpoint.addresses.iter().for_each(|a| take(&mut taken, a)),
+            Update::Node(node) => node.addresses.iter().for_each(|a| take(&mut taken, a)),
+            Update::NetworkSet(set) => set.nets.iter().for_each(|net| take_net(&mut taken, net)),
+            Update::Policy(policy) => {
+                for rule in policy.ingress.iter().chain(&policy.egress) {
+                    let sides = rule.peers.iter().chain(core::iter::once(&rule.local));
+                    let nets = sides.flat_map(|side: &EntityMatch| side.nets.iter().chain(&side.not_nets));
+                    nets.for_each(|net| take_net(&mut taken, net));
+                }
+            }
+            _ => {}
+        }
+    }
+    let calico = updates.iter_mut().filter_map(|update| match update {
+        Update::Endpoint(endpoint) if endpoint.id.namespace.is_some() => Some(endpoint),
+        _ => None,
+    });
+    for endpoint in endpoints.iter_mut().chain(calico) {
+        endpoint.addresses.iter().for_each(|a| take(&mut taken, a));
+        if endpoint.addresses.is_empty() {
+            without.push(endpoint);
+        }
+    }
+    taken.sort_unstable();
+    without.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut free = free_addresses(&taken);
+    for endpoint in without {
+        // There are more addresses than memory could hold endpoints.
+        endpoint.addresses.extend(free.next().map(IpAddr::V4));
+    }
+}
+
+/// The addresses of the synthetic ranges that are in none of `taken` (sorted), network addresses left out.
+fn free_addresses(taken: &[(u32, u32)]) -> impl Iterator<Item = Ipv4Addr> {
+    let ranges = SYNTHETIC_RANGES.iter().filter_map(|range| range.parse::<Cidr>().ok());
+    let mut taken = taken.iter().peekable();
+    let mut blocked_to: Option<u32> = None;
+    let ranges: Vec<(u32, u32)> = ranges
+        .filter_map(|net| match (net.address(), net.last_address()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                Some((first.to_bits().saturating_add(1), last.to_bits()))
+            }
+            _ => None,
+        })
+        .collect();
+    let candidates = ranges.into_iter().flat_map(|(first, last)| first..last);
+    candidates
+        .filter(move |candidate| {
+            // Both lists ascend, so one pass over them is enough.
+            while let Some((_, last)) = taken.next_if(|(first, _)| first <= candidate) {
+                blocked_to = blocked_to.max(Some(*last));
+            }
+            blocked_to.is_none_or(|last| *candidate > last)
+        })
+        .map(Ipv4Addr::from_bits)
+}
