@@ -73,6 +73,7 @@ pub(super) fn convert(cx: &mut Context<'_>, name: &Name, spec: &ProfileSpec) -> 
         Profile { name: name.clone(), ingress, egress, labels: own, origin: ProfileOrigin::Declared };
     let mut updates = vec![Update::Profile(profile)];
     match carrier {
+        _ if carried.is_empty() => {}
         Carrier::Namespace(name) => updates.push(Update::Namespace(Namespace { name, labels: carried })),
         Carrier::ServiceAccount(namespace, name) => {
             updates.push(Update::ServiceAccount(ServiceAccount { namespace, name, labels: carried }));

@@ -17,6 +17,7 @@ use crate::calico::spec::{EntitySpec, HttpSpec, IcmpSpec, RuleSpec};
 use crate::context::{Context, quoted};
 use crate::intstr::IntOrString;
 use crate::path::Path;
+use crate::validate;
 
 /// The direction that a rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,13 @@ fn rule(
         .http
         .as_ref()
         .and_then(|http| self::http(cx, &path.field("http"), http, action, direction, protocol));
+
+    let annotations = spec.metadata.iter().flat_map(|metadata| metadata.annotations.iter().flatten());
+    for (key, _) in annotations {
+        if let Err(reason) = validate::label_key(&key.to_lowercase()) {
+            cx.error(&path.field("metadata").field("annotations").key(key), reason);
+        }
+    }
 
     let l4 = L4Match {
         protocol,

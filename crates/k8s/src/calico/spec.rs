@@ -46,8 +46,7 @@ pub(crate) struct RuleSpec {
     pub(crate) source: Option<EntitySpec>,
     pub(crate) destination: Option<EntitySpec>,
     pub(crate) http: Option<HttpSpec>,
-    #[serde(rename = "metadata")]
-    _metadata: Option<RuleMetadata>,
+    pub(crate) metadata: Option<RuleMetadata>,
 }
 
 /// An ICMP type and code.
@@ -106,12 +105,11 @@ pub(crate) struct HttpPathSpec {
     pub(crate) prefix: Option<String>,
 }
 
-/// Notes on a rule; they have no meaning here, only a type.
+/// Notes on a rule; they have no meaning here, only a form.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RuleMetadata {
-    #[serde(rename = "annotations")]
-    _annotations: Option<BTreeMap<String, String>>,
+pub(crate) struct RuleMetadata {
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
 /// The spec of a tier.

@@ -64,6 +64,7 @@ fn actions() {
         (json!({"action": "Allow", "Source": {}}), "unknown field `Source`"),
         (json!({"action": "Allow", "source": {"pods": []}}), "unknown field `pods`"),
         (json!({"action": "Allow", "metadata": {"annotations": {"a": 1}}}), "invalid type"),
+        (json!({"action": "Allow", "metadata": {"annotations": {"a b": "c"}}}), "metadata.annotations[a b]"),
     ] {
         let error = refused(&rule);
         assert!(error.contains(part), "{rule}: {error}");
