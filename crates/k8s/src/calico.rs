@@ -16,6 +16,7 @@ mod rule;
 mod scalar;
 mod selector;
 mod spec;
+mod staged_kubernetes;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -37,7 +38,10 @@ use crate::object::Relevance;
 use crate::path::Path;
 use crate::validate;
 use policy::Kind;
-use spec::{HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, TierSpec, WorkloadEndpointSpec};
+use spec::{
+    HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
+    WorkloadEndpointSpec,
+};
 
 /// An object of one of Calico's kinds.
 #[derive(Clone, Debug)]
@@ -50,6 +54,7 @@ pub struct CalicoObject {
 #[derive(Clone, Debug)]
 enum Body {
     Policy(Kind, Option<Box<PolicySpec>>),
+    StagedKubernetes(Option<Box<StagedKubernetesSpec>>),
     Tier(Option<TierSpec>),
     NetworkSet(Option<NetworkSetSpec>),
     GlobalNetworkSet(Option<NetworkSetSpec>),
@@ -116,6 +121,10 @@ impl CalicoObject {
             "GlobalNetworkPolicy" => Self::policy(Kind::Global, deserializer),
             "StagedNetworkPolicy" => Self::policy(Kind::StagedNamespaced, deserializer),
             "StagedGlobalNetworkPolicy" => Self::policy(Kind::StagedGlobal, deserializer),
+            staged_kubernetes::KIND => {
+                let raw = RawPolicy::<Box<StagedKubernetesSpec>>::deserialize(deserializer)?;
+                Ok(Self { meta: raw.metadata, body: Body::StagedKubernetes(raw.spec) })
+            }
             "Tier" => Self::other(Body::Tier, deserializer),
             "NetworkSet" => Self::other(Body::NetworkSet, deserializer),
             "GlobalNetworkSet" => Self::other(Body::GlobalNetworkSet, deserializer),
@@ -144,6 +153,7 @@ impl CalicoObject {
     pub(crate) fn kind(&self) -> &'static str {
         match &self.body {
             Body::Policy(kind, _) => kind.id_kind(),
+            Body::StagedKubernetes(_) => staged_kubernetes::KIND,
             Body::Tier(_) => "Tier",
             Body::NetworkSet(_) => "NetworkSet",
             Body::GlobalNetworkSet(_) => "GlobalNetworkSet",
@@ -157,6 +167,7 @@ impl CalicoObject {
     pub(crate) fn placing(&self) -> Placing {
         match &self.body {
             Body::Policy(Kind::Namespaced | Kind::StagedNamespaced, _)
+            | Body::StagedKubernetes(_)
             | Body::NetworkSet(_)
             | Body::WorkloadEndpoint(_) => Placing::Namespaced,
             Body::Policy(Kind::Global | Kind::StagedGlobal, _)
@@ -187,7 +198,9 @@ impl CalicoObject {
 
     fn updates(&self, cx: &mut Context<'_>) -> Option<Vec<Update>> {
         let id = match &self.body {
-            Body::Policy(..) => self.meta.identify_strict(self.placing(), validate::dns_subdomain, cx),
+            Body::Policy(..) | Body::StagedKubernetes(_) => {
+                self.meta.identify_strict(self.placing(), validate::dns_subdomain, cx)
+            }
             Body::Tier(_) => self.meta.identify_strict(self.placing(), validate::dns_label, cx),
             _ => self.meta.identify(self.placing(), validate::dns_subdomain, cx),
         };
@@ -203,6 +216,11 @@ impl CalicoObject {
             Body::Policy(kind, spec) => {
                 let spec = required(cx, spec.as_ref())?;
                 policy::convert(cx, *kind, namespace, &name, spec).map(Update::Policy).into_iter().collect()
+            }
+            Body::StagedKubernetes(spec) => {
+                let spec = required(cx, spec.as_ref())?;
+                let policy = staged_kubernetes::convert(cx, namespace?, &name, spec);
+                policy.map(Update::Policy).into_iter().collect()
             }
             Body::Tier(spec) => {
                 let spec = required(cx, spec.as_ref())?;
@@ -238,7 +256,7 @@ fn required<'a, S>(cx: &mut Context<'_>, spec: Option<&'a S>) -> Option<&'a S> {
 }
 
 /// The kinds that policy depends on.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "GlobalNetworkPolicy",
     "GlobalNetworkSet",
     "HostEndpoint",
@@ -246,6 +264,7 @@ const KINDS: [&str; 10] = [
     "NetworkSet",
     "Profile",
     "StagedGlobalNetworkPolicy",
+    staged_kubernetes::KIND,
     "StagedNetworkPolicy",
     "Tier",
     "WorkloadEndpoint",

@@ -16,6 +16,7 @@ use crate::calico::selector::{self, Place};
 use crate::calico::spec::PolicySpec;
 use crate::context::{Context, quoted};
 use crate::path::Path;
+use crate::tier;
 use crate::validate;
 
 /// The four kinds of policy that hold Calico rules.
@@ -75,14 +76,11 @@ pub(super) fn convert(
     check_fields(cx, &path, kind, spec);
     if staged_action(cx, &path.field("stagedAction"), spec.staged_action.as_deref()) == StagedAction::Delete {
         check_deletion(cx, &path, spec);
-        cx.warn(
-            &path.field("stagedAction"),
-            "`Delete` previews the end of a policy, which has no verdict of its own",
-        );
+        warn_of_deletion(cx, &path.field("stagedAction"));
         return None;
     }
 
-    let tier = tier(cx, &path.field("tier"), spec.tier.as_deref());
+    let tier = tier_name(cx, &path.field("tier"), spec.tier.as_deref());
     let id = PolicyId::new(kind.id_kind(), namespace.cloned(), name);
     let subject = subject(cx, &path, kind, namespace, spec);
     let mut policy = Policy::new(id, tier, subject);
@@ -128,6 +126,11 @@ pub(super) fn staged_action(cx: &mut Context<'_>, path: &Path<'_>, text: Option<
             StagedAction::Preview
         }
     }
+}
+
+/// Says that a staged deletion shows nothing.
+pub(super) fn warn_of_deletion(cx: &mut Context<'_>, path: &Path<'_>) {
+    cx.warn(path, "`Delete` previews the end of a policy, which has no verdict of its own");
 }
 
 /// Calico's validator holds names of policies to one or two DNS labels, so that a tier's name can stand in front.
@@ -197,8 +200,8 @@ fn check_deletion(cx: &mut Context<'_>, path: &Path<'_>, spec: &PolicySpec) {
     }
 }
 
-fn tier(cx: &mut Context<'_>, path: &Path<'_>, text: Option<&str>) -> Name {
-    let text = text.filter(|t| !t.is_empty()).unwrap_or(DEFAULT_TIER);
+fn tier_name(cx: &mut Context<'_>, path: &Path<'_>, text: Option<&str>) -> Name {
+    let text = text.filter(|t| !t.is_empty()).unwrap_or(tier::DEFAULT);
     if let Err(reason) = validate::dns_label(text) {
         cx.error(path, format!("{} is not the name of a tier: {reason}", quoted(text)));
     }
@@ -313,6 +316,3 @@ fn performance_hints(cx: &mut Context<'_>, path: &Path<'_>, hints: Option<&[Stri
         }
     }
 }
-
-/// The tier of policies that name none.
-const DEFAULT_TIER: &str = "default";

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::intstr::IntOrString;
+use crate::network_policy::{EgressRule, IngressRule};
+use crate::selector::LabelSelector;
 
 /// The spec of all four policy kinds that hold Calico rules; which fields a kind has is checked in its conversion.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -110,6 +112,17 @@ pub(crate) struct HttpPathSpec {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleMetadata {
     pub(crate) annotations: Option<BTreeMap<String, String>>,
+}
+
+/// The spec of a staged Kubernetes NetworkPolicy: that of a NetworkPolicy and an action.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StagedKubernetesSpec {
+    pub(crate) pod_selector: Option<LabelSelector>,
+    pub(crate) ingress: Option<Vec<IngressRule>>,
+    pub(crate) egress: Option<Vec<EgressRule>>,
+    pub(crate) policy_types: Option<Vec<String>>,
+    pub(crate) staged_action: Option<String>,
 }
 
 /// The spec of a tier.

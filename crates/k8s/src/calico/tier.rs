@@ -8,6 +8,7 @@ use crate::calico::policy;
 use crate::calico::spec::TierSpec;
 use crate::context::{Context, quoted};
 use crate::path::Path;
+use crate::tier;
 use crate::validate;
 
 /// Converts a tier.
@@ -31,12 +32,13 @@ pub(super) fn convert(cx: &mut Context<'_>, name: &str, spec: &TierSpec) -> Opti
             return None;
         }
     };
-    if let Some((_, forced_order, forced_action)) = BUILT_IN.iter().find(|(built_in, ..)| *built_in == name) {
-        if order != Some(Order::from(*forced_order)) {
-            cx.error(&order_path, format!("must be {forced_order} in the built-in tier `{name}`"));
+    if let Some(forced) = tier::built_in().into_iter().find(|tier| tier.name == name) {
+        if order != forced.order {
+            let order = forced.order.map_or(0.0, Order::value);
+            cx.error(&order_path, format!("must be {order} in the built-in tier `{name}`"));
         }
-        if default_action != *forced_action {
-            let action = match forced_action {
+        if default_action != forced.default_action {
+            let action = match forced.default_action {
                 DefaultAction::Deny => "Deny",
                 DefaultAction::Pass => "Pass",
             };
@@ -48,10 +50,3 @@ pub(super) fn convert(cx: &mut Context<'_>, name: &str, spec: &TierSpec) -> Opti
 
 /// The order of a tier that gives none.
 const UNORDERED: u32 = 1_000_000;
-
-/// Built-in tiers, with their order and action. Source: Calico `libcalico-go/lib/names/policy.go`.
-const BUILT_IN: [(&str, u32, DefaultAction); 3] = [
-    ("kube-admin", 1_000, DefaultAction::Pass),
-    ("default", 1_000_000, DefaultAction::Deny),
-    ("kube-baseline", 10_000_000, DefaultAction::Pass),
-];

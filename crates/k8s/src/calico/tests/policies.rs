@@ -269,3 +269,39 @@ fn staged_actions() {
         }
     }
 }
+
+#[test]
+fn staged_kubernetes_policies() {
+    const KIND: &str = "StagedKubernetesNetworkPolicy";
+    let spec = json!({"podSelector": {"matchLabels": {"a": "b"}}, "policyTypes": ["Egress", "Ingress"],
+        "egress": [{"ports": [{"port": 80}]}]});
+    let staged = policy(KIND, &spec);
+    assert_eq!(staged.id, PolicyId::new(KIND, Some("n".into()), "p"));
+    assert_eq!(staged.tie_key, "p/n/StagedKubernetesNetworkPolicy");
+    assert_eq!(staged.enforcement, Enforcement::Staged);
+    // Everything else is as in the policy it stages.
+    let document = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+    let plain: crate::network_policy::NetworkPolicy = serde_json::from_value(document).unwrap();
+    let plain = plain.convert().unwrap().0;
+    assert_eq!((&staged.subject, &staged.egress, staged.order), (&plain.subject, &plain.egress, plain.order));
+    assert_eq!((staged.directions, &staged.tier), (Directions::BOTH, &plain.tier));
+    // The default of Kubernetes, not that of Calico.
+    let rules = json!([{}]);
+    assert_eq!(policy(KIND, &json!({"stagedAction": "Set", "egress": rules})).directions, Directions::BOTH);
+
+    for (spec, part) in [
+        (json!({"policyTypes": []}), "spec.policyTypes: must not be empty"),
+        (json!({"policyTypes": ["Egress", "Egress"]}), "given twice"),
+        (json!({"stagedAction": "Keep"}), "is not a staged action"),
+        (json!({"egress": [{"to": [{"ipBlock": {"cidr": "x"}}]}]}), "spec.egress[0].to[0].ipBlock.cidr"),
+        (json!({"stagedAction": "Delete", "ingress": rules}), "spec.ingress: must not be given"),
+        (json!({"stagedAction": "Delete", "podSelector": {"matchLabels": {"a": "b"}}}), "must not be given"),
+        (json!({"tier": "default"}), "unknown field"),
+    ] {
+        let error = refuse(KIND, &spec);
+        assert!(error.contains(part), "{spec}: {error}");
+    }
+    let deletion = json!({"stagedAction": "Delete", "podSelector": {}});
+    assert_eq!(convert(KIND, &json!({"name": "p"}), &deletion).unwrap().0, vec![]);
+    assert!(convert(KIND, &json!({"name": "p"}), &Value::Null).is_err());
+}
