@@ -13,12 +13,12 @@ const PUBLIC_REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-i
 /// Every violation in the files that git tracks, one line each.
 pub(crate) fn violations() -> Result<Vec<String>, String> {
     let git = |arguments: &[&str]| {
-        let output =
-            Command::new("git")
+        let output = Command::new("git")
             // Reading a list of files is safe whoever owns the checkout.
             .args(["-c", "safe.directory=*"])
             .args(arguments)
-            .output().map_err(|e| format!("cannot run git: {e}"))?;
+            .output()
+            .map_err(|e| format!("cannot run git: {e}"))?;
         if !output.status.success() {
             return Err(format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }

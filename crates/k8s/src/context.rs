@@ -24,11 +24,6 @@ impl<'a> Context<'a> {
         Self { names, object, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// The object being converted.
-    pub(crate) const fn object(&self) -> &ObjectRef {
-        &self.object
-    }
-
     /// The shared name with this text.
     pub(crate) fn name(&mut self, text: &str) -> Name {
         self.names.name(text)
@@ -44,15 +39,6 @@ impl<'a> Context<'a> {
         self.warnings.push(Warning {
             object: self.object.clone(),
             field: field.to_string(),
-            message: message.into(),
-        });
-    }
-
-    /// Notes a doubt about the object as a whole.
-    pub(crate) fn warn_object(&mut self, message: impl Into<String>) {
-        self.warnings.push(Warning {
-            object: self.object.clone(),
-            field: String::new(),
             message: message.into(),
         });
     }

@@ -4,7 +4,7 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use convert::{Parts, in_namespace, port_number, push};
+pub(crate) use convert::{port_number, push};
 
 use alloc::string::String;
 use alloc::vec::Vec;

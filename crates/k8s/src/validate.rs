@@ -22,16 +22,6 @@ pub(crate) fn dns_label(text: &str) -> Check {
     }
 }
 
-/// A DNS label that begins with a letter, as the names of services once had to.
-pub(crate) fn dns_label_1035(text: &str) -> Check {
-    dns_label(text)?;
-    if text.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
-        Ok(())
-    } else {
-        Err("must begin with a lower case letter")
-    }
-}
-
 /// A DNS subdomain: DNS labels joined by dots, at most 253 characters in all. The single labels have no limit.
 pub(crate) fn dns_subdomain(text: &str) -> Check {
     if text.len() > SUBDOMAIN_MAX {
@@ -43,17 +33,6 @@ pub(crate) fn dns_subdomain(text: &str) -> Check {
         Err(
             "must be a DNS subdomain: lower case letters, digits, `-` and `.`, with a letter or digit at both ends of every part",
         )
-    }
-}
-
-/// A name that is one segment of a path: not `.` or `..`, without `/` and `%`. Some objects are only held to this.
-pub(crate) fn path_segment(text: &str) -> Check {
-    if text.is_empty() {
-        Err("must not be empty")
-    } else if text == "." || text == ".." || text.contains(['/', '%']) {
-        Err("must not be `.` or `..` and must not contain `/` or `%`")
-    } else {
-        Ok(())
     }
 }
 
@@ -153,12 +132,6 @@ mod tests {
         assert!(dns_label(&"a".repeat(63)).is_ok());
         assert!(dns_label(&"a".repeat(64)).is_err());
         assert!(dns_label("a.b").is_err());
-        assert!(dns_label_1035("0a").is_err());
-        assert!(dns_label_1035("a0").is_ok());
-        assert!(path_segment("A b").is_ok());
-        for bad in ["", ".", "..", "a/b", "a%b"] {
-            assert!(path_segment(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

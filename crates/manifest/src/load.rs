@@ -10,8 +10,10 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
 use std::path::Path;
 
-use portcullis_core::model::Update;
-use portcullis_k8s::{ConvertError, ImportOptions, Importer, Object, ObjectRef, Relevance, relevance};
+use portcullis_core::model::{EndpointId, PolicyId, Update};
+use portcullis_k8s::{
+    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+};
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
@@ -48,6 +50,10 @@ pub struct Loaded {
     pub warnings: Vec<ReadWarning>,
     /// Objects that policy does not depend on, by kind.
     pub skipped: BTreeMap<String, u64>,
+    /// Pods and workloads that have a name and are no endpoint of that name.
+    pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Where each policy begins: its file, as the caller named it, and the position there.
+    pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
 }
 
 /// Why there is no model. Never empty.
@@ -244,7 +250,12 @@ impl Collector {
             ReadWarning(places.locate(&warning.object, &warning.field, &warning.message))
         };
         let warnings = import.warnings.iter().map(place).collect();
-        Ok(Loaded { updates: import.updates, warnings, skipped })
+        let policies = import.updates.iter().filter_map(|update| match update {
+            Update::Policy(policy) => Some(&policy.id),
+            _ => None,
+        });
+        let locations = policies.filter_map(|id| Some((id.clone(), places.policy(id)?))).collect();
+        Ok(Loaded { updates: import.updates, warnings, skipped, places: import.places, locations })
     }
 }
 
@@ -285,6 +296,17 @@ impl Places {
                 Some(format!("{file}:{}", earlier.position))
             }
         }
+    }
+
+    /// Where a policy is.
+    fn policy(&self, id: &PolicyId) -> Option<(Arc<str>, Position)> {
+        let object = ObjectRef {
+            kind: id.kind.split('.').next().unwrap_or_default().to_owned(),
+            namespace: id.namespace.as_ref().map(ToString::to_string),
+            name: id.name.to_string(),
+        };
+        let place = self.by_object.get(&key(&object))?;
+        Some((Arc::clone(self.files.get(place.file as usize)?), place.position))
     }
 
     fn locate(&self, object: &ObjectRef, field: &str, reason: &str) -> ReadError {

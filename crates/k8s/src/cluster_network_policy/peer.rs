@@ -44,6 +44,7 @@ const NETWORK_MAX: usize = 43;
 const NAME_MAX: usize = 100;
 
 /// What a peer says.
+#[expect(clippy::large_enum_variant, reason = "it lives for one statement")]
 pub(crate) enum PeerReading {
     /// These addresses.
     Match(EntityMatch),

@@ -1,0 +1,296 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use portcullis::packet::Protocol;
+use portcullis::scenario::{Peer, parse_protocol};
+
+/// Is this flow allowed, and by which rule?
+///
+/// Portcullis reads Kubernetes and Calico network policies from files and answers offline: no cluster is asked and
+/// nothing is applied.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, after_long_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Eval(Box<EvalArgs>),
+    Selector(SelectorArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Evaluate flows against the objects in manifests
+///
+/// Reads every object in the given files, then answers for one flow (--from and --to) with an explanation, or for many
+/// (--flows) with a line each. If any object is not understood, nothing is evaluated.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("question").required(true).args(["flows", "from"]),
+    after_help = "Try `portcullis eval --help` for examples.",
+    after_long_help = EVAL_EXAMPLES,
+)]
+pub(crate) struct EvalArgs {
+    /// Manifests to read: a file, a directory (with all below it), or - for standard input
+    ///
+    /// YAML with one or more documents, or JSON, also in lists. In a directory: .yaml, .yml and .json. Objects that
+    /// policy does not depend on are skipped and counted.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Flows to evaluate: a file with one JSON object a line, or - for standard input
+    ///
+    /// {"from": PEER, "to": PEER, "protocol": "TCP", "port": 80}; also id, sourcePort, icmpType, icmpCode, family,
+    /// principal and http {method, path}. Only from and to are required. The id is echoed in the answer.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flows: Option<PathBuf>,
+
+    /// What to print [default: table with --flows, an explanation with --from]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Output>,
+
+    /// Which engine answers
+    #[arg(long, value_enum, default_value_t = Engine::Reference)]
+    pub(crate) engine: Engine,
+
+    /// Walk through tiers, policies and rules for both ends: what matched, what missed and why
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Also answer as if staged policies were enforced
+    #[arg(long)]
+    pub(crate) staged: bool,
+
+    /// Exit with code 4 when any flow is denied
+    #[arg(long)]
+    pub(crate) fail_on_deny: bool,
+
+    /// Print neither warnings nor the count of skipped objects
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+
+    #[command(flatten)]
+    pub(crate) readings: ReadingArgs,
+}
+
+/// One flow on the command line.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One flow")]
+pub(crate) struct FlowArgs {
+    /// Where the flow starts: namespace/pod, an IP address, node/NAME, hep/NAME or set/[NAMESPACE/]NAME
+    #[arg(long, value_name = "PEER", requires = "to", conflicts_with = "flows")]
+    pub(crate) from: Option<Peer>,
+
+    /// Where the flow ends, written in the same way
+    ///
+    /// A workload (a Deployment, a Job, ...) stands for one pod of its name when none of its pods is in the input. An
+    /// address that a known pod, host endpoint or node owns means that object. A network set stands for the first
+    /// address of its first network.
+    #[arg(long, value_name = "PEER", requires = "from", conflicts_with = "flows")]
+    pub(crate) to: Option<Peer>,
+
+    /// Destination port, after destination NAT
+    #[arg(short, long, requires = "from", conflicts_with = "flows")]
+    pub(crate) port: Option<u16>,
+
+    /// TCP, UDP, SCTP, ICMP, ICMPv6, UDPLite or a number [default: TCP]
+    #[arg(long, requires = "from", conflicts_with = "flows", value_parser = protocol)]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// Source port
+    #[arg(long, value_name = "PORT", requires = "from", conflicts_with = "flows")]
+    pub(crate) source_port: Option<u16>,
+
+    /// ICMP type [default: echo request]
+    #[arg(long, value_name = "TYPE", requires = "from", conflicts_with = "flows")]
+    pub(crate) icmp_type: Option<u8>,
+
+    /// ICMP code [default: 0]
+    #[arg(long, value_name = "CODE", requires = "icmp_type", conflicts_with = "flows")]
+    pub(crate) icmp_code: Option<u8>,
+
+    /// IP version: 4 or 6 [default: the first that both ends have]
+    #[arg(long, requires = "from", conflicts_with = "flows", value_parser = ["4", "6"])]
+    pub(crate) family: Option<String>,
+
+    /// Authenticated identity of the source, as spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+    #[arg(long, value_name = "ID", requires = "from", conflicts_with = "flows")]
+    pub(crate) principal: Option<String>,
+
+    /// HTTP method of the request
+    #[arg(long, requires = "path", conflicts_with = "flows")]
+    pub(crate) method: Option<String>,
+
+    /// HTTP path of the request
+    #[arg(long, requires = "method", conflicts_with = "flows")]
+    pub(crate) path: Option<String>,
+}
+
+/// Choices where clusters differ.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where clusters differ")]
+pub(crate) struct ReadingArgs {
+    /// Ports of a host endpoint that stay open whatever policy says
+    #[arg(long, value_enum, default_value_t = Failsafe::Default)]
+    pub(crate) failsafe: Failsafe,
+
+    /// Traffic from a pod to its own node, once the pod's policy allowed it
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = WorkloadToHost::Accept)]
+    pub(crate) workload_to_host: WorkloadToHost,
+
+    /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
+    #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
+    pub(crate) baseline: Baseline,
+}
+
+/// Check a Calico selector
+///
+/// Prints the canonical form of a valid selector, or says what is wrong and where.
+#[derive(Debug, Args)]
+#[command(after_long_help = SELECTOR_EXAMPLES)]
+pub(crate) struct SelectorArgs {
+    /// The selector, or - to read one JSON object a line from standard input
+    ///
+    /// {"selector": TEXT, "labels": [{KEY: VALUE}, ...]} is answered by {"valid", "canonical", "error", "matches"} with
+    /// one entry in matches for each set of labels.
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub(crate) selector: String,
+
+    /// Labels to try the selector on, as key=value,key=value; may be repeated
+    #[arg(short, long, value_name = "LABELS")]
+    pub(crate) labels: Vec<String>,
+}
+
+/// Print a script that completes commands in your shell
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis"
+)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A table for people
+    Table,
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// The plain evaluator that defines what policy means
+    Reference,
+    /// The compiled in-process matcher
+    Matcher,
+    /// The Linux kernel, through nftables
+    Nftables,
+    /// The Linux kernel, through eBPF
+    Ebpf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Failsafe {
+    /// Calico's default list: SSH, DHCP, DNS, BGP, etcd, the API server
+    Default,
+    /// None
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkloadToHost {
+    /// It is accepted
+    Accept,
+    /// It is dropped
+    Drop,
+    /// The host endpoint's policy decides
+    Policy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Baseline {
+    /// In the directions that no NetworkPolicy isolates
+    PerDirection,
+    /// Not at all, as kube-network-policies reads it
+    PerPod,
+}
+
+impl Engine {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Matcher => "matcher",
+            Self::Nftables => "nftables",
+            Self::Ebpf => "ebpf",
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    parse_protocol(text).map_err(|error| error.reason().to_owned())
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  evaluated
+  1  bad input: the message says file, line, object, field and reason
+  2  wrong usage
+  3  the environment cannot do it
+  4  a flow is denied, with --fail-on-deny";
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  May the customer page reach the database, and which rule says so?
+    portcullis eval -f manifests/ --from shop/customer --to shop/database --port 5432
+
+  The same for a list of flows, as JSON for a program
+    portcullis eval -f manifests/ --flows flows.jsonl -o jsonl
+
+  What is running, from a cluster, in a CI job that must not lose the way to the API
+    kubectl get ns,pods,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
+
+  A ping from outside over IPv6
+    portcullis eval -f manifests/ --from 2001:db8::7 --to shop/customer --protocol ICMPv6
+
+Peers:
+  namespace/pod          a pod, or a workload that stands for its pods
+  192.0.2.7              an address; if a known pod, host endpoint or node owns it, that object
+  node/NAME              the host itself
+  hep/NAME               a host endpoint
+  set/[NAMESPACE/]NAME   the first address of a network set
+
+Answers (-o jsonl):
+  {\"id\": ..., \"verdict\": \"allow\"|\"deny\"|\"inspect\", \"egress\": SIDE|null, \"ingress\": SIDE|null}
+  SIDE is {\"verdict\", \"cause\", \"tier\", \"policy\": {\"kind\", \"namespace\", \"name\"}|null, \"rule\"}; null for an end that
+  is no endpoint. Inspect: an HTTP rule decides, and the flow has no http.
+
+Exit codes:
+  0  evaluated
+  1  bad input: the message says file, line, object, field and reason. A bad manifest: nothing is evaluated.
+     A bad flow: the flows before it are answered
+  2  wrong usage
+  3  the environment cannot do it
+  4  a flow is denied, with --fail-on-deny";
+
+const SELECTOR_EXAMPLES: &str = "\
+Examples:
+  portcullis selector 'app == \"web\" && tier in {\"prod\", \"test\"}'
+  portcullis selector 'has(app)' --labels app=web,tier=prod --labels tier=prod
+  echo '{\"selector\": \"has(app)\", \"labels\": [{\"app\": \"web\"}, {}]}' | portcullis selector -
+
+Exit codes:
+  0  valid; with -, every line was read, whatever the selectors are
+  1  not valid; with -, a line is not such a JSON object
+  2  wrong usage";

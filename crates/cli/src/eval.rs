@@ -1,0 +1,171 @@
+//! `portcullis eval`: what policy says to flows.
+
+mod describe;
+mod explain;
+mod load;
+mod many;
+mod table;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use portcullis::flow::FlowDecision;
+use portcullis::net::IpVersion;
+use portcullis::packet::HttpRequest;
+use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies, WorkloadToHost};
+use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenario};
+use portcullis::verdict::Verdict;
+
+use crate::args::{self, Engine, EvalArgs, FlowArgs, Output, ReadingArgs};
+use crate::failure::Failure;
+use crate::output::{Colour, stdout};
+
+/// Runs the command.
+pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
+    let stdin = |path: &std::path::PathBuf| path.as_os_str() == "-";
+    let uses = args.files.iter().chain(&args.flows).filter(|path| stdin(path)).count();
+    if uses > 1 {
+        return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
+    }
+    if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
+        return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
+    }
+    if args.engine != Engine::Reference {
+        return Err(Failure::Environment(format!(
+            "engine `{}` is not in this build yet; `reference` is",
+            args.engine.name()
+        )));
+    }
+    let scenario = load::scenario(args)?;
+    let settings = settings(&args.readings);
+    let staged = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
+    let judge = Judge {
+        evaluator: Evaluator::new(&scenario, &settings),
+        engine: Reference::new(scenario.cluster(), &settings),
+        staged: args
+            .staged
+            .then(|| (Evaluator::new(&scenario, &staged), Reference::new(scenario.cluster(), &staged))),
+    };
+    let denied = match &args.flows {
+        Some(file) => many::run(&judge, args, file)?,
+        None => single(&judge, args)?,
+    };
+    let code = if denied && args.fail_on_deny { DENIED } else { 0 };
+    Ok(ExitCode::from(code))
+}
+
+/// The exit code of `--fail-on-deny`.
+const DENIED: u8 = 4;
+
+/// Answers flows, twice when staged policies are asked for.
+pub(crate) struct Judge<'a> {
+    evaluator: Evaluator<'a>,
+    engine: Reference<'a>,
+    staged: Option<(Evaluator<'a>, Reference<'a>)>,
+}
+
+/// The answer to one flow.
+pub(crate) struct Judgement {
+    resolved: Resolved,
+    decision: FlowDecision,
+    staged: Option<FlowDecision>,
+}
+
+impl Judge<'_> {
+    fn judge(&self, flow: &Flow) -> Result<Judgement, FlowError> {
+        let resolved = self.evaluator.resolve(flow)?;
+        let decision = self.evaluator.decide(&self.engine, &resolved);
+        let staged = self.staged.as_ref().map(|(evaluator, engine)| evaluator.decide(engine, &resolved));
+        Ok(Judgement { resolved, decision, staged })
+    }
+
+    fn scenario(&self) -> &Scenario {
+        self.evaluator.scenario()
+    }
+}
+
+impl Judgement {
+    fn is_denied(&self) -> bool {
+        self.decision.verdict == Verdict::Deny
+    }
+}
+
+/// One flow from the command line; whether it is denied.
+fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<bool, Failure> {
+    let Some(flow) = flow(&args.flow) else {
+        return Err(Failure::Usage("`--from` and `--to` go together".into()));
+    };
+    let judgement = judge.judge(&flow).map_err(|error| Failure::Input(at_option(&error)))?;
+    let mut out = stdout();
+    let colour = Colour::detect();
+    match args.output {
+        None => out.write_all(explain::text(judge, &flow, &judgement, colour).as_bytes())?,
+        Some(Output::Table) => {
+            let mut table = table::Table::new(args.staged, colour);
+            table.add(table::Row::new(&flow, &judgement));
+            table.finish(&mut out)?;
+        }
+        Some(format) => {
+            let report = Report::new(&flow, &judgement.decision, judgement.staged.as_ref());
+            let json = serde_json::to_string(&report)
+                .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
+            match format {
+                Output::Json => writeln!(out, "[\n{json}\n]")?,
+                _ => writeln!(out, "{json}")?,
+            }
+        }
+    }
+    out.flush()?;
+    Ok(judgement.is_denied())
+}
+
+/// Fields of a flow are options on the command line.
+fn at_option(error: &FlowError) -> String {
+    match error.field() {
+        Some(field) => format!("--{field}: {}", error.reason()),
+        None => error.reason().to_owned(),
+    }
+}
+
+fn flow(args: &FlowArgs) -> Option<Flow> {
+    let mut flow = Flow::new(args.from.clone()?, args.to.clone()?);
+    if let Some(protocol) = args.protocol {
+        flow = flow.with_protocol(protocol);
+    }
+    if let Some(port) = args.port {
+        flow = flow.with_port(port);
+    }
+    if let Some(port) = args.source_port {
+        flow = flow.with_source_port(port);
+    }
+    if let Some(kind) = args.icmp_type {
+        flow = flow.with_icmp(kind, args.icmp_code.unwrap_or_default());
+    }
+    match args.family.as_deref() {
+        Some("6") => flow = flow.with_family(IpVersion::V6),
+        Some(_) => flow = flow.with_family(IpVersion::V4),
+        None => {}
+    }
+    if let Some(principal) = &args.principal {
+        flow = flow.with_principal(principal);
+    }
+    if let (Some(method), Some(path)) = (&args.method, &args.path) {
+        flow = flow.with_http(HttpRequest { method: method.as_str().into(), path: path.as_str().into() });
+    }
+    Some(flow)
+}
+
+fn settings(args: &ReadingArgs) -> Settings {
+    Settings {
+        failsafes: match args.failsafe {
+            args::Failsafe::Default => Failsafes::default(),
+            args::Failsafe::None => Failsafes::none(),
+        },
+        workload_to_host: match args.workload_to_host {
+            args::WorkloadToHost::Accept => WorkloadToHost::Accept,
+            args::WorkloadToHost::Drop => WorkloadToHost::Drop,
+            args::WorkloadToHost::Policy => WorkloadToHost::HostPolicy,
+        },
+        ..Settings::default()
+    }
+}

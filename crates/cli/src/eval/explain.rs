@@ -1,0 +1,219 @@
+//! The walk through tiers, policies and rules, for people.
+
+use core::fmt::{self, Write as _};
+
+use portcullis::flow::{End, FlowDecision, Side};
+use portcullis::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
+use portcullis::reference::{Reference, RuleOutcome, Step, Trace};
+use portcullis::scenario::{Flow, Peer, Resolved, Scenario};
+use portcullis::verdict::Direction;
+
+use crate::eval::{Judge, Judgement, describe, table};
+use crate::output::Colour;
+
+/// The explanation of one answer, ending in a line break.
+pub(crate) fn text(judge: &Judge<'_>, flow: &Flow, judgement: &Judgement, colour: Colour) -> String {
+    let mut writer = Writer {
+        scenario: judge.scenario(),
+        flow,
+        resolved: &judgement.resolved,
+        colour,
+        out: String::new(),
+    };
+    // Writing into a string cannot fail.
+    let _ = writer.answer(&judge.engine, &judgement.decision);
+    if let (Some((_, engine)), Some(decision)) = (&judge.staged, &judgement.staged) {
+        let _ = writer.staged(engine, decision, &judgement.decision);
+    }
+    writer.out
+}
+
+struct Writer<'a> {
+    scenario: &'a Scenario,
+    flow: &'a Flow,
+    resolved: &'a Resolved,
+    colour: Colour,
+    out: String,
+}
+
+impl Writer<'_> {
+    fn answer(&mut self, engine: &Reference<'_>, decision: &FlowDecision) -> fmt::Result {
+        let (flow, packet) = (self.flow, &self.resolved.packet);
+        let verdict = self.colour.verdict(decision.verdict, decision.verdict);
+        write!(self.out, "{verdict}: {} to {}, {}", flow.from(), flow.to(), table::service(flow))?;
+        if let Some(request) = flow.http() {
+            write!(self.out, ", HTTP {} {}", printable(&request.method), printable(&request.path))?;
+        }
+        writeln!(self.out, "\n  {} to {}", packet.source, packet.destination)?;
+        self.sides(engine, decision)
+    }
+
+    fn staged(&mut self, engine: &Reference<'_>, decision: &FlowDecision, now: &FlowDecision) -> fmt::Result {
+        let verdict = self.colour.verdict(decision.verdict, decision.verdict);
+        if decision == now {
+            return writeln!(self.out, "\nwith staged policies enforced: {verdict}, as now");
+        }
+        writeln!(self.out, "\nwith staged policies enforced: {verdict}")?;
+        self.sides(engine, decision)
+    }
+
+    fn sides(&mut self, engine: &Reference<'_>, decision: &FlowDecision) -> fmt::Result {
+        let (flow, resolved) = (self.flow, self.resolved);
+        self.side(engine, "egress from", flow.from(), &resolved.from, decision.egress.as_ref())?;
+        self.side(engine, "ingress to", flow.to(), &resolved.to, decision.ingress.as_ref())
+    }
+
+    fn side(
+        &mut self,
+        engine: &Reference<'_>,
+        words: &str,
+        peer: &Peer,
+        end: &End,
+        side: Option<&Side>,
+    ) -> fmt::Result {
+        write!(self.out, "\n{} {}", self.colour.bold(words), self.colour.bold(peer))?;
+        // An address, a pod in its node's network, or a set may stand for something else.
+        match end {
+            End::Endpoint(id) if id.to_string() != peer.to_string() => write!(self.out, " ({id})")?,
+            End::Node(node) if *peer != Peer::Node(node.clone()) => write!(self.out, " (node/{node})")?,
+            _ => {}
+        }
+        let Some(side) = side else {
+            return match end {
+                End::Outside => writeln!(self.out, ": outside, no policy applies"),
+                _ => writeln!(self.out, ": no host endpoint, no policy applies"),
+            };
+        };
+        let verdict = self.colour.verdict(side.decision.verdict, side.decision.verdict);
+        writeln!(self.out, ": {verdict}, {}", side.decision.cause)?;
+        for consulted in &side.consulted {
+            let (decision, trace) =
+                engine.explain(&consulted.endpoint, consulted.hook, &self.resolved.packet);
+            writeln!(self.out, "  {} of {}: {}", consulted.hook, consulted.endpoint, decision.verdict)?;
+            self.trace(&trace, consulted.hook.direction())?;
+        }
+        Ok(())
+    }
+
+    fn trace(&mut self, trace: &Trace, direction: Direction) -> fmt::Result {
+        let mut place = Place::Nowhere;
+        if !trace.steps.iter().any(|step| matches!(step, Step::Policy { .. } | Step::Exempt)) {
+            self.out.push_str("    no policy applies\n");
+        }
+        for step in &trace.steps {
+            match step {
+                Step::Exempt => self.out.push_str("    exempt from policy\n"),
+                Step::Tier { name, order, default_action } => {
+                    let order = Position(*order);
+                    let missing = match self.scenario.cluster().tiers().get(name) {
+                        Some(_) => "",
+                        None => "does not exist, ",
+                    };
+                    writeln!(self.out, "    tier {name} ({missing}{order}, ends in {default_action})")?;
+                }
+                Step::Policy { id, order, enforcement, consulted } => {
+                    self.policy(id, *order, *enforcement, *consulted)?;
+                    place = Place::Policy(id.clone());
+                }
+                Step::Profile { name, exists } => {
+                    let profile = self.scenario.cluster().profiles().get(name);
+                    let note = match profile.map(|profile| profile.origin) {
+                        Some(ProfileOrigin::Implicit) => " (built in)",
+                        _ if !exists => " does not exist",
+                        _ => "",
+                    };
+                    writeln!(self.out, "    profile {name}{note}")?;
+                    place = Place::Profile(name.to_string());
+                }
+                Step::Rule { index, action, outcome } => {
+                    let rule = self.rule_of(&place, direction, *index);
+                    let words = rule.map(|rule| describe::rule(rule, direction)).unwrap_or_default();
+                    let (indent, pass) = match place {
+                        Place::Policy(_) => ("        ", "go on with the next tier"),
+                        _ => ("      ", "a pass in a profile denies"),
+                    };
+                    write!(self.out, "{indent}rule {index} {action} {words}: ")?;
+                    match (outcome, action) {
+                        (RuleOutcome::Matched, Action::Pass) => writeln!(self.out, "matched, {pass}")?,
+                        (RuleOutcome::Matched, Action::Log) => writeln!(self.out, "matched, logged")?,
+                        (RuleOutcome::Matched, _) => writeln!(self.out, "matched")?,
+                        (RuleOutcome::NeedsHttp, _) => {
+                            writeln!(self.out, "matches if the HTTP request does")?
+                        }
+                        (RuleOutcome::Missed(miss), _) => writeln!(self.out, "missed, {miss}")?,
+                    }
+                }
+                Step::TierEnd { action: DefaultAction::Deny } => {
+                    self.out.push_str("      no rule matches: deny\n");
+                }
+                Step::TierEnd { action: DefaultAction::Pass } => {
+                    self.out.push_str("      no rule matches: go on with the next tier\n");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn policy(
+        &mut self,
+        id: &PolicyId,
+        order: Option<Order>,
+        enforcement: Enforcement,
+        consulted: bool,
+    ) -> fmt::Result {
+        write!(self.out, "      {id} ({}", Position(order))?;
+        match (enforcement, consulted) {
+            (Enforcement::Staged, false) => self.out.push_str(", staged: not enforced"),
+            (Enforcement::Staged, true) => self.out.push_str(", staged"),
+            (Enforcement::Enforced, _) => {}
+        }
+        self.out.push(')');
+        if let Some(location) = self.scenario.location(id) {
+            write!(self.out, " at {location}")?;
+        }
+        self.out.push('\n');
+        Ok(())
+    }
+
+    fn rule_of(&self, place: &Place, direction: Direction, index: usize) -> Option<&Rule> {
+        let cluster = self.scenario.cluster();
+        let (ingress, egress) = match place {
+            Place::Nowhere => return None,
+            Place::Policy(id) => {
+                cluster.policies().get(id).map(|policy| (&policy.ingress, &policy.egress))?
+            }
+            Place::Profile(name) => {
+                cluster.profiles().get(name.as_str()).map(|profile| (&profile.ingress, &profile.egress))?
+            }
+        };
+        match direction {
+            Direction::Ingress => ingress.get(index),
+            Direction::Egress => egress.get(index),
+        }
+    }
+}
+
+/// Whose rules the trace is showing.
+enum Place {
+    Nowhere,
+    Policy(PolicyId),
+    Profile(String),
+}
+
+/// A sort position in words.
+struct Position(Option<Order>);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(order) => write!(f, "order {order}"),
+            None => f.write_str("last"),
+        }
+    }
+}
+
+/// User text on one line.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,98 @@
+//! Offline questions: a state of a cluster, flows, and what policy says to them.
+//!
+//! A [`Scenario`] is built from model updates or loaded from manifests. A [`Flow`] names its two ends the way people
+//! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
+
+mod flow;
+mod load;
+mod near;
+mod peer;
+mod report;
+mod resolve;
+mod text;
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::fmt;
+
+use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
+
+use portcullis_k8s::PodPlace;
+
+pub use flow::{Flow, FlowError, parse_protocol};
+pub use load::LoadOptions;
+pub use peer::{Peer, PeerError};
+pub use report::Report;
+pub use resolve::{Evaluator, Resolved};
+
+/// A state of a cluster, with what only names need.
+#[derive(Clone, Debug, Default)]
+pub struct Scenario {
+    cluster: Cluster,
+    places: BTreeMap<EndpointId, PodPlace>,
+    locations: BTreeMap<PolicyId, Location>,
+    warnings: Vec<String>,
+    skipped: BTreeMap<String, u64>,
+}
+
+/// Where an object stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    file: Arc<str>,
+    line: u32,
+}
+
+impl Location {
+    /// The file as it was named, or `stdin`.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The line the object begins in, counted from 1.
+    #[must_use]
+    pub const fn line(&self) -> u32 {
+        self.line
+    }
+}
+
+/// `file:line`.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file: String = self.file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        write!(f, "{file}:{}", self.line)
+    }
+}
+
+impl Scenario {
+    /// The objects.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Where a policy was read from.
+    #[must_use]
+    pub fn location(&self, policy: &PolicyId) -> Option<&Location> {
+        self.locations.get(policy)
+    }
+
+    /// Doubts about the input that do not stop an evaluation: one line each, with file, line, object and field.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many objects of which kind were skipped because policy does not depend on them, by kind.
+    #[must_use]
+    pub const fn skipped(&self) -> &BTreeMap<String, u64> {
+        &self.skipped
+    }
+}
+
+/// A scenario of model objects that come from anywhere.
+impl FromIterator<Update> for Scenario {
+    fn from_iter<I: IntoIterator<Item = Update>>(updates: I) -> Self {
+        Self { cluster: updates.into_iter().collect(), ..Self::default() }
+    }
+}
