@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use portcullis_core::label::{NAME_KEY, Name, Scope};
 use portcullis_core::model::{
     Action, Directions, EntityKinds, EntityMatch, EntitySelector, L4Match, Order, Policy, PolicyId,
-    PortMatch, PortRange, Rule,
+    PortMatch, PortRange, Rule, TieBreak,
 };
 use portcullis_core::selector::{Expr, LabelRef};
 
@@ -31,6 +31,9 @@ use crate::workload::protocol;
 /// Source: Calico `libcalico-go/lib/backend/k8s/conversion/conversion.go`.
 const ORDER: u32 = 1000;
 
+/// The kind by which ties are broken. Source: Calico `libcalico-go/lib/backend/model/resource.go`.
+const TIE_KIND: &str = "KubernetesNetworkPolicy";
+
 impl NetworkPolicy {
     /// The policy in the model: in tier `default`, one rule of the model for each rule, in the same order.
     ///
@@ -51,8 +54,12 @@ impl NetworkPolicy {
         let namespace = identity.as_ref().map_or_else(|| Name::new(""), |i| i.namespace());
         let parts = spec.convert(&namespace, &Path::root("spec"), &mut cx);
         let policy = identity.map(|identity| {
+            // Calico keeps these policies apart from its own kind of the same name, also where a tie is broken.
+            let tie = PolicyId::new(TIE_KIND, identity.namespace.clone(), identity.name.clone());
             let id = PolicyId::new(cx.name("NetworkPolicy"), identity.namespace, identity.name);
-            parts.into_policy(id)
+            let mut policy = parts.into_policy(id);
+            policy.tie_key = TieBreak::Path.key(&tie);
+            policy
         });
         cx.finish(policy)
     }

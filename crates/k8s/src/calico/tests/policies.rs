@@ -284,6 +284,7 @@ fn staged_kubernetes_policies() {
     let plain: crate::network_policy::NetworkPolicy = serde_json::from_value(document).unwrap();
     let plain = plain.convert().unwrap().0;
     assert_eq!((&staged.subject, &staged.egress, staged.order), (&plain.subject, &plain.egress, plain.order));
+    assert_eq!(plain.tie_key, "p/n/KubernetesNetworkPolicy");
     assert_eq!((staged.directions, &staged.tier), (Directions::BOTH, &plain.tier));
     // The default of Kubernetes, not that of Calico.
     let rules = json!([{}]);
