@@ -295,14 +295,22 @@ impl<E: DecideHook + ?Sized> Path<'_, E> {
 
     /// Asks the hooks of a host endpoint until one decides.
     ///
-    /// An untracked or pre-DNAT Allow skips the host endpoint's later hooks, not the workload's own.
+    /// An untracked or pre-DNAT Allow skips the host endpoint's later hooks, not the workload's own. An exemption,
+    /// such as a failsafe port, is good for its own hook only: it does not open traffic that is forwarded.
     /// Source: Calico `felix/rules/static.go`.
     fn first_of(&mut self, endpoint: &EndpointId, hooks: &[Hook]) {
         for hook in hooks {
-            if self.ask(endpoint, *hook) != Verdict::Continue {
+            let verdict = self.ask(endpoint, *hook);
+            if verdict != Verdict::Continue && !(verdict == Verdict::Allow && self.exempt()) {
                 return;
             }
         }
+    }
+
+    /// Whether the last hook did not look at policy.
+    fn exempt(&self) -> bool {
+        let last = self.consulted.last().map(|consulted| &consulted.decision.cause);
+        matches!(last, Some(Cause::Failsafe | Cause::NeighbourDiscovery))
     }
 
     fn denied(&self) -> bool {

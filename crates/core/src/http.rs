@@ -16,6 +16,9 @@ use crate::packet::HttpRequest;
 /// NUL.
 #[must_use]
 pub fn normalise_path(raw: &str) -> Option<String> {
+    if !raw.starts_with('/') {
+        return None;
+    }
     let cut = raw.find(['?', '#']).unwrap_or(raw.len());
     let decoded = percent_decode(raw.get(..cut)?)?;
     let lower = decoded.to_ascii_lowercase();
@@ -23,9 +26,6 @@ pub fn normalise_path(raw: &str) -> Option<String> {
         return None;
     }
     let slashed = decoded.replace('\\', "/");
-    if !slashed.starts_with('/') {
-        return None;
-    }
     let mut segments: Vec<&str> = Vec::new();
     for segment in slashed.split('/') {
         match segment.split(';').next().unwrap_or_default() {
@@ -57,12 +57,15 @@ fn percent_decode(text: &str) -> Option<String> {
 impl HttpMatch {
     /// Whether `request` has one of the methods and one of the paths.
     ///
-    /// A path that [`normalise_path`] refuses matches no path condition.
+    /// A path that [`normalise_path`] refuses matches no path condition. A request whose target does not begin with
+    /// `/` is malformed and matches nothing at all.
     #[must_use]
     pub fn matches(&self, request: &HttpRequest) -> bool {
         let method = self.methods.is_empty()
             || self.methods.iter().any(|m| m.as_str() == "*" || m.as_str() == request.method.as_str());
-        method && (self.paths.is_empty() || self.matches_path(request.path.as_str()))
+        method
+            && request.path.starts_with('/')
+            && (self.paths.is_empty() || self.matches_path(request.path.as_str()))
     }
 
     fn matches_path(&self, raw: &str) -> bool {
@@ -100,6 +103,7 @@ mod tests {
             ("/a%2Fb", Some("/a/b")),
             ("/a/%2e%2e/b", Some("/b")),
             ("/a\\b", Some("/a/b")),
+            ("\\a", None),
             ("/a?b=/../c", Some("/a")),
             ("/a#f", Some("/a")),
             ("/%41", Some("/A")),

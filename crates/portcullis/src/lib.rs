@@ -5,7 +5,9 @@
 #[cfg(feature = "std")]
 extern crate alloc;
 
-pub use portcullis_core::{flow, http, label, model, net, packet, principal, reference, selector, verdict};
+pub use portcullis_core::{
+    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, verdict,
+};
 
 #[cfg(feature = "k8s")]
 pub use portcullis_k8s as k8s;

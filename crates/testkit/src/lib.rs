@@ -1,1 +1,13 @@
-//! Under construction in this commit series.
+//! The case corpus and the harness that runs it on every engine. For tests only, never published.
+//!
+//! A case pins one semantic rule: objects, flows, and what policy must say. Cases are data files under `cases/`; the
+//! README of this crate documents the format. [`run`] evaluates every case with the reference evaluator, judges the
+//! answers by what the case expects, and compares every other engine with the reference, cause included.
+
+mod case;
+mod json;
+mod run;
+
+pub use case::{Case, CaseError, Expectation, FlowCase, load};
+pub use json::to_json;
+pub use run::{Outcome, run};

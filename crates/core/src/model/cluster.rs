@@ -99,6 +99,21 @@ impl Cluster {
         }
     }
 
+    /// The objects as changes to an empty cluster.
+    pub fn updates(&self) -> impl Iterator<Item = Update> + '_ {
+        let tiers = self.tiers.values().cloned().map(Update::Tier);
+        let profiles = self.profiles.values().cloned().map(Update::Profile);
+        let namespaces = self.namespaces.values().cloned().map(Update::Namespace);
+        let accounts = self.service_accounts.values().cloned().map(Update::ServiceAccount);
+        let nodes = self.nodes.values().cloned().map(Update::Node);
+        let sets = self.network_sets.values().cloned().map(Update::NetworkSet);
+        let services = self.services.values().cloned().map(Update::Service);
+        let endpoints = self.endpoints.values().cloned().map(Update::Endpoint);
+        let policies = self.policies.values().cloned().map(Update::Policy);
+        let inherited = tiers.chain(profiles).chain(namespaces).chain(accounts);
+        inherited.chain(nodes).chain(sets).chain(services).chain(endpoints).chain(policies)
+    }
+
     /// The policies.
     #[must_use]
     pub const fn policies(&self) -> &BTreeMap<PolicyId, Policy> {

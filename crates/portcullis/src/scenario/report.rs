@@ -71,7 +71,8 @@ fn side(side: &Side) -> SideReport<'_> {
         cause: cause.name(),
         tier: cause.tier().map(|tier| tier.as_str()),
         policy: cause.policy().map(|policy| PolicyReport {
-            kind: policy.kind.as_str(),
+            // The model tells Calico's NetworkPolicy apart as `NetworkPolicy.projectcalico.org`.
+            kind: policy.kind.split('.').next().unwrap_or_default(),
             namespace: policy.namespace.as_ref().map(|namespace| namespace.as_str()),
             name: policy.name.as_str(),
         }),

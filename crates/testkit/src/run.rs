@@ -1,0 +1,212 @@
+//! Running a case on every engine.
+
+use portcullis::compile::{CompileScope, Engine};
+use portcullis::flow::{FlowDecision, Side};
+use portcullis::ir::{Interpreter, View};
+use portcullis::label::Labels;
+use portcullis::reference::{Reference, Settings, StagedPolicies};
+use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
+use portcullis::selector::Selector;
+use portcullis::verdict::Verdict;
+use serde_json::Value;
+
+use crate::case::{Case, Expectation, FlowCase};
+
+/// What came of a case.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Number of single checks.
+    pub checks: usize,
+    /// What was not as expected, one line each.
+    pub failures: Vec<String>,
+}
+
+impl Outcome {
+    fn check(&mut self, holds: bool, failure: impl FnOnce() -> String) {
+        self.checks = self.checks.saturating_add(1);
+        if !holds {
+            self.failures.push(failure());
+        }
+    }
+}
+
+/// Runs `case`.
+#[must_use]
+pub fn run(case: &Case) -> Outcome {
+    let mut outcome = Outcome::default();
+    match Scenario::parse(&case.name, &case.objects, LoadOptions::new()) {
+        Ok(scenario) => {
+            for text in &case.warnings {
+                let found = scenario.warnings().iter().any(|warning| warning.contains(text));
+                outcome.check(found, || format!("no warning says `{text}`: {:?}", scenario.warnings()));
+            }
+            flows(case, &scenario, &mut outcome);
+        }
+        Err(error) => outcome.check(false, || format!("the objects are refused: {error}")),
+    }
+    for manifest in &case.accept {
+        let text = format!("{}\n---\n{manifest}", case.objects);
+        let result = Scenario::parse("case", &text, LoadOptions::new());
+        outcome.check(result.is_ok(), || {
+            format!(
+                "refused: {}: {}",
+                last_line(manifest),
+                result.err().map(|e| e.to_string()).unwrap_or_default()
+            )
+        });
+    }
+    for (manifest, said) in &case.refuse {
+        let text = format!("{}\n---\n{manifest}", case.objects);
+        match Scenario::parse("case", &text, LoadOptions::new()) {
+            Ok(_) => outcome.check(false, || format!("accepted: {}", last_line(manifest))),
+            Err(error) => {
+                let error = error.to_string();
+                for text in said {
+                    outcome.check(error.contains(text), || {
+                        format!("{}: `{text}` is not in: {error}", last_line(manifest))
+                    });
+                }
+                outcome.check(error.starts_with("case:"), || format!("no file in: {error}"));
+            }
+        }
+    }
+    for selector in &case.selectors {
+        self::selector(selector, &mut outcome);
+    }
+    outcome
+}
+
+fn last_line(manifest: &str) -> &str {
+    let line = manifest.trim_end().lines().next_back().unwrap_or_default().trim();
+    line.get(..200).unwrap_or(line)
+}
+
+fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
+    let settings = Settings::default();
+    let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
+    let (reference, pending) =
+        (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &preview));
+    let evaluator = Evaluator::new(scenario, &settings);
+    let mut engine = Engine::new(settings.clone(), CompileScope::All);
+    for update in scenario.cluster().updates() {
+        if let Err(error) = engine.apply(update) {
+            outcome.check(false, || format!("the compiler refuses: {error}"));
+            return;
+        }
+    }
+    engine.commit();
+    let interpreter = Interpreter::new(engine.snapshot());
+    for FlowCase { flow: line, expect, staged } in &case.flows {
+        let resolved = Flow::from_json(line).and_then(|flow| evaluator.resolve(&flow));
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                let wanted = expect.0.get("error").and_then(Value::as_str);
+                let said = error.to_string();
+                outcome
+                    .check(wanted.is_some_and(|wanted| said.contains(wanted)), || format!("{line}: {said}"));
+                continue;
+            }
+        };
+        let answer = evaluator.decide(&reference, &resolved);
+        judge(line, expect, &answer, outcome);
+        let compiled = evaluator.decide(&interpreter, &resolved);
+        outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
+        let answer = evaluator.decide(&pending, &resolved);
+        if let Some(staged) = staged {
+            judge(&format!("staged {line}"), staged, &answer, outcome);
+        }
+        let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &resolved);
+        outcome
+            .check(compiled == answer, || format!("staged {line}: the IR says {compiled:?}\nnot {answer:?}"));
+    }
+}
+
+/// Compares what is expected with an answer of the reference.
+fn judge(line: &str, expect: &Expectation, answer: &FlowDecision, outcome: &mut Outcome) {
+    for (key, want) in &expect.0 {
+        match key.as_str() {
+            "verdict" => {
+                let got = word(answer.verdict);
+                outcome.check(want == got, || format!("{line}: {got}, not {want}: {}", describe(answer)));
+            }
+            "egress" | "ingress" => {
+                let side = if key == "egress" { &answer.egress } else { &answer.ingress };
+                match (want, side) {
+                    (Value::Null, None) => outcome.check(true, String::new),
+                    (Value::Object(want), Some(side)) => {
+                        for (field, want) in want {
+                            let got = field_of(side, field);
+                            outcome.check(got.as_ref() == Some(want), || {
+                                format!("{line}: {key} {field} is {got:?}, not {want}: {}", describe(answer))
+                            });
+                        }
+                    }
+                    _ => outcome.check(false, || format!("{line}: {key} is {side:?}, not {want}")),
+                }
+            }
+            other => outcome.check(false, || format!("{line}: unknown expectation `{other}`")),
+        }
+    }
+}
+
+fn field_of(side: &Side, field: &str) -> Option<Value> {
+    let cause = &side.decision.cause;
+    Some(match field {
+        "verdict" => word(side.decision.verdict).into(),
+        "cause" => cause.name().into(),
+        "tier" => cause.tier().map(|tier| tier.as_str().to_owned()).into(),
+        "policy" => cause.policy().map(ToString::to_string).into(),
+        "rule" => cause.rule_index().map(|index| u64::try_from(index).unwrap_or(u64::MAX)).into(),
+        "logs" => side.decision.logs.iter().map(|rule| format!("{} {}", rule.policy, rule.index)).collect(),
+        _ => return None,
+    })
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow | Verdict::Continue => "allow",
+        Verdict::Deny => "deny",
+        Verdict::Inspect => "inspect",
+    }
+}
+
+fn describe(answer: &FlowDecision) -> String {
+    let side = |side: &Option<Side>| side.as_ref().map_or("-".into(), |side| side.decision.cause.to_string());
+    format!("egress: {}; ingress: {}", side(&answer.egress), side(&answer.ingress))
+}
+
+fn selector(want: &Value, outcome: &mut Outcome) {
+    let text = want.get("text").and_then(Value::as_str).unwrap_or_default();
+    let sets = |key: &str| want.get(key).and_then(Value::as_array).into_iter().flatten();
+    match Selector::parse(text) {
+        Err(error) => {
+            let wanted = want.get("error").is_some() || want.get("valid") == Some(&Value::Bool(false));
+            outcome.check(wanted, || format!("selector `{text}`: {error}"));
+            if let Some(at) = want.get("at").or_else(|| want.get("error")).and_then(Value::as_u64) {
+                let start = u64::try_from(error.span().start).unwrap_or(u64::MAX);
+                outcome
+                    .check(start == at, || format!("selector `{text}`: the error is at {start}, not {at}"));
+            }
+        }
+        Ok(selector) => {
+            let refused = want.get("error").is_some() || want.get("valid") == Some(&Value::Bool(false));
+            outcome.check(!refused, || format!("selector `{text}` is accepted"));
+            if let Some(canonical) = want.get("canonical").and_then(Value::as_str) {
+                let got = selector.to_string();
+                outcome.check(got == canonical, || {
+                    format!("selector `{text}` prints `{got}`, not `{canonical}`")
+                });
+            }
+            for (key, wanted) in [("yes", true), ("no", false)] {
+                for set in sets(key).filter_map(Value::as_object) {
+                    let labels: Labels =
+                        set.iter().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect();
+                    outcome.check(selector.matches(&labels) == wanted, || {
+                        format!("selector `{text}` on {labels:?} is not {wanted}")
+                    });
+                }
+            }
+        }
+    }
+}
