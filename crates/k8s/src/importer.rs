@@ -64,6 +64,8 @@ pub struct Importer {
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord)>,
     services: Services,
+    /// Namespaces and service accounts as profiles describe them.
+    inherited: Vec<Update>,
 }
 
 /// What an [`Importer`] made of its objects.
@@ -104,6 +106,7 @@ impl Importer {
             pods: Vec::new(),
             workloads: Vec::new(),
             services: Services::default(),
+            inherited: Vec::new(),
         }
     }
 
@@ -156,7 +159,12 @@ impl Importer {
             Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
-            Object::Calico(o) => o.convert(names)?,
+            Object::Calico(o) => {
+                let (mut updates, warnings) = o.convert(names)?;
+                // A profile may carry labels of a namespace or service account, which may also be given itself.
+                self.inherited.extend(updates.extract_if(.., |u| complete::is_label_carrier(u)));
+                (updates, warnings)
+            }
         };
         self.updates.extend(updates);
         self.warnings.extend(warnings);
@@ -168,9 +176,11 @@ impl Importer {
     /// and addresses for pods without one (see [`SYNTHETIC_RANGES`]).
     ///
     /// # Errors
-    /// Reasons that only show when all objects are known. None at present.
+    /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
-        let Self { options, names: _, mut updates, mut warnings, seen: _, pods, workloads, services } = self;
+        let Self { options, mut updates, mut warnings, pods, workloads, services, inherited, .. } = self;
+        complete::check_endpoints(&updates)?;
+        complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
         let known = updates.iter().filter_map(|update| match update {
             Update::Endpoint(endpoint) => Some(endpoint.id.clone()),

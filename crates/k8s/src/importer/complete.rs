@@ -11,7 +11,7 @@ use portcullis_core::model::{
     Action, Directions, Namespace, Policy, PolicyId, Profile, ProfileOrigin, Rule, Update,
 };
 
-use crate::error::{ObjectRef, Warning};
+use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::tier;
 
 /// The label that the API server sets on every namespace.
@@ -88,6 +88,50 @@ pub(super) fn profiles(updates: &mut Vec<Update>) {
             origin,
         }));
     }
+}
+
+/// Whether `update` is a namespace or a service account, which a profile gives when it carries their labels.
+pub(super) const fn is_label_carrier(update: &Update) -> bool {
+    matches!(update, Update::Namespace(_) | Update::ServiceAccount(_))
+}
+
+/// Adds namespaces and service accounts that only profiles describe. Where the object itself was given, it is what
+/// Calico makes the profile from, so it alone counts.
+pub(super) fn inherited(described: Vec<Update>, updates: &mut Vec<Update>) {
+    let key = |update: &Update| match update {
+        Update::Namespace(o) => Some((o.name.clone(), None)),
+        Update::ServiceAccount(o) => Some((o.namespace.clone(), Some(o.name.clone()))),
+        _ => None,
+    };
+    let given: BTreeSet<_> = updates.iter().filter_map(key).collect();
+    for mut update in described {
+        if key(&update).is_none_or(|key| given.contains(&key)) {
+            continue;
+        }
+        if let Update::Namespace(namespace) = &mut update {
+            namespace.labels.insert(NAMESPACE_NAME_LABEL, namespace.name.clone());
+        }
+        updates.push(update);
+    }
+}
+
+/// Refuses workload endpoints of the same pod: one of them would be lost.
+pub(super) fn check_endpoints(updates: &[Update]) -> Result<(), Vec<ConvertError>> {
+    let mut seen = BTreeSet::new();
+    let mut errors = Vec::new();
+    for update in updates {
+        let Update::Endpoint(endpoint) = update else { continue };
+        if !seen.insert(&endpoint.id) {
+            let object = ObjectRef {
+                kind: "WorkloadEndpoint".into(),
+                namespace: endpoint.id.namespace.as_ref().map(ToString::to_string),
+                name: endpoint.id.name.to_string(),
+            };
+            let reason = format!("two workload endpoints are those of the pod `{}`", endpoint.id.name);
+            errors.push(ConvertError::new(object, "spec.pod", reason));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// Adds the namespaces that objects are in and that were not given, with the label that the server would set.

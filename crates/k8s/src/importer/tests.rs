@@ -154,3 +154,35 @@ fn the_other_reading_of_baseline_shields_both_directions() {
         other.policies().values().find(|p| p.tier.as_str() == "networkpolicy-shields-baseline").unwrap();
     assert!(shield.directions.ingress && !shield.directions.egress);
 }
+
+#[test]
+fn a_namespace_object_outranks_the_profile_made_from_it() {
+    let profile = json!({"apiVersion": "projectcalico.org/v3", "kind": "Profile", "metadata": {"name": "kns.n"},
+        "spec": {"labelsToApply": {"pcns.team": "profile"}}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "labels": {"team": "a"}}});
+    let team = |objects: &[Value]| {
+        let (cluster, _) = import(objects);
+        let labels = &cluster.namespaces()["n"].labels;
+        assert_eq!(labels.value("kubernetes.io/metadata.name"), Some("n"));
+        labels.value("team").map(ToString::to_string)
+    };
+    assert_eq!(team(core::slice::from_ref(&profile)).as_deref(), Some("profile"));
+    assert_eq!(team(&[profile.clone(), namespace.clone()]).as_deref(), Some("a"));
+    assert_eq!(team(&[namespace, profile]).as_deref(), Some("a"));
+}
+
+#[test]
+fn two_workload_endpoints_of_one_pod_are_refused() {
+    let mut importer = Importer::new(ImportOptions::new());
+    for name in ["a", "b"] {
+        let version = "projectcalico.org/v3";
+        let object = json!({"metadata": {"name": name, "namespace": "n"}, "spec": {"pod": "p"}});
+        importer.add(Object::deserialize(version, "WorkloadEndpoint", object).unwrap()).unwrap();
+    }
+    let errors = importer.finish().unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "WorkloadEndpoint n/p: spec.pod: two workload endpoints are those of the pod `p`"
+    );
+}
