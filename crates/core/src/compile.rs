@@ -1,6 +1,6 @@
 //! The incremental compiler: model objects in, [IR](crate::ir) deltas out.
 //!
-//! An [`Engine`] keeps the tables of [`Snapshot`] up to date while objects come and go. Compiling from scratch is
+//! An [`Engine`] keeps the tables of [`Snapshot`](crate::ir::Snapshot) up to date while objects come and go. Compiling from scratch is
 //! applying everything once; there is no second path.
 //!
 //! How a change travels, in [`Engine::commit`]:
@@ -14,7 +14,7 @@
 //!    of answers. New answers mean new cells; everything else stays.
 //!
 //! Every step touches only what the one before it changed, and equal results keep their ids, so an unrelated change
-//! gives an empty [`Delta`].
+//! gives an empty [`Delta`](crate::ir::Delta).
 
 mod addresses;
 mod engine;

@@ -13,7 +13,7 @@
 //!    request, and the decision has an [`L7Program`], that program is run instead.
 //!
 //! First match, tiers, Pass, defaults, negation and profiles are gone: the compiler resolved them, pointwise.
-//! A snapshot is plain data. [`Snapshot::verify`] lists every invariant.
+//! A snapshot is plain data.
 
 mod arena;
 mod decision;

@@ -1,5 +1,14 @@
-//! The network-policy engine that CNI authors embed: one model of labels, selectors, rules and tiers, and the
-//! evaluator that defines what it means.
+//! The network-policy engine that CNI authors embed: one model of labels, selectors, rules and tiers, the evaluator that
+//! defines what it means, and the compiler that turns it into tables.
+//!
+//! When not to use it: to ask a running cluster anything. It opens no connection and starts no program.
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `k8s` | yes | Kubernetes and Calico objects, without files (`no_std`) |
+//! | `std` | yes | manifests with positions, flows and [`scenario`]s; implies `k8s` |
+//!
+//! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(feature = "std")]
@@ -16,3 +25,9 @@ pub use portcullis_manifest as manifest;
 
 #[cfg(feature = "std")]
 pub mod scenario;
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../../../README.md")]
+#[derive(Debug)]
+pub struct ReadmeExamples;

@@ -1,8 +1,9 @@
 //! Cases and the files they are in.
 
 use core::fmt;
+use core::ops::ControlFlow;
 use std::fs;
-use std::ops::ControlFlow;
+
 use std::path::{Path, PathBuf};
 
 use portcullis::manifest::{Limits, Reader};
