@@ -13,15 +13,18 @@
 //!    request, and the decision has an [`L7Program`], that program is run instead.
 //!
 //! First match, tiers, Pass, defaults, negation and profiles are gone: the compiler resolved them, pointwise.
-//! A snapshot is plain data.
+//! A snapshot is plain data. [`Snapshot::verify`] lists every invariant.
 
 mod arena;
+mod canonical;
 mod decision;
 mod delta;
+mod diff;
 mod interpret;
 mod program;
 mod snapshot;
 mod table;
+mod verify;
 
 pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramId, ProjectionId};
 pub use decision::{Decision, Effect, Guard, L7Program, L7Step};
@@ -30,3 +33,4 @@ pub use interpret::{Interpreter, View};
 pub use program::{Body, Program, Projection};
 pub use snapshot::{EndpointEntry, HookPrograms, IdentityNamespace, Snapshot};
 pub use table::{Interval, L4Table, PortMap, SourceInterval};
+pub use verify::{MAX_EXPR_DEPTH, Unreferenced, VerifyError};

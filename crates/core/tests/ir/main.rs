@@ -1,0 +1,13 @@
+//! The decision IR on random snapshots: verification, forms, differences.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of a test fails by panicking")]
+
+extern crate alloc;
+
+mod canonical;
+mod diff;
+mod generate;
+mod verify;
+
+/// Random cases of each property.
+const CASES: u64 = 400;
