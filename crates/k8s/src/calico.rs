@@ -3,7 +3,7 @@
 //! What is refused is what Calico's resource definitions and its validator refuse. Two things that the validator
 //! refuses and the dataplane reads without doubt are accepted with a warning: networks with bits beyond their
 //! prefix (decision D21) and addresses without a prefix length in rules. Selectors are rewritten as Calico does
-//! before it matches them, but on the parsed expression (decision D18), see [`selector`].
+//! before it matches them, but on the parsed expression (decision D18).
 
 mod endpoint;
 mod entity;

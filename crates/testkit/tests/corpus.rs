@@ -1,6 +1,8 @@
 //! Every case of the corpus, on every engine.
 
-use std::collections::BTreeSet;
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
 use std::path::Path;
 
 use portcullis_testkit::{load, run};
