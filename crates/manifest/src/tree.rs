@@ -14,12 +14,14 @@ pub(crate) use path::{Segment, push};
 ///
 /// Flat, so that it is small (20 bytes a cell), quick to make, and dropped without recursion whatever its depth.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Tree {
     text: String,
     cells: Vec<Cell>,
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 struct Cell {
     line: u32,
     column: u32,

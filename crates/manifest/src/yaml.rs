@@ -10,8 +10,17 @@ use crate::text::quote;
 use crate::tree::Tree;
 use crate::tree::build::Builder;
 
+mod simple;
+
 /// Parses the one document in `text`, which begins at `start` in its file; `None` when there is none.
 pub(crate) fn parse(text: &str, start: Position, limits: &Limits) -> Result<Option<Tree>, ReadError> {
+    match simple::read(text, start, limits) {
+        Some(builder) => builder.finish().map(Some),
+        None => parse_any(text, start, limits),
+    }
+}
+
+fn parse_any(text: &str, start: Position, limits: &Limits) -> Result<Option<Tree>, ReadError> {
     check_characters(text, start)?;
     let mut builder = Builder::new(limits, text.len());
     match build(text, start, limits, &mut builder) {
