@@ -119,6 +119,7 @@ impl NamespacedPods {
             ),
             ("podSelector", &self.pod_selector, Scope::Own, true),
         ];
+        let given = self.namespace_selector.is_some() || self.pod_selector.is_some();
         let before = cx.error_count();
         for (field, selector, scope, required) in fields {
             let path = path.field(field);
@@ -128,8 +129,11 @@ impl NamespacedPods {
                 if sound == Soundness::Odd {
                     soundness = Soundness::Odd;
                 }
-            } else if required {
+            } else if required && (generation == Generation::Cluster || !given) {
                 cx.error(&path, "a selector is required");
+            } else if required {
+                // Implementations decode the older kinds into the zero value, which selects everything.
+                cx.warn(&path, "the selector is missing, which selects everything");
             }
         }
         (cx.error_count() == before).then(|| (conjunction(terms), soundness))
