@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let folder = Path::new(&folder);
-    let corpora: [(&str, fn(&Path) -> Result<Tally, String>); 3] =
+    let corpora: [(&str, Runner); 3] =
         [("calico_selectors", selectors::run), ("recipes", recipes::run), ("netpol_analyzer", analyzer::run)];
     let (mut passed, mut failed) = (0_usize, 0_usize);
     for (name, run) in corpora {
