@@ -62,6 +62,7 @@ fn compiled_tables_say_what_the_reference_says() {
             engine.apply(update.clone()).unwrap();
         }
         engine.commit();
+        engine.snapshot().verify().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let cluster: Cluster = updates.into_iter().collect();
         count += compare(seed, &cluster, engine.snapshot(), 40, "from scratch");
     }
@@ -94,8 +95,18 @@ fn incremental_is_from_scratch_at_every_step() {
             let delta = engine.commit();
             copy.apply(&delta).unwrap();
             assert_eq!(&copy, engine.snapshot(), "snapshot + delta, seed {seed} step {step}");
+            copy.verify().unwrap_or_else(|error| panic!("seed {seed} step {step}: {error}"));
+            let unreferenced = copy.unreferenced();
+            assert!(unreferenced.is_empty(), "seed {seed} step {step}: {unreferenced:?}");
             assert!(engine.commit().is_empty(), "a commit without a change is empty");
             if step % 6 == 0 {
+                let mut scratch = Engine::new(Settings::default(), CompileScope::All);
+                for update in cluster.updates() {
+                    scratch.apply(update).unwrap();
+                }
+                scratch.commit();
+                let (old, new) = (engine.snapshot().canonical(), scratch.snapshot().canonical());
+                assert_eq!(old, new, "incremental and from scratch, seed {seed} step {step}");
                 count += compare(seed * 1000 + step, &cluster, engine.snapshot(), 4, "incremental");
             }
         }
