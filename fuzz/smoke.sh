@@ -13,6 +13,11 @@ unset CARGO_TARGET_DIR
 
 # cargo-fuzz has no --locked, so a lock file that is out of date is found here.
 cargo metadata --locked --format-version=1 >/dev/null
+if ! log=$("$fuzz" build --fuzz-dir . 2>&1); then
+    printf '%s\n' "$log"
+    echo "fuzz: the targets do not build" >&2
+    exit 1
+fi
 for target in $("$fuzz" list --fuzz-dir .); do
     mkdir -p "corpus/$target"
     echo "fuzz: $target for $seconds s"

@@ -1,12 +1,13 @@
 //! Any bytes as objects: refused, or a model on which both engines agree.
 #![no_main]
 
+use std::net::IpAddr;
 use std::str;
 
 use libfuzzer_sys::fuzz_target;
 use portcullis::compile::{CompileScope, Engine};
 use portcullis::ir::Interpreter;
-use portcullis::model::EndpointKind;
+use portcullis::model::{Cluster, EndpointKind};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::reference::{Reference, Settings};
 use portcullis::scenario::{LoadOptions, Scenario};
@@ -23,19 +24,39 @@ fuzz_target!(|bytes: &[u8]| {
     }
     engine.commit();
     let (reference, tables) = (Reference::new(cluster, &settings), Interpreter::new(engine.snapshot()));
-    let outside = "192.0.2.1".parse().unwrap();
-    let inside = |address: &std::net::IpAddr| address.is_ipv4();
     for (id, endpoint) in cluster.endpoints().iter().take(4) {
-        let Some(address) = endpoint.addresses.iter().copied().find(inside) else { continue };
         for hook in Hook::ALL {
             let workload = matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
             if workload != (id.kind == EndpointKind::Workload) {
                 continue;
             }
-            for (source, destination) in [(outside, address), (address, outside)] {
-                let packet = Packet::new(source, destination, Protocol::TCP).to_port(80);
-                assert_eq!(reference.decide(id, hook, &packet), tables.decide(id, hook, &packet));
+            for packet in endpoint.addresses.iter().take(2).flat_map(|own| packets(*own, cluster)) {
+                let decision = reference.decide(id, hook, &packet);
+                assert_eq!(decision, tables.decide(id, hook, &packet), "{id} {hook} {packet:?}");
+                assert_eq!(decision, reference.explain(id, hook, &packet).0, "explained");
             }
         }
     }
 });
+
+/// Packets between `own` and an outside address or one of the cluster, both ways, of several protocols.
+fn packets(own: IpAddr, cluster: &Cluster) -> Vec<Packet> {
+    let outside: IpAddr =
+        if own.is_ipv4() { [192, 0, 2, 1].into() } else { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into() };
+    let known = cluster.endpoints().values().flat_map(|endpoint| &endpoint.addresses);
+    let peer = known.copied().find(|address| *address != own && address.is_ipv4() == own.is_ipv4());
+    let icmp = if own.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 };
+    let ways = [Some(outside), peer].into_iter().flatten().flat_map(|far| [(far, own), (own, far)]);
+    ways.flat_map(|(source, destination)| {
+        let packet = |protocol| Packet::new(source, destination, protocol);
+        [
+            packet(Protocol::TCP).to_port(80).from_port(40_000),
+            packet(Protocol::TCP).to_port(2379),
+            packet(Protocol::UDP).to_port(53),
+            packet(Protocol::SCTP),
+            packet(icmp).with_icmp(8, 0),
+            packet(Protocol(47)),
+        ]
+    })
+    .collect()
+}
