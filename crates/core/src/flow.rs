@@ -93,12 +93,12 @@ impl<'a> Topology<'a> {
         // Workloads first: when a host endpoint or node shares an address with one, the workload is meant.
         for endpoint in of_kind(EndpointKind::Workload).chain(of_kind(EndpointKind::Host)) {
             for address in &endpoint.addresses {
-                by_address.entry(*address).or_insert_with(|| End::Endpoint(endpoint.id.clone()));
+                by_address.entry(canonical(*address)).or_insert_with(|| End::Endpoint(endpoint.id.clone()));
             }
         }
         for node in cluster.nodes().values() {
             for address in &node.addresses {
-                by_address.entry(*address).or_insert_with(|| End::Node(node.name.clone()));
+                by_address.entry(canonical(*address)).or_insert_with(|| End::Node(node.name.clone()));
             }
         }
         let mut hosts: BTreeMap<&Name, &Endpoint> = BTreeMap::new();

@@ -3,8 +3,16 @@
 //! A case pins one semantic rule: objects, flows, and what policy must say. Cases are data files under `cases/`; the
 //! README of this crate documents the format. [`run`] evaluates every case with the reference evaluator, judges the
 //! answers by what the case expects, and compares every other engine with the reference, cause included.
+//! [`generate`] makes clusters and packets for properties.
 
 mod case;
+#[expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "small numbers and short lists of its own, in tests only"
+)]
+pub mod generate;
 mod json;
 mod run;
 

@@ -58,7 +58,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Its own labels.
     pub labels: Labels,
-    /// Its addresses, [canonical](crate::net::canonical). May be empty; two endpoints may share an address.
+    /// Its addresses; an IPv4-mapped one stands for its IPv4 address. May be empty; two endpoints may share an
+    /// address.
     pub addresses: Vec<IpAddr>,
     /// Name of its service account, in its namespace.
     pub service_account: Option<Name>,
@@ -147,7 +148,7 @@ pub struct Node {
     pub name: Name,
     /// Its labels.
     pub labels: Labels,
-    /// Its own addresses, [canonical](crate::net::canonical).
+    /// Its own addresses; an IPv4-mapped one stands for its IPv4 address.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -172,7 +173,7 @@ pub struct ServiceEndpoints {
 /// One backend of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceBackend {
-    /// Its address, [canonical](crate::net::canonical).
+    /// Its address; an IPv4-mapped one stands for its IPv4 address.
     pub address: IpAddr,
     /// Protocol and port it listens on; `None` when the slice names no port, which as a destination matches nothing.
     pub port: Option<(Protocol, u16)>,

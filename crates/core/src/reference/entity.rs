@@ -8,6 +8,7 @@ use crate::label::{LabelSource, Labels, NAME_KEY, Name, Scope};
 use crate::model::{
     Cluster, Endpoint, EndpointKind, EntityKinds, EntitySelector, NetworkSet, Node, ServiceId,
 };
+use crate::net::canonical;
 use crate::packet::Packet;
 
 /// All owners of addresses.
@@ -23,13 +24,13 @@ impl<'a> Entities<'a> {
         let mut endpoints: BTreeMap<IpAddr, Vec<&Endpoint>> = BTreeMap::new();
         for endpoint in cluster.endpoints().values() {
             for address in &endpoint.addresses {
-                endpoints.entry(*address).or_default().push(endpoint);
+                endpoints.entry(canonical(*address)).or_default().push(endpoint);
             }
         }
         let mut nodes: BTreeMap<IpAddr, Vec<&Node>> = BTreeMap::new();
         for node in cluster.nodes().values() {
             for address in &node.addresses {
-                nodes.entry(*address).or_default().push(node);
+                nodes.entry(canonical(*address)).or_default().push(node);
             }
         }
         Self { cluster, endpoints, nodes }
@@ -73,10 +74,9 @@ impl<'a> Entities<'a> {
     ) -> bool {
         let port = Some((packet.protocol, packet.destination_port));
         self.cluster.services().get(id).is_some_and(|service| {
-            service
-                .backends
-                .iter()
-                .any(|backend| backend.address == address && (!destination || backend.port == port))
+            service.backends.iter().any(|backend| {
+                canonical(backend.address) == address && (!destination || backend.port == port)
+            })
         })
     }
 

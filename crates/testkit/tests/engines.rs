@@ -1,0 +1,312 @@
+//! Every engine against the reference evaluator, on generated clusters.
+//!
+//! `PORTCULLIS_ROUNDS` sets the number of clusters for each property; 40 without it.
+
+use portcullis::compile::{CompileScope, Engine};
+use portcullis::flow::DecideHook;
+use portcullis::ir::{Interpreter, Snapshot, View};
+use portcullis::model::{Action, Cluster, EndpointKind, Update};
+use portcullis::packet::Packet;
+use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies};
+use portcullis::verdict::{Cause, Direction, Hook, RuleRef};
+use portcullis_testkit::generate::Generator;
+use proptest::prelude::*;
+
+fn rounds() -> u64 {
+    std::env::var("PORTCULLIS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+}
+
+fn config() -> ProptestConfig {
+    let cases = u32::try_from(rounds()).unwrap_or(u32::MAX);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn compile(cluster: &Cluster) -> Engine {
+    compile_with(cluster, &Settings::default())
+}
+
+fn compile_with(cluster: &Cluster, settings: &Settings) -> Engine {
+    let mut engine = Engine::new(settings.clone(), CompileScope::All);
+    for update in cluster.updates() {
+        apply(&mut engine, update);
+    }
+    engine.commit();
+    engine
+}
+
+fn apply(engine: &mut Engine, update: Update) {
+    let applied = engine.apply(update);
+    assert!(applied.is_ok(), "the compiler refuses: {applied:?}");
+}
+
+fn hooks(kind: EndpointKind) -> Vec<Hook> {
+    let workload = |hook: &Hook| matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
+    Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
+}
+
+/// Holds every engine to the reference, at every hook of every endpoint. Returns the number of comparisons.
+fn compare(cluster: &Cluster, snapshot: &Snapshot, packets: &[Packet], what: &str) -> u64 {
+    let settings = Settings::default();
+    let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
+    let interpreter = Interpreter::new(snapshot);
+    let pending = interpreter.with_view(View::Pending);
+    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &preview));
+    let engines: [(&str, &Reference<'_>, &dyn DecideHook); 2] =
+        [("IR", &enforced, &interpreter), ("IR, pending", &staged, &pending)];
+    let mut count = 0;
+    for (name, reference, engine) in engines {
+        for id in cluster.endpoints().keys() {
+            for hook in hooks(id.kind) {
+                for packet in packets {
+                    let want = reference.decide(id, hook, packet);
+                    let got = engine.decide_hook(id, hook, packet);
+                    assert_eq!(want, got, "{what}, {name}: {id} {hook}\n{packet:?}\n{cluster:#?}");
+                    count += 1;
+                }
+            }
+        }
+    }
+    count
+}
+
+fn packets(seed: u64, count: usize) -> Vec<Packet> {
+    let mut generator = Generator::new(seed ^ 0x5eed);
+    (0..count).map(|_| generator.packet()).collect()
+}
+
+/// Every rule of every policy.
+fn rules(cluster: &Cluster) -> Vec<(RuleRef, Action)> {
+    let mut all = Vec::new();
+    for policy in cluster.policies().values() {
+        for (direction, list) in [(Direction::Ingress, &policy.ingress), (Direction::Egress, &policy.egress)]
+        {
+            for (index, rule) in list.iter().enumerate() {
+                let (policy, tier) = (policy.id.clone(), policy.tier.clone());
+                all.push((RuleRef { policy, tier, direction, index }, rule.action));
+            }
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    // A failing cluster shrinks object by object.
+    #[test]
+    fn engines_agree(objects in prop::collection::vec(any::<u64>(), 0..26), seed: u64) {
+        let cluster: Cluster = objects.into_iter().map(|seed| Generator::new(seed).object()).collect();
+        let engine = compile(&cluster);
+        engine.snapshot().verify().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        compare(&cluster, engine.snapshot(), &packets(seed, 40), "random packets");
+    }
+}
+
+#[test]
+fn engines_agree_on_packets_that_hit_a_rule_and_on_those_that_just_miss_it() {
+    let (mut hits, mut misses, mut dead, mut count) = (0u64, 0u64, 0u64, 0);
+    for seed in 0..rounds() {
+        let mut generator = Generator::new(seed);
+        let mut cluster: Cluster = generator.cluster().into_iter().collect();
+        // Enough endpoints that few policies select none.
+        (0..20).for_each(|_| cluster.apply(generator.object()));
+        let engine = compile(&cluster);
+        let mut aimed = Vec::new();
+        for (rule, _) in rules(&cluster) {
+            let Some(aim) = generator.hit(&cluster, &rule) else {
+                dead += 1;
+                continue;
+            };
+            let near = generator.near_misses(&cluster, &rule, &aim);
+            hits += 1;
+            misses += near.len() as u64;
+            aimed.push(aim.packet);
+            aimed.extend(near.into_iter().map(|(_, packet)| packet));
+        }
+        count += compare(&cluster, engine.snapshot(), &aimed, "aimed packets");
+    }
+    println!(
+        "{hits} rules hit, {misses} near misses, {dead} rules that nothing hits, {count} decisions compared"
+    );
+    assert!(hits > rounds(), "the generator hits no more than {hits} rules");
+    assert!(misses > hits, "{misses} near misses of {hits} hits");
+}
+
+/// What the generator calls a hit decides, once the rule stands alone, and a near miss never does.
+#[test]
+fn a_rule_that_stands_alone_decides_what_hits_it_and_nothing_that_misses_it() {
+    let settings = Settings { failsafes: Failsafes::none(), ..Settings::default() };
+    let mut checked = 0;
+    for seed in 0..rounds() {
+        let mut generator = Generator::new(seed);
+        let cluster: Cluster = generator.cluster().into_iter().collect();
+        for (rule, action) in rules(&cluster) {
+            let Some(aim) = generator.hit(&cluster, &rule) else { continue };
+            let alone = alone(&cluster, &rule);
+            let engine = compile_with(&alone, &settings);
+            let interpreter = Interpreter::new(engine.snapshot());
+            let decides = |packet: &Packet| {
+                let decision = interpreter.decide(&aim.endpoint, aim.hook, packet);
+                let logged = decision.logs.iter().any(|log| log.policy == rule.policy);
+                logged || matches!(decision.cause, Cause::Rule(found) if found.policy == rule.policy)
+            };
+            // A Pass leaves no trace in a decision, and a Log waits for HTTP attributes.
+            if !matches!(action, Action::Allow | Action::Deny) {
+                continue;
+            }
+            assert!(decides(&aim.packet), "seed {seed}: {rule:?} does not decide {aim:?}");
+            for (field, packet) in generator.near_misses(&cluster, &rule, &aim) {
+                assert!(
+                    !decides(&packet),
+                    "seed {seed}: {rule:?} decides {packet:?}, which misses in {field:?}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    println!("{checked} near misses checked");
+    assert!(checked > 0);
+}
+
+/// `cluster` with no rule but this one.
+fn alone(cluster: &Cluster, rule: &RuleRef) -> Cluster {
+    let mut alone = Cluster::new();
+    for update in cluster.updates() {
+        match update {
+            Update::Policy(mut policy) if policy.id == rule.policy => {
+                let list = match rule.direction {
+                    Direction::Ingress => &mut policy.ingress,
+                    Direction::Egress => &mut policy.egress,
+                };
+                *list = vec![list.swap_remove(rule.index)];
+                policy.enforcement = portcullis::model::Enforcement::Enforced;
+                alone.apply(Update::Policy(policy));
+            }
+            Update::Policy(_) => {}
+            other => alone.apply(other),
+        }
+    }
+    alone
+}
+
+#[test]
+fn incremental_is_from_scratch_at_every_step() {
+    let mut count = 0;
+    for seed in 0..rounds().div_ceil(4) {
+        let mut generator = Generator::new(seed);
+        let mut updates = generator.cluster();
+        generator.shuffle(&mut updates);
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut cluster = Cluster::new();
+        let mut copy = Snapshot::new();
+        let mut batch = 0;
+        for step in 0..120 {
+            let update = match updates.pop() {
+                Some(update) => update,
+                None => generator.change(&cluster),
+            };
+            cluster.apply(update.clone());
+            // Now and then twice, or away and back, within one batch.
+            match generator.below(8) {
+                0 => apply(&mut engine, update.clone()),
+                1 => away_and_back(&mut engine, &cluster, generator.below(50)),
+                _ => {}
+            }
+            apply(&mut engine, update);
+            if batch > 0 {
+                batch -= 1;
+                continue;
+            }
+            batch = generator.below(4);
+            let delta = engine.commit();
+            copy.apply(&delta).unwrap();
+            assert_eq!(&copy, engine.snapshot(), "snapshot + delta, seed {seed} step {step}");
+            copy.verify().unwrap_or_else(|error| panic!("seed {seed} step {step}: {error}"));
+            let unreferenced = copy.unreferenced();
+            assert!(unreferenced.is_empty(), "seed {seed} step {step}: {unreferenced:?}");
+            assert!(engine.commit().is_empty(), "a commit without a change is empty");
+            if step % 6 == 0 {
+                let scratch = compile(&cluster);
+                let (old, new) = (engine.snapshot().canonical(), scratch.snapshot().canonical());
+                assert_eq!(old, new, "incremental and from scratch, seed {seed} step {step}");
+                count += compare(&cluster, engine.snapshot(), &packets(seed * 1000 + step, 4), "incremental");
+            }
+        }
+        engine.commit();
+        count += compare(&cluster, engine.snapshot(), &packets(seed, 20), "incremental, at the end");
+        // Taking everything away leaves nothing behind.
+        for id in cluster.endpoints().keys() {
+            apply(&mut engine, Update::RemoveEndpoint(id.clone()));
+        }
+        engine.commit();
+        let rest = engine.snapshot();
+        assert!(rest.endpoints.is_empty() && rest.programs.is_empty() && rest.tables.is_empty());
+        assert!(rest.decisions.is_empty() && rest.l7.is_empty() && rest.projections.is_empty());
+        assert!(rest.addresses.is_empty(), "{:?}", rest.addresses);
+    }
+    println!("{count} decisions compared");
+}
+
+/// Removes one object of `cluster` from `engine` and adds it again.
+fn away_and_back(engine: &mut Engine, cluster: &Cluster, which: u64) {
+    let count = cluster.updates().count().max(1) as u64;
+    let which = usize::try_from(which % count).unwrap_or(0);
+    let Some(update) = cluster.updates().nth(which) else { return };
+    let removal = match &update {
+        Update::Policy(o) => Update::RemovePolicy(o.id.clone()),
+        Update::Endpoint(o) => Update::RemoveEndpoint(o.id.clone()),
+        Update::Tier(o) => Update::RemoveTier(o.name.clone()),
+        Update::Profile(o) => Update::RemoveProfile(o.name.clone()),
+        Update::NetworkSet(o) => Update::RemoveNetworkSet(o.id.clone()),
+        Update::Namespace(o) => Update::RemoveNamespace(o.name.clone()),
+        Update::ServiceAccount(o) => Update::RemoveServiceAccount(o.namespace.clone(), o.name.clone()),
+        Update::Node(o) => Update::RemoveNode(o.name.clone()),
+        Update::Service(o) => Update::RemoveService(o.id.clone()),
+        _ => return,
+    };
+    apply(engine, removal);
+    apply(engine, update);
+}
+
+#[test]
+fn what_no_rule_can_see_changes_nothing() {
+    for seed in 0..rounds() {
+        let mut generator = Generator::new(seed);
+        let cluster: Cluster = generator.cluster().into_iter().collect();
+        let mut engine = compile(&cluster);
+        for endpoint in cluster.endpoints().values() {
+            let mut endpoint = endpoint.clone();
+            endpoint.labels.insert("unmentioned", "new");
+            apply(&mut engine, Update::Endpoint(endpoint));
+        }
+        let delta = engine.commit();
+        assert!(delta.is_empty(), "seed {seed}, a label nobody mentions: {delta:#?}");
+        for (at, update) in cluster.updates().enumerate() {
+            apply(&mut engine, update);
+            away_and_back(&mut engine, &cluster, at as u64);
+        }
+        let delta = engine.commit();
+        assert!(delta.is_empty(), "seed {seed}, everything once more: {delta:#?}");
+        assert_eq!(engine.snapshot().generation, compile(&cluster).snapshot().generation);
+    }
+}
+
+#[test]
+fn failsafes_and_settings_of_the_node_reach_the_tables() {
+    let settings = Settings { failsafes: Failsafes::none(), ..Settings::default() };
+    for seed in 0..rounds() {
+        let cluster: Cluster = Generator::new(seed).cluster().into_iter().collect();
+        let engine = compile_with(&cluster, &settings);
+        let (reference, interpreter) =
+            (Reference::new(&cluster, &settings), Interpreter::new(engine.snapshot()));
+        for packet in packets(seed, 20) {
+            for id in cluster.endpoints().keys() {
+                for hook in hooks(id.kind) {
+                    let (want, got) =
+                        (reference.decide(id, hook, &packet), interpreter.decide(id, hook, &packet));
+                    assert_eq!(want, got, "seed {seed}: {id} {hook}\n{packet:?}");
+                }
+            }
+        }
+    }
+}
