@@ -29,7 +29,7 @@ mod verify;
 pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramId, ProjectionId};
 pub use decision::{Decision, Effect, Guard, L7Program, L7Step};
 pub use delta::{Delta, DeltaError, ProjectionChange};
-pub use interpret::{Interpreter, View};
+pub use interpret::{Interpreter, L7Context, View};
 pub use program::{Body, Program, Projection};
 pub use snapshot::{EndpointEntry, HookPrograms, IdentityNamespace, Snapshot};
 pub use table::{Interval, L4Table, PortMap, SourceInterval};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::flow::DecideHook;
-use crate::ir::{DecisionId, Effect, Guard, L4Table, L7Program, Snapshot};
+use crate::ir::{Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
 use crate::packet::Packet;
@@ -87,17 +87,43 @@ impl DecideHook for Interpreter<'_> {
     }
 }
 
+/// What a run of an [`L7Program`] looks up. A [`Snapshot`] is one; a backend with tables of its own can be another.
+pub trait L7Context {
+    /// The decision of `id`.
+    fn l7_decision(&self, id: DecisionId) -> Option<&Decision>;
+    /// The labels of the namespace called `name` and of the service accounts in it.
+    fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
+}
+
+impl L7Context for Snapshot {
+    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+        self.decisions.lookup(id)
+    }
+
+    fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace> {
+        self.identities.get(name)
+    }
+}
+
 impl Snapshot {
     /// Runs `program` for `packet`. `None` when the program breaks an invariant.
     #[must_use]
     pub fn run(&self, program: &L7Program, packet: &Packet) -> Option<verdict::Decision> {
+        program.run(self, packet)
+    }
+}
+
+impl L7Program {
+    /// Runs the program for `packet`. `None` when it breaks an invariant.
+    #[must_use]
+    pub fn run(&self, context: &impl L7Context, packet: &Packet) -> Option<verdict::Decision> {
         let mut logs = Vec::new();
         let mut next: usize = 0;
         loop {
-            let step = program.steps.get(next)?;
+            let step = self.steps.get(next)?;
             let here = next;
             next = next.checked_add(1)?;
-            match (self.guard(&step.guard, packet), &step.effect) {
+            match (step.guard.state(context, packet), &step.effect) {
                 (GuardState::Fails, _) | (GuardState::NeedsHttp, Effect::Log(_)) => {}
                 (GuardState::Holds, Effect::Log(rule)) => logs.push(rule.clone()),
                 (GuardState::Holds, Effect::SkipTo(step)) => {
@@ -105,7 +131,7 @@ impl Snapshot {
                 }
                 (GuardState::NeedsHttp, Effect::SkipTo(_)) => return None,
                 (state, Effect::Decide(id)) => {
-                    let decision = self.decisions.lookup(*id)?;
+                    let decision = context.l7_decision(*id)?;
                     let verdict =
                         if state == GuardState::NeedsHttp { Verdict::Inspect } else { decision.verdict };
                     return Some(verdict::Decision { verdict, cause: decision.cause.clone(), logs });
@@ -113,21 +139,23 @@ impl Snapshot {
             }
         }
     }
+}
 
-    fn guard(&self, guard: &Guard, packet: &Packet) -> GuardState {
+impl Guard {
+    fn state(&self, context: &impl L7Context, packet: &Packet) -> GuardState {
         if let Some(principal) = packet.principal.as_deref()
-            && !guard.identities.is_empty()
+            && !self.identities.is_empty()
         {
             let known = Principal::parse(principal);
             let holds = known.is_some_and(|known| {
-                let labels = Identity { snapshot: self, principal: known };
-                guard.identities.iter().any(|identity| identity.expr.matches(&labels))
+                let labels = Identity { namespace: context.l7_identity(known.namespace), principal: known };
+                self.identities.iter().any(|identity| identity.expr.matches(&labels))
             });
             if !holds {
                 return GuardState::Fails;
             }
         }
-        match (&guard.http, &packet.http) {
+        match (&self.http, &packet.http) {
             (None, _) => GuardState::Holds,
             (Some(_), None) => GuardState::NeedsHttp,
             (Some(http), Some(request)) if http.matches(request) => GuardState::Holds,
@@ -143,22 +171,21 @@ enum GuardState {
     NeedsHttp,
 }
 
-/// The labels of a principal, from the copies in the snapshot.
+/// The labels of a principal, from the copies in the context.
 struct Identity<'a> {
-    snapshot: &'a Snapshot,
+    namespace: Option<&'a IdentityNamespace>,
     principal: Principal<'a>,
 }
 
 impl LabelSource for Identity<'_> {
     fn label(&self, scope: Scope, key: &str) -> Option<&str> {
-        let namespace = || self.snapshot.identities.get(self.principal.namespace);
         match scope {
             Scope::Own => None,
             Scope::Namespace if key == NAME_KEY => Some(self.principal.namespace),
-            Scope::Namespace => namespace()?.labels.value(key),
+            Scope::Namespace => self.namespace?.labels.value(key),
             Scope::ServiceAccount if key == NAME_KEY => Some(self.principal.service_account),
             Scope::ServiceAccount => {
-                namespace()?.service_accounts.get(self.principal.service_account)?.value(key)
+                self.namespace?.service_accounts.get(self.principal.service_account)?.value(key)
             }
         }
     }
