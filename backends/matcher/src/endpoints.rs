@@ -1,0 +1,128 @@
+//! Endpoints: handles, and the programs behind them.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use portcullis_core::ir::{EndpointEntry, HookPrograms, Id, View};
+use portcullis_core::model::EndpointId;
+use portcullis_core::verdict::Hook;
+
+use crate::pages::{Pages, index};
+
+/// A short name for an endpoint of one matcher and of those that follow from it by
+/// [`Matcher::apply`](crate::Matcher::apply), as long as the endpoint exists. Once it is gone the handle is denied
+/// everything, also when its number serves another endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointHandle {
+    number: u32,
+    turn: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    slots: Pages<Slot, 64>,
+    /// Buckets of handle numbers by a hash of the id.
+    buckets: Pages<Arc<[u32]>, 64>,
+    free: Arc<Vec<u32>>,
+    next: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    turn: u32,
+    ingress: Option<u32>,
+    egress: Option<u32>,
+    entry: Option<Arc<(EndpointId, EndpointEntry)>>,
+}
+
+impl Endpoints {
+    pub(crate) fn new() -> Self {
+        Self { slots: Pages::new(), buckets: Pages::new(), free: Arc::new(Vec::new()), next: 0 }
+    }
+
+    pub(crate) fn handle(&self, id: &EndpointId) -> Option<EndpointHandle> {
+        self.buckets.get(bucket(id))?.iter().find_map(|number| {
+            let slot = self.slots.get(index(*number))?;
+            let (found, _) = slot.entry.as_deref()?;
+            (found == id).then_some(EndpointHandle { number: *number, turn: slot.turn })
+        })
+    }
+
+    #[inline]
+    pub(crate) fn program(&self, handle: EndpointHandle, hook: Hook, view: View) -> Option<u32> {
+        let slot = self.slots.get(index(handle.number)).filter(|slot| slot.turn == handle.turn)?;
+        match (view, hook) {
+            (View::Enforced, Hook::WorkloadIngress) => slot.ingress,
+            (View::Enforced, Hook::WorkloadEgress) => slot.egress,
+            _ => {
+                let (_, entry) = slot.entry.as_deref()?;
+                let programs = match (view, &entry.pending) {
+                    (View::Pending, Some(pending)) => pending,
+                    _ => &entry.enforced,
+                };
+                of(programs, hook)
+            }
+        }
+    }
+
+    pub(crate) fn set(&mut self, id: &EndpointId, entry: Option<&EndpointEntry>) {
+        let known = self.handle(id);
+        let Some(entry) = entry else {
+            if let Some(known) = known {
+                self.remove(id, known);
+            }
+            return;
+        };
+        let (number, turn) = match known {
+            Some(known) => (known.number, known.turn),
+            None => self.allocate(id),
+        };
+        self.slots.set(
+            index(number),
+            Slot {
+                turn,
+                ingress: of(&entry.enforced, Hook::WorkloadIngress),
+                egress: of(&entry.enforced, Hook::WorkloadEgress),
+                entry: Some(Arc::new((id.clone(), entry.clone()))),
+            },
+        );
+    }
+
+    fn allocate(&mut self, id: &EndpointId) -> (u32, u32) {
+        let reused = if self.free.is_empty() { None } else { Arc::make_mut(&mut self.free).pop() };
+        let number = reused.unwrap_or_else(|| {
+            let number = self.next;
+            self.next = self.next.saturating_add(1);
+            number
+        });
+        if let Some(bucket) = self.buckets.entry(bucket(id)) {
+            *bucket = bucket.iter().copied().chain([number]).collect();
+        }
+        (number, self.slots.get(index(number)).map_or(0, |slot| slot.turn))
+    }
+
+    fn remove(&mut self, id: &EndpointId, handle: EndpointHandle) {
+        self.slots.set(index(handle.number), Slot { turn: handle.turn.wrapping_add(1), ..Slot::default() });
+        if let Some(bucket) = self.buckets.entry(bucket(id)) {
+            *bucket = bucket.iter().copied().filter(|number| *number != handle.number).collect();
+        }
+        Arc::make_mut(&mut self.free).push(handle.number);
+    }
+}
+
+fn of(programs: &HookPrograms, hook: Hook) -> Option<u32> {
+    programs.0.get(&hook).map(|program| program.number())
+}
+
+/// FNV-1a over namespace and name, folded to [`BUCKETS`].
+fn bucket(id: &EndpointId) -> usize {
+    let namespace = id.namespace.as_deref().unwrap_or_default();
+    let bytes = namespace.bytes().chain([0]).chain(id.name.bytes());
+    let hash = bytes.fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    });
+    usize::try_from((hash ^ hash.wrapping_shr(32)) & BUCKETS).unwrap_or(0)
+}
+
+/// Number of buckets, less one: about 12 endpoints a bucket with 100,000 of them.
+const BUCKETS: u64 = 0x1FFF;

@@ -1,0 +1,26 @@
+//! A flat in-process matcher: the decision IR lowered to arrays that answer one packet in a fixed number of look-ups.
+//!
+//! [`Matcher::lower`] reads a [`Snapshot`](portcullis_core::ir::Snapshot); [`Matcher::apply`] gives the matcher of
+//! the next generation and shares every page that the delta does not touch. A matcher never changes, so any number
+//! of threads may read one at once. The verdict path takes no lock and allocates nothing.
+//!
+//! `no_std` with `alloc`. Do not use it where the kernel must decide: it only answers.
+#![no_std]
+#![deny(clippy::arithmetic_side_effects)]
+
+extern crate alloc;
+
+mod addresses;
+mod endpoints;
+mod lower;
+mod matcher;
+mod packet;
+mod pages;
+mod ports;
+mod program;
+mod rows;
+
+pub use endpoints::EndpointHandle;
+pub use lower::LowerError;
+pub use matcher::{Matcher, Viewed};
+pub use packet::PacketKey;
