@@ -1,0 +1,247 @@
+//! Verdict times on the shape of a large cluster: 100,000 pods, 5,000 classes, 1,000 programs, 8 port classes.
+//!
+//! Run with `cargo bench -p portcullis-matcher`. Every timed verdict is also checked: the sum of the verdicts must be
+//! that of an evaluation straight from the generator's formula.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a measuring program"
+)]
+
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
+use core::hint::black_box;
+use core::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use portcullis_core::ir::{
+    Body, ClassId, Decision, DecisionId, Delta, EndpointEntry, HookPrograms, Id, Interval, L4Table,
+    L4TableId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
+};
+use portcullis_core::model::EndpointId;
+use portcullis_core::net::Cidr;
+use portcullis_core::packet::{Packet, Protocol};
+use portcullis_core::verdict::{Cause, Hook, Verdict};
+use portcullis_matcher::{EndpointHandle, Matcher, PacketKey};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        u32::try_from((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % u64::from(bound)).unwrap()
+    }
+}
+
+fn pod(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a00_0000 + number)
+}
+
+/// The class of a pod; classes lie scattered over the pods.
+fn class(number: u32) -> u32 {
+    1 + number.wrapping_mul(2_654_435_761) % CLASSES
+}
+
+/// The row of a class in a program: which of [`TABLES`] tables holds for it.
+fn row(program: u32, class: u32) -> u32 {
+    class.wrapping_mul(40_503).wrapping_add(program.wrapping_mul(97)).wrapping_mul(2_654_435_761) >> 29
+}
+
+/// Table `t` allows TCP to the ports 1000 * (1..=t).
+fn allows(table: u32, port: u16) -> bool {
+    port.is_multiple_of(1000) && (1..=table).contains(&(u32::from(port) / 1000))
+}
+
+fn decisions(snapshot: &mut Snapshot) {
+    for (id, verdict) in [(0, Verdict::Deny), (1, Verdict::Allow)] {
+        let decision = Decision { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
+        snapshot.decisions.put(DecisionId::new(id), decision);
+    }
+}
+
+fn table(ports: impl Iterator<Item = u16>) -> L4Table {
+    let mut intervals = Vec::new();
+    for port in ports {
+        intervals.push(Interval { last: port - 1, decision: DecisionId::new(0) });
+        intervals.push(Interval { last: port, decision: DecisionId::new(1) });
+    }
+    intervals.push(Interval { last: u16::MAX, decision: DecisionId::new(0) });
+    let sources = vec![SourceInterval { last: u16::MAX, keys: PortMap(intervals) }];
+    L4Table { protocols: vec![(Protocol::TCP, sources)], other: DecisionId::new(0) }
+}
+
+fn endpoint(number: u32) -> EndpointId {
+    EndpointId::workload("n", format!("e{number}").as_str())
+}
+
+fn one_sided(projection: u32, columns: u32, tables: u32) -> Program {
+    let cells = (0..columns).map(|row| L4TableId::new(row % tables)).collect();
+    let (source, destination) = (ProjectionId::new(0), ProjectionId::new(projection));
+    let body = Body { source, destination, columns, cells };
+    Program { v4: body.clone(), v6: body }
+}
+
+fn cluster() -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    decisions(&mut snapshot);
+    for t in 0..TABLES {
+        snapshot.tables.put(L4TableId::new(t), table((1..=t).map(|i| u16::try_from(i * 1000).unwrap())));
+    }
+    snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
+    for p in 0..PROGRAMS {
+        let listed = (1..=CLASSES).map(|c| (ClassId::new(c), row(p, c))).filter(|(_, row)| *row != 0);
+        let projection = Projection { rows: TABLES, row_of: listed.collect() };
+        snapshot.projections.put(ProjectionId::new(p + 1), projection);
+        snapshot.programs.put(ProgramId::new(p), one_sided(p + 1, TABLES, TABLES));
+        add_endpoint(&mut snapshot, p, p);
+    }
+    for number in 0..PODS {
+        snapshot.addresses.insert(Cidr::host(IpAddr::V4(pod(number))), ClassId::new(class(number)));
+    }
+    snapshot
+}
+
+fn add_endpoint(snapshot: &mut Snapshot, number: u32, program: u32) {
+    let enforced = HookPrograms(BTreeMap::from([(Hook::WorkloadEgress, ProgramId::new(program))]));
+    snapshot.endpoints.insert(endpoint(number), EndpointEntry { enforced, pending: None });
+}
+
+struct Query {
+    handle: EndpointHandle,
+    key: PacketKey,
+    allow: bool,
+}
+
+fn query(handles: &[EndpointHandle], program: u32, peer: u32, port: u16) -> Query {
+    let packet = Packet::new(IpAddr::V4(pod(program)), IpAddr::V4(pod(peer)), Protocol::TCP).to_port(port);
+    let allow = allows(row(program, class(peer)), port);
+    Query { handle: handles[program as usize], key: PacketKey::new(&packet).unwrap(), allow }
+}
+
+/// Nanoseconds a verdict: best and median of the rounds.
+fn report(name: &str, per_round: usize, mut round: impl FnMut() -> usize, want: usize) {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            let got = round();
+            let nanoseconds = start.elapsed().as_secs_f64() * 1e9;
+            assert_eq!(got, want, "{name}: wrong verdicts");
+            nanoseconds / f64::from(u32::try_from(per_round).unwrap())
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!("{name:<44} best {:>7.1} ns   median {:>7.1} ns", times[0], times[ROUNDS / 2]);
+}
+
+fn stream(name: &str, matcher: &Matcher, queries: &[Query]) {
+    let want = queries.iter().filter(|query| query.allow).count();
+    let allowed = |query: &&Query| {
+        matcher.verdict(query.handle, Hook::WorkloadEgress, black_box(&query.key)) == Verdict::Allow
+    };
+    report(name, queries.len(), || queries.iter().filter(allowed).count(), want);
+}
+
+/// The peer of each verdict depends on the verdict before.
+fn chain(name: &str, matcher: &Matcher, queries: &[Query]) {
+    let walk = |verdict: &dyn Fn(&Query) -> bool| {
+        let (mut at, mut count) = (0usize, 0usize);
+        for step in 0..queries.len() {
+            let allow = verdict(&queries[at]);
+            count += usize::from(allow);
+            at = (step * 7919 + usize::from(allow)) % queries.len();
+        }
+        count
+    };
+    let want = walk(&|query| query.allow);
+    let ask = |query: &Query| {
+        matcher.verdict(query.handle, Hook::WorkloadEgress, black_box(&query.key)) == Verdict::Allow
+    };
+    report(name, queries.len(), || walk(&ask), want);
+}
+
+/// `rules` rules on one endpoint, each for a class and a port of its own.
+fn growth(rules: u32) {
+    let mut snapshot = Snapshot::new();
+    decisions(&mut snapshot);
+    snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
+    let port = |rule: u32| u16::try_from(1000 + rule).unwrap();
+    let row_of = (0..rules).map(|rule| (ClassId::new(rule + 1), rule + 1)).collect();
+    snapshot.projections.put(ProjectionId::new(1), Projection { rows: rules + 1, row_of });
+    snapshot.tables.put(L4TableId::new(0), L4Table::constant(DecisionId::new(0)));
+    for rule in 0..rules {
+        snapshot.tables.put(L4TableId::new(rule + 1), table([port(rule)].into_iter()));
+        snapshot.addresses.insert(Cidr::host(IpAddr::V4(pod(rule))), ClassId::new(rule + 1));
+    }
+    snapshot.programs.put(ProgramId::new(0), one_sided(1, rules + 1, rules + 1));
+    add_endpoint(&mut snapshot, 0, 0);
+    let matcher = Matcher::lower(&snapshot).unwrap();
+    let handle = matcher.handle(&endpoint(0)).unwrap();
+    let mut random = Random(11);
+    // 1,000 flows are hot whatever the number of rules: what grows is the policy, not the traffic.
+    let hot: Vec<u32> = (0..1000).map(|_| random.below(rules)).collect();
+    let queries: Vec<Query> = (0..100_000)
+        .map(|i| {
+            let (rule, miss) = (hot[i % 1000], random.below(2));
+            let packet = Packet::new(IpAddr::V4(pod(0)), IpAddr::V4(pod(rule)), Protocol::TCP)
+                .to_port(port(rule) + u16::try_from(miss).unwrap());
+            Query { handle, key: PacketKey::new(&packet).unwrap(), allow: miss == 0 }
+        })
+        .collect();
+    stream(&format!("{rules} rules on one endpoint, 1,000 hot flows"), &matcher, &queries);
+}
+
+fn main() {
+    let start = Instant::now();
+    let snapshot = cluster();
+    println!("snapshot generated in {:?}", start.elapsed());
+    let start = Instant::now();
+    let matcher = Matcher::lower(&snapshot).unwrap();
+    println!("lowered in {:?}", start.elapsed());
+    let handles: Vec<_> = (0..PROGRAMS).map(|p| matcher.handle(&endpoint(p)).unwrap()).collect();
+    let mut random = Random(42);
+    let port = |random: &mut Random| u16::try_from((1 + random.below(8)) * 1000).unwrap();
+    let flows: Vec<(u32, u32, u16)> =
+        (0..1000).map(|_| (random.below(LOCAL), random.below(PODS), port(&mut random))).collect();
+    let hot: Vec<Query> = (0..200_000usize)
+        .map(|i| flows[i % flows.len()])
+        .map(|(program, peer, port)| query(&handles, program, peer, port))
+        .collect();
+    let mut uniform = |programs: u32| -> Vec<Query> {
+        let flow = |_| query(&handles, random.below(programs), random.below(PODS), port(&mut random));
+        (0..200_000).map(flow).collect()
+    };
+    let (local, all) = (uniform(LOCAL), uniform(PROGRAMS));
+    stream("200 programs, 1,000 hot flows, stream", &matcher, &hot);
+    stream("200 programs, uniform peers, stream", &matcher, &local);
+    stream("1,000 programs, uniform peers, stream", &matcher, &all);
+    chain("200 programs, 1,000 hot flows, dependent", &matcher, &hot);
+    chain("200 programs, uniform peers, dependent", &matcher, &local);
+    for rules in [10, 100, 1000, 10_000] {
+        growth(rules);
+    }
+    let mut events: Vec<u128> = (0..2000u32)
+        .map(|i| {
+            let address = Cidr::host(IpAddr::V4(pod(PODS + i)));
+            let addresses = vec![(address, Some(ClassId::new(1 + i % CLASSES)))];
+            let delta = Delta { from: 0, to: 1, addresses, ..Delta::default() };
+            let start = Instant::now();
+            let next = matcher.apply(&delta).unwrap();
+            let took = start.elapsed().as_nanos();
+            assert_eq!(next.generation(), 1);
+            took
+        })
+        .collect();
+    events.sort_unstable();
+    println!("one pod more, old generation kept: median {} ns, p99 {} ns", events[1000], events[1980]);
+}
+
+const PODS: u32 = 100_000;
+const CLASSES: u32 = 5_000;
+const PROGRAMS: u32 = 1_000;
+const LOCAL: u32 = 200;
+const TABLES: u32 = 8;
+const ROUNDS: usize = 15;
