@@ -8,6 +8,7 @@ use portcullis::reference::{Reference, Settings, StagedPolicies};
 use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
 use portcullis::selector::Selector;
 use portcullis::verdict::Verdict;
+use portcullis_matcher::Matcher;
 use serde_json::Value;
 
 use crate::case::{Case, Expectation, FlowCase};
@@ -96,6 +97,13 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     }
     engine.commit();
     let interpreter = Interpreter::new(engine.snapshot());
+    let matcher = match Matcher::lower(engine.snapshot()) {
+        Ok(matcher) => matcher,
+        Err(error) => {
+            outcome.check(false, || format!("the matcher refuses: {error}"));
+            return;
+        }
+    };
     for FlowCase { flow: line, expect, staged } in &case.flows {
         let resolved = Flow::from_json(line).and_then(|flow| evaluator.resolve(&flow));
         let resolved = match resolved {
@@ -112,6 +120,8 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         judge(line, expect, &answer, outcome);
         let compiled = evaluator.decide(&interpreter, &resolved);
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
+        let matched = evaluator.decide(&matcher, &resolved);
+        outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
         let answer = evaluator.decide(&pending, &resolved);
         if let Some(staged) = staged {
             judge(&format!("staged {line}"), staged, &answer, outcome);
@@ -119,6 +129,10 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &resolved);
         outcome
             .check(compiled == answer, || format!("staged {line}: the IR says {compiled:?}\nnot {answer:?}"));
+        let matched = evaluator.decide(&matcher.view(View::Pending), &resolved);
+        outcome.check(matched == answer, || {
+            format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
+        });
     }
 }
 

@@ -22,7 +22,7 @@ fn every_case_holds_on_every_engine() {
             println!("{} ({}):\n  {}", case.name, case.rule, outcome.failures.join("\n  "));
         }
     }
-    println!("{} cases, {checks} checks on 2 engines (reference, IR interpreter)", cases.len());
+    println!("{} cases, {checks} checks on 3 engines (reference, IR interpreter, matcher)", cases.len());
     assert!(cases.len() >= 150, "only {} cases were found", cases.len());
     assert_eq!(failed, 0, "{failed} cases failed");
 }
