@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows that portcullis-core and portcullis-k8s need no standard library: builds a static program without one that
-# links both, runs it, and then shows that the same build fails once a dependency uses std.
+# Shows that portcullis-core, portcullis-k8s and portcullis-matcher need no standard library: builds a static program
+# without one that links them, runs it, and then shows that the same build fails once a dependency uses std.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/no-std-gate

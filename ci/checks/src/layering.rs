@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("portcullis-manifest", &["portcullis-core", "portcullis-k8s"]),
     ("portcullis", &["portcullis-core", "portcullis-k8s", "portcullis-manifest"]),
     ("portcullis-cli", &["portcullis"]),
-    ("portcullis-testkit", &["portcullis"]),
+    ("portcullis-matcher", &["portcullis-core"]),
+    ("portcullis-testkit", &["portcullis", "portcullis-matcher"]),
     ("portcullis-bench", &["portcullis", "portcullis-testkit"]),
     ("portcullis-checks", &[]),
 ];

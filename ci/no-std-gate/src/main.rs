@@ -22,6 +22,7 @@ use portcullis_core::selector::Selector;
 use portcullis_core::verdict::{Hook, Verdict};
 // Linked although nothing of it is called here: linking is what fails when a crate needs std.
 use portcullis_k8s as _;
+use portcullis_matcher as _;
 // Likewise, a dependency that nothing names is not linked.
 #[cfg(feature = "control-std")]
 use serde as _;
