@@ -17,6 +17,7 @@
 
 mod arena;
 mod canonical;
+mod changes;
 mod decision;
 mod delta;
 mod diff;
@@ -27,6 +28,7 @@ mod table;
 mod verify;
 
 pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramId, ProjectionId};
+pub use changes::{Change, Changes, ClassStep, Protocols, Tendency};
 pub use decision::{Decision, Effect, Guard, L7Program, L7Step};
 pub use delta::{Delta, DeltaError, ProjectionChange};
 pub use interpret::{Interpreter, L7Context, View};
