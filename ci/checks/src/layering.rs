@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("portcullis-core", &[]),
     ("portcullis-k8s", &["portcullis-core"]),
     ("portcullis-manifest", &["portcullis-core", "portcullis-k8s"]),
-    ("portcullis", &["portcullis-core", "portcullis-k8s", "portcullis-manifest"]),
+    ("portcullis", &["portcullis-core", "portcullis-k8s", "portcullis-manifest", "portcullis-matcher"]),
     ("portcullis-cli", &["portcullis"]),
     ("portcullis-matcher", &["portcullis-core"]),
     ("portcullis-testkit", &["portcullis", "portcullis-matcher"]),

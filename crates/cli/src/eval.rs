@@ -10,6 +10,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use portcullis::flow::FlowDecision;
+use portcullis::ir::View;
+use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
 use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies, WorkloadToHost};
@@ -30,22 +32,23 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
         return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
     }
-    if args.engine != Engine::Reference {
+    if !matches!(args.engine, Engine::Reference | Engine::Matcher) {
         return Err(Failure::Environment(format!(
-            "engine `{}` is not in this build yet; `reference` is",
+            "engine `{}` is not in this build yet; `reference` and `matcher` are",
             args.engine.name()
         )));
     }
     let scenario = load::scenario(args)?;
     let settings = settings(&args.readings);
-    let staged = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
-    let judge = Judge {
-        evaluator: Evaluator::new(&scenario, &settings),
-        engine: Reference::new(scenario.cluster(), &settings),
-        staged: args
-            .staged
-            .then(|| (Evaluator::new(&scenario, &staged), Reference::new(scenario.cluster(), &staged))),
+    let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
+    let evaluator = Evaluator::new(&scenario, &settings);
+    let reference = Reference::new(scenario.cluster(), &settings);
+    let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
+    let matcher = match args.engine {
+        Engine::Matcher => Some(lowered(&scenario, &settings)?),
+        _ => None,
     };
+    let judge = Judge { evaluator, matcher, reference, staged };
     let denied = match &args.flows {
         Some(file) => many::run(&judge, args, file)?,
         None => single(&judge, args)?,
@@ -54,14 +57,24 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
+/// The compiled policy in the form that the matcher looks up.
+fn lowered(scenario: &Scenario, settings: &Settings) -> Result<Matcher, Failure> {
+    let engine = scenario.compile(settings).map_err(|error| Failure::Input(error.to_string()))?;
+    Matcher::lower(engine.snapshot())
+        .map_err(|error| Failure::Environment(format!("the matcher refuses the compiled policy: {error}")))
+}
+
 /// The exit code of `--fail-on-deny`.
 const DENIED: u8 = 4;
 
 /// Answers flows, twice when staged policies are asked for.
 pub(crate) struct Judge<'a> {
     evaluator: Evaluator<'a>,
-    engine: Reference<'a>,
-    staged: Option<(Evaluator<'a>, Reference<'a>)>,
+    /// Decides instead of the reference, which then only explains.
+    matcher: Option<Matcher>,
+    reference: Reference<'a>,
+    /// With staged policies enforced.
+    staged: Option<Reference<'a>>,
 }
 
 /// The answer to one flow.
@@ -74,8 +87,12 @@ pub(crate) struct Judgement {
 impl Judge<'_> {
     fn judge(&self, flow: &Flow) -> Result<Judgement, FlowError> {
         let resolved = self.evaluator.resolve(flow)?;
-        let decision = self.evaluator.decide(&self.engine, &resolved);
-        let staged = self.staged.as_ref().map(|(evaluator, engine)| evaluator.decide(engine, &resolved));
+        let ask = |view, reference: &Reference<'_>| match &self.matcher {
+            Some(matcher) => self.evaluator.decide(&matcher.view(view), &resolved),
+            None => self.evaluator.decide(reference, &resolved),
+        };
+        let decision = ask(View::Enforced, &self.reference);
+        let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference));
         Ok(Judgement { resolved, decision, staged })
     }
 

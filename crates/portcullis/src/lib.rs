@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `k8s` | yes | Kubernetes and Calico objects, without files (`no_std`) |
 //! | `std` | yes | manifests with positions, flows and [`scenario`]s; implies `k8s` |
+//! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`) |
 //!
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -22,6 +23,8 @@ pub use portcullis_core::{
 pub use portcullis_k8s as k8s;
 #[cfg(feature = "std")]
 pub use portcullis_manifest as manifest;
+#[cfg(feature = "matcher")]
+pub use portcullis_matcher as matcher;
 
 #[cfg(feature = "std")]
 pub mod scenario;

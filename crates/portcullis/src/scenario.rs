@@ -15,8 +15,10 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
 
+use portcullis_core::compile::{CompileScope, Engine, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
+use portcullis_core::reference::Settings;
 use portcullis_k8s::PodPlace;
 
 pub use flow::{Flow, FlowError, parse_protocol};
@@ -69,6 +71,19 @@ impl Scenario {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The decision tables of the whole cluster, every endpoint local.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub fn compile(&self, settings: &Settings) -> Result<Engine, UpdateError> {
+        let mut engine = Engine::new(settings.clone(), CompileScope::All);
+        for update in self.cluster.updates() {
+            engine.apply(update)?;
+        }
+        engine.commit();
+        Ok(engine)
     }
 
     /// Where a policy was read from.

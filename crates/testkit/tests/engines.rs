@@ -2,9 +2,12 @@
 //!
 //! `PORTCULLIS_ROUNDS` sets the number of clusters for each property; 40 without it.
 
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
+
 use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::DecideHook;
-use portcullis::ir::{Interpreter, Snapshot, View};
+use portcullis::ir::{Delta, Interpreter, Snapshot, View};
+use portcullis::matcher::Matcher;
 use portcullis::model::{Action, Cluster, EndpointKind, Update};
 use portcullis::packet::Packet;
 use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies};
@@ -35,8 +38,7 @@ fn compile_with(cluster: &Cluster, settings: &Settings) -> Engine {
 }
 
 fn apply(engine: &mut Engine, update: Update) {
-    let applied = engine.apply(update);
-    assert!(applied.is_ok(), "the compiler refuses: {applied:?}");
+    engine.apply(update).unwrap_or_else(|error| panic!("the compiler refuses: {error}"));
 }
 
 fn hooks(kind: EndpointKind) -> Vec<Hook> {
@@ -44,15 +46,40 @@ fn hooks(kind: EndpointKind) -> Vec<Hook> {
     Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
 }
 
+fn lower(snapshot: &Snapshot) -> Matcher {
+    let lowered = Matcher::lower(snapshot);
+    lowered.unwrap_or_else(|error| panic!("the matcher refuses: {error}"))
+}
+
+fn follow(matcher: &Matcher, delta: &Delta) -> Matcher {
+    let next = matcher.apply(delta);
+    next.unwrap_or_else(|error| panic!("the matcher refuses a delta: {error}"))
+}
+
 /// Holds every engine to the reference, at every hook of every endpoint. Returns the number of comparisons.
 fn compare(cluster: &Cluster, snapshot: &Snapshot, packets: &[Packet], what: &str) -> u64 {
+    compare_with(cluster, snapshot, &lower(snapshot), packets, what)
+}
+
+fn compare_with(
+    cluster: &Cluster,
+    snapshot: &Snapshot,
+    matcher: &Matcher,
+    packets: &[Packet],
+    what: &str,
+) -> u64 {
     let settings = Settings::default();
     let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
     let interpreter = Interpreter::new(snapshot);
     let pending = interpreter.with_view(View::Pending);
     let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &preview));
-    let engines: [(&str, &Reference<'_>, &dyn DecideHook); 2] =
-        [("IR", &enforced, &interpreter), ("IR, pending", &staged, &pending)];
+    let preview = matcher.view(View::Pending);
+    let engines: [(&str, &Reference<'_>, &dyn DecideHook); 4] = [
+        ("IR", &enforced, &interpreter),
+        ("IR, pending", &staged, &pending),
+        ("matcher", &enforced, matcher),
+        ("matcher, pending", &staged, &preview),
+    ];
     let mut count = 0;
     for (name, reference, engine) in engines {
         for id in cluster.endpoints().keys() {
@@ -199,6 +226,7 @@ fn incremental_is_from_scratch_at_every_step() {
         let mut engine = Engine::new(Settings::default(), CompileScope::All);
         let mut cluster = Cluster::new();
         let mut copy = Snapshot::new();
+        let mut matcher = lower(&copy);
         let mut batch = 0;
         for step in 0..120 {
             let update = match updates.pop() {
@@ -221,6 +249,7 @@ fn incremental_is_from_scratch_at_every_step() {
             let delta = engine.commit();
             copy.apply(&delta).unwrap();
             assert_eq!(&copy, engine.snapshot(), "snapshot + delta, seed {seed} step {step}");
+            matcher = follow(&matcher, &delta);
             copy.verify().unwrap_or_else(|error| panic!("seed {seed} step {step}: {error}"));
             let unreferenced = copy.unreferenced();
             assert!(unreferenced.is_empty(), "seed {seed} step {step}: {unreferenced:?}");
@@ -229,11 +258,13 @@ fn incremental_is_from_scratch_at_every_step() {
                 let scratch = compile(&cluster);
                 let (old, new) = (engine.snapshot().canonical(), scratch.snapshot().canonical());
                 assert_eq!(old, new, "incremental and from scratch, seed {seed} step {step}");
-                count += compare(&cluster, engine.snapshot(), &packets(seed * 1000 + step, 4), "incremental");
+                let packets = packets(seed * 1000 + step, 4);
+                count += compare_with(&cluster, engine.snapshot(), &matcher, &packets, "incremental");
             }
         }
-        engine.commit();
-        count += compare(&cluster, engine.snapshot(), &packets(seed, 20), "incremental, at the end");
+        matcher = follow(&matcher, &engine.commit());
+        let packets = packets(seed, 20);
+        count += compare_with(&cluster, engine.snapshot(), &matcher, &packets, "incremental, at the end");
         // Taking everything away leaves nothing behind.
         for id in cluster.endpoints().keys() {
             apply(&mut engine, Update::RemoveEndpoint(id.clone()));

@@ -21,8 +21,8 @@ pub(crate) fn text(judge: &Judge<'_>, flow: &Flow, judgement: &Judgement, colour
         out: String::new(),
     };
     // Writing into a string cannot fail.
-    let _ = writer.answer(&judge.engine, &judgement.decision);
-    if let (Some((_, engine)), Some(decision)) = (&judge.staged, &judgement.staged) {
+    let _ = writer.answer(&judge.reference, &judgement.decision);
+    if let (Some(engine), Some(decision)) = (&judge.staged, &judgement.staged) {
         let _ = writer.staged(engine, decision, &judgement.decision);
     }
     writer.out
