@@ -67,7 +67,7 @@ enum Body {
 ///
 /// The other kinds of these groups configure Calico itself.
 pub(crate) fn relevance(api_version: &str, kind: &str) -> Relevance {
-    if !KINDS.contains(&kind) {
+    if !is_policy_kind(kind) {
         return Relevance::Ignored;
     }
     if API_VERSIONS.contains(&api_version) {
@@ -78,6 +78,11 @@ pub(crate) fn relevance(api_version: &str, kind: &str) -> Relevance {
         quoted(api_version),
         API_VERSIONS.join("`, `")
     ))
+}
+
+/// Whether `kind` is one that policy depends on.
+pub(crate) fn is_policy_kind(kind: &str) -> bool {
+    KINDS.contains(&kind)
 }
 
 /// The fields that every object has.

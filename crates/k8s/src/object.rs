@@ -84,7 +84,7 @@ impl Known {
                 return Err(Relevance::Unsupported(format!("unknown policy kind {}", quoted(kind))));
             }
             ("projectcalico.org" | "crd.projectcalico.org", _) => Self::Calico,
-            _ => return Err(Relevance::Ignored),
+            _ => return Err(misplaced(group, api_version, kind)),
         };
         let versions: &[&str] = match known {
             Self::EndpointSlice => &["v1", "v1beta1"],
@@ -110,6 +110,30 @@ impl Known {
             )))
         }
     }
+}
+
+/// What becomes of a kind that its group does not have: refused where the group is misspelt, skipped where the kind
+/// is one that another project calls by the same name.
+///
+/// An API server refuses the former. Skipping it would drop a policy, or a pod that policies select.
+fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
+    let home = match kind {
+        "Namespace" | "ServiceAccount" | "Node" | "Pod" | "Service" | "ReplicationController" => "v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet" => "apps/v1",
+        "Job" | "CronJob" => "batch/v1",
+        "NetworkPolicy" => "networking.k8s.io/v1",
+        "ClusterNetworkPolicy" => "policy.networking.k8s.io/v1alpha2",
+        "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => "policy.networking.k8s.io/v1alpha1",
+        _ if calico::is_policy_kind(kind) => "projectcalico.org/v3",
+        _ => return Relevance::Ignored,
+    };
+    let foreign = group.contains('.') && !group.ends_with(".k8s.io") && !group.ends_with("projectcalico.org");
+    if foreign {
+        return Relevance::Ignored;
+    }
+    let api_version = quoted(api_version);
+    Relevance::Unsupported(format!("{api_version} has no kind `{kind}`; it is one of `{home}`"))
 }
 
 /// An object that policy depends on, as its manifest has it. Not yet checked.
@@ -271,9 +295,9 @@ mod tests {
         }
         for (version, kind) in [
             ("v1", "ConfigMap"),
-            ("apps/v1", "Pod"),
             ("networking.k8s.io/v1", "Ingress"),
-            ("cilium.io/v2", "NetworkPolicy"),
+            ("crd.antrea.io/v1beta1", "NetworkPolicy"),
+            ("serving.knative.dev/v1", "Service"),
             ("", ""),
         ] {
             assert_eq!(relevance(version, kind), Relevance::Ignored, "{version} {kind}");
@@ -283,6 +307,10 @@ mod tests {
             ("policy.networking.k8s.io/v1alpha1", "ClusterNetworkPolicy"),
             ("policy.networking.k8s.io/v1alpha2", "NodeNetworkPolicy"),
             ("v2", "Pod"),
+            ("apps/v1", "Pod"),
+            ("k8sV1", "NetworkPolicy"),
+            ("networking.k8s.io/v1", "GlobalNetworkPolicy"),
+            ("projectcalico/v3", "NetworkPolicy"),
         ] {
             assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
         }
