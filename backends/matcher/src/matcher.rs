@@ -2,12 +2,15 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::net::IpAddr;
 
 use portcullis_core::flow::DecideHook;
-use portcullis_core::ir::{Decision, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View};
+use portcullis_core::ir::{
+    ClassId, Decision, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
+};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
-use portcullis_core::net::IpVersion;
+use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::{self, Cause, Hook, Verdict};
 
@@ -46,6 +49,13 @@ impl Matcher {
     #[must_use]
     pub fn handle(&self, endpoint: &EndpointId) -> Option<EndpointHandle> {
         self.endpoints.handle(endpoint)
+    }
+
+    /// The class of `address`; [`ClassId::UNKNOWN`] for one that nothing selects.
+    #[inline]
+    #[must_use]
+    pub fn class(&self, address: IpAddr) -> ClassId {
+        ClassId::new(self.addresses.any(canonical(address)))
     }
 
     /// What `hook` of `endpoint` says to `packet`: the fast path. Without allocation or lock. Denied when anything
