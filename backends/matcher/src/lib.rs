@@ -4,7 +4,13 @@
 //! the next generation and shares every page that the delta does not touch. A matcher never changes, so any number
 //! of threads may read one at once. The verdict path takes no lock and allocates nothing.
 //!
+//! `Publisher` hands each new generation to any number of `Reader`s, which never wait for it.
+//!
 //! `no_std` with `alloc`. Do not use it where the kernel must decide: it only answers.
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `std` | yes | `Publisher` and `Reader` |
 #![no_std]
 #![deny(clippy::arithmetic_side_effects)]
 
@@ -18,9 +24,13 @@ mod packet;
 mod pages;
 mod ports;
 mod program;
+#[cfg(feature = "std")]
+mod publish;
 mod rows;
 
 pub use endpoints::EndpointHandle;
 pub use lower::LowerError;
 pub use matcher::{Matcher, Viewed};
 pub use packet::PacketKey;
+#[cfg(feature = "std")]
+pub use publish::{PublishError, Publisher, Reader};
