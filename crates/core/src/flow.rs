@@ -27,6 +27,12 @@ impl DecideHook for Reference<'_> {
     }
 }
 
+impl<E: DecideHook + ?Sized> DecideHook for &E {
+    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        (**self).decide_hook(endpoint, hook, packet)
+    }
+}
+
 /// One end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {

@@ -16,4 +16,5 @@ pub mod packet;
 pub mod principal;
 pub mod reference;
 pub mod selector;
+pub mod shadow;
 pub mod verdict;
