@@ -18,6 +18,7 @@ extern crate alloc;
 
 mod addresses;
 mod endpoints;
+mod flows;
 mod lower;
 mod matcher;
 mod packet;
@@ -29,6 +30,10 @@ mod publish;
 mod rows;
 
 pub use endpoints::EndpointHandle;
+pub use flows::{
+    Basis, Ends, Flow, FlowAnswer, FlowEnd, FlowLimits, FlowLimitsError, FlowPacket, FlowState, FlowTable,
+    Gate, TcpFlags,
+};
 pub use lower::LowerError;
 pub use matcher::{Matcher, Viewed};
 pub use packet::PacketKey;

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `k8s` | yes | Kubernetes and Calico objects, without files (`no_std`) |
 //! | `std` | yes | manifests with positions, flows and [`scenario`]s; implies `k8s` |
-//! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`) |
+//! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`); with `std` also its publisher |
 //!
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -16,7 +16,7 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, verdict,
+    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, shadow, verdict,
 };
 
 #[cfg(feature = "k8s")]
