@@ -2,18 +2,18 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 use portcullis_core::ir::{ClassId, Id};
 use portcullis_core::net::{Cidr, IpVersion};
 
-use crate::pages::Pages;
+use crate::hosts::{Bits, Hosts};
 
 /// From an address to its class.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
-    v4: Hosts<u32>,
-    v6: Hosts<u128>,
+    v4: Hosts<u32, 8>,
+    v6: Hosts<u128, 6>,
     nets4: Nets<u32>,
     nets6: Nets<u128>,
     /// Every prefix that is longer than a single address, sorted: what the intervals are built from.
@@ -28,25 +28,6 @@ impl Addresses {
             nets4: Nets::new(),
             nets6: Nets::new(),
             nets: Arc::from([]),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn v4(&self, address: Ipv4Addr) -> u32 {
-        let key = address.to_bits();
-        self.v4.find(key).unwrap_or_else(|| self.nets4.find(key))
-    }
-
-    #[inline]
-    pub(crate) fn v6(&self, address: Ipv6Addr) -> u32 {
-        let key = address.to_bits();
-        self.v6.find(key).unwrap_or_else(|| self.nets6.find(key))
-    }
-
-    pub(crate) fn any(&self, address: IpAddr) -> u32 {
-        match address {
-            IpAddr::V4(address) => self.v4(address),
-            IpAddr::V6(address) => self.v6(address),
         }
     }
 
@@ -74,6 +55,42 @@ impl Addresses {
     }
 }
 
+/// Something that has a class: a number that stands for an IPv4 or an IPv6 address, or any address.
+///
+/// Always inlined, as the verdict path is short only in one piece.
+pub(crate) trait Classed: Copy {
+    fn class(self, addresses: &Addresses) -> u32;
+}
+
+impl Classed for u32 {
+    #[inline(always)]
+    fn class(self, addresses: &Addresses) -> u32 {
+        match addresses.v4.find(self) {
+            Some(class) => class,
+            None => addresses.nets4.find(self),
+        }
+    }
+}
+
+impl Classed for u128 {
+    #[inline(always)]
+    fn class(self, addresses: &Addresses) -> u32 {
+        match addresses.v6.find(self) {
+            Some(class) => class,
+            None => addresses.nets6.find(self),
+        }
+    }
+}
+
+impl Classed for IpAddr {
+    fn class(self, addresses: &Addresses) -> u32 {
+        match self {
+            Self::V4(address) => address.to_bits().class(addresses),
+            Self::V6(address) => address.to_bits().class(addresses),
+        }
+    }
+}
+
 fn ends4(cidr: &Cidr) -> (u32, u32) {
     match (cidr.address(), cidr.last_address()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits(), last.to_bits()),
@@ -85,152 +102,6 @@ fn ends6(cidr: &Cidr) -> (u128, u128) {
     match (cidr.address(), cidr.last_address()) {
         (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits(), last.to_bits()),
         _ => (u128::MAX, 0),
-    }
-}
-
-/// A number that stands for an address.
-trait Bits: Copy + Ord + Default {
-    const MAX: Self;
-    /// The next number; stays at the last.
-    fn next(self) -> Self;
-    /// Spreads over all 64 bits; the high ones are used, because low ones cluster on the addresses of pods.
-    fn hash(self) -> u64;
-}
-
-impl Bits for u32 {
-    const MAX: Self = Self::MAX;
-    fn next(self) -> Self {
-        self.saturating_add(1)
-    }
-    #[inline]
-    fn hash(self) -> u64 {
-        u64::from(self).wrapping_mul(SPREAD)
-    }
-}
-
-impl Bits for u128 {
-    const MAX: Self = Self::MAX;
-    fn next(self) -> Self {
-        self.saturating_add(1)
-    }
-    #[inline]
-    fn hash(self) -> u64 {
-        let low = u64::try_from(self & u128::from(u64::MAX)).unwrap_or(0);
-        let high = u64::try_from(self.wrapping_shr(64)).unwrap_or(0);
-        (high.wrapping_mul(SPREAD).rotate_left(32) ^ low).wrapping_mul(SPREAD)
-    }
-}
-
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Open addressing with linear probing, at most half full.
-#[derive(Clone, Debug)]
-struct Hosts<K> {
-    slots: Pages<Slot<K>, 1024>,
-    /// Base 2 logarithm of the number of slots.
-    bits: u32,
-    len: usize,
-}
-
-/// The key and one more than the class; 0 when vacant.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot<K>(K, u32);
-
-impl<K: Bits> Hosts<K> {
-    fn new() -> Self {
-        Self::with_bits(4)
-    }
-
-    fn with_bits(bits: u32) -> Self {
-        let mut slots = Pages::new();
-        slots.reserve(1usize.wrapping_shl(bits));
-        Self { slots, bits, len: 0 }
-    }
-
-    #[inline]
-    fn home(&self, key: K) -> usize {
-        usize::try_from(key.hash().wrapping_shr(64u32.wrapping_sub(self.bits))).unwrap_or(0)
-    }
-
-    #[inline]
-    fn after(&self, at: usize) -> usize {
-        at.wrapping_add(1) & self.mask()
-    }
-
-    #[inline]
-    fn mask(&self) -> usize {
-        1usize.wrapping_shl(self.bits).wrapping_sub(1)
-    }
-
-    #[inline]
-    fn find(&self, key: K) -> Option<u32> {
-        let mut at = self.home(key);
-        loop {
-            let Slot(found, value) = *self.slots.get(at)?;
-            if found == key || value == 0 {
-                return value.checked_sub(1);
-            }
-            at = self.after(at);
-        }
-    }
-
-    fn set(&mut self, key: K, class: Option<u32>) {
-        match class {
-            Some(class) => self.insert(key, class.saturating_add(1)),
-            None => self.remove(key),
-        }
-    }
-
-    /// The slot that holds `key`, or the vacant one where it belongs.
-    fn place(&self, key: K) -> usize {
-        let mut at = self.home(key);
-        while self.slots.get(at).is_some_and(|slot| slot.1 != 0 && slot.0 != key) {
-            at = self.after(at);
-        }
-        at
-    }
-
-    fn insert(&mut self, key: K, value: u32) {
-        let at = self.place(key);
-        let new = self.slots.get(at).is_none_or(|slot| slot.1 == 0);
-        if new && self.len.saturating_mul(2) >= self.mask() {
-            self.resize(self.bits.saturating_add(1));
-            return self.insert(key, value);
-        }
-        self.slots.set(at, Slot(key, value));
-        self.len = self.len.saturating_add(usize::from(new));
-    }
-
-    fn remove(&mut self, key: K) {
-        let mut hole = self.place(key);
-        if self.slots.get(hole).is_none_or(|slot| slot.1 == 0) {
-            return;
-        }
-        self.len = self.len.saturating_sub(1);
-        // Entries behind the hole move up when the hole lies between their home and them.
-        let mut at = self.after(hole);
-        while let Some(slot) = self.slots.get(at).copied().filter(|slot| slot.1 != 0) {
-            let behind = |from: usize| at.wrapping_sub(from) & self.mask();
-            if behind(self.home(slot.0)) >= behind(hole) {
-                self.slots.set(hole, slot);
-                hole = at;
-            }
-            at = self.after(at);
-        }
-        self.slots.set(hole, Slot::default());
-        if self.bits > 4 && self.len.saturating_mul(8) < self.mask() {
-            self.resize(self.bits.saturating_sub(1));
-        }
-    }
-
-    fn resize(&mut self, bits: u32) {
-        let mut next = Self::with_bits(bits);
-        for slot in self.slots.iter().filter(|slot| slot.1 != 0) {
-            let at = next.place(slot.0);
-            next.slots.set(at, *slot);
-        }
-        next.len = self.len;
-        *self = next;
     }
 }
 
@@ -246,6 +117,8 @@ impl<K: Bits> Nets<K> {
         Self { starts: Arc::from([]), classes: Arc::from([]) }
     }
 
+    /// Not inlined: the addresses of pods are the common case, and their path stays short.
+    #[inline(never)]
     fn find(&self, key: K) -> u32 {
         let before = self.starts.partition_point(|start| *start <= key);
         let at = before.checked_sub(1).and_then(|at| self.classes.get(at));

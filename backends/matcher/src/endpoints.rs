@@ -20,49 +20,67 @@ pub struct EndpointHandle {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
-    slots: Pages<Slot, 64>,
+    slots: Pages<Slot, 256>,
+    entries: Pages<Option<Arc<(EndpointId, EndpointEntry)>>, 64>,
     /// Buckets of handle numbers by a hash of the id.
     buckets: Pages<Arc<[u32]>, 64>,
     free: Arc<Vec<u32>>,
     next: u32,
 }
 
-#[derive(Clone, Debug, Default)]
+/// What the verdict path of a workload reads: four of them in a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 struct Slot {
     turn: u32,
-    ingress: Option<u32>,
-    egress: Option<u32>,
-    entry: Option<Arc<(EndpointId, EndpointEntry)>>,
+    ingress: u32,
+    egress: u32,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { turn: 0, ingress: NONE, egress: NONE }
+    }
 }
 
 impl Endpoints {
     pub(crate) fn new() -> Self {
-        Self { slots: Pages::new(), buckets: Pages::new(), free: Arc::new(Vec::new()), next: 0 }
+        Self {
+            slots: Pages::new(),
+            entries: Pages::new(),
+            buckets: Pages::new(),
+            free: Arc::new(Vec::new()),
+            next: 0,
+        }
     }
 
     pub(crate) fn handle(&self, id: &EndpointId) -> Option<EndpointHandle> {
         self.buckets.get(bucket(id))?.iter().find_map(|number| {
-            let slot = self.slots.get(index(*number))?;
-            let (found, _) = slot.entry.as_deref()?;
-            (found == id).then_some(EndpointHandle { number: *number, turn: slot.turn })
+            let (found, _) = self.entries.get(index(*number))?.as_deref()?;
+            let turn = self.slots.get(index(*number))?.turn;
+            (found == id).then_some(EndpointHandle { number: *number, turn })
         })
     }
 
+    /// The number of the program, which may be that of none.
     #[inline]
     pub(crate) fn program(&self, handle: EndpointHandle, hook: Hook, view: View) -> Option<u32> {
         let slot = self.slots.get(index(handle.number)).filter(|slot| slot.turn == handle.turn)?;
         match (view, hook) {
-            (View::Enforced, Hook::WorkloadIngress) => slot.ingress,
-            (View::Enforced, Hook::WorkloadEgress) => slot.egress,
-            _ => {
-                let (_, entry) = slot.entry.as_deref()?;
-                let programs = match (view, &entry.pending) {
-                    (View::Pending, Some(pending)) => pending,
-                    _ => &entry.enforced,
-                };
-                of(programs, hook)
-            }
+            (View::Enforced, Hook::WorkloadIngress) => Some(slot.ingress),
+            (View::Enforced, Hook::WorkloadEgress) => Some(slot.egress),
+            _ => self.other_program(handle, hook, view),
         }
+    }
+
+    #[inline(never)]
+    fn other_program(&self, handle: EndpointHandle, hook: Hook, view: View) -> Option<u32> {
+        let (_, entry) = self.entries.get(index(handle.number))?.as_deref()?;
+        let programs = match (view, &entry.pending) {
+            (View::Pending, Some(pending)) => pending,
+            _ => &entry.enforced,
+        };
+        of(programs, hook)
     }
 
     pub(crate) fn set(&mut self, id: &EndpointId, entry: Option<&EndpointEntry>) {
@@ -77,15 +95,10 @@ impl Endpoints {
             Some(known) => (known.number, known.turn),
             None => self.allocate(id),
         };
-        self.slots.set(
-            index(number),
-            Slot {
-                turn,
-                ingress: of(&entry.enforced, Hook::WorkloadIngress),
-                egress: of(&entry.enforced, Hook::WorkloadEgress),
-                entry: Some(Arc::new((id.clone(), entry.clone()))),
-            },
-        );
+        let enforced = |hook| of(&entry.enforced, hook).unwrap_or(NONE);
+        let (ingress, egress) = (enforced(Hook::WorkloadIngress), enforced(Hook::WorkloadEgress));
+        self.slots.set(index(number), Slot { turn, ingress, egress });
+        self.entries.set(index(number), Some(Arc::new((id.clone(), entry.clone()))));
     }
 
     fn allocate(&mut self, id: &EndpointId) -> (u32, u32) {
@@ -103,6 +116,7 @@ impl Endpoints {
 
     fn remove(&mut self, id: &EndpointId, handle: EndpointHandle) {
         self.slots.set(index(handle.number), Slot { turn: handle.turn.wrapping_add(1), ..Slot::default() });
+        self.entries.set(index(handle.number), None);
         if let Some(bucket) = self.buckets.entry(bucket(id)) {
             *bucket = bucket.iter().copied().filter(|number| *number != handle.number).collect();
         }
@@ -123,6 +137,9 @@ fn bucket(id: &EndpointId) -> usize {
     });
     usize::try_from((hash ^ hash.wrapping_shr(32)) & BUCKETS).unwrap_or(0)
 }
+
+/// No program has this number: an arena never gets that large.
+const NONE: u32 = u32::MAX;
 
 /// Number of buckets, less one: about 12 endpoints a bucket with 100,000 of them.
 const BUCKETS: u64 = 0x1FFF;

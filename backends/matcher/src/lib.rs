@@ -17,8 +17,10 @@
 extern crate alloc;
 
 mod addresses;
+mod answer;
 mod endpoints;
 mod flows;
+mod hosts;
 mod lower;
 mod matcher;
 mod packet;
@@ -29,6 +31,7 @@ mod program;
 mod publish;
 mod rows;
 
+pub use answer::Answer;
 pub use endpoints::EndpointHandle;
 pub use flows::{
     Basis, Ends, Flow, FlowAnswer, FlowEnd, FlowLimits, FlowLimitsError, FlowPacket, FlowState, FlowTable,

@@ -2,17 +2,20 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use portcullis_core::ir::{
     Body, Decision, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
 };
+use portcullis_core::verdict::Verdict;
 
 use crate::addresses::Addresses;
+use crate::answer::Answer;
 use crate::endpoints::Endpoints;
 use crate::matcher::Matcher;
 use crate::pages::{Pages, index};
-use crate::ports::Ports;
+use crate::ports::{self, Line};
 use crate::program::Programs;
 use crate::rows::Rows;
 
@@ -57,9 +60,10 @@ impl Matcher {
             endpoints: Endpoints::new(),
             programs: Pages::new(),
             rows: Pages::new(),
-            ports: Pages::new(),
-            verdicts: Pages::new(),
+            lines: Pages::new(),
+            large: Pages::new(),
             decisions: Pages::new(),
+            uses: Pages::new(),
             l7: Pages::new(),
             identities: Arc::new(BTreeMap::new()),
         };
@@ -100,8 +104,11 @@ impl Matcher {
         }
         let mut next = self.clone();
         next.generation = delta.to;
+        let mut altered = Vec::new();
         for (id, decision) in &delta.decisions {
-            next.set_decision(*id, decision.as_ref());
+            if next.set_decision(*id, decision.as_ref()) {
+                altered.push(*id);
+            }
         }
         for (id, program) in &delta.l7 {
             next.l7.set(index(id.number()), program.as_ref().map(|program| Arc::new(program.clone())));
@@ -109,6 +116,7 @@ impl Matcher {
         for (id, table) in &delta.tables {
             next.set_table(*id, table.as_ref())?;
         }
+        next.repeat_verdicts(&altered);
         for (id, change) in &delta.projections {
             match (change, next.rows.entry(index(id.number()))) {
                 (Some(change), Some(rows)) => rows.change(change),
@@ -135,27 +143,77 @@ impl Matcher {
         Ok(next)
     }
 
-    fn set_decision(&mut self, id: DecisionId, decision: Option<&Decision>) {
-        let at = index(id.number());
-        self.verdicts.set(at, decision.map(|decision| decision.verdict));
-        self.decisions.set(at, decision.map(|decision| Arc::new(decision.clone())));
+    /// Whether answers that carry this decision now have another verdict.
+    fn set_decision(&mut self, id: DecisionId, decision: Option<&Decision>) -> bool {
+        let before = self.answer_of(id);
+        self.decisions.set(index(id.number()), decision.map(|decision| Arc::new(decision.clone())));
+        self.answer_of(id) != before
+    }
+
+    /// The answer that carries a decision. A decision that is not there denies.
+    fn answer_of(&self, id: DecisionId) -> Option<Answer> {
+        let decision = self.decisions.get(index(id.number())).and_then(Option::as_ref);
+        Answer::new(decision.map_or(Verdict::Deny, |decision| decision.verdict), id)
     }
 
     fn set_table(&mut self, id: L4TableId, table: Option<&L4Table>) -> Result<(), LowerError> {
-        let ports = match table {
-            Some(table) if !self.has_decisions(table) => return Err(LowerError(Kind::Table(id))),
-            Some(table) => Ports::lower(table).ok_or(LowerError(Kind::Table(id)))?,
-            None => Ports::default(),
+        let at = index(id.number());
+        let known = |id: DecisionId| {
+            self.decisions.get(index(id.number())).and_then(Option::as_ref)?;
+            self.answer_of(id)
         };
-        self.ports.set(index(id.number()), ports);
+        let (line, large) = match table {
+            Some(table) => ports::lower(table, &known).ok_or(LowerError(Kind::Table(id)))?,
+            None => (Line::default(), None),
+        };
+        let (old, old_large) = (self.lines.get(at).copied(), self.large.get(at).cloned().flatten());
+        line.decisions().for_each(|decision| self.use_decision(decision, true));
+        large
+            .iter()
+            .flat_map(|large| large.decisions())
+            .for_each(|decision| self.use_decision(decision, true));
+        old.iter().flat_map(Line::decisions).for_each(|decision| self.use_decision(decision, false));
+        old_large
+            .iter()
+            .flat_map(|old| old.decisions())
+            .for_each(|decision| self.use_decision(decision, false));
+        self.lines.set(at, line);
+        if large.is_some() || old_large.is_some() {
+            self.large.set(at, large);
+        }
         Ok(())
     }
 
-    fn has_decisions(&self, table: &L4Table) -> bool {
-        let maps =
-            table.protocols.iter().flat_map(|(_, sources)| sources.iter().map(|source| &source.keys.0));
-        let mut named = maps.flatten().map(|interval| interval.decision).chain([table.other]);
-        named.all(|id| self.verdicts.get(index(id.number())).is_some_and(Option::is_some))
+    fn use_decision(&mut self, id: DecisionId, more: bool) {
+        if let Some(uses) = self.uses.entry(index(id.number())) {
+            *uses = if more { uses.saturating_add(1) } else { uses.saturating_sub(1) };
+        }
+    }
+
+    /// Brings tables up to date that name an altered decision but did not change themselves. The compiler interns
+    /// decisions by content, so that this finds work only in deltas from elsewhere.
+    fn repeat_verdicts(&mut self, altered: &[DecisionId]) {
+        let used = |id: &&DecisionId| self.uses.get(index(id.number())).is_some_and(|uses| *uses > 0);
+        let altered: Vec<(DecisionId, Answer)> =
+            altered.iter().filter(used).filter_map(|id| Some((*id, self.answer_of(*id)?))).collect();
+        if altered.is_empty() {
+            return;
+        }
+        let names = |line: &Line| line.decisions().any(|id| altered.iter().any(|(found, _)| *found == id));
+        let lines: Vec<usize> =
+            (0..).zip(self.lines.iter()).filter(|(_, line)| names(line)).map(|(at, _)| at).collect();
+        for at in lines {
+            if let Some(line) = self.lines.entry(at) {
+                line.repeat(&altered);
+            }
+        }
+        let large: Vec<usize> =
+            (0..).zip(self.large.iter()).filter(|(_, large)| large.is_some()).map(|(at, _)| at).collect();
+        for at in large {
+            if let Some(Some(large)) = self.large.entry(at) {
+                Arc::make_mut(large).repeat(&altered);
+            }
+        }
     }
 
     fn set_program(&mut self, id: ProgramId, program: Option<&Program>) -> Result<(), LowerError> {
@@ -177,7 +235,8 @@ impl Matcher {
             self.rows.get(index(projection.number())).is_some_and(|rows| !rows.is_vacant())
         });
         let tables = body.cells.iter().all(|table| {
-            self.ports.get(index(table.number())).is_some_and(|ports| !matches!(ports, Ports::Vacant))
+            let at = index(table.number());
+            self.lines.get(at).is_some_and(Line::is_complete) || matches!(self.large.get(at), Some(Some(_)))
         });
         whole && projected && tables
     }

@@ -11,16 +11,17 @@ use portcullis_core::ir::{
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{IpVersion, canonical};
-use portcullis_core::packet::Packet;
+use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::{self, Cause, Hook, Verdict};
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, Classed};
+use crate::answer::Answer;
 use crate::endpoints::{EndpointHandle, Endpoints};
 use crate::packet::{self, PacketKey};
 use crate::pages::{Pages, index};
-use crate::ports::Ports;
-use crate::program::{Lowered, Programs};
-use crate::rows::Rows;
+use crate::ports::{Large, Line};
+use crate::program::{Looks, Lowered, Programs};
+use crate::rows::{NO_ROW, Rows};
 
 /// One generation of the policy, lowered. Immutable; a clone shares everything.
 #[derive(Clone, Debug)]
@@ -30,10 +31,11 @@ pub struct Matcher {
     pub(crate) endpoints: Endpoints,
     pub(crate) programs: Pages<Programs, 32>,
     pub(crate) rows: Pages<Rows, 64>,
-    pub(crate) ports: Pages<Ports, 64>,
-    /// The verdict of each decision; `None` when there is no such decision.
-    pub(crate) verdicts: Pages<Option<Verdict>, 1024>,
+    pub(crate) lines: Pages<Line, 64>,
+    pub(crate) large: Pages<Option<Arc<Large>>, 64>,
     pub(crate) decisions: Pages<Option<Arc<Decision>>, 64>,
+    /// How often the tables name each decision.
+    pub(crate) uses: Pages<u32, 1024>,
     pub(crate) l7: Pages<Option<Arc<L7Program>>, 64>,
     pub(crate) identities: Arc<BTreeMap<Name, Arc<IdentityNamespace>>>,
 }
@@ -55,28 +57,28 @@ impl Matcher {
     #[inline]
     #[must_use]
     pub fn class(&self, address: IpAddr) -> ClassId {
-        ClassId::new(self.addresses.any(canonical(address)))
+        ClassId::new(canonical(address).class(&self.addresses))
     }
 
-    /// What `hook` of `endpoint` says to `packet`: the fast path. Without allocation or lock. Denied when anything
-    /// is missing: the endpoint, its program for the hook, or an entry of a table.
+    /// What `hook` of `endpoint` says to `packet`: the fast path. Without allocation or lock.
+    #[inline]
+    #[must_use]
+    pub fn answer(&self, endpoint: EndpointHandle, hook: Hook, packet: &PacketKey) -> Answer {
+        self.answer_key(endpoint, hook, View::Enforced, packet)
+    }
+
+    /// The verdict of [`Matcher::answer`].
     #[inline]
     #[must_use]
     pub fn verdict(&self, endpoint: EndpointHandle, hook: Hook, packet: &PacketKey) -> Verdict {
-        let decision = self.decision_id(endpoint, hook, packet);
-        decision.and_then(|decision| *self.verdicts.get(index(decision.number()))?).unwrap_or(Verdict::Deny)
+        self.answer(endpoint, hook, packet).verdict()
     }
 
-    /// The decision behind [`Matcher::verdict`]; `None` when something is missing and the packet is denied.
-    #[inline]
+    /// The decision behind an answer of this matcher, with cause and log entries; `None` when something is missing
+    /// and the packet is denied.
     #[must_use]
-    pub fn decision_id(
-        &self,
-        endpoint: EndpointHandle,
-        hook: Hook,
-        packet: &PacketKey,
-    ) -> Option<DecisionId> {
-        self.look_up_key(endpoint, hook, View::Enforced, packet)
+    pub fn resolve(&self, answer: Answer) -> Option<&Decision> {
+        self.l7_decision(answer.decision()?)
     }
 
     /// The verdict of the egress hook of `source` and the ingress hook of `destination` together: Deny when one
@@ -111,45 +113,94 @@ impl Matcher {
         Viewed { matcher: self, view }
     }
 
-    #[inline]
-    fn look_up_key(
+    /// Always inlined: a caller that builds the key on the spot then never stores it.
+    #[inline(always)]
+    pub(crate) fn answer_key(
         &self,
         endpoint: EndpointHandle,
         hook: Hook,
         view: View,
         packet: &PacketKey,
-    ) -> Option<DecisionId> {
-        let programs = self.programs.get(index(self.endpoints.program(endpoint, hook, view)?))?;
-        let addresses = &self.addresses;
-        let ports = match packet.addresses {
+    ) -> Answer {
+        let table = match packet.addresses {
             packet::Addresses::V4 { source, destination } => {
-                let body = programs.body(IpVersion::V4)?;
-                self.ports(body, || addresses.v4(source), || addresses.v4(destination))
+                let Some(body) = self.body(endpoint, hook, view, IpVersion::V4) else {
+                    return Answer::MISSING;
+                };
+                self.table(body, source, destination)
             }
             packet::Addresses::V6 { source, destination } => {
-                let body = programs.body(IpVersion::V6)?;
-                self.ports(body, || addresses.v6(source), || addresses.v6(destination))
+                let Some(body) = self.body(endpoint, hook, view, IpVersion::V6) else {
+                    return Answer::MISSING;
+                };
+                self.table(body, source, destination)
             }
         };
-        ports?.decision(packet.protocol, packet.source_port, packet.key)
+        match table {
+            Some(table) => self.answer_in(table, packet.protocol, packet.source_port, packet.key),
+            None => Answer::MISSING,
+        }
     }
 
-    #[inline]
-    fn ports(
+    #[inline(always)]
+    pub(crate) fn body(
         &self,
-        body: &Lowered,
-        source: impl FnOnce() -> u32,
-        destination: impl FnOnce() -> u32,
-    ) -> Option<&Ports> {
-        let row = match body.source {
-            Some(projection) => self.rows.get(index(projection))?.row(source())?,
-            None => 0,
+        endpoint: EndpointHandle,
+        hook: Hook,
+        view: View,
+        version: IpVersion,
+    ) -> Option<&Lowered> {
+        let program = self.endpoints.program(endpoint, hook, view)?;
+        Some(self.programs.get(index(program))?.body(version))
+    }
+
+    /// The table for packets between two addresses.
+    #[inline(always)]
+    pub(crate) fn table<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
+        // Two comparisons and a choice of address: what the branch predictor sees is the same for most programs.
+        let looks = body.looks();
+        if looks == Looks::Neither {
+            return body.cell(0);
+        }
+        if looks == Looks::Both {
+            return self.table_of_both(body, source, destination);
+        }
+        let peer = if looks == Looks::Source { source } else { destination };
+        body.cell(self.row(body.rows(), peer.class(&self.addresses)))
+    }
+
+    #[inline(never)]
+    fn table_of_both<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
+        let row = self.row(body.rows(), source.class(&self.addresses));
+        let column = self.row(body.rows_across(), destination.class(&self.addresses));
+        body.cell_of_both(row, column)
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, projection: u32, class: u32) -> u32 {
+        match self.rows.get(index(projection)) {
+            Some(rows) => rows.row(class),
+            None => NO_ROW,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn answer_in(&self, table: u32, protocol: Protocol, source_port: u16, key: u16) -> Answer {
+        let at = index(table);
+        let Some(line) = self.lines.get(at) else {
+            return Answer::MISSING;
         };
-        let column = match body.destination {
-            Some(projection) => self.rows.get(index(projection))?.row(destination())?,
-            None => 0,
-        };
-        self.ports.get(index(body.cell(row, column)?))
+        let answer = line.answer(protocol, key);
+        if answer == Answer::ELSEWHERE {
+            return self.answer_elsewhere(at, protocol, source_port, key);
+        }
+        answer
+    }
+
+    #[inline(never)]
+    fn answer_elsewhere(&self, table: usize, protocol: Protocol, source_port: u16, key: u16) -> Answer {
+        let large = self.large.get(table).and_then(Option::as_ref);
+        large.and_then(|large| large.answer(protocol, source_port, key)).unwrap_or(Answer::MISSING)
     }
 }
 
@@ -161,15 +212,10 @@ pub struct Viewed<'a> {
 }
 
 impl Viewed<'_> {
-    /// As [`Matcher::decision_id`].
+    /// As [`Matcher::answer`].
     #[must_use]
-    pub fn decision_id(
-        &self,
-        endpoint: EndpointHandle,
-        hook: Hook,
-        packet: &PacketKey,
-    ) -> Option<DecisionId> {
-        self.matcher.look_up_key(endpoint, hook, self.view, packet)
+    pub fn answer(&self, endpoint: EndpointHandle, hook: Hook, packet: &PacketKey) -> Answer {
+        self.matcher.answer_key(endpoint, hook, self.view, packet)
     }
 
     /// As [`Matcher::decide`].
@@ -183,11 +229,9 @@ impl Viewed<'_> {
     /// Any packet, also one whose addresses are of different families.
     fn look_up(&self, endpoint: EndpointHandle, hook: Hook, packet: &Packet) -> Option<DecisionId> {
         let matcher = self.matcher;
-        let programs = matcher.programs.get(index(matcher.endpoints.program(endpoint, hook, self.view)?))?;
-        let class = |address| matcher.addresses.any(address);
-        let body = programs.body(packet.version())?;
-        let ports = matcher.ports(body, || class(packet.source), || class(packet.destination))?;
-        ports.decision(packet.protocol, packet.source_port, L4Table::key(packet))
+        let body = matcher.body(endpoint, hook, self.view, packet.version())?;
+        let table = matcher.table(body, packet.source, packet.destination)?;
+        matcher.answer_in(table, packet.protocol, packet.source_port, L4Table::key(packet)).decision()
     }
 
     fn resolve(&self, id: DecisionId, packet: &Packet) -> Option<verdict::Decision> {

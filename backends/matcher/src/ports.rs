@@ -1,137 +1,326 @@
-//! L4 tables: from protocol and ports to a decision.
+//! L4 tables: from protocol and ports to an answer.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use portcullis_core::ir::{DecisionId, Id, L4Table, PortMap};
+use portcullis_core::ir::{DecisionId, Interval, L4Table, PortMap, SourceInterval};
 use portcullis_core::packet::Protocol;
 
-/// A lowered L4 table: one cache line when eight intervals suffice, else sorted arrays.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Ports {
-    /// No table has this id.
-    #[default]
-    Vacant,
-    /// One decision for everything.
-    One(DecisionId),
-    /// Intervals over `protocol << 16 | key`: the last point of each, and what holds there.
-    Few(Arc<Line>),
-    /// The same, more of them.
-    Many { lasts: Arc<[u32]>, decisions: Arc<[DecisionId]> },
-    /// Source ports matter: intervals over `protocol << 16 | source port`, then over the key.
-    Sourced { lasts: Arc<[u32]>, keys: Arc<[Ports]> },
-}
+use crate::answer::Answer;
+use crate::pages::index;
 
-#[derive(Clone, Debug)]
+/// A lowered L4 table: one cache line with up to eight intervals over `protocol << 16 | key`. A larger one says
+/// [`Answer::ELSEWHERE`] for everything.
+///
+/// The answer is the sum, by exclusive or, of the steps whose start is not behind the point: eight comparisons at
+/// once, no branch and no second read.
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Line {
-    lasts: [u32; 8],
-    decisions: [DecisionId; 8],
+    /// One less than the first point of each interval. Points have 24 bits; signed numbers compare faster.
+    starts: [i32; LINE],
+    /// From the answer of the interval before to that of this one.
+    steps: [u32; LINE],
 }
 
-impl Ports {
-    /// `None` when a map of the table does not cover every key.
-    pub(crate) fn lower(table: &L4Table) -> Option<Self> {
-        let sourced = table.protocols.iter().any(|(_, sources)| sources.len() != 1);
-        let mut flat = Intervals::default();
-        let mut keys = Vec::new();
-        let mut lasts = Vec::new();
-        for protocol in 0..=u8::MAX {
-            let listed = table.protocols.binary_search_by_key(&Protocol(protocol), |(p, _)| *p).ok();
-            let sources = listed.and_then(|at| table.protocols.get(at)).map(|(_, sources)| sources);
-            match (sources, sourced) {
-                (None, false) => flat.push(point(protocol, u16::MAX), table.other),
-                (None, true) => {
-                    lasts.push(point(protocol, u16::MAX));
-                    keys.push(Self::One(table.other));
-                }
-                (Some(sources), false) => flat.push_map(protocol, &sources.first()?.keys)?,
-                (Some(sources), true) => {
-                    if sources.last()?.last != u16::MAX {
-                        return None;
-                    }
-                    for source in sources {
-                        let mut map = Intervals::default();
-                        map.push_map(protocol, &source.keys)?;
-                        lasts.push(point(protocol, source.last));
-                        keys.push(map.lower());
-                    }
-                }
-            }
-        }
-        Some(if sourced { Self::Sourced { lasts: lasts.into(), keys: keys.into() } } else { flat.lower() })
-    }
-
-    #[inline]
-    pub(crate) fn decision(&self, protocol: Protocol, source_port: u16, key: u16) -> Option<DecisionId> {
-        match self {
-            Self::Sourced { lasts, keys } => {
-                let at = point(protocol.0, source_port);
-                keys.get(lasts.partition_point(|last| *last < at))?.plain(point(protocol.0, key))
-            }
-            _ => self.plain(point(protocol.0, key)),
-        }
-    }
-
-    #[inline]
-    fn plain(&self, point: u32) -> Option<DecisionId> {
-        match self {
-            Self::One(decision) => Some(*decision),
-            Self::Few(line) => {
-                let before = line.lasts.iter().map(|last| usize::from(*last < point));
-                line.decisions.get(before.fold(0, usize::wrapping_add)).copied()
-            }
-            Self::Many { lasts, decisions } => {
-                decisions.get(lasts.partition_point(|last| *last < point)).copied()
-            }
-            Self::Vacant | Self::Sourced { .. } => None,
-        }
+/// No table, or one that is not in a line.
+impl Default for Line {
+    fn default() -> Self {
+        Self::new(&[(0, Answer::ELSEWHERE)])
     }
 }
 
-#[derive(Default)]
-struct Intervals {
-    lasts: Vec<u32>,
+/// A table with more intervals, or one that looks at source ports.
+#[derive(Clone, Debug)]
+pub(crate) struct Large {
+    form: Form,
+    /// The decisions that it names.
     decisions: Vec<DecisionId>,
 }
 
-impl Intervals {
-    fn push(&mut self, last: u32, decision: DecisionId) {
-        match self.lasts.last_mut() {
-            Some(open) if self.decisions.last() == Some(&decision) => *open = last,
-            _ => {
-                self.lasts.push(last);
-                self.decisions.push(decision);
+#[derive(Clone, Debug)]
+enum Form {
+    Plain(Blocks),
+    /// Source ports matter: intervals over `protocol << 16 | source port`.
+    Sourced {
+        lasts: Vec<u32>,
+        keys: Vec<Keys>,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Keys {
+    Line(Line),
+    Blocks(Blocks),
+}
+
+/// Answers by protocol, then by the upper ten bits of the key, then by the lower six: as quick for ten thousand
+/// intervals as for ten. A block with one answer for all keys exists once.
+#[derive(Clone, Debug)]
+struct Blocks {
+    /// Which run of [`BLOCKS`] entries in `blocks` each protocol has; the first when it is not listed.
+    runs: Vec<u16>,
+    blocks: Vec<u32>,
+    answers: Vec<[Answer; KEYS]>,
+}
+
+impl Line {
+    /// From the last point of each interval, in order, and its answer; the first eight. Behind the last one its
+    /// answer goes on.
+    fn new(intervals: &[(u32, Answer)]) -> Self {
+        let mut line = Self { starts: [i32::MAX; LINE], steps: [0; LINE] };
+        let (mut start, mut before) = (-1, 0);
+        for ((slot, step), (last, answer)) in line.starts.iter_mut().zip(&mut line.steps).zip(intervals) {
+            (*slot, *step) = (start, before ^ answer.bits());
+            (start, before) = (i32::try_from(*last).unwrap_or(i32::MAX), answer.bits());
+        }
+        line
+    }
+
+    #[inline]
+    pub(crate) fn answer(&self, protocol: Protocol, key: u16) -> Answer {
+        let point = i32::from(protocol.0).wrapping_shl(16) | i32::from(key);
+        let steps = self.starts.iter().zip(&self.steps);
+        Answer::from_bits(steps.fold(0, |sum, (start, step)| sum ^ if *start < point { *step } else { 0 }))
+    }
+
+    /// The last point of each interval and its answer.
+    fn intervals(&self) -> Vec<(u32, Answer)> {
+        let used = self.starts.iter().zip(&self.steps).take_while(|(start, _)| **start != i32::MAX);
+        let mut sum = 0;
+        let answers = used.map(|(_, step)| {
+            sum ^= step;
+            Answer::from_bits(sum)
+        });
+        let lasts = self.starts.iter().skip(1).copied().chain([i32::MAX]);
+        lasts.map(i32::cast_unsigned).zip(answers).collect()
+    }
+
+    /// Whether the whole table is in the line.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.steps.first() != Some(&Answer::ELSEWHERE.bits())
+    }
+
+    /// The decisions that the line names, some several times.
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = DecisionId> {
+        self.intervals().into_iter().filter_map(|(_, answer)| answer.decision())
+    }
+
+    /// Repeats the answers of altered decisions.
+    pub(crate) fn repeat(&mut self, altered: &[(DecisionId, Answer)]) {
+        let mut intervals = self.intervals();
+        intervals.iter_mut().for_each(|(_, answer)| repeat(answer, altered));
+        *self = Self::new(&intervals);
+    }
+}
+
+impl Large {
+    #[inline(never)]
+    pub(crate) fn answer(&self, protocol: Protocol, source_port: u16, key: u16) -> Option<Answer> {
+        match &self.form {
+            Form::Plain(blocks) => blocks.answer(protocol, key),
+            Form::Sourced { lasts, keys } => {
+                let at = point(protocol.0, source_port);
+                match keys.get(lasts.partition_point(|last| *last < at))? {
+                    Keys::Line(line) => Some(line.answer(protocol, key)),
+                    Keys::Blocks(blocks) => blocks.answer(protocol, key),
+                }
             }
         }
     }
 
-    fn push_map(&mut self, protocol: u8, map: &PortMap) -> Option<()> {
-        for interval in &map.0 {
-            self.push(point(protocol, interval.last), interval.decision);
-        }
-        (map.0.last()?.last == u16::MAX).then_some(())
+    /// The decisions that the table names.
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = DecisionId> {
+        self.decisions.iter().copied()
     }
 
-    fn lower(self) -> Ports {
-        let first = self.decisions.first().copied().unwrap_or(DecisionId::new(u32::MAX));
-        if self.decisions.len() == 1 {
-            return Ports::One(first);
+    /// Repeats the answers of altered decisions.
+    pub(crate) fn repeat(&mut self, altered: &[(DecisionId, Answer)]) {
+        let keys = match &mut self.form {
+            Form::Plain(blocks) => return blocks.repeat(altered),
+            Form::Sourced { keys, .. } => keys,
+        };
+        for keys in keys {
+            match keys {
+                Keys::Line(line) => line.repeat(altered),
+                Keys::Blocks(blocks) => blocks.repeat(altered),
+            }
         }
-        if self.decisions.len() > 8 {
-            return Ports::Many { lasts: self.lasts.into(), decisions: self.decisions.into() };
+    }
+}
+
+fn repeat(answer: &mut Answer, altered: &[(DecisionId, Answer)]) {
+    if let Some((_, now)) = altered.iter().find(|(id, _)| answer.decision() == Some(*id)) {
+        *answer = *now;
+    }
+}
+
+impl Blocks {
+    fn repeat(&mut self, altered: &[(DecisionId, Answer)]) {
+        self.answers.iter_mut().flatten().for_each(|answer| repeat(answer, altered));
+    }
+
+    fn answer(&self, protocol: Protocol, key: u16) -> Option<Answer> {
+        let run = self.runs.get(usize::from(protocol.0)).map_or(0, |run| usize::from(*run));
+        let upper = usize::from(key.wrapping_shr(KEY_BITS));
+        let block = *self.blocks.get(run.wrapping_mul(BLOCKS).wrapping_add(upper))?;
+        self.answers.get(index(block))?.get(usize::from(key) & KEYS.wrapping_sub(1)).copied()
+    }
+}
+
+/// What gives the answer that carries a decision; `None` when there is no such decision.
+pub(crate) trait Answers: Fn(DecisionId) -> Option<Answer> {}
+impl<F: Fn(DecisionId) -> Option<Answer>> Answers for F {}
+
+/// The line of a table, and what does not fit in it. `None` when a map of the table does not cover every key, or names a decision that does not exist.
+pub(crate) fn lower(table: &L4Table, answers: &impl Answers) -> Option<(Line, Option<Arc<Large>>)> {
+    let other = answers(table.other)?;
+    let maps = table.protocols.iter().flat_map(|(_, sources)| sources).map(|source| &source.keys);
+    for map in maps {
+        if map.0.last()?.last != u16::MAX || map.0.iter().any(|interval| answers(interval.decision).is_none())
+        {
+            return None;
         }
-        let mut line = Line { lasts: [u32::MAX; 8], decisions: [first; 8] };
-        for (slot, last) in line.lasts.iter_mut().zip(&self.lasts) {
-            *slot = *last;
+    }
+    let large = |form| {
+        let maps = table.protocols.iter().flat_map(|(_, sources)| sources).flat_map(|source| &source.keys.0);
+        let mut decisions: Vec<_> = maps.map(|interval| interval.decision).chain([table.other]).collect();
+        decisions.sort_unstable();
+        decisions.dedup();
+        Some((Line::default(), Some(Arc::new(Large { form, decisions }))))
+    };
+    if table.protocols.iter().any(|(_, sources)| sources.len() != 1) {
+        return large(sourced(table, other, answers)?);
+    }
+    let mut flat = Intervals::default();
+    for protocol in 0..=u8::MAX {
+        match sources(table, protocol).and_then(<[_]>::first) {
+            Some(source) => flat.push_map(protocol, &source.keys, answers)?,
+            None => flat.push(point(protocol, u16::MAX), other),
         }
-        for (slot, decision) in line.decisions.iter_mut().zip(&self.decisions) {
-            *slot = *decision;
+    }
+    if let Some(line) = flat.line() {
+        return Some((line, None));
+    }
+    let mut blocks = Blocks { runs: vec![0; 256], blocks: Vec::new(), answers: Vec::new() };
+    let mut constants = BTreeMap::new();
+    blocks.add_run(&PortMap(Vec::new()), other, &mut constants, answers)?;
+    for (run, (protocol, sources)) in (1..).zip(&table.protocols) {
+        blocks.add_run(&sources.first()?.keys, other, &mut constants, answers)?;
+        *blocks.runs.get_mut(usize::from(protocol.0))? = run;
+    }
+    large(Form::Plain(blocks))
+}
+
+fn sources(table: &L4Table, protocol: u8) -> Option<&[SourceInterval]> {
+    let at = table.protocols.binary_search_by_key(&Protocol(protocol), |(p, _)| *p).ok()?;
+    table.protocols.get(at).map(|(_, sources)| &**sources)
+}
+
+fn sourced(table: &L4Table, other: Answer, answers: &impl Answers) -> Option<Form> {
+    let (mut lasts, mut keys) = (Vec::new(), Vec::new());
+    for protocol in 0..=u8::MAX {
+        let Some(sources) = sources(table, protocol) else {
+            lasts.push(point(protocol, u16::MAX));
+            keys.push(Keys::Line(Line::new(&[(0, other)])));
+            continue;
+        };
+        if sources.last()?.last != u16::MAX {
+            return None;
         }
-        Ports::Few(Arc::new(line))
+        for source in sources {
+            let mut flat = Intervals::default();
+            flat.push_map(protocol, &source.keys, answers)?;
+            lasts.push(point(protocol, source.last));
+            keys.push(match flat.line() {
+                Some(line) => Keys::Line(line),
+                None => Keys::Blocks(Blocks::for_one(&source.keys, answers)?),
+            });
+        }
+    }
+    Some(Form::Sourced { lasts, keys })
+}
+
+/// The last point of each interval, and what holds there.
+#[derive(Default)]
+struct Intervals(Vec<(u32, Answer)>);
+
+impl Intervals {
+    fn push(&mut self, last: u32, answer: Answer) {
+        match self.0.last_mut() {
+            Some((open, same)) if *same == answer => *open = last,
+            _ => self.0.push((last, answer)),
+        }
+    }
+
+    fn push_map(&mut self, protocol: u8, map: &PortMap, answers: &impl Answers) -> Option<()> {
+        for interval in &map.0 {
+            self.push(point(protocol, interval.last), answers(interval.decision)?);
+        }
+        Some(())
+    }
+
+    /// The line, when eight intervals are enough.
+    fn line(&self) -> Option<Line> {
+        (self.0.len() <= LINE).then(|| Line::new(&self.0))
+    }
+}
+
+impl Blocks {
+    /// The same map for every protocol.
+    fn for_one(map: &PortMap, answers: &impl Answers) -> Option<Self> {
+        let mut blocks = Self { runs: Vec::new(), blocks: Vec::new(), answers: Vec::new() };
+        blocks.add_run(map, Answer::MISSING, &mut BTreeMap::new(), answers)?;
+        Some(blocks)
+    }
+
+    /// A run of blocks with what `map` says; `other` behind the last interval of the map.
+    fn add_run(
+        &mut self,
+        map: &PortMap,
+        other: Answer,
+        constants: &mut BTreeMap<Answer, u32>,
+        answers: &impl Answers,
+    ) -> Option<()> {
+        let mut intervals = map.0.iter().peekable();
+        for upper in 0..u16::try_from(BLOCKS).ok()? {
+            let first = upper.wrapping_shl(KEY_BITS);
+            let last = first | u16::try_from(KEYS).ok()?.wrapping_sub(1);
+            while intervals.next_if(|interval| interval.last < first).is_some() {}
+            let answer = |interval: Option<&&Interval>| interval.map_or(Some(other), |i| answers(i.decision));
+            let (whole, start) = (intervals.peek().is_none_or(|i| i.last >= last), answer(intervals.peek())?);
+            let next = u32::try_from(self.answers.len()).ok()?;
+            if whole {
+                let block = *constants.entry(start).or_insert(next);
+                if block == next {
+                    self.answers.push([start; KEYS]);
+                }
+                self.blocks.push(block);
+                continue;
+            }
+            let mut block = [start; KEYS];
+            for (key, slot) in (first..=last).zip(&mut block) {
+                while intervals.next_if(|interval| interval.last < key).is_some() {}
+                *slot = answer(intervals.peek())?;
+            }
+            self.blocks.push(next);
+            self.answers.push(block);
+        }
+        Some(())
     }
 }
 
 fn point(protocol: u8, low: u16) -> u32 {
     u32::from(protocol).wrapping_shl(16) | u32::from(low)
 }
+
+/// Intervals in a line.
+const LINE: usize = 8;
+/// Bits of the key within a block.
+const KEY_BITS: u32 = 6;
+/// Keys in a block.
+const KEYS: usize = 64;
+/// Blocks in a run.
+const BLOCKS: usize = 1024;

@@ -5,71 +5,101 @@ use alloc::sync::Arc;
 use portcullis_core::ir::{Body, Id, Program};
 use portcullis_core::net::IpVersion;
 
-/// Both bodies of a lowered program.
+/// Both bodies of a lowered program: one cache line.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Programs(Option<(Lowered, Lowered)>);
-
-/// A lowered body. A side with a single row is not looked at.
-#[derive(Clone, Debug)]
-pub(crate) struct Lowered {
-    /// The projection of the source class, unless there is a single row.
-    pub(crate) source: Option<u32>,
-    /// The projection of the destination class, unless there is a single column.
-    pub(crate) destination: Option<u32>,
-    columns: u32,
-    cells: Cells,
+#[repr(align(64))]
+pub(crate) struct Programs {
+    v4: Lowered,
+    v6: Lowered,
 }
 
+/// A lowered body. Vacant when it has no cells.
 #[derive(Clone, Debug)]
-enum Cells {
-    /// Cells that are not there name no table.
-    Few([u32; 8]),
-    Many(Arc<[u32]>),
+pub(crate) struct Lowered {
+    cells: Arc<[u32]>,
+    /// The projection of the side that is looked at, or of the source when both are.
+    rows: u32,
+    /// The projection of the destination when both are looked at.
+    rows_across: u32,
+    columns: u32,
+    looks: Looks,
+}
+
+/// Which addresses a body looks at. A side with a single row is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looks {
+    Source,
+    Destination,
+    Both,
+    Neither,
+}
+
+impl Default for Lowered {
+    fn default() -> Self {
+        Self { cells: Arc::from([]), rows: 0, rows_across: 0, columns: 1, looks: Looks::Neither }
+    }
 }
 
 impl Programs {
     pub(crate) fn lower(program: &Program) -> Self {
-        Self(Some((Lowered::new(&program.v4), Lowered::new(&program.v6))))
+        Self { v4: Lowered::new(&program.v4), v6: Lowered::new(&program.v6) }
     }
 
     #[inline]
-    pub(crate) fn body(&self, version: IpVersion) -> Option<&Lowered> {
-        let (v4, v6) = self.0.as_ref()?;
-        Some(match version {
-            IpVersion::V4 => v4,
-            IpVersion::V6 => v6,
-        })
+    pub(crate) const fn body(&self, version: IpVersion) -> &Lowered {
+        match version {
+            IpVersion::V4 => &self.v4,
+            IpVersion::V6 => &self.v6,
+        }
     }
 }
 
 impl Lowered {
     fn new(body: &Body) -> Self {
-        let columns = usize::try_from(body.columns).unwrap_or(usize::MAX);
-        let cells = if body.cells.len() <= 8 {
-            let mut few = [u32::MAX; 8];
-            few.iter_mut().zip(&body.cells).for_each(|(slot, cell)| *slot = cell.number());
-            Cells::Few(few)
-        } else {
-            Cells::Many(body.cells.iter().map(|cell| cell.number()).collect())
+        let rows = body.cells.len().checked_div(usize::try_from(body.columns).unwrap_or(usize::MAX));
+        let looks = match (rows, body.columns) {
+            (Some(1), 1) => Looks::Neither,
+            (Some(1), _) => Looks::Destination,
+            (_, 1) => Looks::Source,
+            _ => Looks::Both,
         };
+        let side = if looks == Looks::Destination { body.destination } else { body.source };
         Self {
-            source: (body.cells.len() > columns).then_some(body.source.number()),
-            destination: (columns > 1).then_some(body.destination.number()),
+            cells: body.cells.iter().map(|cell| cell.number()).collect(),
+            rows: side.number(),
+            rows_across: body.destination.number(),
             columns: body.columns,
-            cells,
+            looks,
         }
     }
 
     #[inline]
-    pub(crate) fn cell(&self, row: u32, column: u32) -> Option<u32> {
+    pub(crate) const fn looks(&self) -> Looks {
+        self.looks
+    }
+
+    #[inline]
+    pub(crate) const fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    #[inline]
+    pub(crate) const fn rows_across(&self) -> u32 {
+        self.rows_across
+    }
+
+    /// The table of a body that looks at one side, for a row of that side, or at none, for 0.
+    #[inline]
+    pub(crate) fn cell(&self, row: u32) -> Option<u32> {
+        self.cells.get(usize::try_from(row).ok()?).copied()
+    }
+
+    /// The table at a row and a column.
+    #[inline]
+    pub(crate) fn cell_of_both(&self, row: u32, column: u32) -> Option<u32> {
         if column >= self.columns {
             return None;
         }
-        let at = row.checked_mul(self.columns)?.checked_add(column)?;
-        let at = usize::try_from(at).ok()?;
-        match &self.cells {
-            Cells::Few(cells) => cells.get(at).copied(),
-            Cells::Many(cells) => cells.get(at).copied(),
-        }
+        self.cell(row.checked_mul(self.columns)?.checked_add(column)?)
     }
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use portcullis_core::ir::{ClassId, Id, Projection, ProjectionChange};
+use portcullis_core::ir::{Id, Projection, ProjectionChange};
 
 use crate::pages::index;
 
@@ -18,16 +18,96 @@ enum Form {
     /// No projection has this id.
     #[default]
     Vacant,
-    Dense8 {
-        base: u32,
-        rows: Arc<[u8]>,
-    },
-    Dense32 {
-        base: u32,
-        rows: Arc<[u32]>,
-    },
+    Narrow(Window<u8>),
+    Wide(Window<u16>),
     /// Open addressing, at most half full: `class << 32 | row`, 0 when vacant. The length is a power of two.
     Sparse(Arc<[u64]>),
+}
+
+/// The rows of the classes from `base`.
+#[derive(Clone, Debug)]
+struct Window<R> {
+    base: u32,
+    /// Number of classes on a row other than 0.
+    listed: u32,
+    rows: Arc<[R]>,
+}
+
+trait Row: Copy + Default + PartialEq + TryFrom<u32> {
+    fn number(self) -> u32;
+}
+
+impl Row for u8 {
+    #[inline]
+    fn number(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl Row for u16 {
+    #[inline]
+    fn number(self) -> u32 {
+        u32::from(self)
+    }
+}
+
+impl<R: Row> Window<R> {
+    /// From classes in order. `None` when an array would be too large, or a row does not fit.
+    fn new(entries: &[(u32, u32)]) -> Option<Self> {
+        let base = entries.first().map_or(0, |(class, _)| *class);
+        let window = entries.last().map_or(0, |(last, _)| index(last.saturating_sub(base)).saturating_add(1));
+        let listed = u32::try_from(entries.len()).ok()?;
+        if !is_cheap::<R>(window, entries.len()) {
+            return None;
+        }
+        let mut rows = vec![R::default(); window];
+        for (class, row) in entries {
+            *rows.get_mut(index(class.wrapping_sub(base)))? = R::try_from(*row).ok()?;
+        }
+        Some(Self { base, listed, rows: rows.into() })
+    }
+
+    #[inline(always)]
+    fn row(&self, class: u32) -> u32 {
+        self.rows.get(index(class.wrapping_sub(self.base))).map_or(0, |row| row.number())
+    }
+
+    /// Whether the change could be made in the window or behind it. If not, part of it may have been made.
+    fn change(&mut self, change: &ProjectionChange) -> bool {
+        let last = change.set.last().and_then(|(class, _)| class.number().checked_sub(self.base));
+        let window = last.map_or(0, |last| index(last).saturating_add(1));
+        if window > self.rows.len() {
+            if !is_cheap::<R>(window, index(self.listed)) {
+                return false;
+            }
+            // With room for the next classes, which have the next numbers.
+            let mut rows = Vec::with_capacity(window.next_multiple_of(64));
+            rows.extend_from_slice(&self.rows);
+            rows.resize(window.next_multiple_of(64), R::default());
+            self.rows = rows.into();
+        }
+        let rows = Arc::make_mut(&mut self.rows);
+        change.set.iter().all(|(class, row)| {
+            let at = class.number().checked_sub(self.base).map(index);
+            let (Some(slot), Ok(row)) = (at.and_then(|at| rows.get_mut(at)), R::try_from(*row)) else {
+                return false;
+            };
+            let listed = |row: R| u32::from(row != R::default());
+            self.listed = self.listed.saturating_sub(listed(*slot)).saturating_add(listed(row));
+            *slot = row;
+            true
+        })
+    }
+
+    fn entries(&self) -> Vec<(u32, u32)> {
+        let rows = (self.base..).zip(self.rows.iter());
+        rows.map(|(class, row)| (class, row.number())).filter(|(_, row)| *row != 0).collect()
+    }
+}
+
+/// A hash table takes 16 to 32 bytes an entry; an array is quicker, so it may be larger.
+fn is_cheap<R>(window: usize, listed: usize) -> bool {
+    window.saturating_mul(size_of::<R>()) <= listed.saturating_mul(64).max(256)
 }
 
 impl Rows {
@@ -37,69 +117,43 @@ impl Rows {
 
     /// From classes in order, each with its row.
     fn from_entries(entries: &[(u32, u32)]) -> Self {
-        let (Some((base, _)), Some((last, _))) = (entries.first(), entries.last()) else {
-            return Self(Form::Dense8 { base: 0, rows: Arc::from([]) });
-        };
-        let window = index(last.saturating_sub(*base)).saturating_add(1);
-        let narrow = entries.iter().all(|(_, row)| u8::try_from(*row).is_ok());
-        let bytes = if narrow { window } else { window.saturating_mul(4) };
-        // A hash table takes 16 to 32 bytes an entry; an array is quicker, so it may be larger.
-        if bytes > entries.len().saturating_mul(64).max(256) {
-            return Self(Form::Sparse(sparse(entries)));
-        }
-        let mut rows = vec![0u32; window];
-        for (class, row) in entries {
-            if let Some(slot) = rows.get_mut(index(class.saturating_sub(*base))) {
-                *slot = *row;
-            }
-        }
-        let base = *base;
-        Self(if narrow {
-            Form::Dense8 {
-                base,
-                rows: rows.iter().map(|row| u8::try_from(*row).unwrap_or(u8::MAX)).collect(),
-            }
-        } else {
-            Form::Dense32 { base, rows: rows.into() }
-        })
+        let narrow = || Window::new(entries).map(Form::Narrow);
+        let wide = || Window::new(entries).map(Form::Wide);
+        Self(narrow().or_else(wide).unwrap_or_else(|| Form::Sparse(sparse(entries))))
     }
 
     pub(crate) const fn is_vacant(&self) -> bool {
         matches!(self.0, Form::Vacant)
     }
 
-    /// The row of `class`; `None` when there is no such projection.
-    #[inline]
-    pub(crate) fn row(&self, class: u32) -> Option<u32> {
-        Some(match &self.0 {
-            Form::Dense8 { base, rows } => {
-                rows.get(index(class.wrapping_sub(*base))).map_or(0, |row| u32::from(*row))
-            }
-            Form::Dense32 { base, rows } => rows.get(index(class.wrapping_sub(*base))).copied().unwrap_or(0),
+    /// The row of `class`; [`NO_ROW`] when there is no such projection.
+    #[inline(always)]
+    pub(crate) fn row(&self, class: u32) -> u32 {
+        match &self.0 {
+            Form::Narrow(window) => window.row(class),
+            Form::Wide(window) => window.row(class),
+            _ => self.row_elsewhere(class),
+        }
+    }
+
+    /// Apart, so that the compiler compares twice instead of jumping through a table.
+    #[inline(never)]
+    fn row_elsewhere(&self, class: u32) -> u32 {
+        match &self.0 {
             Form::Sparse(slots) => find(slots, class),
-            Form::Vacant => return None,
-        })
+            _ => NO_ROW,
+        }
     }
 
     pub(crate) fn change(&mut self, change: &ProjectionChange) {
-        if change.set.is_empty() && !self.is_vacant() {
+        let done = match &mut self.0 {
+            Form::Narrow(window) => window.change(change),
+            Form::Wide(window) => window.change(change),
+            Form::Sparse(_) => change.set.is_empty(),
+            Form::Vacant => false,
+        };
+        if done {
             return;
-        }
-        if let Form::Dense8 { base, rows } = &mut self.0 {
-            let place = |class: &ClassId, len: usize| {
-                class.number().checked_sub(*base).map(index).filter(|at| *at < len)
-            };
-            let len = rows.len();
-            let fits = change.set.iter().all(|(c, r)| place(c, len).is_some() && u8::try_from(*r).is_ok());
-            if fits {
-                let rows = Arc::make_mut(rows);
-                for (class, row) in &change.set {
-                    if let Some(slot) = place(class, len).and_then(|at| rows.get_mut(at)) {
-                        *slot = u8::try_from(*row).unwrap_or(u8::MAX);
-                    }
-                }
-                return;
-            }
         }
         let changed = |class: u32| change.set.binary_search_by_key(&class, |(c, _)| c.number()).is_ok();
         let mut entries: Vec<_> = self.entries().into_iter().filter(|(class, _)| !changed(*class)).collect();
@@ -109,19 +163,19 @@ impl Rows {
     }
 
     fn entries(&self) -> Vec<(u32, u32)> {
-        let listed = |base: u32, rows: &mut dyn Iterator<Item = u32>| -> Vec<(u32, u32)> {
-            (base..).zip(rows).filter(|(_, row)| *row != 0).collect()
-        };
         match &self.0 {
             Form::Vacant => Vec::new(),
-            Form::Dense8 { base, rows } => listed(*base, &mut rows.iter().map(|row| u32::from(*row))),
-            Form::Dense32 { base, rows } => listed(*base, &mut rows.iter().copied()),
+            Form::Narrow(window) => window.entries(),
+            Form::Wide(window) => window.entries(),
             Form::Sparse(slots) => {
                 slots.iter().filter(|slot| **slot != 0).map(|slot| halves(*slot)).collect()
             }
         }
     }
 }
+
+/// Beyond every matrix of cells.
+pub(crate) const NO_ROW: u32 = u32::MAX;
 
 fn sparse(entries: &[(u32, u32)]) -> Arc<[u64]> {
     let len = entries.len().saturating_mul(2).next_power_of_two();
@@ -158,7 +212,7 @@ fn home(class: u32, len: usize) -> usize {
 }
 
 #[inline]
-pub(crate) fn halves(slot: u64) -> (u32, u32) {
+fn halves(slot: u64) -> (u32, u32) {
     let low = u32::try_from(slot & 0xFFFF_FFFF).unwrap_or(u32::MAX);
     let high = u32::try_from(slot.wrapping_shr(32)).unwrap_or(u32::MAX);
     (high, low)

@@ -239,7 +239,7 @@ fn compare(random: &mut Random, snapshot: &Snapshot, matcher: &Matcher, packets:
         if let Some(handle) = matcher.handle(&id) {
             let key = PacketKey::new(&packet).unwrap();
             let decision = interpreter.look_up(&id, hook, &packet);
-            assert_eq!(matcher.decision_id(handle, hook, &key), decision);
+            assert_eq!(matcher.answer(handle, hook, &key).decision(), decision);
             let plain = decision.and_then(|id| snapshot.decisions.lookup(id)).map(|found| found.verdict);
             assert_eq!(matcher.verdict(handle, hook, &key), plain.unwrap_or(Verdict::Deny));
         }
