@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Eval(Box<EvalArgs>),
+    Compile(CompileArgs),
     Selector(SelectorArgs),
     Completions(CompletionsArgs),
 }
@@ -150,6 +151,33 @@ pub(crate) struct ReadingArgs {
     pub(crate) baseline: Baseline,
 }
 
+/// Compile policy into decision tables, and show them
+///
+/// Prints the tables that every backend is made from, as text. Their sizes and the time of each phase go to standard
+/// error.
+#[derive(Debug, Args)]
+#[command(after_long_help = COMPILE_EXAMPLES)]
+pub(crate) struct CompileArgs {
+    /// Manifests to read: a file, a directory (with all below it), or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// What to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = CompileOutput::Text)]
+    pub(crate) output: CompileOutput,
+
+    /// Compile for the endpoints of this node only, as its agent would
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+
+    /// Print neither warnings, sizes nor times
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) readings: ReadingArgs,
+}
+
 /// Check a Calico selector
 ///
 /// Prints the canonical form of a valid selector, or says what is wrong and where.
@@ -186,6 +214,16 @@ pub(crate) enum Output {
     Json,
     /// One JSON object a line
     Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompileOutput {
+    /// The tables as text
+    Text,
+    /// The tables as bytes, for a file
+    Binary,
+    /// Nothing
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -283,6 +321,19 @@ Exit codes:
   2  wrong usage
   3  the environment cannot do it
   4  a flow is denied, with --fail-on-deny";
+
+const COMPILE_EXAMPLES: &str = "\
+Examples:
+  What does the policy of this directory compile to?
+    portcullis compile -f manifests/
+
+  How large do the tables get, and how long does it take?
+    portcullis compile -f manifests/ -o none
+
+Exit codes:
+  0  compiled
+  1  bad input: the message says file, line, object, field and reason
+  2  wrong usage";
 
 const SELECTOR_EXAMPLES: &str = "\
 Examples:

@@ -2,7 +2,6 @@
 
 mod describe;
 mod explain;
-mod load;
 mod many;
 mod table;
 
@@ -14,12 +13,13 @@ use portcullis::ir::View;
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
-use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies, WorkloadToHost};
+use portcullis::reference::{Reference, Settings, StagedPolicies};
 use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenario};
 use portcullis::verdict::Verdict;
 
-use crate::args::{self, Engine, EvalArgs, FlowArgs, Output, ReadingArgs};
+use crate::args::{Engine, EvalArgs, FlowArgs, Output};
 use crate::failure::Failure;
+use crate::load;
 use crate::output::{Colour, stdout};
 
 /// Runs the command.
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
             args.engine.name()
         )));
     }
-    let scenario = load::scenario(args)?;
-    let settings = settings(&args.readings);
+    let scenario = load::scenario(&args.files, &args.readings, args.quiet)?;
+    let settings = load::settings(&args.readings);
     let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);
@@ -170,19 +170,4 @@ fn flow(args: &FlowArgs) -> Option<Flow> {
         flow = flow.with_http(HttpRequest { method: method.as_str().into(), path: path.as_str().into() });
     }
     Some(flow)
-}
-
-fn settings(args: &ReadingArgs) -> Settings {
-    Settings {
-        failsafes: match args.failsafe {
-            args::Failsafe::Default => Failsafes::default(),
-            args::Failsafe::None => Failsafes::none(),
-        },
-        workload_to_host: match args.workload_to_host {
-            args::WorkloadToHost::Accept => WorkloadToHost::Accept,
-            args::WorkloadToHost::Drop => WorkloadToHost::Drop,
-            args::WorkloadToHost::Policy => WorkloadToHost::HostPolicy,
-        },
-        ..Settings::default()
-    }
 }

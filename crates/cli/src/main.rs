@@ -1,8 +1,12 @@
 //! The `portcullis` command.
 
+extern crate alloc;
+
 mod args;
+mod compile;
 mod eval;
 mod failure;
+mod load;
 mod output;
 mod selector;
 mod stream;
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Eval(args) => eval::run(&args),
+        Command::Compile(args) => compile::run(&args),
         Command::Selector(args) => selector::run(&args),
         Command::Completions(args) => completions(&args),
     };

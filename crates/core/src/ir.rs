@@ -21,6 +21,7 @@ mod changes;
 mod decision;
 mod delta;
 mod diff;
+pub mod form;
 mod interpret;
 mod program;
 mod snapshot;
@@ -31,6 +32,7 @@ pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramI
 pub use changes::{Change, Changes, ClassStep, Protocols, Tendency};
 pub use decision::{Decision, Effect, Guard, L7Program, L7Step};
 pub use delta::{Delta, DeltaError, ProjectionChange};
+pub use form::{ReadError, Text};
 pub use interpret::{Interpreter, L7Context, View};
 pub use program::{Body, Program, Projection};
 pub use snapshot::{EndpointEntry, HookPrograms, IdentityNamespace, Snapshot};

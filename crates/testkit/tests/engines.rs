@@ -125,6 +125,9 @@ proptest! {
         let cluster: Cluster = objects.into_iter().map(|seed| Generator::new(seed).object()).collect();
         let engine = compile(&cluster);
         engine.snapshot().verify().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let (text, bytes) = (engine.snapshot().text().to_string(), engine.snapshot().to_bytes());
+        prop_assert!(Snapshot::parse(&text).is_ok_and(|read| read == *engine.snapshot()), "{}", text);
+        prop_assert!(Snapshot::from_bytes(&bytes).is_ok_and(|read| read == *engine.snapshot()), "{}", text);
         compare(&cluster, engine.snapshot(), &packets(seed, 40), "random packets");
     }
 }

@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod canonical;
 mod diff;
+mod form;
 mod generate;
 mod verify;
 

@@ -1,26 +1,44 @@
 //! Manifests in, a scenario out, and what the user should know about it.
 
 use core::fmt::Write as _;
+use std::path::PathBuf;
 
 use portcullis::k8s::BaselineReading;
+use portcullis::reference::{Failsafes, Settings, WorkloadToHost};
 use portcullis::scenario::{LoadOptions, Scenario};
 
-use crate::args::{Baseline, EvalArgs};
+use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
 use crate::output::to_stderr;
 
 /// Reads the manifests. Warnings and the count of skipped objects go to standard error.
-pub(crate) fn scenario(args: &EvalArgs) -> Result<Scenario, Failure> {
-    let baseline = match args.readings.baseline {
+pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
+    let baseline = match readings.baseline {
         Baseline::PerDirection => BaselineReading::PerDirection,
         Baseline::PerPod => BaselineReading::PerPod,
     };
     let options = LoadOptions::new().baseline(baseline);
-    let scenario = Scenario::load(&args.files, options).map_err(|error| Failure::Input(error.to_string()))?;
-    if !args.quiet {
+    let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()))?;
+    if !quiet {
         to_stderr(&notes(&scenario));
     }
     Ok(scenario)
+}
+
+/// What the command line says about the cluster.
+pub(crate) fn settings(args: &ReadingArgs) -> Settings {
+    Settings {
+        failsafes: match args.failsafe {
+            args::Failsafe::Default => Failsafes::default(),
+            args::Failsafe::None => Failsafes::none(),
+        },
+        workload_to_host: match args.workload_to_host {
+            args::WorkloadToHost::Accept => WorkloadToHost::Accept,
+            args::WorkloadToHost::Drop => WorkloadToHost::Drop,
+            args::WorkloadToHost::Policy => WorkloadToHost::HostPolicy,
+        },
+        ..Settings::default()
+    }
 }
 
 fn notes(scenario: &Scenario) -> String {

@@ -1,0 +1,104 @@
+//! `portcullis compile`: the decision tables of a directory.
+
+use alloc::collections::BTreeSet;
+use core::fmt::Write as _;
+use core::time::Duration;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use portcullis::compile::{CompileScope, Engine};
+use portcullis::ir::Snapshot;
+use portcullis::matcher::Matcher;
+
+use crate::args::{CompileArgs, CompileOutput};
+use crate::failure::Failure;
+use crate::load;
+use crate::output::{stdout, to_stderr};
+
+/// Runs the command.
+pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
+    let mut times = Times::default();
+    let scenario = times.of("read", || load::scenario(&args.files, &args.readings, args.quiet))?;
+    let scope = match &args.node {
+        Some(node) => CompileScope::Node(node.as_str().into()),
+        None => CompileScope::All,
+    };
+    let mut engine = Engine::new(load::settings(&args.readings), scope);
+    times.of("apply", || -> Result<(), Failure> {
+        for update in scenario.cluster().updates() {
+            engine.apply(update).map_err(|error| Failure::Input(error.to_string()))?;
+        }
+        Ok(())
+    })?;
+    times.of("commit", || engine.commit());
+    let snapshot = engine.snapshot();
+    let broken = |what: &str, error: &dyn core::fmt::Display| {
+        Failure::Environment(format!("this is a fault of portcullis, please report it: {what}: {error}"))
+    };
+    times.of("verify", || snapshot.verify()).map_err(|error| broken("the tables", &error))?;
+    times
+        .of("lower to matcher", || Matcher::lower(snapshot))
+        .map_err(|error| broken("the matcher", &error))?;
+    let bytes = times.of("encode", || snapshot.to_bytes());
+
+    let mut out = stdout();
+    match args.output {
+        CompileOutput::Text => write!(out, "{}", snapshot.text())?,
+        CompileOutput::Binary => out.write_all(&bytes)?,
+        CompileOutput::None => {}
+    }
+    out.flush()?;
+    if !args.quiet {
+        to_stderr(&sizes(snapshot, bytes.len()));
+        to_stderr(&times.report());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long each phase took.
+#[derive(Default)]
+struct Times(Vec<(&'static str, Duration)>);
+
+impl Times {
+    fn of<T>(&mut self, phase: &'static str, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.0.push((phase, start.elapsed()));
+        result
+    }
+
+    fn report(&self) -> String {
+        let mut text = String::from("time:\n");
+        for (phase, time) in &self.0 {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  {phase:<18}{:>12.3} ms", time.as_secs_f64() * 1_000.0);
+        }
+        text
+    }
+}
+
+fn sizes(snapshot: &Snapshot, bytes: usize) -> String {
+    let classes: BTreeSet<_> = snapshot.addresses.values().collect();
+    let bodies = || snapshot.programs.iter().flat_map(|(_, program)| [&program.v4, &program.v6]);
+    let intervals = snapshot.tables.iter().flat_map(|(_, table)| &table.protocols);
+    let intervals = intervals.flat_map(|(_, sources)| sources).map(|source| source.keys.0.len());
+    let counts = [
+        ("endpoints", snapshot.endpoints.len()),
+        ("prefixes", snapshot.addresses.len()),
+        ("classes", classes.len()),
+        ("projections", snapshot.projections.len()),
+        ("programs", snapshot.programs.len()),
+        ("cells", bodies().map(|body| body.cells.len()).sum()),
+        ("tables", snapshot.tables.len()),
+        ("intervals", intervals.sum()),
+        ("decisions", snapshot.decisions.len()),
+        ("L7 programs", snapshot.l7.len()),
+        ("bytes, encoded", bytes),
+    ];
+    let mut text = String::from("size:\n");
+    for (what, count) in counts {
+        let _ = writeln!(text, "  {what:<18}{count:>12}");
+    }
+    text
+}
