@@ -149,6 +149,14 @@ fn a_full_table_gives_up_unanswered_flows_first_and_never_widens() {
     assert_eq!(rig.tcp((1, 1), (0, 700), ACK), DENIED);
     assert_eq!(rig.tcp((0, 700), (1, 1), ACK), (Verdict::Allow, Basis::New), "policy lets it be picked up");
     assert_eq!(rig.tcp((1, 1), (0, 700), ACK).1, Basis::Reply);
+
+    let mut rig = Rig::new(2);
+    rig.connect((0, 700), (1, 1));
+    rig.now = 1;
+    rig.connect((0, 701), (1, 1));
+    rig.tcp((0, 701), (1, 1), TcpFlags::RST);
+    rig.connect((0, 702), (1, 1));
+    assert_eq!(rig.states(), [FlowState::TcpEstablished; 2], "the one that was reset went");
 }
 
 #[test]
@@ -227,6 +235,8 @@ fn icmp_queries_are_flows_and_errors_belong_to_one() {
     let other = packet(Protocol::TCP, (0, 701), (1, 1));
     let other = FlowPacket::new(&other);
     assert_eq!(rig.ask(1, 0, &FlowPacket::new(&error(1, 0, 3)).about(&other)), DENIED, "about no flow");
+    rig.world.replace(0);
+    assert_eq!(rig.ask(1, 0, &FlowPacket::new(&error(1, 0, 3)).about(&sent)), DENIED, "the flow of another");
 }
 
 #[test]
@@ -249,11 +259,39 @@ fn sizes_are_checked() {
 /// One step of the comparison.
 #[derive(Clone, Debug)]
 enum Step {
-    Packet { from: u32, to: u32, forged: bool, seen: Seen },
+    Packet {
+        from: u32,
+        to: u32,
+        forged: bool,
+        seen: Seen,
+    },
+    /// The last packet once more, or one that answers it, with other flags.
+    Again {
+        answer: bool,
+        flags: Option<u8>,
+    },
     Wait(u64),
-    Policy { endpoint: u32, hook: Hook, says: Says },
-    Cut { port: Option<u16> },
+    Policy {
+        endpoint: u32,
+        hook: Hook,
+        says: Says,
+    },
+    Cut {
+        port: Option<u16>,
+    },
     Replace(u32),
+}
+
+fn flags() -> impl Strategy<Value = Option<u8>> {
+    prop_oneof![
+        3 => Just(Some(2u8)),
+        3 => Just(Some(18)),
+        5 => Just(Some(16)),
+        2 => Just(Some(17)),
+        1 => Just(Some(4)),
+        1 => proptest::option::of(0..32u8),
+        2 => Just(None),
+    ]
 }
 
 fn header() -> impl Strategy<Value = (u32, u32, Seen)> {
@@ -266,16 +304,7 @@ fn header() -> impl Strategy<Value = (u32, u32, Seen)> {
         3 => Just(Protocol::ICMP),
     ];
     let kind = prop_oneof![Just(0u8), Just(8), Just(3), Just(13), Just(14), Just(5), Just(11)];
-    let flags = prop_oneof![
-        3 => Just(Some(2u8)),
-        3 => Just(Some(18)),
-        5 => Just(Some(16)),
-        2 => Just(Some(17)),
-        1 => Just(Some(4)),
-        1 => proptest::option::of(0..32u8),
-        2 => Just(None),
-    ];
-    let fields = (party(), party(), 0..8u8, protocol, 0..2u16, 0..2u16, kind, flags, 0..2u16);
+    let fields = (party(), party(), 0..8u8, protocol, 0..2u16, 0..2u16, kind, flags(), 0..2u16);
     fields.prop_map(|(from, to, family, protocol, source, destination, kind, flags, echo)| {
         let v6 = family == 0;
         let protocol = if v6 && protocol == Protocol::ICMP { Protocol::ICMPV6 } else { protocol };
@@ -328,14 +357,33 @@ fn step() -> impl Strategy<Value = Step> {
         let seen = Seen { packet, flags: None, echo: 0, about: Some(Box::new(about)) };
         Step::Packet { from: via, to: back, forged: false, seen }
     });
+    let again = (any::<bool>(), flags()).prop_map(|(answer, flags)| Step::Again { answer, flags });
     prop_oneof![
-        30 => packet,
+        15 => packet,
+        30 => again,
         4 => error,
         5 => (0..40u64).prop_map(Step::Wait),
         3 => (0..ENDPOINTS, hook, says).prop_map(|(endpoint, hook, says)| Step::Policy { endpoint, hook, says }),
         1 => proptest::option::of(0..2u16).prop_map(|port| Step::Cut { port }),
         1 => (0..ENDPOINTS).prop_map(Step::Replace),
     ]
+}
+
+/// Makes an answer of a packet, and a packet of an answer.
+fn turn(packet: &mut Packet) {
+    core::mem::swap(&mut packet.source, &mut packet.destination);
+    core::mem::swap(&mut packet.source_port, &mut packet.destination_port);
+    if let Some(icmp) = &mut packet.icmp {
+        icmp.kind = match icmp.kind {
+            8 => 0,
+            0 => 8,
+            13 => 14,
+            14 => 13,
+            128 => 129,
+            129 => 128,
+            other => other,
+        };
+    }
 }
 
 fn timeout(state: FlowState) -> u64 {
@@ -399,13 +447,24 @@ proptest! {
             world.set(endpoint, Hook::WorkloadEgress, Says::always(Verdict::Allow));
         }
         world.set(0, Hook::WorkloadIngress, Says::always(Verdict::Allow));
-        let mut now = 0;
+        let (mut now, mut last) = (0, None);
         for step in steps {
             match step {
                 Step::Packet { from, to, forged, seen } => {
                     let source = if forged { (from + 1) % ENDPOINTS } else { from };
                     let ends = Ends::workloads(world.handle(source), world.handle(to));
                     both_check(&mut table, &mut model, &world.matcher, now, ends, &seen);
+                    last = Some((source, to, seen));
+                }
+                Step::Again { answer, flags } => {
+                    let Some((source, to, seen)) = &mut last else { continue };
+                    if answer {
+                        core::mem::swap(source, to);
+                        turn(&mut seen.packet);
+                    }
+                    seen.flags = flags;
+                    let ends = Ends::workloads(world.handle(*source), world.handle(*to));
+                    both_check(&mut table, &mut model, &world.matcher, now, ends, seen);
                 }
                 Step::Wait(time) => now += time,
                 Step::Policy { endpoint, hook, says } => world.set(endpoint, hook, says),
