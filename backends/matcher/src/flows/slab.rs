@@ -147,10 +147,14 @@ impl Slab {
         Some(entry)
     }
 
-    /// A packet at `now`, not before any other time here, that leaves the flow in `state`.
+    /// A packet at `now`, not before any other time here, that leaves the flow in `state`. The second one in a
+    /// millisecond changes nothing, so that it costs nothing.
     pub(super) fn touch(&mut self, at: u32, state: FlowState, now: u64) {
         let Some(entry) = self.get_mut(at) else { return };
         let before = entry.state;
+        if (before, entry.seen) == (state, now) {
+            return;
+        }
         (entry.state, entry.seen) = (state, now);
         self.unlink(at, before);
         self.link(at, state);

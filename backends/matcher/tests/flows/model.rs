@@ -74,20 +74,27 @@ impl Model {
                 self.flows.remove(at);
                 return self.begin(ends, seen, verdict);
             } else if retry {
-                let mut flow = self.flows.remove(at);
-                (flow.verdict, flow.picked_up, flow.seen) = (verdict, false, self.now);
-                self.flows.push(flow);
+                self.flows[at].verdict = verdict;
+                self.prolong(at, |flow| flow.picked_up = false);
             }
             return (verdict, Basis::Policy);
         }
         let verdict = self.flows[at].verdict;
         if !over {
-            let mut flow = self.flows.remove(at);
-            flow.seen = self.now;
-            flow.follow(reply, is_tcp, seen.flags.unwrap_or(ACK));
-            self.flows.push(flow);
+            self.prolong(at, |flow| flow.follow(reply, is_tcp, seen.flags.unwrap_or(ACK)));
         }
         (verdict, if reply { Basis::Reply } else { Basis::Established })
+    }
+
+    /// Of packets in one millisecond, the first that brings the flow to its state gives it its place.
+    fn prolong(&mut self, at: usize, change: impl FnOnce(&mut Tracked)) {
+        let before = (self.flows[at].state(), self.flows[at].seen);
+        change(&mut self.flows[at]);
+        self.flows[at].seen = self.now;
+        if before != (self.flows[at].state(), self.now) {
+            let flow = self.flows.remove(at);
+            self.flows.push(flow);
+        }
     }
 
     /// Forgets the selected flows that are denied now.
