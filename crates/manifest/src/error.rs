@@ -36,6 +36,8 @@ pub enum ReadErrorKind {
     DuplicateKey,
     /// A document is larger than [`Limits::document_bytes`](crate::Limits::document_bytes).
     DocumentSize,
+    /// A line of YAML is longer than [`Limits::line_bytes`](crate::Limits::line_bytes).
+    LineSize,
     /// A document nests deeper than [`Limits::depth`](crate::Limits::depth).
     Depth,
     /// A document has more nodes than [`Limits::nodes`](crate::Limits::nodes), aliases expanded.

@@ -6,14 +6,16 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     document_bytes: u32,
+    line_bytes: u32,
     depth: u32,
     nodes: u32,
 }
 
 impl Default for Limits {
-    /// 256 MiB, 256 levels and 32 million nodes a document: a `List` with a whole cluster in it passes.
+    /// 256 MiB, 256 levels and 32 million nodes a document: a `List` with a whole cluster in it passes. 4 MiB a line of
+    /// YAML: more than an API server takes for a whole object.
     fn default() -> Self {
-        Self { document_bytes: 256 << 20, depth: 256, nodes: 32_000_000 }
+        Self { document_bytes: 256 << 20, line_bytes: 4 << 20, depth: 256, nodes: 32_000_000 }
     }
 }
 
@@ -22,6 +24,13 @@ impl Limits {
     #[must_use]
     pub const fn with_document_bytes(mut self, bytes: u32) -> Self {
         self.document_bytes = bytes;
+        self
+    }
+
+    /// The longest line of a YAML document, in bytes, comments included. JSON documents may stand in one line.
+    #[must_use]
+    pub const fn with_line_bytes(mut self, bytes: u32) -> Self {
+        self.line_bytes = bytes;
         self
     }
 
@@ -45,6 +54,12 @@ impl Limits {
     #[must_use]
     pub const fn document_bytes(&self) -> u32 {
         self.document_bytes
+    }
+
+    /// The longest line of a YAML document, in bytes.
+    #[must_use]
+    pub const fn line_bytes(&self) -> u32 {
+        self.line_bytes
     }
 
     /// How deep lists and mappings may nest.

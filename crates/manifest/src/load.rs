@@ -301,7 +301,7 @@ impl Places {
     /// Where a policy is.
     fn policy(&self, id: &PolicyId) -> Option<(Arc<str>, Position)> {
         let object = ObjectRef {
-            kind: id.kind.split('.').next().unwrap_or_default().to_owned(),
+            kind: id.kind.to_string(),
             namespace: id.namespace.as_ref().map(ToString::to_string),
             name: id.name.to_string(),
         };

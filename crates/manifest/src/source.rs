@@ -40,6 +40,7 @@ pub(crate) enum Notation {
 pub(crate) struct Source<R> {
     reader: R,
     limit: usize,
+    line_limit: usize,
     format: Format,
     /// Bytes that were read; those before `next` belong to documents that were given out.
     buffer: Vec<u8>,
@@ -60,6 +61,7 @@ impl<R: Read> Source<R> {
         Self {
             reader,
             limit: limits.document_bytes() as usize,
+            line_limit: limits.line_bytes() as usize,
             format,
             buffer: Vec::new(),
             next: 0,
@@ -278,6 +280,7 @@ impl<R: Read> Source<R> {
         let mut line = 0;
         let mut has_content = false;
         while let Some(end) = self.line_end(line)? {
+            self.check_line(line, end)?;
             let text = self.buffer.get(self.next + line..self.next + end).unwrap_or_default();
             if text.first() == Some(&b'-') && begins_with_marker(text, b"---") {
                 if has_content {
@@ -310,6 +313,7 @@ impl<R: Read> Source<R> {
                 None => seen += rest.len(),
             }
             self.check_size(seen)?;
+            self.check_line(line, seen)?;
             if self.is_at_end {
                 let all = self.buffer.len() - self.next;
                 return Ok((all > line).then_some(all));
@@ -346,6 +350,17 @@ impl<R: Read> Source<R> {
         }
         let reason = format!("the document that begins here is longer than {} bytes", self.limit);
         Err(self.error_here(ReadErrorKind::DocumentSize, &reason))
+    }
+
+    /// A line of YAML from `line` to `end`, both counted from the beginning of the document.
+    fn check_line(&self, line: usize, end: usize) -> Result<(), ReadError> {
+        if end.saturating_sub(line) <= self.line_limit {
+            return Ok(());
+        }
+        let before = self.buffer.get(self.next..self.next + line).unwrap_or_default();
+        let place = str::from_utf8(before).map_or(self.position, |text| self.position.after(text));
+        let reason = format!("the line is longer than {} bytes", self.line_limit);
+        Err(ReadError::new(ReadErrorKind::LineSize, reason).with_position(Some(place)))
     }
 
     fn error_here(&self, kind: ReadErrorKind, reason: &str) -> ReadError {

@@ -18,7 +18,10 @@ use crate::validate;
 /// the resource definition of tiers.
 pub(super) fn convert(cx: &mut Context<'_>, name: &str, spec: &TierSpec) -> Option<Tier> {
     let path = Path::root("spec");
-    if let Err(reason) = validate::dns_label(name) {
+    // Empty: it was refused before.
+    if let Err(reason) = validate::dns_label(name)
+        && !name.is_empty()
+    {
         cx.error(&Path::root("metadata").field("name"), format!("{} {reason}", quoted(name)));
     }
     let order_path = path.field("order");

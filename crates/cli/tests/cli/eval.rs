@@ -1,0 +1,235 @@
+//! `portcullis eval`: answers, formats, peers, options and exit codes.
+
+use crate::{Folder, portcullis, portcullis_with};
+
+const BASE: &str = "examples/yaobank/base";
+const POLICY: &str = "examples/yaobank/2-database-policy";
+const TIERS: &str = "examples/yaobank/4-tiers";
+
+/// One flow, as JSON.
+fn verdict(args: &[&str]) -> String {
+    let mut all = vec!["eval", "-q", "-o", "jsonl"];
+    all.extend(args);
+    let run = portcullis(&all);
+    assert_eq!(run.code, 0, "{args:?}: {run:?}");
+    run.stdout.trim_end().to_owned()
+}
+
+#[test]
+fn the_answers_of_the_contract() {
+    let flows = format!("{POLICY}/flows.jsonl");
+    let run = portcullis(&["eval", "-f", BASE, "-f", POLICY, "--flows", &flows, "-o", "jsonl"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let open = r#"{"verdict":"allow","cause":"no-policy","tier":null,"policy":null,"rule":null}"#;
+    let policy = r#""tier":"default","policy":{"kind":"NetworkPolicy","namespace":"yaobank","name":"database-policy"}"#;
+    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0}}"#);
+    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null}}"#);
+    let line = |id: &str, verdict: &str, ingress: &str| {
+        format!(r#"{{"id":"{id}","verdict":"{verdict}","egress":{open},"ingress":{ingress}}}"#)
+    };
+    let lines = [
+        line("customer to summary", "allow", open),
+        line("summary to database", "allow", &allowed),
+        line("attack: customer to database", "deny", &denied),
+        line("summary to another database port", "deny", &denied),
+        line("visitor to database", "deny", &denied),
+    ];
+    assert_eq!(run.stdout, format!("{}\n", lines.join("\n")));
+
+    let json = portcullis(&["eval", "-f", BASE, "-f", POLICY, "--flows", &flows, "-o", "json"]);
+    assert_eq!(json.stdout, format!("[\n{}\n]\n", lines.join(",\n")));
+
+    // The same question in any order of files, and on the other engine: the same bytes.
+    let other = ["eval", "-f", POLICY, "-f", BASE, "--flows", &flows, "-o", "jsonl", "--engine", "matcher"];
+    assert_eq!(portcullis(&other).stdout, run.stdout);
+}
+
+#[test]
+fn the_table_has_a_line_for_each_flow() {
+    let flows = format!("{POLICY}/flows.jsonl");
+    let run = portcullis(&["eval", "-f", BASE, "-f", POLICY, "--flows", &flows]);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 6);
+    assert!(lines[0].starts_with("ID "), "{}", lines[0]);
+    let attack: Vec<&str> = lines[3].split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        attack,
+        [
+            "attack: customer to database",
+            "yaobank/customer",
+            "yaobank/database",
+            "TCP 2379",
+            "deny",
+            "allow: no policy decides",
+            "deny: NetworkPolicy yaobank/database-policy: no rule matches, tier default ends in deny",
+        ]
+    );
+    assert!(!run.stdout.contains('\u{1b}'), "colours belong on a terminal only");
+}
+
+#[test]
+fn one_flow_is_explained_tier_by_tier_for_both_ends() {
+    let question = ["--from", "yaobank/customer", "--to", "yaobank/database", "--port", "2379"];
+    let mut args = vec!["eval", "-f", BASE, "-f", TIERS];
+    args.extend(question);
+    let run = portcullis(&args);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    let expected = include_str!("explained.txt");
+    assert_eq!(run.stdout, expected);
+    for more in [&["--explain"][..], &["--engine", "matcher"]] {
+        let mut args = args.clone();
+        args.extend(more);
+        assert_eq!(portcullis(&args).stdout, expected, "{more:?}");
+    }
+}
+
+#[test]
+fn every_way_to_name_an_end() {
+    let to = |from: &str, to: &str| {
+        verdict(&["-f", BASE, "-f", TIERS, "--from", from, "--to", to, "--port", "2379"])
+    };
+    let allowed = to("yaobank/summary", "yaobank/database");
+    assert!(allowed.starts_with(r#"{"id":null,"verdict":"allow","egress":{"#), "{allowed}");
+    // The address of a pod is the pod.
+    assert_eq!(to("10.48.0.12", "yaobank/database"), allowed);
+    assert_eq!(to("yaobank/summary", "10.48.0.13"), allowed);
+    for outside in ["203.0.113.7", "2001:db8::7", "node/bank-control"] {
+        let args = ["-f", BASE, "-f", TIERS, "--from", outside, "--to", "yaobank/database", "--port", "2379"];
+        let mut all = vec!["eval", "-q", "-o", "jsonl"];
+        all.extend(args);
+        let run = portcullis(&all);
+        if outside.contains("2001") {
+            // The database has no IPv6 address.
+            assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+            continue;
+        }
+        assert!(
+            run.stdout.starts_with(r#"{"id":null,"verdict":"deny","egress":null,"#),
+            "{outside}: {run:?}"
+        );
+    }
+    for (peer, says) in [
+        ("hep/x", "there is no host endpoint `hep/x`"),
+        ("set/x", "there is no network set `set/x`"),
+        ("set/shop/x", "there is no network set `set/shop/x`"),
+        ("yaobank/none", "there is no pod `yaobank/none`"),
+        ("node/none", "there is no node `node/none`"),
+    ] {
+        let run = portcullis(&["eval", "-q", "-f", BASE, "--from", peer, "--to", "yaobank/database"]);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{peer}");
+        assert!(run.stderr.starts_with(&format!("error: --from: {says}")), "{run:?}");
+    }
+}
+
+#[test]
+fn flows_are_read_strictly_and_ids_come_back() {
+    let ask = |line: &str| {
+        portcullis_with(&["eval", "-q", "-f", BASE, "--flows", "-", "-o", "jsonl"], line.as_bytes())
+    };
+    for id in ["7", "\"x\"", "null", "[1,{\"a\":2}]", "1.50"] {
+        let run = ask(&format!(r#"{{"id": {id}, "from": "yaobank/customer", "to": "1.2.3.4"}}"#));
+        assert!(run.stdout.starts_with(&format!(r#"{{"id":{id},"verdict":"allow","#)), "{id}: {run:?}");
+    }
+    for (line, says) in [
+        ("{\"from\": \"yaobank/customer\"}", "to"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"prt\": 80}", "prt"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"port\": 70000}", "port"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"port\": \"80\"}", "port"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"protocol\": \"TPC\"}", "protocol"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"protocol\": 256}", "protocol"),
+        ("{\"from\": \"yaobank/customer\", \"to\": \"1.2.3.4\", \"family\": 5}", "family"),
+        ("{\"from\": \"yaobank\", \"to\": \"1.2.3.4\"}", "from"),
+        ("{\"from\": \"1.2.3.4\", \"to\": \"::1\"}", "address"),
+        ("not json", "JSON"),
+    ] {
+        let good = r#"{"from": "yaobank/customer", "to": "1.2.3.4"}"#;
+        let run = ask(&format!("{good}\n{line}\n{good}\n"));
+        assert_eq!(run.code, 1, "{line}: {run:?}");
+        assert_eq!(run.stdout.lines().count(), 1, "{line}: the flow before is answered: {run:?}");
+        assert!(run.stderr.starts_with("error: stdin:2"), "{line}: {run:?}");
+        assert!(run.stderr.contains(says), "{line}: {run:?}");
+    }
+}
+
+const STAGED: &str = "
+apiVersion: projectcalico.org/v3
+kind: StagedGlobalNetworkPolicy
+metadata: {name: shut}
+spec: {selector: all(), types: [Ingress]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop}
+status: {podIP: 10.0.0.1}
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: hep, labels: {role: host}}
+spec: {node: n1, interfaceName: '*', expectedIPs: [192.0.2.1]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: lock}
+spec: {selector: role == 'host', types: [Ingress]}
+";
+
+#[test]
+fn options_that_change_the_answer() {
+    let folder = Folder::new("options");
+    let file = folder.write("objects.yaml", STAGED);
+    let ask = |args: &[&str]| {
+        let mut all = vec!["-f", &file];
+        all.extend(args);
+        verdict(&all)
+    };
+    let pod = ["--from", "203.0.113.7", "--to", "shop/a", "--port", "80"];
+    for engine in ["reference", "matcher"] {
+        let plain = ask(&[&pod[..], &["--engine", engine]].concat());
+        assert!(plain.contains(r#""verdict":"allow""#), "{plain}");
+        let staged = ask(&[&pod[..], &["--staged", "--engine", engine]].concat());
+        assert!(staged.contains("StagedGlobalNetworkPolicy") && staged.contains(r#""deny""#), "{staged}");
+        let ssh = ["--from", "203.0.113.7", "--to", "hep/hep", "--port", "22", "--engine", engine];
+        assert!(ask(&ssh).contains(r#""cause":"failsafe""#));
+        let closed = ask(&[&ssh[..], &["--failsafe", "none"]].concat());
+        assert!(closed.contains(r#""cause":"tier-default""#), "{closed}");
+        let home = ["--from", "shop/a", "--to", "node/n1", "--port", "80", "--engine", engine];
+        assert!(ask(&home).contains(r#""verdict":"allow""#));
+        for (action, word) in [("drop", "deny"), ("policy", "deny")] {
+            let said = ask(&[&home[..], &["--workload-to-host", action]].concat());
+            assert!(said.starts_with(&format!(r#"{{"id":null,"verdict":"{word}""#)), "{action}: {said}");
+        }
+    }
+}
+
+#[test]
+fn exit_codes() {
+    let denied =
+        ["eval", "-q", "-f", BASE, "-f", POLICY, "--from", "default/visitor", "--to", "yaobank/database"];
+    assert_eq!(portcullis(&denied).code, 0);
+    assert_eq!(portcullis(&[&denied[..], &["--fail-on-deny"]].concat()).code, 4);
+    let allowed = ["eval", "-q", "-f", BASE, "--from", "default/visitor", "--to", "yaobank/database"];
+    assert_eq!(portcullis(&[&allowed[..], &["--fail-on-deny"]].concat()).code, 0);
+    for engine in ["nftables", "ebpf"] {
+        let run = portcullis(&[&denied[..], &["--engine", engine]].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
+        assert!(run.stderr.contains("is not in this build yet"), "{run:?}");
+    }
+}
+
+#[test]
+fn manifests_from_standard_input_lists_and_json() {
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "shop"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "shop"}},
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+         "metadata": {"name": "shut", "namespace": "shop"}, "spec": {"podSelector": {}}}]}"#;
+    let args = ["eval", "-f", "-", "--from", "203.0.113.7", "--to", "shop/a", "-o", "jsonl"];
+    let run = portcullis_with(&args, list.as_bytes());
+    assert!(run.stdout.contains(r#""verdict":"deny""#), "{run:?}");
+    assert_eq!(run.stderr, "skipped: 1 objects that policy does not depend on (ConfigMap 1)\n");
+}
