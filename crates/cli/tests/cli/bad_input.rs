@@ -402,6 +402,7 @@ fn rows() -> Vec<Row> {
         Row(NODE, "192.0.2.1", "192.0.2", &["status.addresses[0].address", "192.0.2"]),
         Row(SERVICE, "port: 80", "port: eighty", &["spec.ports[0].port", "expected"]),
         Row(ENDPOINT_SLICE, "10.0.0.5", "fd00::5", &["endpoints[0].addresses[0]", "fd00::5"]),
+        Row(ENDPOINT_SLICE, "addressType: IPv4", "addressType: IPv5", &["addressType", "`IPv5`"]),
         Row(DEPLOYMENT, "containerPort: 80", "containerPort: 0", &["ports[0].containerPort", "0"]),
     ]);
     rows

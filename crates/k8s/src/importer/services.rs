@@ -8,6 +8,7 @@ use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{Endpoint, ServiceBackend, ServiceEndpoints, ServiceId, Update};
+use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
 
 use crate::cluster::ip;
@@ -96,13 +97,28 @@ impl Services {
             }
         }
         let mut backends = BTreeSet::new();
-        let names_hosts = slice.address_type.as_deref() == Some("FQDN");
+        let (names_hosts, family) = match slice.address_type.as_deref() {
+            None => (false, None),
+            Some("IPv4") => (false, Some(IpVersion::V4)),
+            Some("IPv6") => (false, Some(IpVersion::V6)),
+            Some("FQDN") => (true, None),
+            Some(other) => {
+                let reason = format!("{} is not an address type: IPv4, IPv6 or FQDN", quoted(other));
+                cx.error(&Path::root("addressType"), reason);
+                (true, None)
+            }
+        };
         let list = Path::root("endpoints");
         for (i, endpoint) in slice.endpoints.iter().flatten().enumerate().filter(|_| !names_hosts) {
             let item = list.index(i);
             let addresses = item.field("addresses");
             for (j, text) in endpoint.addresses.iter().flatten().enumerate() {
                 let Some(address) = ip(text, &addresses.index(j), &mut cx) else { continue };
+                if family.is_some_and(|family| family != IpVersion::of(&address)) {
+                    let kind = slice.address_type.as_deref().unwrap_or_default();
+                    cx.error(&addresses.index(j), format!("{} is no {kind} address", quoted(text)));
+                    continue;
+                }
                 if ports.is_empty() {
                     backends.insert(ServiceBackend { address, port: None });
                 }
