@@ -20,11 +20,17 @@ mod addresses;
 mod engine;
 mod fold;
 mod groups;
+mod idset;
 mod intern;
+mod labels;
+mod owners;
 mod policies;
+mod preludes;
 mod programs;
 mod ranges;
+mod rows;
 mod rules;
+mod selectors;
 mod signature;
 mod tables;
 

@@ -1,7 +1,10 @@
 //! From prefixes to classes.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+
+use hashbrown::HashMap;
 
 use crate::compile::groups::{GroupId, Groups};
 use crate::compile::intern::Interner;
@@ -12,29 +15,92 @@ use crate::net::{Cidr, IpVersion};
 /// Every prefix that somebody owns or some rule names, with its class.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    prefixes: BTreeMap<Cidr, Prefix>,
-    /// Number of prefixes of each length that are no single address: IPv4, then IPv6.
+    prefixes: HashMap<Cidr, Prefix>,
+    /// Settled prefixes that are no single address, in order: one comes before those that lie in it.
+    nets: Vec<Cidr>,
+    /// Number of nets of each length: IPv4, then IPv6.
     lengths: [Vec<usize>; 2],
     pub(super) classes: Interner<ClassId, Signature>,
-    dirty: BTreeSet<Cidr>,
+    /// Prefixes to be settled, each once.
+    dirty: Vec<Cidr>,
 }
 
 #[derive(Debug, Default)]
 struct Prefix {
-    /// Owners by group, each with the number of owners.
-    groups: Vec<(GroupId, usize)>,
-    /// Predicates that hold for the prefix as such, each with the number of reasons.
-    holds: Vec<(PredicateId, usize)>,
-    /// Ports of services at the address.
-    ports: Vec<(PortPredicateId, Ports)>,
+    /// Why it is here; most have one reason. With the number of times it was given.
+    first: Option<(Reason, u32)>,
+    rest: Option<Box<Rest>>,
     class: Option<ClassId>,
     /// What the table says, which leaves out prefixes that agree with the one above.
     listed: Option<ClassId>,
+    dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It has an owner in the group.
+    Owned(GroupId),
+    /// The predicate holds for the prefix as such.
+    Holds(PredicateId),
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    reasons: Vec<(Reason, u32)>,
+    /// Ports of services at the address.
+    ports: Vec<(PortPredicateId, Ports)>,
 }
 
 impl Prefix {
-    fn is_vacant(&self) -> bool {
-        self.groups.is_empty() && self.holds.is_empty() && self.ports.is_empty()
+    const fn is_vacant(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
+    }
+
+    fn add(&mut self, reason: Reason) {
+        match &mut self.first {
+            None => self.first = Some((reason, 1)),
+            Some((first, count)) if *first == reason => *count = count.saturating_add(1),
+            Some(_) => {
+                let reasons = &mut self.rest.get_or_insert_default().reasons;
+                match reasons.iter_mut().find(|(other, _)| *other == reason) {
+                    Some((_, count)) => *count = count.saturating_add(1),
+                    None => reasons.push((reason, 1)),
+                }
+            }
+        }
+    }
+
+    /// Takes the reason away as often as it was given, or once.
+    fn remove(&mut self, reason: Reason, times: u32) {
+        match &mut self.first {
+            Some((first, count)) if *first == reason => {
+                *count = count.saturating_sub(times);
+                if *count == 0 {
+                    self.first = self.rest.as_mut().and_then(|rest| rest.reasons.pop());
+                }
+            }
+            _ => {
+                let reasons = self.rest.iter_mut().flat_map(|rest| &mut rest.reasons);
+                for (_, count) in reasons.filter(|(other, _)| *other == reason) {
+                    *count = count.saturating_sub(times);
+                }
+            }
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.reasons.retain(|(_, count)| *count > 0);
+            if rest.reasons.is_empty() && rest.ports.is_empty() {
+                self.rest = None;
+            }
+        }
+    }
+
+    fn reasons(&self) -> impl Iterator<Item = Reason> + '_ {
+        let rest = self.rest.iter().flat_map(|rest| &rest.reasons);
+        self.first.iter().chain(rest).map(|(reason, _)| *reason)
     }
 }
 
@@ -44,86 +110,66 @@ impl Addresses {
         // Takes number 0 for the class of addresses that nothing selects, for ever.
         classes.acquire(Signature::default());
         Self {
-            prefixes: BTreeMap::new(),
+            prefixes: HashMap::new(),
+            nets: Vec::new(),
             lengths: [alloc::vec![0; 33], alloc::vec![0; 129]],
             classes,
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
         }
     }
 
     pub(super) fn add_owner(&mut self, net: Cidr, group: GroupId) {
-        let prefix = self.touch(net);
-        match prefix.groups.iter_mut().find(|(id, _)| *id == group) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => prefix.groups.push((group, 1)),
-        }
+        self.touch(net).add(Reason::Owned(group));
     }
 
     pub(super) fn remove_owner(&mut self, net: Cidr, group: GroupId) {
-        let prefix = self.touch(net);
-        if let Some((_, count)) = prefix.groups.iter_mut().find(|(id, _)| *id == group) {
-            *count = count.saturating_sub(1);
-        }
-        prefix.groups.retain(|(_, count)| *count > 0);
+        self.touch(net).remove(Reason::Owned(group), 1);
     }
 
     pub(super) fn add_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        let prefix = self.touch(net);
-        match prefix.holds.iter_mut().find(|(id, _)| *id == predicate) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => prefix.holds.push((predicate, 1)),
-        }
+        self.touch(net).add(Reason::Holds(predicate));
     }
 
     pub(super) fn remove_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        let prefix = self.touch(net);
-        if let Some((_, count)) = prefix.holds.iter_mut().find(|(id, _)| *id == predicate) {
-            *count = count.saturating_sub(1);
-        }
-        prefix.holds.retain(|(_, count)| *count > 0);
+        self.touch(net).remove(Reason::Holds(predicate), 1);
     }
 
     /// Removes every reason for the predicate to hold.
     pub(super) fn clear_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        self.touch(net).holds.retain(|(id, _)| *id != predicate);
+        self.touch(net).remove(Reason::Holds(predicate), u32::MAX);
     }
 
     /// Sets the ports of a service at an address; none removes them.
     pub(super) fn set_ports(&mut self, net: Cidr, service: PortPredicateId, ports: Ports) {
         let prefix = self.touch(net);
-        prefix.ports.retain(|(id, _)| *id != service);
-        if !ports.is_empty() {
-            prefix.ports.push((service, ports));
+        if let Some(rest) = &mut prefix.rest {
+            rest.ports.retain(|(id, _)| *id != service);
         }
+        if !ports.is_empty() {
+            prefix.rest.get_or_insert_default().ports.push((service, ports));
+        }
+        prefix.tidy();
     }
 
     pub(super) fn mark(&mut self, net: Cidr) {
-        self.dirty.insert(net);
+        if let Some(prefix) = self.prefixes.get_mut(&net)
+            && !prefix.dirty
+        {
+            prefix.dirty = true;
+            self.dirty.push(net);
+        }
     }
 
     fn touch(&mut self, net: Cidr) -> &mut Prefix {
-        self.dirty.insert(net);
-        if !self.prefixes.contains_key(&net) {
-            self.count(net, true);
+        let prefix = self.prefixes.entry(net).or_default();
+        if !prefix.dirty {
+            prefix.dirty = true;
+            self.dirty.push(net);
         }
-        self.prefixes.entry(net).or_default()
+        prefix
     }
 
-    fn count(&mut self, net: Cidr, more: bool) {
-        if is_host(net) {
-            return;
-        }
-        let [v4, v6] = &mut self.lengths;
-        let lengths = match net.version() {
-            IpVersion::V4 => v4,
-            IpVersion::V6 => v6,
-        };
-        if let Some(count) = lengths.get_mut(usize::from(net.prefix())) {
-            *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
-        }
-    }
-
-    /// The class of the longest prefix above `net`.
+    /// The class of the longest settled prefix above `net`.
     fn class_above(&self, net: Cidr) -> ClassId {
         let [v4, v6] = &self.lengths;
         let lengths = match net.version() {
@@ -137,66 +183,229 @@ impl Addresses {
             .unwrap_or(ClassId::UNKNOWN)
     }
 
-    /// Brings the classes of all marked prefixes, and of those below them where it matters, up to date. Calls `list`
-    /// with every change of the table.
-    pub(super) fn settle(&mut self, groups: &Groups, mut list: impl FnMut(Cidr, Option<ClassId>)) {
-        // A prefix sorts before those below it, so the smallest marked one never depends on another marked one.
-        while let Some(net) = self.dirty.pop_first() {
+    /// Brings the classes of all marked prefixes, and of those below them where it matters, up to date. Returns the
+    /// changes of the table, sorted.
+    pub(super) fn settle(&mut self, groups: &Groups) -> Vec<(Cidr, Option<ClassId>)> {
+        let mut listed = Vec::with_capacity(self.dirty.len());
+        let dirty = core::mem::take(&mut self.dirty);
+        let (mut hosts, mut nets): (Vec<Cidr>, Vec<Cidr>) = dirty.into_iter().partition(is_host);
+        if !nets.is_empty() {
+            nets.sort_unstable();
+            let changed = self.settle_nets(nets, groups, &mut listed);
+            self.mark_below(&changed);
+            hosts.append(&mut self.dirty);
+        }
+        hosts.sort_unstable();
+        for host in hosts {
+            let above = self.class_above(host);
+            self.settle_one(host, above, groups, &mut listed);
+            self.remove_vacant(host);
+        }
+        // Two sorted runs at most.
+        listed.sort_by_key(|(net, _)| *net);
+        listed
+    }
+
+    /// Settles marked nets and those below them. Returns those whose class changed, each before what lies in it.
+    fn settle_nets(
+        &mut self,
+        dirty: Vec<Cidr>,
+        groups: &Groups,
+        listed: &mut Vec<(Cidr, Option<ClassId>)>,
+    ) -> Vec<Cidr> {
+        let is_new = |net: &Cidr| self.prefixes.get(net).is_some_and(|prefix| prefix.class.is_none());
+        let new: Vec<Cidr> = dirty.iter().copied().filter(is_new).collect();
+        self.add_nets(&new);
+        let mut changed = Vec::new();
+        if dirty.len() > self.nets.len() / 16 {
+            self.sweep_nets(groups, listed, &mut changed);
+        } else {
+            self.visit_nets(&dirty, groups, listed, &mut changed);
+        }
+        let gone = |net: &Cidr| self.prefixes.get(net).is_none_or(Prefix::is_vacant);
+        let vacant: Vec<Cidr> = dirty.into_iter().filter(gone).collect();
+        for net in &vacant {
+            self.remove_vacant(*net);
+            self.count(*net, false);
+        }
+        if vacant.len() > 16 {
+            self.nets.retain(|net| self.prefixes.contains_key(net));
+        } else {
+            for net in vacant {
+                if let Ok(at) = self.nets.binary_search(&net) {
+                    self.nets.remove(at);
+                }
+            }
+        }
+        changed
+    }
+
+    fn add_nets(&mut self, new: &[Cidr]) {
+        new.iter().for_each(|net| self.count(*net, true));
+        if new.len() > 16 {
+            self.nets.extend_from_slice(new);
+            // Two sorted runs.
+            self.nets.sort();
+        } else {
+            for net in new {
+                if let Err(at) = self.nets.binary_search(net) {
+                    self.nets.insert(at, *net);
+                }
+            }
+        }
+    }
+
+    /// Walks over all nets; cheaper than [`Addresses::visit_nets`] when many are marked.
+    fn sweep_nets(
+        &mut self,
+        groups: &Groups,
+        listed: &mut Vec<(Cidr, Option<ClassId>)>,
+        changed: &mut Vec<Cidr>,
+    ) {
+        // The nets around the current one, with their classes and whether these changed.
+        let mut around: Vec<(Cidr, ClassId, bool)> = Vec::new();
+        let nets = core::mem::take(&mut self.nets);
+        for net in &nets {
+            while around.last().is_some_and(|(outer, ..)| !outer.covers(net)) {
+                around.pop();
+            }
+            let (above, above_changed) =
+                around.last().map_or((ClassId::UNKNOWN, false), |(_, class, changed)| (*class, *changed));
+            let Some(prefix) = self.prefixes.get(net) else { continue };
+            let mut class = prefix.class;
+            let mut has_changed = false;
+            if prefix.dirty || above_changed {
+                has_changed = self.settle_one(*net, above, groups, listed);
+                class = self.prefixes.get(net).and_then(|prefix| prefix.class);
+            }
+            if has_changed {
+                changed.push(*net);
+            }
+            around.push((*net, class.unwrap_or(above), has_changed));
+        }
+        self.nets = nets;
+    }
+
+    /// Visits the marked nets, and those below a net whose class changed.
+    fn visit_nets(
+        &mut self,
+        dirty: &[Cidr],
+        groups: &Groups,
+        listed: &mut Vec<(Cidr, Option<ClassId>)>,
+        changed: &mut Vec<Cidr>,
+    ) {
+        // What is above a net is visited before it.
+        let mut queue: BTreeSet<Cidr> = dirty.iter().copied().collect();
+        while let Some(net) = queue.pop_first() {
             let above = self.class_above(net);
-            let Some(prefix) = self.prefixes.get(&net) else { continue };
-            let (old, listed) = (prefix.class, prefix.listed);
-            let class = (!prefix.is_vacant()).then(|| {
-                let mut signature = self.classes.lookup(above).cloned().unwrap_or_default();
-                let own = Signature {
-                    holds: {
-                        let mut holds: Vec<PredicateId> = prefix.holds.iter().map(|(id, _)| *id).collect();
-                        holds.sort_unstable();
-                        holds
-                    },
-                    ports: {
-                        let mut ports = prefix.ports.clone();
-                        ports.sort_unstable();
-                        ports
-                    },
-                };
-                signature.merge(&own);
-                for (group, _) in &prefix.groups {
-                    if let Some(group) = groups.lookup(*group) {
-                        signature.merge(&group.signature);
-                    }
-                }
-                self.classes.acquire(signature).0
-            });
-            if let Some(old) = old {
-                self.classes.release(old);
+            if self.settle_one(net, above, groups, listed) {
+                changed.push(net);
+                let start = self.nets.partition_point(|other| *other <= net);
+                let below = self.nets.get(start..).unwrap_or_default();
+                queue.extend(below.iter().take_while(|below| net.covers(below)));
             }
-            let now_listed = class.filter(|class| *class != above);
-            if listed != now_listed {
-                list(net, now_listed);
+        }
+    }
+
+    /// Marks the single addresses in these nets.
+    fn mark_below(&mut self, changed: &[Cidr]) {
+        let mut outer: Vec<Cidr> = Vec::new();
+        for net in changed {
+            if outer.last().is_none_or(|last| !last.covers(net)) {
+                outer.push(*net);
             }
-            match class {
-                Some(_) => {
-                    if let Some(prefix) = self.prefixes.get_mut(&net) {
-                        prefix.class = class;
-                        prefix.listed = now_listed;
-                    }
-                }
-                None => {
-                    self.prefixes.remove(&net);
-                    self.count(net, false);
-                }
+        }
+        let mut marked: Vec<Cidr> = Vec::new();
+        let hosts = self.prefixes.len().saturating_sub(self.nets.len());
+        if hosts == 0 {
+            return;
+        }
+        for (net, prefix) in &mut self.prefixes {
+            if prefix.dirty || !is_host(net) {
+                continue;
             }
-            // A vacant prefix below this one has no class of its own, and inherits through the look-up above.
-            if class != old && !is_host(net) {
-                let below =
-                    self.prefixes.range(net..).map(|(below, _)| *below).take_while(|below| net.covers(below));
-                self.dirty.extend(below.filter(|below| *below != net));
+            let at = outer.partition_point(|other| other <= net);
+            if at.checked_sub(1).and_then(|at| outer.get(at)).is_some_and(|outer| outer.covers(net)) {
+                prefix.dirty = true;
+                marked.push(*net);
             }
+        }
+        self.dirty.append(&mut marked);
+    }
+
+    /// Gives one prefix its class, and tells whether it is another one than before.
+    fn settle_one(
+        &mut self,
+        net: Cidr,
+        above: ClassId,
+        groups: &Groups,
+        list: &mut Vec<(Cidr, Option<ClassId>)>,
+    ) -> bool {
+        let Some(prefix) = self.prefixes.get_mut(&net) else { return false };
+        prefix.dirty = false;
+        let old = prefix.class;
+        let class = match (prefix.first, &prefix.rest) {
+            (None, None) => None,
+            (Some((Reason::Owned(group), _)), None) if above == ClassId::UNKNOWN => {
+                let signature = groups.lookup(group).map(|group| &group.signature);
+                signature.map(|signature| self.classes.acquire_ref(signature).0)
+            }
+            _ => {
+                let above = self.classes.lookup(above).cloned().unwrap_or_default();
+                Some(self.classes.acquire(signature(prefix, above, groups)).0)
+            }
+        };
+        if let Some(old) = old {
+            self.classes.release(old);
+        }
+        let listed = class.filter(|class| *class != above);
+        if prefix.listed != listed {
+            list.push((net, listed));
+        }
+        (prefix.class, prefix.listed) = (class, listed);
+        class != old
+    }
+
+    fn remove_vacant(&mut self, net: Cidr) {
+        if self.prefixes.get(&net).is_some_and(Prefix::is_vacant) {
+            self.prefixes.remove(&net);
+        }
+    }
+
+    fn count(&mut self, net: Cidr, more: bool) {
+        let [v4, v6] = &mut self.lengths;
+        let lengths = match net.version() {
+            IpVersion::V4 => v4,
+            IpVersion::V6 => v6,
+        };
+        if let Some(count) = lengths.get_mut(usize::from(net.prefix())) {
+            *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
         }
     }
 }
 
-fn is_host(net: Cidr) -> bool {
+/// What is known of a prefix: its own reasons and those of the prefixes above.
+fn signature(prefix: &Prefix, above: Signature, groups: &Groups) -> Signature {
+    let mut signature = above;
+    let mut holds: Vec<PredicateId> = Vec::new();
+    for reason in prefix.reasons() {
+        match reason {
+            Reason::Holds(id) => holds.push(id),
+            Reason::Owned(group) => {
+                if let Some(group) = groups.lookup(group) {
+                    signature.merge(&group.signature);
+                }
+            }
+        }
+    }
+    holds.sort_unstable();
+    let mut ports = prefix.rest.as_ref().map(|rest| rest.ports.clone()).unwrap_or_default();
+    ports.sort_unstable();
+    signature.merge(&Signature { holds, ports });
+    signature
+}
+
+fn is_host(net: &Cidr) -> bool {
     match net.version() {
         IpVersion::V4 => net.prefix() == 32,
         IpVersion::V6 => net.prefix() == 128,

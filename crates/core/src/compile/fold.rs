@@ -8,9 +8,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use hashbrown::HashMap;
+
 use crate::compile::ranges::{FULL, Open, Ranges, complement, intersect, normalise, port_map};
 use crate::compile::rules::{CompiledL4, CompiledPort, CompiledPorts, CompiledRule};
-use crate::compile::signature::Signature;
+use crate::compile::signature::{PredicateId, Signature};
 use crate::compile::tables::Tables;
 use crate::ir::{
     Decision, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, L7Step, PortMap, SourceInterval,
@@ -49,6 +51,58 @@ pub(super) struct Chain<'a> {
     pub(super) direction: Direction,
     pub(super) items: Vec<Item<'a>>,
     pub(super) end: (Verdict, Cause),
+    /// For long lists: which items a far end can concern.
+    index: Option<ItemIndex>,
+}
+
+/// Items by one predicate of the far end that they need.
+#[derive(Debug, Default)]
+struct ItemIndex {
+    by_predicate: HashMap<PredicateId, Vec<usize>>,
+    /// Items that need none.
+    always: Vec<usize>,
+}
+
+/// Up to this many items a list is walked as it is.
+const SHORT: usize = 16;
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(direction: Direction, items: Vec<Item<'a>>, end: (Verdict, Cause)) -> Self {
+        let index = (items.len() > SHORT).then(|| ItemIndex::new(&items));
+        Self { direction, items, end, index }
+    }
+
+    /// The items that may concern a far end with this signature, in order.
+    fn relevant(&self, far: &Signature) -> Vec<usize> {
+        let Some(index) = &self.index else { return (0..self.items.len()).collect() };
+        let mut relevant = index.always.clone();
+        for predicate in &far.holds {
+            relevant.extend(index.by_predicate.get(predicate).into_iter().flatten());
+        }
+        relevant.sort_unstable();
+        relevant.dedup();
+        relevant
+    }
+}
+
+impl ItemIndex {
+    fn new(items: &[Item<'_>]) -> Self {
+        let mut index = Self::default();
+        for (at, item) in items.iter().enumerate() {
+            match item {
+                Item::TierEnd(_) => index.always.push(at),
+                Item::Rule { rule, .. } => {
+                    for peer in &rule.peers {
+                        match peer.entity.must.last() {
+                            Some(predicate) => index.by_predicate.entry(*predicate).or_default().push(at),
+                            None => index.always.push(at),
+                        }
+                    }
+                }
+            }
+        }
+        index
+    }
 }
 
 /// The table for packets whose addresses have these signatures. The caller owns one reference to it.
@@ -111,7 +165,12 @@ impl<'f, 'a> Fold<'f, 'a> {
         // Once a rule takes every key, the rest of its tier cannot matter, and later tiers only after a Pass.
         let mut closed = false;
         let mut passed = false;
-        for (item, element) in chain.items.iter().enumerate() {
+        let far = match chain.direction {
+            Direction::Ingress => self.source,
+            Direction::Egress => self.destination,
+        };
+        for item in chain.relevant(far) {
+            let Some(element) = chain.items.get(item) else { continue };
             match element {
                 Item::TierEnd(cause) => {
                     if closed && !passed {

@@ -25,6 +25,19 @@ pub(super) struct Interner<I: Id, T> {
     created: Vec<I>,
 }
 
+impl<I: Id, T: Eq + Hash + Clone> Interner<I, T> {
+    /// As [`Interner::acquire`]; copies `value` only when it is new.
+    pub(super) fn acquire_ref(&mut self, value: &T) -> (I, Fresh) {
+        match self.find(value) {
+            Some(id) => {
+                self.retain(id);
+                (id, Fresh::No)
+            }
+            None => self.acquire(value.clone()),
+        }
+    }
+}
+
 impl<I: Id, T: Eq + Hash> Interner<I, T> {
     pub(super) fn new() -> Self {
         Self {

@@ -1,18 +1,20 @@
 //! Policies and profiles as units of compilation.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-use crate::compile::groups::{GroupId, SelectorIndex};
+use hashbrown::HashMap;
+
+use crate::compile::groups::GroupId;
+use crate::compile::idset::IdSet;
 use crate::compile::rules::{CompiledRules, Questions, compile};
+use crate::compile::selectors::SelectorIndex;
 use crate::compile::signature::compiler_id;
 use crate::ir::{Arena, Id};
 use crate::label::Name;
-use crate::model::{Action, Policy, PolicyId, Profile, Rule};
+use crate::model::{Action, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
 use crate::net::IpVersion;
 use crate::verdict::Direction;
 
@@ -25,11 +27,18 @@ compiler_id!(
     ProfileIx
 );
 
-/// The rules of one direction, compiled for both families while a program needs them.
+/// The rules of one direction, compiled while a program needs them.
 #[derive(Debug, Default)]
 pub(super) struct Unit {
-    compiled: Option<[CompiledRules; 2]>,
+    compiled: Option<Compiled>,
     users: usize,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    v4: CompiledRules,
+    /// `None` when the same rules hold for both families.
+    v6: Option<CompiledRules>,
 }
 
 impl Unit {
@@ -37,9 +46,10 @@ impl Unit {
     pub(super) fn acquire(&mut self, rules: &[Rule], direction: Direction, questions: &mut Questions) {
         self.users = self.users.saturating_add(1);
         if self.compiled.is_none() {
-            self.compiled = Some(
-                [IpVersion::V4, IpVersion::V6].map(|version| compile(rules, direction, version, questions)),
-            );
+            let v4 = compile(rules, direction, IpVersion::V4, questions);
+            let v6 =
+                rules.iter().any(names_family).then(|| compile(rules, direction, IpVersion::V6, questions));
+            self.compiled = Some(Compiled { v4, v6 });
         }
     }
 
@@ -49,17 +59,23 @@ impl Unit {
         if self.users == 0
             && let Some(compiled) = self.compiled.take()
         {
-            compiled.iter().for_each(|rules| rules.release(questions));
+            compiled.v4.release(questions);
+            compiled.v6.iter().for_each(|rules| rules.release(questions));
         }
     }
 
-    /// The rules for packets of `version`; empty when no program needs them.
+    /// The rules for packets of `version`; `None` when no program needs them.
     pub(super) fn rules(&self, version: IpVersion) -> Option<&CompiledRules> {
-        let [v4, v6] = self.compiled.as_ref()?;
-        Some(match version {
-            IpVersion::V4 => v4,
-            IpVersion::V6 => v6,
+        let compiled = self.compiled.as_ref()?;
+        Some(match (version, &compiled.v6) {
+            (IpVersion::V4, _) | (IpVersion::V6, None) => &compiled.v4,
+            (IpVersion::V6, Some(v6)) => v6,
         })
+    }
+
+    /// Whether the same rules hold for both families.
+    pub(super) fn is_common(&self) -> bool {
+        self.compiled.as_ref().is_none_or(|compiled| compiled.v6.is_none())
     }
 }
 
@@ -68,7 +84,7 @@ impl Unit {
 pub(super) struct PolicyState {
     pub(super) policy: Arc<Policy>,
     /// The groups whose subject it applies to.
-    pub(super) groups: BTreeSet<GroupId>,
+    pub(super) groups: IdSet<GroupId>,
     ingress: Unit,
     egress: Unit,
     /// Programs that hold this version.
@@ -86,17 +102,21 @@ pub(super) struct ProfileState {
     ingress: Unit,
     egress: Unit,
     users: usize,
-    replaced: bool,
+    /// Names that this version holds for: more than one for profiles that nobody declared and that say the same, as
+    /// those of namespaces do. 0 when newer versions have taken its place everywhere.
+    named: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Policies {
     states: Arena<PolicyIx, PolicyState>,
-    current: BTreeMap<PolicyId, PolicyIx>,
+    current: HashMap<PolicyId, PolicyIx>,
     pub(super) subjects: SelectorIndex<PolicyIx>,
     next: u32,
     profiles: Arena<ProfileIx, ProfileState>,
-    current_profiles: BTreeMap<Name, ProfileIx>,
+    current_profiles: HashMap<Name, ProfileIx>,
+    /// Versions that may hold for several names.
+    shared: Vec<ProfileIx>,
     next_profile: u32,
 }
 
@@ -104,11 +124,12 @@ impl Policies {
     pub(super) fn new() -> Self {
         Self {
             states: Arena::new(),
-            current: BTreeMap::new(),
+            current: HashMap::new(),
             subjects: SelectorIndex::new(),
             next: 0,
             profiles: Arena::new(),
-            current_profiles: BTreeMap::new(),
+            current_profiles: HashMap::new(),
+            shared: Vec::new(),
             next_profile: 0,
         }
     }
@@ -133,7 +154,7 @@ impl Policies {
         self.current.insert(policy.id.clone(), ix);
         let state = PolicyState {
             policy: Arc::new(policy.clone()),
-            groups: BTreeSet::new(),
+            groups: IdSet::default(),
             ingress: Unit::default(),
             egress: Unit::default(),
             users: 0,
@@ -144,8 +165,8 @@ impl Policies {
     }
 
     /// Takes the current version out, and returns the groups it applied to. Programs may still hold it.
-    pub(super) fn retire(&mut self, ix: PolicyIx) -> BTreeSet<GroupId> {
-        let Some(state) = self.states.lookup_mut(ix) else { return BTreeSet::new() };
+    pub(super) fn retire(&mut self, ix: PolicyIx) -> IdSet<GroupId> {
+        let Some(state) = self.states.lookup_mut(ix) else { return IdSet::default() };
         state.replaced = true;
         let groups = core::mem::take(&mut state.groups);
         let (policy, unused) = (state.policy.clone(), state.users == 0);
@@ -184,6 +205,19 @@ impl Policies {
         if let Some(ix) = self.current_profiles.get(name) {
             return *ix;
         }
+        let same = |ix: &ProfileIx| self.profiles.lookup(*ix).is_some_and(|state| state.says(profile));
+        let ix = match self.shared.iter().copied().find(same) {
+            Some(ix) => ix,
+            None => self.make_profile(name, profile),
+        };
+        if let Some(state) = self.profiles.lookup_mut(ix) {
+            state.named = state.named.saturating_add(1);
+        }
+        self.current_profiles.insert(name.clone(), ix);
+        ix
+    }
+
+    fn make_profile(&mut self, name: &Name, profile: Option<&Profile>) -> ProfileIx {
         let ix = ProfileIx::new(self.next_profile);
         self.next_profile = self.next_profile.wrapping_add(1);
         let state = ProfileState {
@@ -192,10 +226,12 @@ impl Policies {
             ingress: Unit::default(),
             egress: Unit::default(),
             users: 0,
-            replaced: false,
+            named: 0,
         };
         self.profiles.put(ix, state);
-        self.current_profiles.insert(name.clone(), ix);
+        if profile.is_some_and(is_implicit) {
+            self.shared.push(ix);
+        }
         ix
     }
 
@@ -203,16 +239,24 @@ impl Policies {
     pub(super) fn retire_profile(&mut self, name: &Name) {
         let Some(ix) = self.current_profiles.remove(name) else { return };
         if let Some(state) = self.profiles.lookup_mut(ix) {
-            state.replaced = true;
-            if state.users == 0 {
+            state.named = state.named.saturating_sub(1);
+        }
+        self.drop_unused_profile(ix);
+    }
+
+    fn drop_unused_profile(&mut self, ix: ProfileIx) {
+        if self.profiles.lookup(ix).is_some_and(|state| state.named == 0) {
+            self.shared.retain(|other| *other != ix);
+            if self.profiles.lookup(ix).is_some_and(|state| state.users == 0) {
                 self.profiles.take(ix);
             }
         }
     }
 
-    /// The version of a profile that was taken in, if any.
-    pub(super) fn known_profile(&self, name: &Name) -> Option<&ProfileState> {
-        self.profiles.lookup(*self.current_profiles.get(name)?)
+    /// Whether the version that was taken in for `name` still holds.
+    pub(super) fn is_current_profile(&self, name: &Name, now: Option<&Profile>) -> bool {
+        let known = self.current_profiles.get(name).and_then(|ix| self.profiles.lookup(*ix));
+        known.is_some_and(|known| known.profile.as_deref() == now || known.says(now))
     }
 
     pub(super) fn profile(&self, ix: ProfileIx) -> Option<&ProfileState> {
@@ -231,9 +275,7 @@ impl Policies {
         let Some(state) = self.profiles.lookup_mut(ix) else { return };
         state.unit_mut(direction).release(questions);
         state.users = state.users.saturating_sub(1);
-        if state.users == 0 && state.replaced {
-            self.profiles.take(ix);
-        }
+        self.drop_unused_profile(ix);
     }
 }
 
@@ -247,6 +289,12 @@ impl PolicyState {
 }
 
 impl ProfileState {
+    /// Whether it says the same as `profile`, and neither's name can be seen in any verdict.
+    fn says(&self, profile: Option<&Profile>) -> bool {
+        let (Some(a), Some(b)) = (&self.profile, profile) else { return false };
+        is_implicit(a) && is_implicit(b) && a.ingress == b.ingress && a.egress == b.egress
+    }
+
     pub(super) const fn unit(&self, direction: Direction) -> &Unit {
         match direction {
             Direction::Ingress => &self.ingress,
@@ -260,6 +308,17 @@ impl ProfileState {
             Direction::Egress => &mut self.egress,
         }
     }
+}
+
+/// Whether a profile's name matters to nobody: it is not declared, and passes on no labels.
+fn is_implicit(profile: &Profile) -> bool {
+    profile.origin == ProfileOrigin::Implicit && profile.labels.is_empty()
+}
+
+/// Whether a rule tells the address families apart.
+fn names_family(rule: &Rule) -> bool {
+    let nets = |entity: &EntityMatch| !entity.nets.is_empty() || !entity.not_nets.is_empty();
+    rule.ip_version.is_some() || nets(&rule.local) || rule.peers.iter().any(nets)
 }
 
 /// A profile's rules with its own reading of Pass, which denies (decision D6).

@@ -1,0 +1,110 @@
+//! Owners of prefixes: endpoints, network sets and nodes.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hash::BuildHasher;
+use core::net::IpAddr;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::compile::groups::GroupId;
+use crate::compile::signature::compiler_id;
+use crate::ir::{Arena, Id};
+use crate::label::Name;
+use crate::model::{EndpointId, NetworkSetId};
+use crate::net::Cidr;
+
+compiler_id!(
+    /// An [`OwnerState`].
+    OwnerIx
+);
+
+/// Something that owns prefixes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum OwnerId {
+    Endpoint(EndpointId),
+    NetworkSet(NetworkSetId),
+    Node(Name),
+}
+
+#[derive(Debug)]
+pub(super) struct OwnerState {
+    pub(super) id: OwnerId,
+    pub(super) group: GroupId,
+    /// Position in the group's list of members.
+    pub(super) place: usize,
+    /// Whether programs are compiled for it.
+    pub(super) local: bool,
+    pub(super) prefixes: Prefixes,
+}
+
+/// Sorted prefixes without duplicates; nearly every owner has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prefixes {
+    first: Option<Cidr>,
+    rest: Box<[Cidr]>,
+}
+
+impl Prefixes {
+    pub(super) fn hosts(addresses: &[IpAddr]) -> Self {
+        match addresses {
+            [only] => Self { first: Some(Cidr::host(*only)), rest: Box::default() },
+            _ => Self::nets(addresses.iter().map(|address| Cidr::host(*address)).collect()),
+        }
+    }
+
+    pub(super) fn nets(mut nets: Vec<Cidr>) -> Self {
+        nets.sort_unstable();
+        nets.dedup();
+        let mut nets = nets.into_iter();
+        Self { first: nets.next(), rest: nets.collect() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Cidr> + '_ {
+        self.first.into_iter().chain(self.rest.iter().copied())
+    }
+}
+
+/// All owners, by identity.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    slots: Arena<OwnerIx, OwnerState>,
+    index: HashTable<OwnerIx>,
+    hasher: DefaultHashBuilder,
+    free: Vec<OwnerIx>,
+}
+
+impl Owners {
+    pub(super) fn lookup(&self, ix: OwnerIx) -> Option<&OwnerState> {
+        self.slots.lookup(ix)
+    }
+
+    pub(super) fn lookup_mut(&mut self, ix: OwnerIx) -> Option<&mut OwnerState> {
+        self.slots.lookup_mut(ix)
+    }
+
+    pub(super) fn find(&self, id: &OwnerId) -> Option<OwnerIx> {
+        let hash = self.hasher.hash_one(id);
+        self.index.find(hash, |ix| self.slots.lookup(*ix).is_some_and(|state| state.id == *id)).copied()
+    }
+
+    pub(super) fn insert(&mut self, state: OwnerState) -> OwnerIx {
+        let ix = self.free.pop().unwrap_or_else(|| OwnerIx::new(self.slots.bound()));
+        let hash = self.hasher.hash_one(&state.id);
+        self.slots.put(ix, state);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let rehash = |ix: &OwnerIx| slots.lookup(*ix).map_or(0, |state| hasher.hash_one(&state.id));
+        self.index.insert_unique(hash, ix, rehash);
+        ix
+    }
+
+    pub(super) fn remove(&mut self, ix: OwnerIx) -> Option<OwnerState> {
+        let state = self.slots.take(ix)?;
+        let hash = self.hasher.hash_one(&state.id);
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == ix) {
+            entry.remove();
+        }
+        self.free.push(ix);
+        Some(state)
+    }
+}
