@@ -12,12 +12,11 @@
 use core::net::{IpAddr, SocketAddr};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use portcullis::compile::{CompileScope, Engine};
-use portcullis::matcher::Matcher;
+use portcullis::matcher::{Matcher, Publisher, Reader};
 use portcullis::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, Policy, PolicyId,
     Rule, Update,
@@ -43,8 +42,8 @@ fn main() -> Result<(), Error> {
     engine.apply(Update::Policy(allow_from("app == 'web'")?))?;
     engine.commit();
 
-    let proxy = Proxy { matcher: Arc::new(Mutex::new(Matcher::lower(engine.snapshot())?)), server };
-    let address = proxy.start()?;
+    let mut publisher = Publisher::new(Matcher::lower(engine.snapshot())?);
+    let address = Proxy { policy: publisher.reader(), server }.start()?;
     println!("policy: web may reach the database");
     for (name, client) in [("web", WEB), ("report", REPORT)] {
         println!("  {name}: {}", ask(client, address)?);
@@ -52,7 +51,7 @@ fn main() -> Result<(), Error> {
 
     // The policy changes; the proxy goes on, and new connections meet the new one.
     engine.apply(Update::Policy(allow_from("app == 'report'")?))?;
-    proxy.follow(&engine.commit())?;
+    publisher.apply(&engine.commit())?;
     println!("policy: report may reach the database");
     for (name, client) in [("web", WEB), ("report", REPORT)] {
         println!("  {name}: {}", ask(client, address)?);
@@ -60,43 +59,34 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// The proxy: where it forwards to, and the policy of the moment.
+/// The proxy: where it forwards to, and its view of the policy, which follows each publication without waiting.
 #[derive(Clone)]
 struct Proxy {
-    matcher: Arc<Mutex<Matcher>>,
+    policy: Reader,
     server: SocketAddr,
 }
 
 impl Proxy {
     /// Accepts connections on a port of its own, in the background. Returns the address.
-    fn start(&self) -> Result<SocketAddr, Error> {
+    fn start(self) -> Result<SocketAddr, Error> {
         let listener = TcpListener::bind((IpAddr::from(DATABASE), 0))?;
         let address = listener.local_addr()?;
-        let proxy = self.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let proxy = proxy.clone();
+                let mut proxy = self.clone();
                 thread::spawn(move || proxy.serve(client));
             }
         });
         Ok(address)
     }
 
-    /// Follows a change of policy.
-    fn follow(&self, delta: &portcullis::ir::Delta) -> Result<(), Error> {
-        let mut matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
-        *matcher = matcher.apply(delta)?;
-        Ok(())
-    }
-
     /// One connection. Whatever fails on the way, nothing is forwarded that policy did not allow.
-    fn serve(&self, client: TcpStream) -> std::io::Result<()> {
+    fn serve(&mut self, client: TcpStream) -> std::io::Result<()> {
         let source = client.peer_addr()?;
         let packet = Packet::new(source.ip(), self.server.ip(), Protocol::TCP)
             .from_port(source.port())
             .to_port(self.server.port());
-        // A clone shares everything, so the lock is held for a moment only.
-        let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let matcher = self.policy.current();
         let database = matcher.handle(&EndpointId::workload("shop", "database"));
         let verdict =
             database.map(|database| matcher.decide(database, Hook::WorkloadIngress, &packet).verdict);
