@@ -1,7 +1,7 @@
 //! Labels, and where a label is looked up.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::borrow::Borrow;
 use core::fmt;
 use core::ops::Deref;
@@ -102,35 +102,47 @@ pub enum Scope {
 pub const NAME_KEY: &str = "projectcalico.org/name";
 
 /// A set of labels: keys to values, in bytewise key order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(BTreeMap<Name, Name>);
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Vec<(Name, Name)>);
 
 impl Labels {
     /// No labels.
     #[must_use]
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
+    }
+
+    fn place(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(own, _)| own.as_str().cmp(key))
     }
 
     /// The value of `key`, if the label is present.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(Name::as_str)
+        // Objects have few labels; going through them is quicker than a search.
+        self.0.iter().find(|(own, _)| own.as_str() == key).map(|(_, value)| value.as_str())
     }
 
     /// Sets `key` to `value` and returns the former value.
     pub fn insert(&mut self, key: impl Into<Name>, value: impl Into<Name>) -> Option<Name> {
-        self.0.insert(key.into(), value.into())
+        let (key, value) = (key.into(), value.into());
+        match self.place(&key) {
+            Ok(at) => self.0.get_mut(at).map(|(_, old)| core::mem::replace(old, value)),
+            Err(at) => {
+                self.0.insert(at, (key, value));
+                None
+            }
+        }
     }
 
     /// Removes `key` and returns its value.
     pub fn remove(&mut self, key: &str) -> Option<Name> {
-        self.0.remove(key)
+        self.place(key).ok().map(|at| self.0.remove(at).1)
     }
 
     /// All labels in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &Name)> {
-        self.0.iter()
+        self.0.iter().map(|(key, value)| (key, value))
     }
 
     /// Number of labels.
@@ -146,9 +158,26 @@ impl Labels {
     }
 }
 
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
 impl<K: Into<Name>, V: Into<Name>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(iter: I) -> Self {
-        Self(iter.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+        let mut labels: Vec<(Name, Name)> = iter.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        // Stable; of two values for one key the later holds.
+        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        labels.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                core::mem::swap(&mut later.1, &mut kept.1);
+            }
+            same
+        });
+        labels.shrink_to_fit();
+        Self(labels)
     }
 }
 

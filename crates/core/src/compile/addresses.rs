@@ -5,6 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use crate::compile::groups::{GroupId, Groups};
 use crate::compile::intern::Interner;
@@ -23,6 +24,10 @@ pub(super) struct Addresses {
     pub(super) classes: Interner<ClassId, Signature>,
     /// Prefixes to be settled, each once.
     dirty: Vec<Cidr>,
+    /// Those among them that are no single address and have not been settled before.
+    new_nets: Vec<Cidr>,
+    /// Number of prefixes that were found without a reason to be here.
+    vacated: usize,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +120,8 @@ impl Addresses {
             lengths: [alloc::vec![0; 33], alloc::vec![0; 129]],
             classes,
             dirty: Vec::new(),
+            new_nets: Vec::new(),
+            vacated: 0,
         }
     }
 
@@ -161,7 +168,15 @@ impl Addresses {
     }
 
     fn touch(&mut self, net: Cidr) -> &mut Prefix {
-        let prefix = self.prefixes.entry(net).or_default();
+        let prefix = match self.prefixes.entry(net) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                if !is_host(&net) {
+                    self.new_nets.push(net);
+                }
+                entry.insert(Prefix::default())
+            }
+        };
         if !prefix.dirty {
             prefix.dirty = true;
             self.dirty.push(net);
@@ -196,11 +211,19 @@ impl Addresses {
             hosts.append(&mut self.dirty);
         }
         hosts.sort_unstable();
+        let mut around = Around::default();
+        let many = hosts.len() > self.nets.len() / 16;
         for host in hosts {
-            let above = self.class_above(host);
-            self.settle_one(host, above, groups, &mut listed);
-            self.remove_vacant(host);
+            let above = match (self.nets.is_empty(), many) {
+                (true, _) => ClassId::UNKNOWN,
+                (false, true) => around.class(host, self),
+                (false, false) => self.class_above(host),
+            };
+            if self.settle_one(host, above, true, groups, &mut listed).0.is_none() {
+                self.remove_vacant(host);
+            }
         }
+        self.vacated = 0;
         // Two sorted runs at most.
         listed.sort_by_key(|(net, _)| *net);
         listed
@@ -213,8 +236,8 @@ impl Addresses {
         groups: &Groups,
         listed: &mut Vec<(Cidr, Option<ClassId>)>,
     ) -> Vec<Cidr> {
-        let is_new = |net: &Cidr| self.prefixes.get(net).is_some_and(|prefix| prefix.class.is_none());
-        let new: Vec<Cidr> = dirty.iter().copied().filter(is_new).collect();
+        let mut new = core::mem::take(&mut self.new_nets);
+        new.sort_unstable();
         self.add_nets(&new);
         let mut changed = Vec::new();
         if dirty.len() > self.nets.len() / 16 {
@@ -222,8 +245,10 @@ impl Addresses {
         } else {
             self.visit_nets(&dirty, groups, listed, &mut changed);
         }
-        let gone = |net: &Cidr| self.prefixes.get(net).is_none_or(Prefix::is_vacant);
-        let vacant: Vec<Cidr> = dirty.into_iter().filter(gone).collect();
+        let gone = |net: &Cidr| self.prefixes.get(net).is_some_and(Prefix::is_vacant);
+        let vacant: Vec<Cidr> =
+            if self.vacated == 0 { Vec::new() } else { dirty.into_iter().filter(gone).collect() };
+        self.vacated = 0;
         for net in &vacant {
             self.remove_vacant(*net);
             self.count(*net, false);
@@ -271,13 +296,7 @@ impl Addresses {
             }
             let (above, above_changed) =
                 around.last().map_or((ClassId::UNKNOWN, false), |(_, class, changed)| (*class, *changed));
-            let Some(prefix) = self.prefixes.get(net) else { continue };
-            let mut class = prefix.class;
-            let mut has_changed = false;
-            if prefix.dirty || above_changed {
-                has_changed = self.settle_one(*net, above, groups, listed);
-                class = self.prefixes.get(net).and_then(|prefix| prefix.class);
-            }
+            let (class, has_changed) = self.settle_one(*net, above, above_changed, groups, listed);
             if has_changed {
                 changed.push(*net);
             }
@@ -298,7 +317,7 @@ impl Addresses {
         let mut queue: BTreeSet<Cidr> = dirty.iter().copied().collect();
         while let Some(net) = queue.pop_first() {
             let above = self.class_above(net);
-            if self.settle_one(net, above, groups, listed) {
+            if self.settle_one(net, above, true, groups, listed).1 {
                 changed.push(net);
                 let start = self.nets.partition_point(|other| *other <= net);
                 let below = self.nets.get(start..).unwrap_or_default();
@@ -333,19 +352,26 @@ impl Addresses {
         self.dirty.append(&mut marked);
     }
 
-    /// Gives one prefix its class, and tells whether it is another one than before.
+    /// Gives one prefix its class, if it is marked or `anyway`. Returns it, and whether it is another one than before.
     fn settle_one(
         &mut self,
         net: Cidr,
         above: ClassId,
+        anyway: bool,
         groups: &Groups,
         list: &mut Vec<(Cidr, Option<ClassId>)>,
-    ) -> bool {
-        let Some(prefix) = self.prefixes.get_mut(&net) else { return false };
+    ) -> (Option<ClassId>, bool) {
+        let Some(prefix) = self.prefixes.get_mut(&net) else { return (None, false) };
+        if !prefix.dirty && !anyway {
+            return (prefix.class, false);
+        }
         prefix.dirty = false;
         let old = prefix.class;
         let class = match (prefix.first, &prefix.rest) {
-            (None, None) => None,
+            (None, None) => {
+                self.vacated = self.vacated.saturating_add(1);
+                None
+            }
             (Some((Reason::Owned(group), _)), None) if above == ClassId::UNKNOWN => {
                 let signature = groups.lookup(group).map(|group| &group.signature);
                 signature.map(|signature| self.classes.acquire_ref(signature).0)
@@ -363,7 +389,7 @@ impl Addresses {
             list.push((net, listed));
         }
         (prefix.class, prefix.listed) = (class, listed);
-        class != old
+        (class, class != old)
     }
 
     fn remove_vacant(&mut self, net: Cidr) {
@@ -380,6 +406,34 @@ impl Addresses {
         };
         if let Some(count) = lengths.get_mut(usize::from(net.prefix())) {
             *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
+        }
+    }
+}
+
+/// The nets around one address after the other, in order.
+#[derive(Debug, Default)]
+struct Around {
+    nets: Vec<(Cidr, ClassId)>,
+    /// Nets that lie before the address.
+    passed: usize,
+}
+
+impl Around {
+    fn class(&mut self, host: Cidr, addresses: &Addresses) -> ClassId {
+        while let Some(net) = addresses.nets.get(self.passed).filter(|net| **net < host) {
+            self.leave(*net);
+            if let Some(class) = addresses.prefixes.get(net).and_then(|prefix| prefix.class) {
+                self.nets.push((*net, class));
+            }
+            self.passed = self.passed.saturating_add(1);
+        }
+        self.leave(host);
+        self.nets.last().map_or(ClassId::UNKNOWN, |(_, class)| *class)
+    }
+
+    fn leave(&mut self, inner: Cidr) {
+        while self.nets.last().is_some_and(|(net, _)| !net.covers(&inner)) {
+            self.nets.pop();
         }
     }
 }

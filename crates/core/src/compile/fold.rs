@@ -4,6 +4,7 @@
 //! destination port or ICMP type and code) starts out open; each rule in order takes the open keys it matches and
 //! decides them, passes them to the next tier, or notes a log entry for them.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,8 +19,8 @@ use crate::ir::{
     Decision, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, L7Step, PortMap, SourceInterval,
 };
 use crate::label::Name;
-use crate::model::{Action, HttpMatch, IcmpMatch, IdentityMatch, PolicyId};
-use crate::packet::{Icmp, Protocol};
+use crate::model::{Action, HttpMatch, IdentityMatch, PolicyId};
+use crate::packet::Protocol;
 use crate::verdict::{Cause, Direction, RuleRef, Verdict};
 
 /// One element of a program's list.
@@ -154,8 +155,15 @@ struct Way<'f> {
 
 /// A candidate narrowed to one protocol and one source port interval.
 enum Narrowed<'f> {
-    Rule { item: usize, rule: &'f CompiledRule, ways: Vec<(Ranges, Option<&'f IdentityMatch>)> },
-    TierEnd { item: usize, deny: bool },
+    Rule {
+        item: usize,
+        rule: &'f CompiledRule,
+        ways: Vec<(Cow<'f, [(u16, u16)]>, Option<&'f IdentityMatch>)>,
+    },
+    TierEnd {
+        item: usize,
+        deny: bool,
+    },
 }
 
 impl<'f, 'a> Fold<'f, 'a> {
@@ -246,9 +254,12 @@ impl<'f, 'a> Fold<'f, 'a> {
         for candidate in &self.candidates {
             let Candidate::Rule { ways, .. } = candidate else { continue };
             for way in ways {
-                named.extend(way.l4.protocol);
                 named.extend(way.l4.not_protocol);
-                if way.l4.icmp.is_some() || way.l4.not_icmp.is_some() {
+                if let Some(protocol) = way.l4.protocol {
+                    named.insert(protocol);
+                    continue;
+                }
+                if way.l4.messages.is_some() {
                     named.extend([Protocol::ICMP, Protocol::ICMPV6]);
                 }
                 if !way.l4.source.is_any() || !way.l4.destination.is_any() {
@@ -262,17 +273,19 @@ impl<'f, 'a> Fold<'f, 'a> {
 
     /// The map of one protocol, or of all that no candidate names.
     fn plane(&mut self, protocol: Option<Protocol>) -> Vec<SourceInterval> {
-        let mut cuts: BTreeSet<u16> = BTreeSet::from([u16::MAX]);
+        let mut cuts: Vec<u16> = vec![u16::MAX];
         if protocol.is_some_and(Protocol::has_ports) {
             for candidate in &self.candidates {
                 let Candidate::Rule { ways, .. } = candidate else { continue };
-                for way in ways.iter().filter(|way| applies(way.l4, protocol)) {
-                    for (first, last) in self.source_ranges(way, protocol) {
+                for way in ways.iter().filter(|way| applies(way.l4, protocol) && !way.l4.source.is_any()) {
+                    for (first, last) in port_ranges(&way.l4.source, protocol, self.source) {
                         cuts.extend(first.checked_sub(1));
-                        cuts.insert(last);
+                        cuts.push(last);
                     }
                 }
             }
+            cuts.sort_unstable();
+            cuts.dedup();
         }
         let mut lines: Vec<SourceInterval> = Vec::new();
         for last in cuts {
@@ -285,16 +298,24 @@ impl<'f, 'a> Fold<'f, 'a> {
         lines
     }
 
-    fn source_ranges(&self, way: &Way<'_>, protocol: Option<Protocol>) -> Ranges {
-        port_ranges(&way.l4.source, protocol, self.source)
+    fn takes_source(&self, way: &Way<'_>, protocol: Option<Protocol>, port: u16) -> bool {
+        way.l4.source.is_any() || {
+            let sources = port_ranges(&way.l4.source, protocol, self.source);
+            sources.iter().any(|(first, last)| *first <= port && port <= *last)
+        }
     }
 
     /// The keys a way matches. `None` when the protocol is not its own.
-    fn keys(&self, way: &Way<'_>, protocol: Option<Protocol>) -> Option<Ranges> {
+    fn keys(&self, way: &Way<'f>, protocol: Option<Protocol>) -> Option<Cow<'f, [(u16, u16)]>> {
         if !applies(way.l4, protocol) {
             return None;
         }
-        let mut keys = port_ranges(&way.l4.destination, protocol, self.destination);
+        let l4 = way.l4;
+        let mut keys = if l4.destination.is_any() {
+            Cow::Borrowed(&[FULL][..])
+        } else {
+            Cow::Owned(port_ranges(&l4.destination, protocol, self.destination))
+        };
         if let Some(ports) = way.service {
             let of_protocol =
                 ports.iter().filter(|(p, _)| Some(*p) == protocol).map(|(_, port)| (*port, *port));
@@ -303,18 +324,16 @@ impl<'f, 'a> Fold<'f, 'a> {
                 Some(p) if p.has_ports() => of_protocol.collect(),
                 _ => Ranges::new(),
             };
-            keys = intersect(&keys, &normalise(ports));
+            keys = Cow::Owned(intersect(&keys, &normalise(ports)));
         }
-        if way.l4.icmp.is_some() || way.l4.not_icmp.is_some() {
+        if let Some(messages) = &l4.messages {
             if !matches!(protocol, Some(Protocol::ICMP | Protocol::ICMPV6)) {
                 return None;
             }
-            if let Some(icmp) = way.l4.icmp {
-                keys = intersect(&keys, &icmp_keys(icmp));
-            }
-            if let Some(icmp) = way.l4.not_icmp {
-                keys = intersect(&keys, &complement(&icmp_keys(icmp)));
-            }
+            keys = match *keys {
+                [FULL] => Cow::Borrowed(messages.as_slice()),
+                _ => Cow::Owned(intersect(&keys, messages)),
+            };
         }
         Some(keys)
     }
@@ -329,12 +348,9 @@ impl<'f, 'a> Fold<'f, 'a> {
                     narrowed.push(Narrowed::TierEnd { item: *item, deny: *deny });
                 }
                 Candidate::Rule { item, rule, ways } => {
-                    let ways: Vec<(Ranges, Option<&IdentityMatch>)> = ways
+                    let ways: Vec<(Cow<'f, [(u16, u16)]>, Option<&IdentityMatch>)> = ways
                         .iter()
-                        .filter(|way| {
-                            let sources = self.source_ranges(way, protocol);
-                            sources.iter().any(|(first, last)| *first <= source_port && source_port <= *last)
-                        })
+                        .filter(|way| self.takes_source(way, protocol, source_port))
                         .filter_map(|way| Some((self.keys(way, protocol)?, way.identity)))
                         .filter(|(keys, _)| !keys.is_empty())
                         .collect();
@@ -358,8 +374,16 @@ impl<'f, 'a> Fold<'f, 'a> {
                     if open.is_empty() {
                         continue;
                     }
-                    let keys = normalise(ways.iter().flat_map(|(keys, _)| keys.iter().copied()).collect());
-                    for (first, last, mut logs) in open.take(&keys) {
+                    let joined;
+                    let keys: &[(u16, u16)] = match &ways[..] {
+                        [(keys, _)] => keys,
+                        _ => {
+                            let all = ways.iter().flat_map(|(keys, _)| keys.iter().copied());
+                            joined = normalise(all.collect());
+                            &joined
+                        }
+                    };
+                    for (first, last, mut logs) in open.take(keys) {
                         match rule.action {
                             Action::Allow | Action::Deny => {
                                 decided.push((first, last, self.memoised(*item, &logs)));
@@ -400,7 +424,7 @@ impl<'f, 'a> Fold<'f, 'a> {
         let mut cuts: BTreeSet<u16> = BTreeSet::from([u16::MAX]);
         for element in narrowed {
             let Narrowed::Rule { ways, .. } = element else { continue };
-            for (first, last) in ways.iter().flat_map(|(keys, _)| keys) {
+            for (first, last) in ways.iter().flat_map(|(keys, _)| keys.iter()) {
                 cuts.extend(first.checked_sub(1));
                 cuts.insert(*last);
             }
@@ -575,8 +599,7 @@ fn takes_all(rule: &CompiledRule, ways: &[Way<'_>]) -> bool {
                 && way.identity.is_none()
                 && way.l4.protocol.is_none()
                 && way.l4.not_protocol.is_none()
-                && way.l4.icmp.is_none()
-                && way.l4.not_icmp.is_none()
+                && way.l4.messages.is_none()
                 && way.l4.source.is_any()
                 && way.l4.destination.is_any()
         })
@@ -613,24 +636,6 @@ fn port_ranges(ports: &CompiledPorts, protocol: Option<Protocol>, signature: &Si
     } else {
         intersect(&allowed, &complement(&resolve(&ports.none_of)))
     }
-}
-
-/// The keys of the messages that `icmp` matches.
-fn icmp_keys(icmp: IcmpMatch) -> Ranges {
-    let kinds: Vec<u8> = match icmp.kind {
-        Some(kind) => vec![kind],
-        None => (0..=u8::MAX).collect(),
-    };
-    let key = |message: Icmp| u16::from_be_bytes([message.kind, message.code]);
-    normalise(
-        kinds
-            .into_iter()
-            .map(|kind| match icmp.code {
-                Some(code) => (key(Icmp { kind, code }), key(Icmp { kind, code })),
-                None => (key(Icmp { kind, code: 0 }), key(Icmp { kind, code: u8::MAX })),
-            })
-            .collect(),
-    )
 }
 
 /// What a packet's attributes must satisfy when these alternatives match its header. One alternative without an

@@ -16,7 +16,8 @@ use crate::ir::{Arena, Id};
 pub(super) struct Interner<I: Id, T> {
     entries: Arena<I, T>,
     refs: Vec<u32>,
-    index: HashTable<I>,
+    /// Ids with the hashes of their entries: growing never looks at an entry.
+    index: HashTable<(u64, I)>,
     hasher: DefaultHashBuilder,
     unused: Vec<I>,
     next: u32,
@@ -28,12 +29,13 @@ pub(super) struct Interner<I: Id, T> {
 impl<I: Id, T: Eq + Hash + Clone> Interner<I, T> {
     /// As [`Interner::acquire`]; copies `value` only when it is new.
     pub(super) fn acquire_ref(&mut self, value: &T) -> (I, Fresh) {
-        match self.find(value) {
+        let hash = self.hasher.hash_one(value);
+        match self.find_hashed(hash, value) {
             Some(id) => {
                 self.retain(id);
                 (id, Fresh::No)
             }
-            None => self.acquire(value.clone()),
+            None => (self.insert(hash, value.clone()), Fresh::Yes),
         }
     }
 }
@@ -56,11 +58,19 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
     /// The id of `value`, with one user more, and whether it is new.
     pub(super) fn acquire(&mut self, value: T) -> (I, Fresh) {
         let hash = self.hasher.hash_one(&value);
-        if let Some(id) = self.index.find(hash, |id| self.entries.lookup(*id) == Some(&value)) {
-            let id = *id;
+        if let Some(id) = self.find_hashed(hash, &value) {
             self.retain(id);
             return (id, Fresh::No);
         }
+        (self.insert(hash, value), Fresh::Yes)
+    }
+
+    fn find_hashed(&self, hash: u64, value: &T) -> Option<I> {
+        let same = |(other, id): &(u64, I)| *other == hash && self.entries.lookup(*id) == Some(value);
+        self.index.find(hash, same).map(|(_, id)| *id)
+    }
+
+    fn insert(&mut self, hash: u64, value: T) -> I {
         let id = self.free.pop().unwrap_or_else(|| {
             let id = I::new(self.next);
             self.next = self.next.saturating_add(1);
@@ -74,11 +84,9 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
         if let Some(refs) = self.refs.get_mut(slot) {
             *refs = 1;
         }
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index
-            .insert_unique(hash, id, |id| entries.lookup(*id).map_or(0, |value| hasher.hash_one(value)));
+        self.index.insert_unique(hash, (hash, id), |(hash, _)| *hash);
         self.created.push(id);
-        (id, Fresh::Yes)
+        id
     }
 
     /// One user more.
@@ -110,7 +118,7 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
             }
             let Some(value) = self.entries.take(id) else { continue };
             let hash = self.hasher.hash_one(&value);
-            if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+            if let Ok(entry) = self.index.find_entry(hash, |(_, other)| *other == id) {
                 entry.remove();
             }
             if let Some(created) = self.created.iter().rposition(|other| *other == id) {
@@ -125,7 +133,7 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
     /// The id of `value`, if it has one.
     pub(super) fn find(&self, value: &T) -> Option<I> {
         let hash = self.hasher.hash_one(value);
-        self.index.find(hash, |id| self.entries.lookup(*id) == Some(value)).copied()
+        self.find_hashed(hash, value)
     }
 
     pub(super) fn lookup(&self, id: I) -> Option<&T> {

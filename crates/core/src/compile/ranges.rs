@@ -24,7 +24,7 @@ pub(super) fn normalise(mut ranges: Ranges) -> Ranges {
 }
 
 /// Everything that is not in `ranges` (normalised).
-pub(super) fn complement(ranges: &Ranges) -> Ranges {
+pub(super) fn complement(ranges: &[(u16, u16)]) -> Ranges {
     let mut rest = Vec::new();
     let mut next = Some(0);
     for (first, last) in ranges {
@@ -42,7 +42,7 @@ pub(super) fn complement(ranges: &Ranges) -> Ranges {
 }
 
 /// What is in both (each normalised).
-pub(super) fn intersect(a: &Ranges, b: &Ranges) -> Ranges {
+pub(super) fn intersect(a: &[(u16, u16)], b: &[(u16, u16)]) -> Ranges {
     let mut both = Vec::new();
     let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
     while let (Some((a1, a2)), Some((b1, b2))) = (left.peek(), right.peek()) {
@@ -76,7 +76,7 @@ impl<V: Clone + PartialEq> Open<V> {
     }
 
     /// Takes the open keys inside `ranges` out.
-    pub(super) fn take(&mut self, ranges: &Ranges) -> Vec<(u16, u16, V)> {
+    pub(super) fn take(&mut self, ranges: &[(u16, u16)]) -> Vec<(u16, u16, V)> {
         let mut taken = Vec::new();
         for &(first, last) in ranges {
             // The piece that starts before the range and reaches into it.

@@ -1,12 +1,14 @@
 //! Policies and profiles with their conditions turned into predicate ids, for one address family at a time.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::compile::intern::Interner;
+use crate::compile::ranges::{Ranges, complement, intersect, normalise};
 use crate::compile::signature::{PortPredicate, PortPredicateId, Predicate, PredicateId, Signature};
 use crate::model::{Action, EntityMatch, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
 use crate::net::{Cidr, IpVersion};
-use crate::packet::Protocol;
+use crate::packet::{Icmp, Protocol};
 use crate::verdict::Direction;
 
 /// All questions that active rules ask.
@@ -69,8 +71,8 @@ impl CompiledEntity {
 pub(super) struct CompiledL4 {
     pub(super) protocol: Option<Protocol>,
     pub(super) not_protocol: Option<Protocol>,
-    pub(super) icmp: Option<IcmpMatch>,
-    pub(super) not_icmp: Option<IcmpMatch>,
+    /// The keys of ICMP messages that match, when there is a condition on them.
+    pub(super) messages: Option<Ranges>,
     pub(super) source: CompiledPorts,
     pub(super) destination: CompiledPorts,
 }
@@ -142,8 +144,7 @@ fn compile_rule(
             let l4 = rule.l4.iter().map(|l4| CompiledL4 {
                 protocol: l4.protocol,
                 not_protocol: l4.not_protocol,
-                icmp: l4.icmp,
-                not_icmp: l4.not_icmp,
+                messages: messages(l4.icmp, l4.not_icmp),
                 source: CompiledPorts {
                     any_of: compile_ports(&l4.source_ports, source, questions),
                     none_of: compile_ports(&l4.not_source_ports, source, questions),
@@ -154,11 +155,39 @@ fn compile_rule(
                 },
             });
             let l4: Vec<CompiledL4> =
-                if rule.l4.is_empty() { alloc::vec![CompiledL4::default()] } else { l4.collect() };
+                if rule.l4.is_empty() { vec![CompiledL4::default()] } else { l4.collect() };
             CompiledPeer { entity: compile_entity(peer, far, version, questions), l4 }
         })
         .collect();
     Some(CompiledRule { index, action: rule.action, peers, local, http: rule.http.clone() })
+}
+
+/// The keys of the messages that satisfy both conditions; `None` without one.
+fn messages(icmp: Option<IcmpMatch>, not_icmp: Option<IcmpMatch>) -> Option<Ranges> {
+    Some(match (icmp.map(icmp_keys), not_icmp.map(icmp_keys)) {
+        (None, None) => return None,
+        (Some(keys), None) => keys,
+        (None, Some(not)) => complement(&not),
+        (Some(keys), Some(not)) => intersect(&keys, &complement(&not)),
+    })
+}
+
+/// The keys of the messages that `icmp` matches.
+fn icmp_keys(icmp: IcmpMatch) -> Ranges {
+    let kinds: Vec<u8> = match icmp.kind {
+        Some(kind) => vec![kind],
+        None => (0..=u8::MAX).collect(),
+    };
+    let key = |message: Icmp| u16::from_be_bytes([message.kind, message.code]);
+    normalise(
+        kinds
+            .into_iter()
+            .map(|kind| match icmp.code {
+                Some(code) => (key(Icmp { kind, code }), key(Icmp { kind, code })),
+                None => (key(Icmp { kind, code: 0 }), key(Icmp { kind, code: u8::MAX })),
+            })
+            .collect(),
+    )
 }
 
 /// Whether the entity can match addresses of `version` at all: a net list that says nothing about the family never

@@ -131,6 +131,13 @@ fn put_all<I: Id, T: Clone>(arena: &mut Arena<I, T>, changes: &[(I, Option<T>)])
 }
 
 fn set_all<K: Clone + Ord, V: Clone>(map: &mut BTreeMap<K, V>, changes: &[(K, Option<V>)]) {
+    if changes.len() > map.len() {
+        // Building a map from a sorted list is much cheaper than one insertion after the other.
+        changes.iter().filter(|(_, value)| value.is_none()).for_each(|(key, _)| drop(map.remove(key)));
+        let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        map.append(&mut set.collect());
+        return;
+    }
     for (key, value) in changes {
         match value {
             Some(value) => drop(map.insert(key.clone(), value.clone())),
