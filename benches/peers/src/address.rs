@@ -31,7 +31,8 @@ pub fn run() {
         snapshot.addresses.insert(cidr, ClassId::new(*class));
     }
     let matcher = Matcher::lower(&snapshot).unwrap();
-    let poptrie: Poptrie<Ipv4Net, u32> = nets.iter().copied().collect();
+    let numbers = nets.iter().map(|(net, class)| ((net.addr().to_bits(), net.prefix_len()), *class));
+    let poptrie: Poptrie<(u32, u8), u32> = numbers.collect();
     let trie: PrefixMap<Ipv4Net, u32> = nets.iter().copied().collect();
     let hash: HashMap<u32, u32> = nets
         .iter()
@@ -64,7 +65,7 @@ pub fn run() {
             (
                 Lane::new("poptrie"),
                 Box::new(|| {
-                    let class = |a: &Ipv4Addr| u64::from(poptrie.lookup(*a).copied().unwrap_or(0));
+                    let class = |a: &Ipv4Addr| u64::from(poptrie.lookup(a.to_bits()).copied().unwrap_or(0));
                     assert_eq!(addresses.iter().map(class).sum::<u64>(), expected);
                 }),
                 addresses.len(),

@@ -170,15 +170,21 @@ fn the_depth_limit_is_exact() {
 #[test]
 fn a_ten_megabyte_line() {
     let long = "x".repeat(10_000_000);
-    let document = super::one(&with_value(&long));
-    assert_eq!(document.root().get_str("v").map(str::len), Some(long.len()));
+    // More than an API server takes is an error in YAML; JSON may stand in one line.
+    let results = read_with(&Limits::default(), "a.yaml", with_value(&long).as_bytes());
+    let refused = results.last().and_then(|result| result.as_ref().err()).unwrap();
+    assert_eq!(refused.kind(), ReadErrorKind::LineSize);
+    assert_eq!(refused.to_string(), "a.yaml:3:1: the line is longer than 4194304 bytes");
+    let within = Limits::default().with_line_bytes(u32::MAX);
+    let results = read_with(&within, "a.yaml", with_value(&long).as_bytes());
+    assert_eq!(results[0].as_ref().unwrap().root().get_str("v").map(str::len), Some(long.len()));
     let document = super::one_json(&format!(r#"{{"apiVersion": "v1", "kind": "T", "v": "{long}"}}"#));
     assert_eq!(document.root().get_str("v").map(str::len), Some(long.len()));
     // As a key, or as nothing at all, it is an error of one short line.
     for text in [long.clone(), format!("{long}: 1"), with_value(&format!("[{}", "a, ".repeat(100_000)))] {
         assert!(error(&text).len() < 300);
     }
-    let limits = Limits::default().with_document_bytes(1_000_000);
+    let limits = within.with_document_bytes(1_000_000);
     for (name, text) in
         [("a.yaml", with_value(&long)), ("a.json", format!(r#"{{"v": "{long}"}}"#)), ("b", long)]
     {
