@@ -6,6 +6,7 @@
 //! [`generate`] makes clusters and packets for properties.
 
 mod case;
+mod engines;
 #[expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -17,5 +18,6 @@ mod json;
 mod run;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
+pub use engines::Engines;
 pub use json::to_json;
 pub use run::{Outcome, run};

@@ -16,6 +16,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use portcullis_testkit::Engines;
 use serde_json::Value;
 
 /// What came of one corpus.
@@ -23,6 +24,8 @@ use serde_json::Value;
 pub(crate) struct Tally {
     pub(crate) cases: usize,
     pub(crate) checks: usize,
+    /// Decisions that every engine was asked for.
+    pub(crate) compared: usize,
     /// Name of the case, and what differs.
     pub(crate) failures: Vec<(String, String)>,
 }
@@ -33,6 +36,12 @@ impl Tally {
         if !holds {
             self.failures.push((case.to_owned(), failure()));
         }
+    }
+
+    /// Counts what all engines were asked, and notes where they differ.
+    pub(crate) fn agree(&mut self, engines: &Engines<'_>, case: &str) {
+        self.compared = self.compared.saturating_add(engines.asked());
+        self.failures.extend(engines.differences().into_iter().map(|line| (case.to_owned(), line)));
     }
 }
 
@@ -83,9 +92,10 @@ fn main() -> ExitCode {
         bad.dedup();
         let _ = writeln!(
             out,
-            "{name}: {} cases, {} checks, {} cases differ",
+            "{name}: {} cases, {} checks, {} decisions compared on 3 engines, {} cases differ",
             tally.cases,
             tally.checks,
+            tally.compared,
             bad.len()
         );
         passed = passed.saturating_add(tally.cases.saturating_sub(bad.len()));

@@ -10,10 +10,10 @@ use portcullis::manifest::{Limits, Reader};
 use portcullis::model::{EndpointId, EndpointKind, PortMatch};
 use portcullis::net::IpVersion;
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::verdict::Verdict;
-use portcullis_testkit::to_json;
+use portcullis_testkit::{Engines, to_json};
 use serde_json::Value;
 
 use crate::{Tally, list, read, text};
@@ -41,7 +41,7 @@ pub(crate) fn run(folder: &Path) -> Result<Tally, String> {
         tally.cases = tally.cases.saturating_add(1);
         let path = folder.join("expected/connlist").join(file);
         let expected = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        match evaluate(&folder.join("tests").join(name)) {
+        match evaluate(&folder.join("tests").join(name), name, &mut tally) {
             Ok(cluster) => compare(name, &cluster, &expected, &mut tally),
             Err(error) => tally.check(false, name, || error),
         }
@@ -124,7 +124,7 @@ fn connections_of(text: &str, ports: &BTreeSet<u16>) -> BTreeSet<(Protocol, u16)
     found
 }
 
-fn evaluate(folder: &Path) -> Result<Evaluated, String> {
+fn evaluate(folder: &Path, name: &str, tally: &mut Tally) -> Result<Evaluated, String> {
     let scenario = Scenario::load([folder], LoadOptions::new()).map_err(|error| error.to_string())?;
     let cluster = scenario.cluster();
     let titles = titles(folder);
@@ -146,7 +146,7 @@ fn evaluate(folder: &Path) -> Result<Evaluated, String> {
         around(port.port, port.port);
     }
     let settings = Settings::default();
-    let (topology, engine) = (Topology::new(cluster, &settings), Reference::new(cluster, &settings));
+    let (topology, engine) = (Topology::new(cluster, &settings), Engines::new(cluster, &settings)?);
     let workloads: Vec<_> =
         cluster.endpoints().values().filter(|e| e.id.kind == EndpointKind::Workload).collect();
     let (mut matrix, mut seen) = (Matrix::new(), BTreeSet::new());
@@ -180,6 +180,7 @@ fn evaluate(folder: &Path) -> Result<Evaluated, String> {
             }
         }
     }
+    tally.agree(&engine, name);
     let names: BTreeSet<String> = workloads.iter().map(|e| title(&e.id)).collect();
     let unplaced = titles.values().filter(|title| !names.contains(*title)).cloned().collect();
     Ok(Evaluated { matrix, names, unplaced, ports })

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Settings;
 use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
 use portcullis::verdict::Verdict;
+use portcullis_testkit::Engines;
 use serde_json::{Value, json};
 
 use crate::{Tally, list, read, text};
@@ -47,7 +48,13 @@ pub(crate) fn run(folder: &Path) -> Result<Tally, String> {
         };
         let settings = Settings::default();
         let evaluator = Evaluator::new(&scenario, &settings);
-        let engine = Reference::new(scenario.cluster(), &settings);
+        let engine = match Engines::new(scenario.cluster(), &settings) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tally.check(false, name, || error);
+                continue;
+            }
+        };
         for probe in list(case, "probes") {
             if probe.get("loopback") == Some(&Value::Bool(true)) {
                 continue;
@@ -64,6 +71,7 @@ pub(crate) fn run(folder: &Path) -> Result<Tally, String> {
                 Err(error) => tally.check(false, name, || format!("{line}: {error}")),
             }
         }
+        tally.agree(&engine, name);
     }
     Ok(tally)
 }
