@@ -153,17 +153,13 @@ struct Way<'f> {
     identity: Option<&'f IdentityMatch>,
 }
 
+/// The keys that a way matches, and what it asks of the principal.
+type KeyedWay<'f> = (Cow<'f, [(u16, u16)]>, Option<&'f IdentityMatch>);
+
 /// A candidate narrowed to one protocol and one source port interval.
 enum Narrowed<'f> {
-    Rule {
-        item: usize,
-        rule: &'f CompiledRule,
-        ways: Vec<(Cow<'f, [(u16, u16)]>, Option<&'f IdentityMatch>)>,
-    },
-    TierEnd {
-        item: usize,
-        deny: bool,
-    },
+    Rule { item: usize, rule: &'f CompiledRule, ways: Vec<KeyedWay<'f>> },
+    TierEnd { item: usize, deny: bool },
 }
 
 impl<'f, 'a> Fold<'f, 'a> {
@@ -348,7 +344,7 @@ impl<'f, 'a> Fold<'f, 'a> {
                     narrowed.push(Narrowed::TierEnd { item: *item, deny: *deny });
                 }
                 Candidate::Rule { item, rule, ways } => {
-                    let ways: Vec<(Cow<'f, [(u16, u16)]>, Option<&IdentityMatch>)> = ways
+                    let ways: Vec<KeyedWay<'f>> = ways
                         .iter()
                         .filter(|way| self.takes_source(way, protocol, source_port))
                         .filter_map(|way| Some((self.keys(way, protocol)?, way.identity)))
