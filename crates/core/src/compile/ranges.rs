@@ -138,20 +138,20 @@ mod tests {
         let ports = normalise(vec![(80, 90), (443, 443), (91, 100), (85, 95)]);
         assert_eq!(ports, vec![(80, 100), (443, 443)]);
         assert_eq!(complement(&ports), vec![(0, 79), (101, 442), (444, u16::MAX)]);
-        assert_eq!(complement(&vec![]), vec![FULL]);
-        assert_eq!(complement(&vec![FULL]), vec![]);
-        assert_eq!(intersect(&ports, &vec![(90, 443)]), vec![(90, 100), (443, 443)]);
+        assert_eq!(complement(&[]), vec![FULL]);
+        assert_eq!(complement(&[FULL]), vec![]);
+        assert_eq!(intersect(&ports, &[(90, 443)]), vec![(90, 100), (443, 443)]);
         assert_eq!(normalise(vec![(0, u16::MAX), (u16::MAX, u16::MAX)]), vec![FULL]);
     }
 
     #[test]
     fn open_keys_are_taken_once() {
         let mut open = Open::full('a');
-        assert_eq!(open.take(&vec![(10, 20)]), vec![(10, 20, 'a')]);
-        assert_eq!(open.take(&vec![(15, 25)]), vec![(21, 25, 'a')]);
+        assert_eq!(open.take(&[(10, 20)]), vec![(10, 20, 'a')]);
+        assert_eq!(open.take(&[(15, 25)]), vec![(21, 25, 'a')]);
         open.put(10, 20, 'b');
         assert_eq!(
-            open.take(&vec![(5, 11), (65_535, 65_535)]),
+            open.take(&[(5, 11), (65_535, 65_535)]),
             vec![(5, 9, 'a'), (10, 11, 'b'), (65_535, 65_535, 'a')]
         );
         assert_eq!(open.take_all(), vec![(0, 4, 'a'), (12, 20, 'b'), (26, 65_534, 'a')]);
