@@ -1,6 +1,6 @@
 //! All engines at once.
 
-use std::cell::{Cell, RefCell};
+use core::cell::{Cell, RefCell};
 
 use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::DecideHook;
