@@ -7,6 +7,7 @@ mod keys;
 mod members;
 mod publish;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -21,7 +22,7 @@ use crate::compile::signature::{PortPredicateId, PredicateId};
 use crate::compile::tables::Tables;
 use crate::ir::{ClassId, Delta, Snapshot};
 use crate::label::Name;
-use crate::model::{Cluster, EndpointId, PolicyId, ServiceId, Update};
+use crate::model::{Cluster, EndpointId, Policy, PolicyId, ServiceId, Update};
 use crate::net::Cidr;
 use crate::reference::Settings;
 
@@ -66,7 +67,8 @@ pub struct Engine {
 /// Objects that changed since the last commit.
 #[derive(Debug, Default)]
 struct Dirty {
-    policies: BTreeSet<PolicyId>,
+    /// With what they were at the last commit.
+    policies: BTreeMap<PolicyId, Option<Box<Policy>>>,
     tiers: BTreeSet<Name>,
     profiles: BTreeSet<Name>,
     /// In the order of arrival; one that changed twice is looked at twice, the second time in vain.
@@ -74,6 +76,12 @@ struct Dirty {
     namespaces: BTreeSet<Name>,
     service_accounts: BTreeSet<(Name, Name)>,
     services: BTreeSet<ServiceId>,
+}
+
+impl Dirty {
+    fn policy(&mut self, id: &PolicyId, before: &Cluster) {
+        self.policies.entry(id.clone()).or_insert_with(|| before.policies().get(id).cloned().map(Box::new));
+    }
 }
 
 /// Work that one step of a commit leaves to the next.
@@ -140,10 +148,10 @@ impl Engine {
         let dirty = &mut self.dirty;
         match &update {
             Update::Policy(policy) => {
-                dirty.policies.insert(policy.id.clone());
+                dirty.policy(&policy.id, &self.cluster);
             }
             Update::RemovePolicy(id) => {
-                dirty.policies.insert(id.clone());
+                dirty.policy(id, &self.cluster);
             }
             Update::Tier(tier) => {
                 dirty.tiers.insert(tier.name.clone());

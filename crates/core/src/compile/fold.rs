@@ -153,12 +153,15 @@ struct Way<'f> {
     identity: Option<&'f IdentityMatch>,
 }
 
-/// The keys that a way matches, and what it asks of the principal.
-type KeyedWay<'f> = (Cow<'f, [(u16, u16)]>, Option<&'f IdentityMatch>);
+/// A way for one protocol: its keys, and the condition on the principal.
+struct Narrow<'f> {
+    keys: Cow<'f, [(u16, u16)]>,
+    identity: Option<&'f IdentityMatch>,
+}
 
 /// A candidate narrowed to one protocol and one source port interval.
 enum Narrowed<'f> {
-    Rule { item: usize, rule: &'f CompiledRule, ways: Vec<KeyedWay<'f>> },
+    Rule { item: usize, rule: &'f CompiledRule, ways: Vec<Narrow<'f>> },
     TierEnd { item: usize, deny: bool },
 }
 
@@ -236,6 +239,7 @@ impl<'f, 'a> Fold<'f, 'a> {
                 protocols.push((protocol, sources));
             }
         }
+        protocols.shrink_to_fit();
         let id = self.tables.table(L4Table { protocols, other });
         for decision in self.acquired {
             self.tables.decisions.release(decision);
@@ -291,6 +295,7 @@ impl<'f, 'a> Fold<'f, 'a> {
                 _ => lines.push(SourceInterval { last, keys }),
             }
         }
+        lines.shrink_to_fit();
         lines
     }
 
@@ -344,14 +349,17 @@ impl<'f, 'a> Fold<'f, 'a> {
                     narrowed.push(Narrowed::TierEnd { item: *item, deny: *deny });
                 }
                 Candidate::Rule { item, rule, ways } => {
-                    let ways: Vec<KeyedWay<'f>> = ways
+                    let ways: Vec<Narrow<'f>> = ways
                         .iter()
                         .filter(|way| self.takes_source(way, protocol, source_port))
-                        .filter_map(|way| Some((self.keys(way, protocol)?, way.identity)))
-                        .filter(|(keys, _)| !keys.is_empty())
+                        .filter_map(|way| {
+                            Some(Narrow { keys: self.keys(way, protocol)?, identity: way.identity })
+                        })
+                        .filter(|way| !way.keys.is_empty())
                         .collect();
                     if !ways.is_empty() {
-                        guarded = guarded || rule.http.is_some() || ways.iter().any(|(_, id)| id.is_some());
+                        guarded =
+                            guarded || rule.http.is_some() || ways.iter().any(|way| way.identity.is_some());
                         narrowed.push(Narrowed::Rule { item: *item, rule, ways });
                     }
                 }
@@ -372,9 +380,9 @@ impl<'f, 'a> Fold<'f, 'a> {
                     }
                     let joined;
                     let keys: &[(u16, u16)] = match &ways[..] {
-                        [(keys, _)] => keys,
+                        [only] => &only.keys,
                         _ => {
-                            let all = ways.iter().flat_map(|(keys, _)| keys.iter().copied());
+                            let all = ways.iter().flat_map(|way| way.keys.iter().copied());
                             joined = normalise(all.collect());
                             &joined
                         }
@@ -420,7 +428,7 @@ impl<'f, 'a> Fold<'f, 'a> {
         let mut cuts: BTreeSet<u16> = BTreeSet::from([u16::MAX]);
         for element in narrowed {
             let Narrowed::Rule { ways, .. } = element else { continue };
-            for (first, last) in ways.iter().flat_map(|(keys, _)| keys.iter()) {
+            for (first, last) in ways.iter().flat_map(|way| way.keys.iter()) {
                 cuts.extend(first.checked_sub(1));
                 cuts.insert(*last);
             }
@@ -445,8 +453,8 @@ impl<'f, 'a> Fold<'f, 'a> {
                 Narrowed::Rule { item, rule, ways } => {
                     let matching: Vec<Option<&IdentityMatch>> = ways
                         .iter()
-                        .filter(|(keys, _)| keys.iter().any(|(first, last)| *first <= key && key <= *last))
-                        .map(|(_, identity)| *identity)
+                        .filter(|way| way.keys.iter().any(|(first, last)| *first <= key && key <= *last))
+                        .map(|way| way.identity)
                         .collect();
                     if matching.is_empty() {
                         continue;

@@ -14,7 +14,7 @@ use crate::compile::selectors::SelectorIndex;
 use crate::compile::signature::compiler_id;
 use crate::ir::{Arena, Id};
 use crate::label::Name;
-use crate::model::{Action, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
+use crate::model::{Action, Cluster, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
 use crate::net::IpVersion;
 use crate::verdict::Direction;
 
@@ -82,7 +82,8 @@ impl Unit {
 /// One version of a policy.
 #[derive(Debug)]
 pub(super) struct PolicyState {
-    pub(super) policy: Arc<Policy>,
+    /// Without its rules, which stay where the objects are.
+    pub(super) policy: Policy,
     /// The groups whose subject it applies to.
     pub(super) groups: IdSet<GroupId>,
     ingress: Unit,
@@ -153,7 +154,18 @@ impl Policies {
         self.subjects.insert(ix, &policy.subject.expr);
         self.current.insert(policy.id.clone(), ix);
         let state = PolicyState {
-            policy: Arc::new(policy.clone()),
+            policy: Policy {
+                id: policy.id.clone(),
+                tier: policy.tier.clone(),
+                order: policy.order,
+                tie_key: policy.tie_key.clone(),
+                subject: policy.subject.clone(),
+                directions: policy.directions,
+                ingress: Vec::new(),
+                egress: Vec::new(),
+                enforcement: policy.enforcement,
+                placement: policy.placement,
+            },
             groups: IdSet::default(),
             ingress: Unit::default(),
             egress: Unit::default(),
@@ -169,19 +181,25 @@ impl Policies {
         let Some(state) = self.states.lookup_mut(ix) else { return IdSet::default() };
         state.replaced = true;
         let groups = core::mem::take(&mut state.groups);
-        let (policy, unused) = (state.policy.clone(), state.users == 0);
-        self.subjects.remove(ix, &policy.subject.expr);
-        self.current.remove(&policy.id);
-        if unused {
+        self.subjects.remove(ix, &state.policy.subject.expr);
+        self.current.remove(&state.policy.id);
+        if state.users == 0 {
             self.states.take(ix);
         }
         groups
     }
 
-    pub(super) fn acquire(&mut self, ix: PolicyIx, direction: Direction, questions: &mut Questions) {
+    /// One program more that holds a version. Its rules are those of `cluster`: only current versions get new users.
+    pub(super) fn acquire(
+        &mut self,
+        ix: PolicyIx,
+        direction: Direction,
+        cluster: &Cluster,
+        questions: &mut Questions,
+    ) {
         let Some(state) = self.states.lookup_mut(ix) else { return };
         state.users = state.users.saturating_add(1);
-        let policy = state.policy.clone();
+        let Some(policy) = cluster.policies().get(&state.policy.id) else { return };
         match direction {
             Direction::Ingress => state.ingress.acquire(&policy.ingress, direction, questions),
             Direction::Egress => state.egress.acquire(&policy.egress, direction, questions),

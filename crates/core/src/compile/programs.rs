@@ -15,7 +15,7 @@ use crate::ir::{
     Arena, Body, ClassId, EndpointEntry, HookPrograms, L4TableId, Program, ProgramId, ProjectionId,
 };
 use crate::label::Name;
-use crate::model::ProfileOrigin;
+use crate::model::{Cluster, ProfileOrigin};
 use crate::net::IpVersion;
 use crate::reference::Settings;
 use crate::verdict::{Cause, Hook, Verdict};
@@ -124,6 +124,7 @@ impl Programs {
     pub(super) fn acquire(
         &mut self,
         key: ProgramKey,
+        cluster: &Cluster,
         policies: &mut Policies,
         questions: &mut Questions,
     ) -> ProgramId {
@@ -133,7 +134,7 @@ impl Programs {
             && let Some(key) = self.keys.lookup(id)
         {
             for policy in key.tiers.iter().flat_map(|tier| &tier.policies) {
-                policies.acquire(*policy, direction, questions);
+                policies.acquire(*policy, direction, cluster, questions);
             }
             for profile in &key.profiles {
                 policies.acquire_profile(*profile, direction, questions);

@@ -125,6 +125,7 @@ pub(super) fn port_map(mut decided: Vec<(u16, u16, DecisionId)>) -> PortMap {
             _ => intervals.push(Interval { last, decision }),
         }
     }
+    intervals.shrink_to_fit();
     PortMap(intervals)
 }
 

@@ -52,11 +52,11 @@ impl Engine {
     }
 
     pub(super) fn take_policies(&mut self, dirty: &Dirty, work: &mut Work) {
-        for id in &dirty.policies {
+        for (id, old) in &dirty.policies {
             let now = self.cluster.policies().get(id);
             let current = self.policies.current(id);
             if let Some(ix) = current {
-                if self.policies.lookup(ix).map(|state| &*state.policy) == now {
+                if old.as_deref() == now {
                     continue;
                 }
                 for group in self.policies.retire(ix).as_slice() {

@@ -118,7 +118,7 @@ impl Engine {
                 let profile = |name| self.policies.profile_ix(name, self.cluster.profiles().get(name));
                 key.profiles = profiles.iter().map(profile).collect();
             }
-            let program = self.programs.acquire(key, &mut self.policies, &mut self.questions);
+            let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.questions);
             programs.insert(hook, program);
         }
         HookPrograms(programs)
