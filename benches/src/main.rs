@@ -5,6 +5,7 @@ mod churn;
 mod compile;
 mod events;
 mod files;
+mod instructions;
 mod manifests;
 mod measure;
 mod selectors;
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("eval", []) => files::eval(&mut out),
         ("compile", names) => compile::run(names, &mut out),
         ("compile-one", [name]) => compile::run_one(name, &mut out),
+        ("instructions", [operation, count]) => instructions::run(operation, count.parse()?),
         ("events", []) => events::run(&mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
