@@ -18,6 +18,8 @@ extern crate alloc;
 
 mod addresses;
 mod answer;
+mod batch;
+mod directory;
 mod endpoints;
 mod flows;
 mod hosts;
@@ -32,6 +34,8 @@ mod publish;
 mod rows;
 
 pub use answer::Answer;
+pub use batch::{Pair, Query};
+pub use directory::Directory;
 pub use endpoints::EndpointHandle;
 pub use flows::{
     Basis, Ends, Flow, FlowAnswer, FlowEnd, FlowLimits, FlowLimitsError, FlowPacket, FlowState, FlowTable,

@@ -81,26 +81,6 @@ impl Matcher {
         self.l7_decision(answer.decision()?)
     }
 
-    /// The verdict of the egress hook of `source` and the ingress hook of `destination` together: Deny when one
-    /// denies, else Inspect when one inspects, else Allow. An end that is not ours is `None` and not asked.
-    #[must_use]
-    pub fn pair(
-        &self,
-        source: Option<EndpointHandle>,
-        destination: Option<EndpointHandle>,
-        packet: &PacketKey,
-    ) -> Verdict {
-        let of = |end: Option<EndpointHandle>, hook| end.map(|end| self.verdict(end, hook, packet));
-        let both = [of(source, Hook::WorkloadEgress), of(destination, Hook::WorkloadIngress)];
-        if both.contains(&Some(Verdict::Deny)) {
-            Verdict::Deny
-        } else if both.contains(&Some(Verdict::Inspect)) {
-            Verdict::Inspect
-        } else {
-            Verdict::Allow
-        }
-    }
-
     /// The answer to `packet` with cause and log entries. A principal or an HTTP request is evaluated.
     #[must_use]
     pub fn decide(&self, endpoint: EndpointHandle, hook: Hook, packet: &Packet) -> verdict::Decision {
@@ -157,20 +137,18 @@ impl Matcher {
     /// The table for packets between two addresses.
     #[inline(always)]
     pub(crate) fn table<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
-        // Two comparisons and a choice of address: what the branch predictor sees is the same for most programs.
-        let looks = body.looks();
-        if looks == Looks::Neither {
-            return body.cell(0);
+        match body.peer(source, destination) {
+            Some(peer) => body.cell(self.row(body.rows(), peer.class(&self.addresses))),
+            None => self.table_of_rare(body, source, destination),
         }
-        if looks == Looks::Both {
-            return self.table_of_both(body, source, destination);
-        }
-        let peer = if looks == Looks::Source { source } else { destination };
-        body.cell(self.row(body.rows(), peer.class(&self.addresses)))
     }
 
+    /// Both sides are looked at, or none.
     #[inline(never)]
-    fn table_of_both<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
+    fn table_of_rare<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
+        if body.looks() == Looks::Neither {
+            return body.cell(0);
+        }
         let row = self.row(body.rows(), source.class(&self.addresses));
         let column = self.row(body.rows_across(), destination.class(&self.addresses));
         body.cell_of_both(row, column)

@@ -23,6 +23,9 @@ pub(crate) struct Lowered {
     rows_across: u32,
     columns: u32,
     looks: Looks,
+    /// Whether one side is looked at, and whether it is the source: flags of their own need no jump table.
+    looks_at_one: bool,
+    looks_at_source: bool,
 }
 
 /// Which addresses a body looks at. A side with a single row is not looked at.
@@ -36,7 +39,15 @@ pub(crate) enum Looks {
 
 impl Default for Lowered {
     fn default() -> Self {
-        Self { cells: Arc::from([]), rows: 0, rows_across: 0, columns: 1, looks: Looks::Neither }
+        Self {
+            cells: Arc::from([]),
+            rows: 0,
+            rows_across: 0,
+            columns: 1,
+            looks: Looks::Neither,
+            looks_at_one: false,
+            looks_at_source: false,
+        }
     }
 }
 
@@ -70,12 +81,26 @@ impl Lowered {
             rows_across: body.destination.number(),
             columns: body.columns,
             looks,
+            looks_at_one: matches!(looks, Looks::Source | Looks::Destination),
+            looks_at_source: looks == Looks::Source,
         }
     }
 
     #[inline]
     pub(crate) const fn looks(&self) -> Looks {
         self.looks
+    }
+
+    /// The address that is looked at when it is one.
+    #[inline(always)]
+    pub(crate) const fn peer<A: Copy>(&self, source: A, destination: A) -> Option<A> {
+        if !self.looks_at_one {
+            None
+        } else if self.looks_at_source {
+            Some(source)
+        } else {
+            Some(destination)
+        }
     }
 
     #[inline]

@@ -1,6 +1,9 @@
 //! The matcher against the IR interpreter, on generated snapshots and on the deltas between them.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test helpers stop at the first surprise")]
 
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::flow::DecideHook;
@@ -13,7 +16,7 @@ use portcullis_core::model::{EndpointId, HttpMatch};
 use portcullis_core::net::Cidr;
 use portcullis_core::packet::{HttpRequest, Packet, Protocol};
 use portcullis_core::verdict::{Cause, Hook, Verdict};
-use portcullis_matcher::{Matcher, PacketKey};
+use portcullis_matcher::{Answer, Directory, Matcher, PacketKey, Pair, Query};
 
 /// xorshift64*: the same numbers on every machine.
 struct Random(u64);
@@ -273,6 +276,56 @@ fn generated_snapshots_and_deltas_agree_with_the_interpreter() {
     assert!(seen.iter().all(|count| *count > 1000), "every verdict is exercised: {seen:?}");
 }
 
+/// Batches and pairs of several lengths, against single answers.
+#[test]
+fn batches_say_what_single_packets_get() {
+    for seed in 1..=30 {
+        let mut random = Random(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
+        let snapshot = random.snapshot();
+        let matcher = Matcher::lower(&snapshot).unwrap();
+        let handles: Vec<_> = (0..ENDPOINTS).filter_map(|e| matcher.handle(&endpoint(e))).collect();
+        let keys: Vec<_> = (0..150).map(|_| PacketKey::new(&random.packet()).unwrap()).collect();
+        let asked: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let handle = handles[random.below(u32::try_from(handles.len()).unwrap()) as usize];
+                (handle, Hook::ALL[random.below(9) as usize], *key)
+            })
+            .collect();
+        let want: Vec<_> =
+            asked.iter().map(|(handle, hook, key)| matcher.answer(*handle, *hook, key)).collect();
+        let queries: Vec<_> =
+            asked.into_iter().map(|(handle, hook, key)| Query::new(handle, hook, key)).collect();
+        for len in [0, 1, 31, 32, 33, 100, 150] {
+            let mut answers = vec![Answer::default(); len];
+            assert_eq!(matcher.decide_batch(&queries, &mut answers), len);
+            assert_eq!(answers, want[..len]);
+        }
+
+        let mut directory = Directory::new();
+        let mut listed = BTreeMap::new();
+        for _ in 0..200 {
+            let (address, handle) =
+                (random.address(), handles[usize::try_from(seed).unwrap() % handles.len()]);
+            let handle = (random.below(4) != 0).then_some(handle);
+            directory.set(address, handle);
+            listed.insert(address, handle);
+        }
+        let packets: Vec<_> = (0..77).map(|_| random.packet()).collect();
+        let keys: Vec<_> = packets.iter().map(|packet| PacketKey::new(packet).unwrap()).collect();
+        let mut pairs = vec![Pair::default(); 77];
+        assert_eq!(matcher.pair_batch(&directory, &keys, &mut pairs), 77);
+        for ((packet, key), pair) in packets.iter().zip(&keys).zip(pairs) {
+            let end = |address| listed.get(&address).copied().flatten();
+            let ends = (end(packet.source), end(packet.destination));
+            assert_eq!(directory.ends(key), ends);
+            assert_eq!(pair, matcher.pair(ends.0, ends.1, key));
+            assert_eq!(pair.egress(), ends.0.map(|end| matcher.answer(end, Hook::WorkloadEgress, key)));
+            assert_eq!(pair.ingress(), ends.1.map(|end| matcher.answer(end, Hook::WorkloadIngress, key)));
+        }
+    }
+}
+
 #[test]
 fn many_addresses_come_and_go() {
     let mut random = Random(7);
@@ -311,8 +364,12 @@ fn a_handle_dies_with_its_endpoint() {
     let handle = first.handle(&endpoint(0)).unwrap();
     let key = PacketKey::new(&random.packet()).unwrap();
     assert_eq!(first.verdict(handle, Hook::WorkloadIngress, &key), Verdict::Allow);
-    assert_eq!(first.pair(None, Some(handle), &key), Verdict::Allow);
-    assert_eq!(first.pair(Some(handle), Some(handle), &key), Verdict::Deny, "it has no egress program");
+    assert_eq!(first.pair(None, Some(handle), &key).verdict(), Verdict::Allow);
+    assert_eq!(
+        first.pair(Some(handle), Some(handle), &key).verdict(),
+        Verdict::Deny,
+        "it has no egress program"
+    );
 
     let mut second = snapshot.clone();
     second.generation += 1;

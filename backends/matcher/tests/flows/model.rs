@@ -264,5 +264,5 @@ fn swap(ends: Ends) -> Ends {
 
 fn pair(matcher: &Matcher, ends: Ends, packet: &Packet) -> Verdict {
     let handle = |end: Option<portcullis_matcher::FlowEnd>| end.map(|end| end.endpoint);
-    matcher.pair(handle(ends.source), handle(ends.destination), &PacketKey::new(packet).unwrap())
+    matcher.pair(handle(ends.source), handle(ends.destination), &PacketKey::new(packet).unwrap()).verdict()
 }
