@@ -15,8 +15,8 @@ impl Snapshot {
     ///
     /// Classes are numbered by their smallest prefix. Everything else is numbered by first use, walking endpoints,
     /// hooks, bodies, cells, intervals and steps in order; rows by their smallest class, row 0 staying row 0.
-    /// Entries that nothing refers to, classes without an address and rows without a class are left out. The
-    /// generation is 0.
+    /// Entries that nothing refers to, classes without an address and rows without a class are left out, and so are
+    /// identities that no L7 program left asks for. The generation is 0.
     ///
     /// Only renames: tables that are equal but have two ids keep two. Of a snapshot that does not
     /// [verify](Snapshot::verify), references to what does not exist stay without a target.
@@ -28,7 +28,11 @@ impl Snapshot {
         walk.programs();
         walk.tables();
         walk.decisions();
-        walk.new.identities.clone_from(&self.identities);
+        // Rows without a class may have been the last to ask for identities.
+        let asks = |program: &L7Program| program.steps.iter().any(|step| !step.guard.identities.is_empty());
+        if walk.new.l7.iter().any(|(_, program)| asks(program)) {
+            walk.new.identities.clone_from(&self.identities);
+        }
         walk.new
     }
 }
