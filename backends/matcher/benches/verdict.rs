@@ -208,7 +208,7 @@ fn growth(rules: u32) {
     let mut snapshot = Snapshot::new();
     decisions(&mut snapshot);
     snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
-    let port = |rule: u32| u16::try_from(1000 + rule).unwrap();
+    let port = |rule: u32| u16::try_from(1000 + rule % 60_000).unwrap();
     let row_of = (0..rules).map(|rule| (ClassId::new(rule + 1), rule + 1)).collect();
     snapshot.projections.put(ProjectionId::new(1), Projection { rows: rules + 1, row_of });
     snapshot.tables.put(L4TableId::new(0), L4Table::constant(DecisionId::new(0)));
@@ -233,7 +233,101 @@ fn growth(rules: u32) {
     stream(&format!("{rules} rules on one endpoint, 1,000 hot flows"), &matcher, &[handle], &flows, want);
 }
 
+/// Memory of this process in MB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// What lowering the snapshot of [`more_pods`] adds to the memory of a fresh process: one that has freed much would
+/// hide it.
+fn memory(pods: u32) {
+    let snapshot = known_pods(pods);
+    let before = resident();
+    let matcher = Matcher::lower(&snapshot).unwrap();
+    println!("{:<46} {:>12.1} MB", format!("{pods} pods, lowered"), resident() - before);
+    black_box(matcher);
+}
+
+/// One program over `pods` known addresses in up to [`CLASSES`] classes.
+fn known_pods(pods: u32) -> Snapshot {
+    let mut snapshot = Snapshot::new();
+    decisions(&mut snapshot);
+    for t in 0..TABLES {
+        snapshot.tables.put(L4TableId::new(t), table((1..=t).map(|i| u16::try_from(i * 1000).unwrap())));
+    }
+    snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
+    let row_of = (1..=CLASSES).map(|c| (ClassId::new(c), row(0, c))).filter(|(_, row)| *row != 0).collect();
+    snapshot.projections.put(ProjectionId::new(1), Projection { rows: TABLES, row_of });
+    snapshot.programs.put(ProgramId::new(0), one_sided(1, TABLES, TABLES));
+    add_endpoint(&mut snapshot, 0, 0);
+    for number in 0..pods {
+        snapshot.addresses.insert(Cidr::host(IpAddr::V4(pod(number))), ClassId::new(class(number)));
+    }
+    snapshot
+}
+
+fn more_pods(pods: u32) {
+    let matcher = Matcher::lower(&known_pods(pods)).unwrap();
+    let handle = matcher.handle(&endpoint(0)).unwrap();
+    let mut random = Random(7);
+    let mut flow = || Flow {
+        local: 0,
+        peer: random.below(pods),
+        port: u16::try_from((1 + random.below(8)) * 1000).unwrap(),
+    };
+    let some: Vec<Flow> = (0..1000).map(|_| flow()).collect();
+    let hot: Vec<Flow> = (0..200_000).map(|i| some[i % some.len()]).collect();
+    let uniform: Vec<Flow> = (0..200_000).map(|_| flow()).collect();
+    let want = |flows: &[Flow]| flows.iter().filter(|flow| flow.is_allowed()).count();
+    stream(&format!("{pods} pods, 1,000 hot flows"), &matcher, &[handle], &hot, want(&hot));
+    stream(&format!("{pods} pods, uniform peers"), &matcher, &[handle], &uniform, want(&uniform));
+}
+
+/// `policies` policies on an endpoint each; policy `p` allows one port to the pods of class `p % CLASSES + 1`.
+fn more_policies(policies: u32) {
+    let mut snapshot = Snapshot::new();
+    decisions(&mut snapshot);
+    snapshot.tables.put(L4TableId::new(0), L4Table::constant(DecisionId::new(0)));
+    snapshot.tables.put(L4TableId::new(1), table([1000].into_iter()));
+    snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
+    let peers = |policy: u32| policy % CLASSES + 1;
+    for policy in 0..policies {
+        let row_of = BTreeMap::from([(ClassId::new(peers(policy)), 1)]);
+        snapshot.projections.put(ProjectionId::new(policy + 1), Projection { rows: 2, row_of });
+        snapshot.programs.put(ProgramId::new(policy), one_sided(policy + 1, 2, 2));
+        add_endpoint(&mut snapshot, policy, policy);
+    }
+    for number in 0..PODS {
+        snapshot.addresses.insert(Cidr::host(IpAddr::V4(pod(number))), ClassId::new(class(number)));
+    }
+    let matcher = Matcher::lower(&snapshot).unwrap();
+    let handles: Vec<_> = (0..policies).map(|p| matcher.handle(&endpoint(p)).unwrap()).collect();
+    let mut of_class = vec![Vec::new(); usize::try_from(CLASSES + 1).unwrap()];
+    (0..PODS).for_each(|number| of_class[usize::try_from(class(number)).unwrap()].push(number));
+    let mut random = Random(13);
+    // Half of the flows go to a peer of the policy, the other half to any pod.
+    let some: Vec<Flow> = (0..1000)
+        .map(|i| {
+            let policy = random.below(policies);
+            let own = &of_class[usize::try_from(peers(policy)).unwrap()];
+            let peer = match own.first() {
+                Some(peer) if i % 2 == 0 => *peer,
+                _ => random.below(PODS),
+            };
+            Flow { local: u16::try_from(policy).unwrap(), peer, port: 1000 }
+        })
+        .collect();
+    let hot: Vec<Flow> = (0..200_000).map(|i| some[i % some.len()]).collect();
+    let want = hot.iter().filter(|flow| class(flow.peer) == peers(flow.local.into())).count();
+    stream(&format!("{policies} policies, 1,000 hot flows"), &matcher, &handles, &hot, want);
+}
+
 fn main() {
+    if let Ok(pods) = std::env::var("VERDICT_MEMORY_OF") {
+        return memory(pods.parse().unwrap());
+    }
     let start = Instant::now();
     let snapshot = cluster();
     println!("snapshot generated in {:?}", start.elapsed());
@@ -275,8 +369,19 @@ fn main() {
     pairs("by both addresses, 1,000 hot flows, batches", m, &directory, &hot, want(&hot));
     pairs("by both addresses, 200 sources, batches", m, &directory, &local, want(&local));
     pairs("by both addresses, 1,000 sources, batches", m, &directory, &all, want(&all));
-    for rules in [10, 100, 1000, 10_000] {
+    for rules in [1, 10, 100, 1000, 10_000, 100_000] {
         growth(rules);
+    }
+    for pods in [100, 1000, 10_000, 100_000, 1_000_000] {
+        more_pods(pods);
+    }
+    for pods in [100_000, 1_000_000u32] {
+        let this = std::env::current_exe().unwrap();
+        let child = std::process::Command::new(this).env("VERDICT_MEMORY_OF", pods.to_string()).status();
+        assert!(child.unwrap().success(), "measuring memory");
+    }
+    for policies in [1, 10, 100, 1000, 10_000] {
+        more_policies(policies);
     }
     let mut events: Vec<u128> = (0..2000u32)
         .map(|i| {
