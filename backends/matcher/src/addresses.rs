@@ -8,6 +8,7 @@ use portcullis_core::ir::{ClassId, Id};
 use portcullis_core::net::{Cidr, IpVersion};
 
 use crate::hosts::{Bits, Hosts};
+use crate::pages::index;
 
 /// From an address to its class.
 #[derive(Clone, Debug)]
@@ -105,24 +106,72 @@ fn ends6(cidr: &Cidr) -> (u128, u128) {
     }
 }
 
-/// Prefixes as disjoint intervals: where each starts, and its class.
+/// A number whose distance to another selects a slot.
+trait Position: Bits {
+    /// Number of bits that the distance to `from` needs; 0 for anything before it.
+    fn width(self, from: Self) -> u32;
+    /// The distance to `from` in units of two to the power of `shift`; 0 for anything before it.
+    fn slot(self, from: Self, shift: u32) -> usize;
+}
+
+macro_rules! positions {
+    ($($number:ty),*) => {$(
+        impl Position for $number {
+            fn width(self, from: Self) -> u32 {
+                Self::BITS.saturating_sub(self.saturating_sub(from).leading_zeros())
+            }
+            #[inline]
+            fn slot(self, from: Self, shift: u32) -> usize {
+                let slot = self.saturating_sub(from).checked_shr(shift).unwrap_or(0);
+                usize::try_from(slot).unwrap_or(usize::MAX)
+            }
+        }
+    )*};
+}
+positions!(u32, u128);
+
+/// Prefixes as disjoint intervals: where each starts, and its class. An index over equal parts of the address space
+/// between the first and the last start leaves a handful of them to search.
 #[derive(Clone, Debug)]
 struct Nets<K> {
     starts: Arc<[K]>,
     classes: Arc<[u32]>,
+    /// For each part the number of intervals that start before it; one more entry than parts.
+    before: Arc<[u32]>,
+    first: K,
+    shift: u32,
 }
 
-impl<K: Bits> Nets<K> {
+impl<K: Position> Nets<K> {
     fn new() -> Self {
-        Self { starts: Arc::from([]), classes: Arc::from([]) }
+        Self::index(Vec::new(), Vec::new())
+    }
+
+    fn index(starts: Vec<K>, classes: Vec<u32>) -> Self {
+        let first = starts.first().copied().unwrap_or_default();
+        let last = starts.last().copied().unwrap_or_default();
+        let parts = starts.len().saturating_mul(2).next_power_of_two();
+        let shift = last.width(first).saturating_sub(parts.trailing_zeros());
+        let mut before = Vec::new();
+        for (count, start) in (0u32..).zip(&starts) {
+            let part = start.slot(first, shift);
+            before.resize(before.len().max(part.saturating_add(1)), count);
+        }
+        before.push(u32::try_from(starts.len()).unwrap_or(u32::MAX));
+        Self { starts: starts.into(), classes: classes.into(), before: before.into(), first, shift }
     }
 
     /// Not inlined: the addresses of pods are the common case, and their path stays short.
     #[inline(never)]
     fn find(&self, key: K) -> u32 {
-        let before = self.starts.partition_point(|start| *start <= key);
-        let at = before.checked_sub(1).and_then(|at| self.classes.get(at));
-        at.copied().unwrap_or(ClassId::UNKNOWN.number())
+        let unknown = ClassId::UNKNOWN.number();
+        let parts = self.before.len().saturating_sub(1);
+        let part = key.slot(self.first, self.shift).min(parts.saturating_sub(1));
+        let bound = |part: usize| self.before.get(part).map_or(self.starts.len(), |count| index(*count));
+        let (from, to) = (bound(part), bound(part.saturating_add(1)));
+        let near = self.starts.get(from..to).unwrap_or_default();
+        let at = from.saturating_add(near.partition_point(|start| *start <= key));
+        at.checked_sub(1).and_then(|at| self.classes.get(at)).copied().unwrap_or(unknown)
     }
 
     /// From nested prefixes `((first, last), class)`, sorted by first address and then by length.
@@ -149,6 +198,48 @@ impl<K: Bits> Nets<K> {
             }
         }
         let (starts, classes): (Vec<_>, Vec<_>) = points.into_iter().unzip();
-        Self { starts: starts.into(), classes: classes.into() }
+        Self::index(starts, classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The class of the last start that is not behind `key`.
+    fn scan<K: Position>(starts: &[K], key: K) -> u32 {
+        let at = starts.iter().filter(|start| **start <= key).count();
+        u32::try_from(at).unwrap()
+    }
+
+    fn check<K: Position + core::fmt::Debug>(mut starts: Vec<K>, keys: impl Iterator<Item = K>) {
+        starts.sort_unstable();
+        starts.dedup();
+        let classes = (1..).take(starts.len()).collect();
+        let nets = Nets::index(starts.clone(), classes);
+        for key in keys.chain(starts.iter().copied()) {
+            assert_eq!(nets.find(key), scan(&starts, key), "{key:?} in {starts:?}");
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_scan_finds() {
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            u32::try_from(state >> 32).unwrap()
+        };
+        for count in [0, 1, 2, 3, 7, 64, 500] {
+            // Narrow, wide, and with the ends of the address space.
+            for mask in [0xff, 0xffff, u32::MAX] {
+                let mut starts: Vec<u32> = (0..count).map(|_| 0x0a00_0000 ^ (random() & mask)).collect();
+                let keys: Vec<u32> = (0..200).map(|_| 0x0a00_0000 ^ (random() & mask)).collect();
+                check(starts.clone(), keys.iter().copied().chain([0, u32::MAX]));
+                starts.extend([0, u32::MAX]);
+                check(starts.clone(), keys.iter().copied());
+                let wide = |n: &u32| u128::from(*n) << 96 | u128::from(n.reverse_bits());
+                check(starts.iter().map(wide).collect(), keys.iter().map(wide).chain([0, u128::MAX]));
+            }
+        }
     }
 }
