@@ -1,0 +1,233 @@
+//! What the backend says to nf_tables, in a form that text, JSON and netlink are made from.
+//!
+//! Only what the lowering needs is here: one `inet` table, hash sets and verdict maps, interval sets that never
+//! change, chains, and rules made of a few parts.
+
+use core::net::IpAddr;
+
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+
+/// One change of the table. Commands of one batch take effect together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Creates the table unless it is there.
+    AddTable,
+    /// Removes the table and all that is in it. An error when there is none.
+    DeleteTable,
+    /// Creates a named counter of packets and bytes.
+    AddCounter(Name),
+    /// Removes a counter that no rule uses any more.
+    DeleteCounter(Name),
+    /// Creates a set or a verdict map.
+    AddSet(Set),
+    /// Removes a set that no rule uses any more.
+    DeleteSet(Name),
+    /// Creates a chain; of one that is there, nothing changes.
+    AddChain(Chain),
+    /// Removes all rules of a chain.
+    FlushChain(Name),
+    /// Removes a chain and its rules. An error while something jumps to it.
+    DeleteChain(Name),
+    /// Appends a rule.
+    AddRule(Rule),
+    /// Adds elements to a set. One that is there already, with the same target, stays.
+    AddElements(Elements),
+    /// Removes elements from a set. An error when one is missing.
+    DeleteElements(Elements),
+}
+
+/// A named set, or a map to verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name, unique among sets and maps of the table.
+    pub name: Name,
+    /// The fields of the key, in order; more than one is a concatenation.
+    pub key: Vec<Field>,
+    /// What an element carries.
+    pub kind: SetKind,
+    /// Shown to operators; at most 127 bytes.
+    pub comment: Option<String>,
+}
+
+/// What an element of a set carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetKind {
+    /// Single values: membership only, a hash table.
+    Values,
+    /// Ranges that do not overlap: membership only. Such a set is filled once and never changed.
+    Ranges,
+    /// Single values, each with a [`Target`]: a hash table.
+    Verdicts,
+}
+
+/// Elements of one set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elements {
+    /// The set.
+    pub set: Name,
+    /// The fields of its key, as in [`Set::key`].
+    pub key: Vec<Field>,
+    /// What they carry.
+    pub kind: SetKind,
+    /// The elements.
+    pub elements: Vec<Element>,
+}
+
+/// One element of a set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// A value for each field of the key; the single [`Value::Any`] is the element for everything that no other
+    /// matches.
+    pub key: Vec<Value>,
+    /// Where a match leads; `None` in sets.
+    pub target: Option<Target>,
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: Name,
+    /// Where it is hooked in; `None` for a chain that is only jumped to. The policy of a hooked chain is accept.
+    pub hook: Option<BaseHook>,
+    /// Shown to operators; at most 127 bytes.
+    pub comment: Option<String>,
+}
+
+/// A place in the kernel's way of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseHook {
+    /// The netfilter hook.
+    pub point: HookPoint,
+    /// Its priority: lower runs earlier.
+    pub priority: i32,
+}
+
+/// A netfilter hook of the `inet` family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HookPoint {
+    /// Everything that comes in, before routing.
+    Prerouting,
+    /// What is for the host itself.
+    Input,
+    /// What is routed through.
+    Forward,
+    /// What the host itself sends.
+    Output,
+}
+
+/// A rule: its parts are evaluated in order until one does not match or leads away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The chain it stands in.
+    pub chain: Name,
+    /// Its parts.
+    pub parts: Vec<Part>,
+    /// Shown to operators; at most 127 bytes.
+    pub comment: Option<String>,
+}
+
+/// One part of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Matches when the field has the value. Never with [`Value::Any`].
+    Is(Field, Value),
+    /// Matches when the fields, together, are in the named set.
+    In(Vec<Field>, Name),
+    /// Looks the fields up in the named verdict map; no match when they are not there.
+    Dispatch(Vec<Field>, Name),
+    /// Looks the field up in a map that belongs to the rule; no match when it is not there. Values may be ranges that
+    /// do not overlap.
+    Switch(Field, Vec<(Value, Target)>),
+    /// Matches when all these bits of the packet's mark are set.
+    HasMark(u32),
+    /// Sets these bits of the packet's mark and leaves the others.
+    SetMark(u32),
+    /// Clears these bits of the packet's mark and leaves the others.
+    ClearMark(u32),
+    /// Exempts the packet from connection tracking.
+    NoTrack,
+    /// Adds the packet to the named counter.
+    Count(Name),
+    /// Sends an event with this prefix (at most 127 bytes) to the nflog group.
+    Log(u16, String),
+    /// Leads away.
+    Go(Target),
+}
+
+/// Where a packet goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// On to the next hook.
+    Accept,
+    /// Away.
+    Drop,
+    /// Back to where the last jump came from.
+    Return,
+    /// To a chain, and back after it.
+    Jump(Name),
+    /// To a chain, and then back to where the last jump came from.
+    Goto(Name),
+}
+
+/// Something of a packet that can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// IPv4 or IPv6.
+    Family,
+    /// Name of the interface it came in through.
+    InputInterface,
+    /// Name of the interface it goes out through.
+    OutputInterface,
+    /// Source address; only packets of this family match.
+    Source(IpVersion),
+    /// Destination address; only packets of this family match.
+    Destination(IpVersion),
+    /// The upper-layer protocol, behind any extension headers.
+    Protocol,
+    /// The first two bytes of the transport header. Stands behind a condition on the protocol.
+    SourcePort,
+    /// The third and fourth byte of the transport header. Stands behind a condition on the protocol.
+    DestinationPort,
+    /// The first byte of the transport header. Stands behind a condition on the protocol.
+    IcmpType,
+    /// The second byte of the transport header. Stands behind a condition on the protocol.
+    IcmpCode,
+    /// What connection tracking says. Values are of [`ConnectionState`]; only in [`Part::Switch`].
+    ConnectionState,
+}
+
+/// A value, or a range of values, of a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// Of [`Field::Family`].
+    Family(IpVersion),
+    /// Of an interface field, at most 15 bytes.
+    Interface(Name),
+    /// Of an interface field: all names that begin so. Only in [`Part::Is`].
+    InterfacePrefix(Name),
+    /// Of an address field.
+    Address(IpAddr),
+    /// Of an address field, first and last.
+    Addresses(IpAddr, IpAddr),
+    /// Of the protocol, a port, or an ICMP field; below 256 where the field has one byte.
+    Number(u16),
+    /// The same, first and last.
+    Numbers(u16, u16),
+    /// Of [`Field::ConnectionState`].
+    State(ConnectionState),
+    /// Whatever has no element of its own.
+    Any,
+}
+
+/// What connection tracking says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionState {
+    /// Belongs to no connection and cannot start one.
+    Invalid,
+    /// Belongs to a connection that was seen in both directions.
+    Established,
+    /// Belongs to a connection through another, such as an ICMP error.
+    Related,
+}

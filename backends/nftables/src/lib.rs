@@ -1,0 +1,3 @@
+//! The nftables backend.
+mod command;
+pub use command::*;
