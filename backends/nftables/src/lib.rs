@@ -1,3 +1,36 @@
-//! The nftables backend.
+//! The nftables backend: the decision IR as one `inet` table.
+//!
+//! [`Lowering`] is pure: a [`Snapshot`](portcullis_core::ir::Snapshot) or a [`Delta`](portcullis_core::ir::Delta)
+//! becomes an [`Update`], batches of [`Command`]s that text, JSON and netlink are made from. It does not touch the
+//! kernel and needs no root.
+
+extern crate alloc;
+
+mod binding;
+mod bodies;
 mod command;
-pub use command::*;
+mod decisions;
+mod dispatch;
+mod emit;
+mod fixed;
+mod l4;
+mod lowering;
+mod names;
+mod nets;
+mod options;
+mod peers;
+mod plan;
+mod pool;
+mod skeleton;
+mod text;
+mod update;
+
+pub use binding::{Binding, Bindings, Interface, InterfaceError};
+pub use command::{
+    BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
+    Target, Value,
+};
+pub use lowering::{LowerError, Lowering};
+pub use options::{Inspected, Limits, LoggedEvents, Options};
+pub use text::text;
+pub use update::{Existing, Stage, Update};

@@ -1,0 +1,262 @@
+//! What the fixed sets hold: which packets belong to which endpoint.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use portcullis_core::ir::{EndpointEntry, HookPrograms, ProgramId, Snapshot};
+use portcullis_core::label::Name;
+use portcullis_core::model::EndpointId;
+use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::verdict::Hook;
+
+use crate::binding::{Binding, Bindings, Interface};
+use crate::bodies::{Bodies, BodyKey};
+use crate::command::{Field, Part, SetKind, Target, Value};
+use crate::decisions::{self, Flavour};
+use crate::fixed::{Fixed, FixedSet};
+use crate::names::Names;
+use crate::nets::Range;
+use crate::options::Options;
+use crate::pool::Pool;
+use crate::skeleton::Facts;
+
+/// A set with all its elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filled {
+    pub(crate) key: Vec<Field>,
+    pub(crate) kind: SetKind,
+    pub(crate) elements: BTreeMap<Vec<Value>, Option<Target>>,
+}
+
+/// The fixed sets, by name.
+pub(crate) type FixedSets = BTreeMap<Name, Filled>;
+
+const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
+
+pub(crate) const fn flavour(hook: Hook) -> Flavour {
+    match hook {
+        Hook::PreDnat => Flavour::PreDnat,
+        Hook::UntrackedIngress | Hook::UntrackedEgress => Flavour::Untracked,
+        _ => Flavour::Tracked,
+    }
+}
+
+/// The hooks of one bound endpoint that have something to do, with their programs.
+pub(crate) struct Local<'a> {
+    pub(crate) binding: &'a Binding,
+    pub(crate) entry: &'a EndpointEntry,
+    pub(crate) hooks: Vec<(Hook, ProgramId)>,
+}
+
+/// The bound endpoints that the snapshot has programs for. One without is unknown, and its traffic is dropped.
+pub(crate) fn locals<'a>(
+    snapshot: &'a Snapshot,
+    bindings: &'a Bindings,
+    options: &Options,
+) -> BTreeMap<&'a EndpointId, Local<'a>> {
+    let mut void = BTreeMap::new();
+    let mut acting: BTreeSet<Hook> = [Hook::WorkloadIngress, Hook::WorkloadEgress].into();
+    let bound =
+        || bindings.iter().filter_map(|(id, binding)| Some((id, binding, snapshot.endpoints.get(id)?)));
+    for (hook, program) in bound().flat_map(|(_, _, entry)| &entry.enforced.0) {
+        let key = (*program, flavour(*hook));
+        let is_void = void.entry(key).or_insert_with(|| is_void(snapshot, *program, key.1, options));
+        if !*is_void {
+            acting.insert(*hook);
+        }
+    }
+    // A hook that does nothing for one endpoint still keeps its packets from the endpoint for all interfaces.
+    let hooks = |entry: &EndpointEntry| {
+        entry
+            .enforced
+            .0
+            .iter()
+            .filter(|(hook, _)| acting.contains(hook))
+            .map(|(hook, p)| (*hook, *p))
+            .collect()
+    };
+    bound().map(|(id, binding, entry)| (id, Local { binding, entry, hooks: hooks(entry) })).collect()
+}
+
+/// Whether a program never does anything to a packet.
+fn is_void(snapshot: &Snapshot, program: ProgramId, flavour: Flavour, options: &Options) -> bool {
+    let Some(program) = snapshot.programs.lookup(program) else { return false };
+    let tables: BTreeSet<_> = [&program.v4, &program.v6].into_iter().flat_map(|body| &body.cells).collect();
+    tables.into_iter().all(|table| {
+        snapshot.tables.lookup(*table).is_some_and(|table| {
+            let of_maps =
+                table.protocols.iter().flat_map(|(_, sources)| sources).flat_map(|source| &source.keys.0);
+            let used: BTreeSet<_> = of_maps.map(|interval| interval.decision).chain([table.other]).collect();
+            let void = |decision| decisions::is_void(decision, flavour, options.inspect);
+            used.into_iter().all(|id| snapshot.decisions.lookup(id).is_some_and(void))
+        })
+    })
+}
+
+/// The staged program of a hook, when it differs from the enforced one.
+fn staged(entry: &EndpointEntry, hook: Hook) -> Option<ProgramId> {
+    let of = |programs: &HookPrograms| programs.0.get(&hook).copied();
+    let pending = of(entry.pending.as_ref()?)?;
+    (of(&entry.enforced) != Some(pending)).then_some(pending)
+}
+
+impl Local<'_> {
+    /// The bodies that the endpoint needs.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = BodyKey> {
+        self.hooks.iter().flat_map(|(hook, program)| {
+            let staged = staged(self.entry, *hook).map(|program| (program, Flavour::Staged));
+            staged
+                .into_iter()
+                .chain([(*program, flavour(*hook))])
+                .flat_map(|(program, flavour)| FAMILIES.map(|version| BodyKey { program, version, flavour }))
+        })
+    }
+
+    /// Where packets of one family go at `hook`.
+    fn target(
+        &self,
+        hook: Hook,
+        version: IpVersion,
+        program: ProgramId,
+        place: &mut Place<'_>,
+    ) -> Option<Target> {
+        let chain = place.bodies.chain(&BodyKey { program, version, flavour: flavour(hook) })?.clone();
+        let Some(staged) = staged(self.entry, hook) else { return Some(Target::Goto(chain)) };
+        let counted =
+            place.bodies.chain(&BodyKey { program: staged, version, flavour: Flavour::Staged })?.clone();
+        let rules = vec![vec![Part::Go(Target::Jump(counted))], vec![Part::Go(Target::Goto(chain))]];
+        Some(Target::Goto(place.pool.chain("s", rules, place.names)))
+    }
+}
+
+/// What endpoints are placed with.
+pub(crate) struct Place<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) fixed: &'a Fixed,
+    pub(crate) bodies: &'a Bodies,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) names: &'a Names,
+}
+
+/// The facts that the skeleton depends on.
+pub(crate) fn facts(options: &Options, locals: &BTreeMap<&EndpointId, Local<'_>>) -> Facts {
+    let is_host = |local: &Local<'_>| matches!(local.binding, Binding::Host { .. } | Binding::AllInterfaces);
+    Facts {
+        any_address: locals.values().any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
+        local: options.local_nets.iter().map(Cidr::version).collect(),
+        host: locals
+            .values()
+            .filter(|local| is_host(local))
+            .flat_map(|local| &local.hooks)
+            .map(|(hook, _)| *hook)
+            .collect(),
+    }
+}
+
+/// The fixed sets with their elements.
+pub(crate) fn sets(
+    locals: &BTreeMap<&EndpointId, Local<'_>>,
+    bindings: &Bindings,
+    facts: &Facts,
+    place: &mut Place<'_>,
+) -> FixedSets {
+    let mut sets = FixedSets::new();
+    let mut empty = |(name, key): FixedSet, kind| {
+        sets.insert(name, Filled { key, kind, elements: BTreeMap::new() });
+    };
+    for version in FAMILIES {
+        empty(place.fixed.from(version), SetKind::Verdicts);
+        empty(place.fixed.to(version), SetKind::Verdicts);
+        empty(place.fixed.own(version), SetKind::Values);
+    }
+    empty((place.fixed.workloads(), vec![Field::InputInterface]), SetKind::Values);
+    if facts.any_address {
+        empty(place.fixed.senders(), SetKind::Verdicts);
+        empty(place.fixed.receivers(), SetKind::Verdicts);
+    }
+    for hook in &facts.host {
+        empty(place.fixed.host(*hook), SetKind::Verdicts);
+        empty(place.fixed.host_all(*hook), SetKind::Verdicts);
+    }
+    for version in &facts.local {
+        empty((place.fixed.local(*version), vec![Field::Source(*version)]), SetKind::Ranges);
+    }
+    let mut put = |(name, _): FixedSet, key: Vec<Value>, target| {
+        if let Some(set) = sets.get_mut(&name) {
+            // Two endpoints with one interface and address: the first by id has it, as in the model.
+            set.elements.entry(key).or_insert(target);
+        }
+    };
+    for version in &facts.local {
+        for (first, last) in joined(place.options.local_nets.iter().filter(|net| net.version() == *version)) {
+            put((place.fixed.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
+        }
+    }
+    for binding in bindings.values() {
+        if let Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } = binding {
+            put((place.fixed.workloads(), Vec::new()), vec![name(interface)], None);
+        }
+    }
+    for local in locals.values() {
+        for (hook, program) in &local.hooks {
+            let workload = |egress: fn(&Fixed, IpVersion) -> FixedSet,
+                            ingress: fn(&Fixed, IpVersion) -> FixedSet| match hook
+            {
+                Hook::WorkloadEgress => Some(egress),
+                Hook::WorkloadIngress => Some(ingress),
+                _ => None,
+            };
+            for version in FAMILIES {
+                let Some(target) = local.target(*hook, version, *program, place) else { continue };
+                match local.binding {
+                    Binding::Workload { interface, addresses } => {
+                        let Some(set) = workload(Fixed::from, Fixed::to) else { continue };
+                        for address in addresses.iter().filter(|address| IpVersion::of(address) == version) {
+                            let key = vec![name(interface), Value::Address(*address)];
+                            put(set(place.fixed, version), key, Some(target.clone()));
+                        }
+                    }
+                    Binding::WorkloadAnyAddress { interface } => {
+                        let Some(set) = workload(|fixed, _| fixed.senders(), |fixed, _| fixed.receivers())
+                        else {
+                            continue;
+                        };
+                        let key = vec![Value::Family(version), name(interface)];
+                        put(set(place.fixed, version), key, Some(target));
+                    }
+                    Binding::Host { interface } => {
+                        let key = vec![Value::Family(version), name(interface)];
+                        put(place.fixed.host(*hook), key, Some(target));
+                    }
+                    Binding::AllInterfaces => {
+                        put(place.fixed.host_all(*hook), vec![Value::Family(version)], Some(target));
+                    }
+                }
+            }
+        }
+        if let Binding::Workload { interface, addresses } = local.binding {
+            for address in addresses {
+                let key = vec![name(interface), Value::Address(*address), Value::Address(*address)];
+                put(place.fixed.own(IpVersion::of(address)), key, None);
+            }
+        }
+    }
+    sets
+}
+
+fn name(interface: &Interface) -> Value {
+    Value::Interface(interface.name().clone())
+}
+
+/// Networks as ranges that do not overlap.
+fn joined<'a>(nets: impl Iterator<Item = &'a Cidr>) -> Vec<Range> {
+    let mut ranges: Vec<Range> = nets.map(|net| (net.address(), net.last_address())).collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<Range> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(before) if first <= before.1 => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}

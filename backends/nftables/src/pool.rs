@@ -1,0 +1,156 @@
+//! Chains and range sets that are made once and never changed: equal content, one object.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use portcullis_core::ir::{Decision, DecisionId, L4TableId, Snapshot};
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+use portcullis_core::verdict::{Cause, RuleRef, Verdict};
+
+use crate::command::{Part, Target};
+use crate::decisions::{self, Flavour};
+use crate::fixed::Fixed;
+use crate::l4::{self, Rules};
+use crate::names::Names;
+use crate::nets::Range;
+use crate::options::Options;
+
+/// Rules of a chain with their comments.
+pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
+
+/// What a decision chain is made from.
+type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Flavour);
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool {
+    chains: BTreeMap<Rules, Name>,
+    decisions: BTreeMap<DecisionKey, Name>,
+    content: BTreeMap<Name, Content>,
+    /// What the chains of decisions stand for.
+    meaning: BTreeMap<Name, Decision>,
+    ranges: BTreeMap<Vec<Range>, Name>,
+    /// Of tables that did not change; entries of others are dropped before they are asked for.
+    tables: BTreeMap<(L4TableId, Flavour), Name>,
+}
+
+impl Pool {
+    /// The chain for an L4 table. `None` when the snapshot breaks an invariant.
+    pub(crate) fn table(&mut self, id: L4TableId, flavour: Flavour, work: &Work<'_>) -> Option<Name> {
+        if let Some(name) = self.tables.get(&(id, flavour)) {
+            return Some(name.clone());
+        }
+        let table = work.snapshot.tables.lookup(id)?;
+        let name = l4::chain(table, &mut Flavoured { pool: self, flavour, work })?;
+        self.tables.insert((id, flavour), name.clone());
+        Some(name)
+    }
+
+    /// Forgets what was derived from these tables.
+    pub(crate) fn forget(&mut self, changed: &BTreeSet<L4TableId>) {
+        self.tables.retain(|(table, _), _| !changed.contains(table));
+    }
+
+    /// The chain with these rules.
+    pub(crate) fn chain(&mut self, kind: &str, rules: Rules, names: &Names) -> Name {
+        if let Some(name) = self.chains.get(&rules) {
+            return name.clone();
+        }
+        let name = names.fresh(kind);
+        self.content.insert(name.clone(), rules.iter().map(|parts| (parts.clone(), None)).collect());
+        self.chains.insert(rules, name.clone());
+        name
+    }
+
+    fn decision(&mut self, id: DecisionId, flavour: Flavour, work: &Work<'_>) -> Option<Name> {
+        let decision = work.snapshot.decisions.lookup(id)?;
+        let key = (decision.verdict, decision.cause.clone(), decision.logs.clone(), flavour);
+        if let Some(name) = self.decisions.get(&key) {
+            return Some(name.clone());
+        }
+        let name = work.names.fresh("d");
+        let rules = decisions::rules(&name, decision, flavour, work.options, work.fixed);
+        self.content.insert(name.clone(), rules);
+        self.meaning.insert(name.clone(), decision.clone());
+        self.decisions.insert(key, name.clone());
+        Some(name)
+    }
+
+    /// The set of these ranges.
+    pub(crate) fn ranges(&mut self, version: IpVersion, ranges: Vec<Range>, names: &Names) -> Name {
+        let kind = match version {
+            IpVersion::V4 => "nets_v4_",
+            IpVersion::V6 => "nets_v6_",
+        };
+        self.ranges.entry(ranges).or_insert_with(|| names.fresh(kind)).clone()
+    }
+
+    /// The rules of a chain.
+    pub(crate) fn content(&self, chain: &Name) -> Option<&Content> {
+        self.content.get(chain)
+    }
+
+    /// The decisions that chains carry out, by chain.
+    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, Decision> {
+        &self.meaning
+    }
+
+    /// All range sets.
+    pub(crate) fn all_ranges(&self) -> impl Iterator<Item = (&Name, &Vec<Range>)> {
+        self.ranges.iter().map(|(ranges, name)| (name, ranges))
+    }
+
+    /// Drops what is not in `kept`.
+    pub(crate) fn keep(&mut self, kept: &BTreeSet<Name>) {
+        self.chains.retain(|_, name| kept.contains(name));
+        self.decisions.retain(|_, name| kept.contains(name));
+        self.content.retain(|name, _| kept.contains(name));
+        self.meaning.retain(|name, _| kept.contains(name));
+        self.ranges.retain(|_, name| kept.contains(name));
+        self.tables.retain(|_, name| kept.contains(name));
+    }
+}
+
+/// What rules need besides the pool.
+pub(crate) struct Work<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) options: &'a Options,
+    pub(crate) fixed: &'a Fixed,
+    pub(crate) names: &'a Names,
+}
+
+struct Flavoured<'p, 'w, 'a> {
+    pool: &'p mut Pool,
+    flavour: Flavour,
+    work: &'w Work<'a>,
+}
+
+impl l4::Chains for Flavoured<'_, '_, '_> {
+    fn decision(&mut self, id: DecisionId) -> Option<Name> {
+        self.pool.decision(id, self.flavour, self.work)
+    }
+
+    fn chain(&mut self, rules: Rules) -> Name {
+        self.pool.chain("t", rules, self.work.names)
+    }
+}
+
+/// The chains that a rule leads to.
+pub(crate) fn targets(part: &Part) -> Vec<&Name> {
+    let of = |target| match target {
+        &Target::Jump(ref chain) | &Target::Goto(ref chain) => Some(chain),
+        _ => None,
+    };
+    match part {
+        Part::Go(target) => of(target).into_iter().collect(),
+        Part::Switch(_, cases) => cases.iter().filter_map(|(_, target)| of(target)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The set or map that a rule looks into.
+pub(crate) const fn set_of(part: &Part) -> Option<&Name> {
+    match part {
+        Part::In(_, set) | Part::Dispatch(_, set) => Some(set),
+        _ => None,
+    }
+}

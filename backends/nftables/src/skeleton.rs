@@ -1,0 +1,258 @@
+//! The chains that bring packets to the programs. They change when the kinds of endpoints on the node do, not when
+//! endpoints or policies come and go.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+use portcullis_core::packet::Protocol;
+use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::verdict::Hook;
+
+use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
+use crate::fixed::{Fixed, FixedSet, interface};
+use crate::names::label;
+use crate::options::{LoggedEvents, Options};
+use crate::pool::Content;
+
+/// What the node has, as far as these chains depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Workloads that may use any address.
+    pub(crate) any_address: bool,
+    /// Families of the local networks.
+    pub(crate) local: BTreeSet<IpVersion>,
+    /// Host hooks whose programs can do something.
+    pub(crate) host: BTreeSet<Hook>,
+}
+
+/// A chain: where it is hooked in, and its rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hooked {
+    pub(crate) hook: Option<BaseHook>,
+    pub(crate) rules: Content,
+}
+
+/// Counts packets of unknown workloads.
+pub(crate) const UNKNOWN: &str = "unknown";
+/// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
+pub(crate) const TO_HOST: &str = "workload_to_host";
+
+/// The hooked chains that a table can have.
+pub(crate) const HOOKED: [&str; 6] =
+    ["forward", "input", "output", "before_dnat", "raw_prerouting", "raw_output"];
+
+pub(crate) fn chains(options: &Options, fixed: &Fixed, facts: &Facts) -> BTreeMap<Name, Hooked> {
+    let mut builder = Builder { options, fixed, facts, chains: BTreeMap::new() };
+    builder.workloads();
+    builder.hosts();
+    builder.base();
+    builder.chains
+}
+
+/// netfilter's `NF_IP_PRI_RAW`: before connection tracking.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_MANGLE`: after connection tracking, before destination NAT.
+const MANGLE: i32 = -150;
+/// `NF_IP_PRI_FILTER`.
+const FILTER: i32 = 0;
+
+const LOOPBACK: &str = "lo";
+const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
+
+struct Builder<'a> {
+    options: &'a Options,
+    fixed: &'a Fixed,
+    facts: &'a Facts,
+    chains: BTreeMap<Name, Hooked>,
+}
+
+impl Builder<'_> {
+    fn base(&mut self) {
+        let fixed = self.fixed;
+        let jump = |name: Name| go(Target::Jump(name));
+        let (egress, ingress) = (fixed.name("egress"), fixed.name("ingress"));
+        let from_workload = fixed.name("from_workload");
+
+        let mut forward = vec![track(), jump(egress.clone())];
+        for hook in [Hook::ForwardEgress, Hook::ForwardIngress] {
+            forward.extend(self.asks(hook).then(|| jump(fixed.host_chain(hook))));
+        }
+        forward.push(jump(ingress));
+        self.hooked("forward", HookPoint::Forward, FILTER, forward);
+
+        let mut input = vec![loopback(Field::InputInterface, Target::Accept), track()];
+        input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
+        input.extend((!self.facts.local.is_empty()).then(|| jump(egress)));
+        input.extend(self.asks(Hook::HostIngress).then(|| jump(fixed.host_chain(Hook::HostIngress))));
+        self.hooked("input", HookPoint::Input, FILTER, input);
+
+        if self.asks(Hook::HostEgress) {
+            let output = vec![
+                loopback(Field::OutputInterface, Target::Accept),
+                track(),
+                jump(fixed.host_chain(Hook::HostEgress)),
+            ];
+            self.hooked("output", HookPoint::Output, FILTER, output);
+        }
+        if self.asks(Hook::PreDnat) {
+            let rules = vec![track(), jump(fixed.host_chain(Hook::PreDnat))];
+            self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
+        }
+        for (hook, name, point) in [
+            (Hook::UntrackedIngress, "raw_prerouting", HookPoint::Prerouting),
+            (Hook::UntrackedEgress, "raw_output", HookPoint::Output),
+        ] {
+            if self.asks(hook) {
+                self.hooked(name, point, RAW, vec![jump(fixed.host_chain(hook))]);
+            }
+        }
+    }
+
+    /// The chains of the workload hooks, and what becomes of workloads that nobody bound.
+    fn workloads(&mut self) {
+        let fixed = self.fixed;
+        let unknown = Target::Goto(fixed.name(UNKNOWN));
+        for (name, of, any, field, address) in [
+            (
+                "egress",
+                Fixed::from as fn(&Fixed, IpVersion) -> FixedSet,
+                fixed.senders(),
+                Field::InputInterface,
+                Field::Source as fn(IpVersion) -> Field,
+            ),
+            ("ingress", Fixed::to, fixed.receivers(), Field::OutputInterface, Field::Destination),
+        ] {
+            let mut rules: Content = FAMILIES.map(|version| dispatch(of(fixed, version))).to_vec();
+            rules.extend(self.facts.any_address.then(|| dispatch(any)));
+            rules.extend(self.workload_interfaces(field, &unknown));
+            for version in &self.facts.local {
+                let local = Part::In(vec![address(*version)], fixed.local(*version));
+                rules.push((vec![local, Part::Go(unknown.clone())], None));
+            }
+            self.plain(fixed.name(name), rules);
+        }
+
+        // Neighbour discovery of a workload whose link-local address nobody listed.
+        // Source: Calico `felix/rules/endpoints.go`, types 130 to 133, 135 and 136.
+        let mut rules: Content = [(130, 133), (135, 136)]
+            .map(|(first, last)| {
+                let parts = vec![
+                    Part::Is(Field::Family, Value::Family(IpVersion::V6)),
+                    Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into())),
+                    Part::Is(Field::IcmpType, Value::Numbers(first, last)),
+                    Part::Go(Target::Return),
+                ];
+                (parts, None)
+            })
+            .to_vec();
+        if self.options.events != LoggedEvents::LogRules {
+            rules.push((
+                vec![Part::Log(self.options.log_group, label("unknown deny workload without a binding"))],
+                None,
+            ));
+        }
+        let count = vec![Part::Count(UNKNOWN.into()), Part::Go(Target::Drop)];
+        rules.push((count, Some("deny: workload without a binding".into())));
+        self.plain(fixed.name(UNKNOWN), rules);
+
+        let mut rules = vec![go(Target::Jump(fixed.name("egress")))];
+        match self.options.workload_to_host {
+            WorkloadToHost::Accept => {}
+            WorkloadToHost::Drop => {
+                let count = vec![Part::Count(TO_HOST.into()), Part::Go(Target::Drop)];
+                rules.push((count, Some("deny: traffic from a workload to its own host".into())));
+            }
+            WorkloadToHost::HostPolicy if self.asks(Hook::HostIngress) => {
+                rules.push(go(Target::Jump(fixed.host_chain(Hook::HostIngress))));
+            }
+            WorkloadToHost::HostPolicy => {}
+        }
+        self.plain(fixed.name("from_workload"), rules);
+    }
+
+    /// The chains that ask host endpoints.
+    fn hosts(&mut self) {
+        let fixed = self.fixed;
+        let marked = Part::HasMark(self.options.mark);
+        let asked: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| self.asks(*hook)).collect();
+        for hook in asked {
+            let mut rules = Content::new();
+            match hook {
+                Hook::UntrackedIngress | Hook::UntrackedEgress => {}
+                Hook::PreDnat => rules.push((vec![marked.clone(), Part::Go(Target::Return)], None)),
+                // What an earlier hook of the same direction allowed is not asked again; the mark has done its work.
+                Hook::HostIngress | Hook::HostEgress | Hook::ForwardIngress if self.marks() => {
+                    let clear = Part::ClearMark(self.options.mark);
+                    rules.push((vec![marked.clone(), clear, Part::Go(Target::Return)], None));
+                }
+                _ => {}
+            }
+            let field = interface(hook);
+            if !matches!(hook, Hook::HostIngress | Hook::HostEgress) {
+                // A host endpoint guards the way in and out of the node, not that between its workloads.
+                rules.push(loopback(field, Target::Return));
+                rules.extend(self.workload_interfaces(field, &Target::Return));
+            }
+            if self.facts.host.contains(&hook) {
+                rules.push(dispatch(fixed.host(hook)));
+                rules.push(dispatch(fixed.host_all(hook)));
+            }
+            self.plain(fixed.host_chain(hook), rules);
+        }
+    }
+
+    /// Whether the chain of a host hook is there: for its programs, or to clear the mark.
+    fn asks(&self, hook: Hook) -> bool {
+        let clears = matches!(hook, Hook::HostIngress | Hook::HostEgress | Hook::ForwardIngress);
+        self.facts.host.contains(&hook) || (clears && self.marks())
+    }
+
+    /// Whether packets may carry our mark.
+    fn marks(&self) -> bool {
+        [Hook::PreDnat, Hook::UntrackedIngress, Hook::UntrackedEgress]
+            .iter()
+            .any(|hook| self.facts.host.contains(hook))
+    }
+
+    /// Rules that lead packets of workload interfaces away.
+    fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
+        let bound = Part::In(vec![field], self.fixed.workloads());
+        let mut rules = vec![(vec![bound, Part::Go(to.clone())], None)];
+        for prefix in &self.options.workload_prefixes {
+            let is = Part::Is(field, Value::InterfacePrefix(prefix.name().clone()));
+            rules.push((vec![is, Part::Go(to.clone())], None));
+        }
+        rules
+    }
+
+    fn hooked(&mut self, name: &str, point: HookPoint, priority: i32, rules: Content) {
+        self.chains.insert(name.into(), Hooked { hook: Some(BaseHook { point, priority }), rules });
+    }
+
+    fn plain(&mut self, name: Name, rules: Content) {
+        self.chains.insert(name, Hooked { hook: None, rules });
+    }
+}
+
+fn go(target: Target) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Go(target)], None)
+}
+
+fn dispatch((map, key): FixedSet) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Dispatch(key, map)], None)
+}
+
+fn loopback(field: Field, target: Target) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Is(field, Value::Interface(LOOPBACK.into())), Part::Go(target)], None)
+}
+
+/// Packets of flows that were decided before pass; those that cannot start a flow do not.
+fn track() -> (Vec<Part>, Option<String>) {
+    let cases = vec![
+        (Value::State(ConnectionState::Established), Target::Accept),
+        (Value::State(ConnectionState::Related), Target::Accept),
+        (Value::State(ConnectionState::Invalid), Target::Drop),
+    ];
+    (vec![Part::Switch(Field::ConnectionState, cases)], None)
+}

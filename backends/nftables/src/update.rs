@@ -1,0 +1,76 @@
+//! What has to be told to the kernel, in order.
+
+use alloc::collections::BTreeSet;
+
+use portcullis_core::label::Name;
+
+use crate::command::Command;
+
+/// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
+/// every packet gets its old or its new decision.
+///
+/// Nothing is deleted in the batch that stops using it: a packet that is on its way keeps the old rules, but looks into
+/// the new sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// One batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Whether packets that were on their way before the batches so far must be done before this one: wait for
+    /// [`Stage::GRACE`].
+    pub after_grace: bool,
+    /// What changes, in order.
+    pub commands: Vec<Command>,
+}
+
+impl Stage {
+    /// How long a packet may take through the table, with a wide margin.
+    pub const GRACE: core::time::Duration = core::time::Duration::from_millis(1);
+}
+
+impl Update {
+    /// The batches, in order.
+    #[must_use]
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Adds a batch unless it is empty.
+    pub(crate) fn push(&mut self, after_grace: bool, commands: Vec<Command>) {
+        if !commands.is_empty() {
+            self.stages.push(Stage { after_grace: after_grace && !self.stages.is_empty(), commands });
+        }
+    }
+}
+
+/// What a table holds already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Its chains.
+    pub chains: BTreeSet<Name>,
+    /// Its named sets and maps.
+    pub sets: BTreeSet<Name>,
+    /// Its named counters.
+    pub counters: BTreeSet<Name>,
+}
+
+impl Existing {
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.sets.is_empty() && self.counters.is_empty()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().chain(&self.sets).chain(&self.counters).map(Name::as_str)
+    }
+}

@@ -1,0 +1,267 @@
+//! The lowering against the IR interpreter: whole snapshots, every delta, and every state between two batches.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "test helpers stop at the first surprise"
+)]
+
+mod table;
+
+use std::collections::BTreeMap;
+
+use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
+use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
+use portcullis_core::packet::Packet;
+use portcullis_core::reference::Settings;
+use portcullis_core::verdict::{Hook, Verdict};
+use portcullis_nftables::*;
+use portcullis_testkit::generate::Generator;
+
+use table::{Table, Way};
+
+/// A question: what a hook of an endpoint says to a packet.
+type Question = (EndpointId, Hook, Packet);
+
+struct World {
+    lowering: Lowering,
+    table: Table,
+    bindings: Bindings,
+    meanings: BTreeMap<String, Decision>,
+}
+
+fn interface(number: usize) -> Interface {
+    Interface::new(&format!("e{number}")).unwrap()
+}
+
+fn bindings(snapshot: &Snapshot) -> Bindings {
+    let bind = |(number, id): (usize, &EndpointId)| {
+        let binding = match id.kind {
+            EndpointKind::Workload => Binding::WorkloadAnyAddress { interface: interface(number) },
+            EndpointKind::Host if number.is_multiple_of(3) => Binding::AllInterfaces,
+            EndpointKind::Host => Binding::Host { interface: interface(number) },
+        };
+        (id.clone(), binding)
+    };
+    // Two endpoints for all interfaces would stand for the same packets.
+    let mut all = false;
+    let mut bindings: Bindings = snapshot.endpoints.keys().enumerate().map(bind).collect();
+    bindings.retain(|_, binding| *binding != Binding::AllInterfaces || !core::mem::replace(&mut all, true));
+    bindings
+}
+
+impl World {
+    fn new(snapshot: &Snapshot, table: Table) -> Self {
+        let bindings = bindings(snapshot);
+        let existing = Existing {
+            chains: table.chains.keys().cloned().collect(),
+            sets: table.sets.keys().cloned().collect(),
+            counters: table.counters.iter().cloned().collect(),
+        };
+        let (lowering, update) = Lowering::load(Options::new(), snapshot, &bindings, &existing).unwrap();
+        let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new() };
+        world.learn();
+        for stage in update.stages() {
+            world.table.apply(&stage.commands);
+        }
+        world
+    }
+
+    fn learn(&mut self) {
+        self.meanings
+            .extend(self.lowering.decisions().map(|(name, decision)| (name.to_string(), decision.clone())));
+    }
+
+    /// What the table says: the enforced decision and the staged one, and whether the packet is dropped. `None` when
+    /// the hook is not asked, because it could do nothing.
+    fn ask(&self, question: &Question) -> Option<(Decision, Option<Decision>, bool)> {
+        let (id, hook, packet) = question;
+        let name = match self.bindings.get(id)? {
+            Binding::WorkloadAnyAddress { interface } | Binding::Host { interface } => interface.as_str(),
+            _ => "other",
+        };
+        let chain = match hook {
+            Hook::WorkloadIngress => "ingress",
+            Hook::WorkloadEgress => "egress",
+            Hook::HostIngress => "host_ingress",
+            Hook::HostEgress => "host_egress",
+            Hook::ForwardIngress => "forward_ingress",
+            Hook::ForwardEgress => "forward_egress",
+            Hook::PreDnat => "pre_dnat",
+            Hook::UntrackedIngress => "untracked_ingress",
+            Hook::UntrackedEgress => "untracked_egress",
+        };
+        let known = self.table.chains.keys().find(|name| {
+            name.strip_prefix(chain).is_some_and(|rest| rest.is_empty() || rest[1..].parse::<u64>().is_ok())
+        })?;
+        let mut way = Way { packet, input: name, output: name, mark: 0, tracked: true };
+        let fate = self.table.run(known, &mut way);
+        let meaning = |name: &String| self.meanings.get(name).cloned();
+        let (last, staged) = fate.counted.split_last()?;
+        let logs = meaning(last)?.logs.len();
+        assert_eq!(fate.logged.len(), logs, "{fate:?}");
+        Some((meaning(last)?, staged.first().map(|name| meaning(name).unwrap()), fate.dropped))
+    }
+}
+
+/// What the tables of `snapshot` say.
+fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<Decision> {
+    let (id, hook, packet) = question;
+    let decision = Interpreter::new(snapshot).with_view(view).look_up(id, *hook, packet)?;
+    snapshot.decisions.lookup(decision).cloned()
+}
+
+fn same(a: &Decision, b: &Decision) -> bool {
+    (a.verdict, &a.cause, &a.logs) == (b.verdict, &b.cause, &b.logs)
+}
+
+/// Whether what is enforced and what is counted for staged policies is that of `snapshot`.
+fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
+    enforces(world, snapshot, question)?;
+    let pending = expected(snapshot, question, View::Pending);
+    match (world.ask(question), pending) {
+        (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
+            Err(format!("staged {staged:?} instead of {pending:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what is enforced is that of `snapshot`.
+fn enforces(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
+    let want = expected(snapshot, question, View::Enforced);
+    match (world.ask(question), want) {
+        (None, None) => Ok(()),
+        (None, Some(want)) => {
+            let quiet = matches!(want.verdict, Verdict::Allow | Verdict::Continue) && want.logs.is_empty();
+            if quiet { Ok(()) } else { Err(format!("nothing instead of {want:?}")) }
+        }
+        (Some((got, _, dropped)), Some(want)) => {
+            let drops = matches!(want.verdict, Verdict::Deny | Verdict::Inspect);
+            if !same(&got, &want) || drops != dropped {
+                return Err(format!("{got:?} (dropped: {dropped}) instead of {want:?}"));
+            }
+            Ok(())
+        }
+        (Some((got, _, dropped)), None) => {
+            if dropped {
+                Ok(())
+            } else {
+                Err(format!("{got:?} of an endpoint that is gone"))
+            }
+        }
+    }
+}
+
+fn questions(generator: &mut Generator, snapshot: &Snapshot, count: usize) -> Vec<Question> {
+    let hooks: Vec<(EndpointId, Hook)> = snapshot
+        .endpoints
+        .iter()
+        .flat_map(|(id, entry)| entry.enforced.0.keys().map(|hook| (id.clone(), *hook)))
+        .collect();
+    if hooks.is_empty() {
+        return Vec::new();
+    }
+    let mut ask = |_| {
+        let (id, hook) = hooks[usize::try_from(generator.below(hooks.len() as u64)).unwrap()].clone();
+        (id, hook, generator.packet())
+    };
+    (0..count).map(&mut ask).collect()
+}
+
+#[test]
+fn every_state_says_what_the_snapshot_before_or_after_says() {
+    let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    let (mut asked, mut between, mut batches) = (0_usize, 0_usize, 0_usize);
+    for seed in 0..rounds {
+        let mut generator = Generator::new(seed);
+        let mut cluster = Cluster::new();
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        for update in generator.cluster() {
+            let _ = cluster.apply(update.clone());
+            let _ = engine.apply(update);
+        }
+        engine.commit();
+        let mut old = engine.snapshot().clone();
+        let mut world = World::new(&old, Table::default());
+        for step in 0..12 {
+            for question in questions(&mut generator, &old, 60) {
+                holds(&world, &old, &question)
+                    .unwrap_or_else(|error| panic!("seed {seed} step {step}: {question:?}: {error}"));
+                asked += 1;
+            }
+            for _ in 0..=generator.below(3) {
+                let update = generator.change(&cluster);
+                let _ = cluster.apply(update.clone());
+                let _ = engine.apply(update);
+            }
+            let delta = engine.commit();
+            let new = engine.snapshot().clone();
+            // Endpoints that stay keep their interface.
+            let fresh = bindings(&new);
+            let number = 1000 + step * 100;
+            for (index, (id, binding)) in fresh.into_iter().enumerate() {
+                let taken = world.bindings.values().any(|b| *b == Binding::AllInterfaces);
+                let binding = match binding {
+                    Binding::AllInterfaces if taken => Binding::Host { interface: interface(number + index) },
+                    Binding::AllInterfaces => Binding::AllInterfaces,
+                    Binding::Host { .. } => Binding::Host { interface: interface(number + index) },
+                    _ => Binding::WorkloadAnyAddress { interface: interface(number + index) },
+                };
+                world.bindings.entry(id).or_insert(binding);
+            }
+            world.bindings.retain(|id, _| new.endpoints.contains_key(id));
+            let asks = questions(&mut generator, &new, 40);
+            let update = world.lowering.update(&new, &delta, &world.bindings).unwrap();
+            for question in asks.iter().filter(|(id, _, _)| old.endpoints.contains_key(id)) {
+                world.learn();
+                enforces(&world, &old, question)
+                    .unwrap_or_else(|e| panic!("seed {seed} step {step} before: {question:?}: {e}"));
+            }
+            world.learn();
+            if std::env::var("DUMP").is_ok_and(|d| d == format!("{seed}.{step}")) {
+                for (name, (_, rules)) in &world.table.chains {
+                    for r in rules {
+                        println!("{name}: {:?} {:?}", r.parts, r.comment);
+                    }
+                }
+                for (name, (_, e)) in &world.table.sets {
+                    println!("{name}: {e:?}");
+                }
+                for stage in update.stages() {
+                    println!("---- {}", stage.after_grace);
+                    println!("{}", text(&"t".into(), &stage.commands));
+                }
+            }
+            for (index, stage) in update.stages().iter().enumerate() {
+                world.table.apply(&stage.commands);
+                batches += 1;
+                for question in asks.iter().filter(|(id, _, _)| old.endpoints.contains_key(id)) {
+                    let (was, is) = (enforces(&world, &old, question), enforces(&world, &new, question));
+                    assert!(
+                        was.is_ok() || is.is_ok(),
+                        "seed {seed} step {step} after batch {index}: {question:?}: {was:?} {is:?}"
+                    );
+                    between += 1;
+                }
+            }
+            old = new;
+        }
+        // From scratch beside what is there: the same answers, and nothing of the old is left.
+        let again = World::new(&old, world.table.clone());
+        let fresh = World::new(&old, Table::default());
+        assert_eq!(again.table.chains.len(), fresh.table.chains.len(), "seed {seed}");
+        assert_eq!(again.table.sets.len(), fresh.table.sets.len(), "seed {seed}");
+        let elements = |table: &Table| table.sets.values().map(|(_, elements)| elements.len()).sum::<usize>();
+        assert_eq!(elements(&again.table), elements(&fresh.table), "seed {seed}");
+        for question in questions(&mut generator, &old, 40) {
+            holds(&again, &old, &question)
+                .unwrap_or_else(|e| panic!("seed {seed} reloaded: {question:?}: {e}"));
+        }
+    }
+    println!("{asked} decisions, {between} between two of {batches} batches: no difference");
+}
