@@ -6,6 +6,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "apply")]
+mod apply;
 mod binding;
 mod bodies;
 mod command;
@@ -16,21 +18,31 @@ mod fixed;
 mod l4;
 mod lowering;
 mod names;
+#[cfg(feature = "apply")]
+mod netlink;
 mod nets;
 mod options;
 mod peers;
 mod plan;
 mod pool;
+#[cfg(feature = "apply")]
+mod process;
 mod skeleton;
 mod text;
 mod update;
 
+#[cfg(feature = "apply")]
+pub use apply::{ApplyError, Counter, Transport};
 pub use binding::{Binding, Bindings, Interface, InterfaceError};
 pub use command::{
     BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
     Target, Value,
 };
 pub use lowering::{LowerError, Lowering};
+#[cfg(feature = "apply")]
+pub use netlink::Netlink;
 pub use options::{Inspected, Limits, LoggedEvents, Options};
+#[cfg(feature = "apply")]
+pub use process::Nft;
 pub use text::text;
 pub use update::{Existing, Stage, Update};

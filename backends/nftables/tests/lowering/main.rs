@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     clippy::std_instead_of_core,
     clippy::std_instead_of_alloc,
     reason = "test helpers stop at the first surprise"
@@ -96,7 +95,8 @@ impl World {
             Hook::UntrackedEgress => "untracked_egress",
         };
         let known = self.table.chains.keys().find(|name| {
-            name.strip_prefix(chain).is_some_and(|rest| rest.is_empty() || rest[1..].parse::<u64>().is_ok())
+            name.strip_prefix(chain)
+                .is_some_and(|rest| rest.is_empty() || rest.trim_start_matches('_').parse::<u64>().is_ok())
         })?;
         let mut way = Way { packet, input: name, output: name, mark: 0, tracked: true };
         let fate = self.table.run(known, &mut way);
@@ -182,7 +182,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
         let mut cluster = Cluster::new();
         let mut engine = Engine::new(Settings::default(), CompileScope::All);
         for update in generator.cluster() {
-            let _ = cluster.apply(update.clone());
+            cluster.apply(update.clone());
             let _ = engine.apply(update);
         }
         engine.commit();
@@ -196,7 +196,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             }
             for _ in 0..=generator.below(3) {
                 let update = generator.change(&cluster);
-                let _ = cluster.apply(update.clone());
+                cluster.apply(update.clone());
                 let _ = engine.apply(update);
             }
             let delta = engine.commit();
@@ -217,26 +217,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             world.bindings.retain(|id, _| new.endpoints.contains_key(id));
             let asks = questions(&mut generator, &new, 40);
             let update = world.lowering.update(&new, &delta, &world.bindings).unwrap();
-            for question in asks.iter().filter(|(id, _, _)| old.endpoints.contains_key(id)) {
-                world.learn();
-                enforces(&world, &old, question)
-                    .unwrap_or_else(|e| panic!("seed {seed} step {step} before: {question:?}: {e}"));
-            }
             world.learn();
-            if std::env::var("DUMP").is_ok_and(|d| d == format!("{seed}.{step}")) {
-                for (name, (_, rules)) in &world.table.chains {
-                    for r in rules {
-                        println!("{name}: {:?} {:?}", r.parts, r.comment);
-                    }
-                }
-                for (name, (_, e)) in &world.table.sets {
-                    println!("{name}: {e:?}");
-                }
-                for stage in update.stages() {
-                    println!("---- {}", stage.after_grace);
-                    println!("{}", text(&"t".into(), &stage.commands));
-                }
-            }
             for (index, stage) in update.stages().iter().enumerate() {
                 world.table.apply(&stage.commands);
                 batches += 1;

@@ -8,10 +8,13 @@ use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_nftables::*;
 
+/// A set with its elements.
+pub(crate) type Filled = (Set, BTreeMap<Vec<Value>, Option<Target>>);
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     exists: bool,
-    pub(crate) sets: BTreeMap<Name, (Set, BTreeMap<Vec<Value>, Option<Target>>)>,
+    pub(crate) sets: BTreeMap<Name, Filled>,
     pub(crate) chains: BTreeMap<Name, (Chain, Vec<Rule>)>,
     pub(crate) counters: BTreeSet<Name>,
 }
