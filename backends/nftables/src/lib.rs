@@ -22,6 +22,8 @@ mod names;
 mod netlink;
 mod nets;
 mod options;
+#[cfg(feature = "oracle")]
+pub mod oracle;
 mod peers;
 mod plan;
 mod pool;
@@ -40,7 +42,7 @@ pub use command::{
 };
 pub use lowering::{LowerError, Lowering};
 #[cfg(feature = "apply")]
-pub use netlink::Netlink;
+pub use netlink::{Event, Events, Netlink};
 pub use options::{Inspected, Limits, LoggedEvents, Options};
 #[cfg(feature = "apply")]
 pub use process::Nft;

@@ -3,6 +3,7 @@
 
 mod attr;
 mod encode;
+mod events;
 mod expr;
 mod socket;
 
@@ -14,6 +15,7 @@ use crate::apply::{ApplyError, Counter, Transport};
 use crate::command::Command;
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
+pub use events::{Event, Events};
 use socket::Socket;
 
 /// nf_tables of one network namespace: that of the thread which opened it.

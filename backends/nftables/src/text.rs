@@ -90,7 +90,9 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
             Part::ClearMark(bits) => write!(f, " meta mark set meta mark & {:#010x}", !bits)?,
             Part::NoTrack => f.write_str(" notrack")?,
             Part::Count(name) => write!(f, " counter name \"{name}\"")?,
-            Part::Log(group, prefix) => write!(f, " log prefix \"{prefix}\" group {group} snaplen 128 queue-threshold 1")?,
+            Part::Log(group, prefix) => {
+                write!(f, " log prefix \"{prefix}\" group {group} snaplen 128 queue-threshold 1")?
+            }
             Part::Go(to) => write!(f, " {}", target(to))?,
         }
     }

@@ -1,7 +1,8 @@
 //! The socket: requests, dumps and batches.
 
 use core::fmt;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use core::time::Duration;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use netlink_packet_core::{
     DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -10,6 +11,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
 };
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt,
     socket, sockopt,
@@ -36,15 +38,15 @@ impl fmt::Debug for Socket {
 /// Bytes of netlink's own header.
 const HEADER: usize = 16;
 /// Bytes of netfilter's header behind it.
-const FAMILY_HEADER: usize = 4;
-const TYPE_ERROR: u16 = 2;
+pub(super) const FAMILY_HEADER: usize = 4;
+pub(super) const TYPE_ERROR: u16 = 2;
 const TYPE_DONE: u16 = 3;
 
 /// One message as it came.
-struct Reply<'a> {
-    kind: u16,
+pub(super) struct Reply<'a> {
+    pub(super) kind: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 impl Socket {
@@ -157,7 +159,17 @@ impl Socket {
         }
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), ApplyError> {
+    /// Waits until there is something to receive; whether there is.
+    pub(super) fn wait(&self, patience: Duration) -> Result<bool, ApplyError> {
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], patience) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(ApplyError::kernel("wait for netlink", errno)),
+        }
+    }
+
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), ApplyError> {
         loop {
             match sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
                 Ok(_) => return Ok(()),
@@ -167,7 +179,7 @@ impl Socket {
         }
     }
 
-    fn receive(&mut self, flags: MsgFlags) -> Result<Vec<u8>, ApplyError> {
+    pub(super) fn receive(&mut self, flags: MsgFlags) -> Result<Vec<u8>, ApplyError> {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, flags) {
                 Ok(count) => return Ok(self.buffer.get(..count).unwrap_or_default().to_vec()),
@@ -186,7 +198,7 @@ const SEND_BUFFER: usize = 1 << 20;
 const DUMP_INTERRUPTED: u16 = 0x10;
 
 /// The messages in what was received, with their flags.
-fn replies(mut bytes: &[u8]) -> impl Iterator<Item = (Reply<'_>, u16)> {
+pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = (Reply<'_>, u16)> {
     core::iter::from_fn(move || {
         let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
         let half = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?));
@@ -199,7 +211,7 @@ fn replies(mut bytes: &[u8]) -> impl Iterator<Item = (Reply<'_>, u16)> {
 }
 
 /// The error in an answer; `None` is an acknowledgement.
-fn error_of(payload: &[u8]) -> Option<Errno> {
+pub(super) fn error_of(payload: &[u8]) -> Option<Errno> {
     let code = i32::from_ne_bytes(payload.get(..4)?.try_into().ok()?);
     (code != 0).then(|| Errno::from_raw(code.saturating_neg()))
 }

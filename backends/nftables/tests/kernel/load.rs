@@ -10,7 +10,7 @@ use portcullis_testkit::generate::Generator;
 
 use crate::{in_namespace, nft};
 
-fn engine(generator: &mut Generator) -> Engine {
+pub(crate) fn engine(generator: &mut Generator) -> Engine {
     let mut engine = Engine::new(Settings::default(), CompileScope::All);
     for update in generator.cluster() {
         let _ = engine.apply(update);

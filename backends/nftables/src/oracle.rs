@@ -1,0 +1,313 @@
+//! The kernel as judge: real packets, decided by netfilter in a private network namespace.
+//!
+//! [`Oracle`] loads a compiled snapshot and answers as any engine does, hook by hook. For each question it binds the
+//! endpoint to an interface, sends one packet the way the hook guards, sees whether it comes out, and reads from nflog
+//! which decision the kernel took. What the kernel cannot see, principals and HTTP requests, is decided by the
+//! decision's L7 program as in the IR.
+//!
+//! Nothing is left behind: the namespace has no name and ends with the oracle's thread, also when the process is killed.
+
+mod craft;
+mod wire;
+
+use core::fmt;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use portcullis_core::flow::DecideHook;
+use portcullis_core::ir::{L7Program, Snapshot, View};
+use portcullis_core::label::Name;
+use portcullis_core::model::{EndpointId, EndpointKind};
+use portcullis_core::net::canonical;
+use portcullis_core::packet::Packet;
+use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
+
+use crate::apply::Transport as _;
+use crate::binding::{Binding, Bindings, Interface};
+use crate::command::{Command, Element, Elements, SetKind, Value};
+use crate::lowering::Lowering;
+use crate::netlink::{Events, Netlink};
+use crate::options::{Limits, LoggedEvents, Options};
+use crate::update::Existing;
+pub use craft::craft;
+use wire::{Way, Wire};
+
+/// An engine that asks the kernel. Questions of several threads are answered one after the other.
+pub struct Oracle {
+    questions: Mutex<Sender<Question>>,
+}
+
+/// Why there is no oracle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OracleError(String);
+
+impl fmt::Display for OracleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for OracleError {}
+
+impl fmt::Debug for Oracle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Oracle")
+    }
+}
+
+struct Question {
+    endpoint: EndpointId,
+    hook: Hook,
+    packet: Packet,
+    answer: Sender<Result<Decision, OracleError>>,
+}
+
+impl Oracle {
+    /// Loads what `view` of `snapshot` says for all of its endpoints.
+    ///
+    /// # Errors
+    /// When the machine cannot do it: no root, no program `ip` or `nft`, no TUN devices, or nf_tables refuses.
+    pub fn load(snapshot: Snapshot, view: View) -> Result<Self, OracleError> {
+        let (questions, asked) = channel();
+        let (ready, is_ready) = channel();
+        // A thread of its own: a namespace belongs to a thread.
+        let run = move || match Judge::new(snapshot, view) {
+            Ok(judge) => {
+                if ready.send(Ok(())).is_ok() {
+                    judge.serve(&asked);
+                }
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        };
+        thread::Builder::new()
+            .name("portcullis-oracle".into())
+            .spawn(run)
+            .map_err(|error| OracleError(format!("cannot start a thread: {error}")))?;
+        is_ready.recv().map_err(|_| gone())??;
+        Ok(Self { questions: Mutex::new(questions) })
+    }
+
+    /// What the kernel does with `packet` at `hook` of `endpoint`.
+    ///
+    /// # Errors
+    /// When the packet cannot be sent or the kernel does not route it, so that no policy was asked.
+    pub fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
+        let (answer, is_answered) = channel();
+        let question = Question { endpoint: endpoint.clone(), hook, packet: packet.clone(), answer };
+        let sent = self.questions.lock().map(|questions| questions.send(question));
+        match sent {
+            Ok(Ok(())) => is_answered.recv().map_err(|_| gone())?,
+            _ => Err(gone()),
+        }
+    }
+}
+
+/// A packet that the kernel cannot be asked about is denied, with the cause of an endpoint that is not there; use
+/// [`Oracle::ask`] to tell the two apart.
+impl DecideHook for Oracle {
+    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        self.ask(endpoint, hook, packet).unwrap_or(Decision::new(Verdict::Deny, Cause::NoPolicy))
+    }
+}
+
+fn gone() -> OracleError {
+    OracleError("the thread that asks the kernel has ended".into())
+}
+
+/// The side of the oracle that lives in the namespace.
+struct Judge {
+    snapshot: Snapshot,
+    lowering: Lowering,
+    netlink: Netlink,
+    events: Events,
+    wire: Wire,
+    /// The interface each endpoint is bound to; none of them exists.
+    interfaces: alloc::collections::BTreeMap<EndpointId, Interface>,
+    /// The binding to a real interface.
+    bound: Option<Elements>,
+}
+
+impl Judge {
+    fn new(mut snapshot: Snapshot, view: View) -> Result<Self, OracleError> {
+        // Only one view is asked, so the other need not be there.
+        for entry in snapshot.endpoints.values_mut() {
+            if let (View::Pending, Some(pending)) = (view, entry.pending.take()) {
+                entry.enforced = pending;
+            }
+        }
+        let wire = Wire::open().map_err(|error| OracleError(error.to_string()))?;
+        let failed = |error: crate::apply::ApplyError| OracleError(error.to_string());
+        let mut netlink = Netlink::open().map_err(failed)?;
+        let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
+        let options = Options::new().with_events(LoggedEvents::All).with_limits(limits);
+        let events = Events::open(options.log_group()).map_err(failed)?;
+        let mut interfaces = alloc::collections::BTreeMap::new();
+        for (number, id) in snapshot.endpoints.keys().enumerate() {
+            let interface = Interface::new(&format!("e{number}")).map_err(|e| OracleError(e.to_string()))?;
+            interfaces.insert(id.clone(), interface);
+        }
+        let bind = |(id, interface): (&EndpointId, &Interface)| {
+            let interface = interface.clone();
+            let binding = match id.kind {
+                EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
+                EndpointKind::Host => Binding::Host { interface },
+            };
+            (id.clone(), binding)
+        };
+        let bindings: Bindings = interfaces.iter().map(bind).collect();
+        let (lowering, update) = Lowering::load(options, &snapshot, &bindings, &Existing::default())
+            .map_err(|error| OracleError(error.to_string()))?;
+        let table: Name = lowering.options().table().into();
+        for stage in update.stages() {
+            netlink.commit(&table, &stage.commands).map_err(failed)?;
+        }
+        Ok(Self { snapshot, lowering, netlink, events, wire, interfaces, bound: None })
+    }
+
+    fn serve(mut self, questions: &Receiver<Question>) {
+        while let Ok(question) = questions.recv() {
+            let answer = self.decide(&question.endpoint, question.hook, &question.packet);
+            drop(question.answer.send(answer));
+        }
+    }
+
+    fn decide(
+        &mut self,
+        endpoint: &EndpointId,
+        hook: Hook,
+        packet: &Packet,
+    ) -> Result<Decision, OracleError> {
+        let way = way(hook);
+        let asked = self.bind(endpoint, hook, packet, way.guarded())?;
+        let Some(bytes) = craft(packet) else {
+            return Err(OracleError(format!(
+                "there is no such packet on the wire: protocol {}",
+                packet.protocol
+            )));
+        };
+        let passed = self
+            .wire
+            .pass(way, &bytes, canonical(packet.destination))
+            .map_err(|error| OracleError(error.to_string()))?;
+        let (mut decided, mut logged) = (None, 0_usize);
+        while let Some(event) =
+            self.events.next(core::time::Duration::ZERO).map_err(|error| OracleError(error.to_string()))?
+        {
+            if event.is_log() {
+                logged = logged.saturating_add(1);
+            } else {
+                decided = Some(event.chain().to_owned());
+            }
+        }
+        match decided {
+            Some(chain) if asked => self.resolve(&chain, logged, passed, packet),
+            Some(chain) if chain == crate::skeleton::UNKNOWN && !passed => {
+                Ok(Decision::new(Verdict::Deny, Cause::NoPolicy))
+            }
+            Some(chain) => Err(OracleError(format!("{chain} decided for an endpoint that is not bound"))),
+            None if !passed => Err(OracleError(format!(
+                "the kernel does not route {} to {}",
+                packet.source, packet.destination
+            ))),
+            None if asked => Err(OracleError("the packet passed without a decision".into())),
+            // The table leaves out hooks that could not do anything. The kernel let the packet pass; why is in the IR.
+            None => self.explain(endpoint, hook, packet),
+        }
+    }
+
+    /// Leads packets of the guarded interface to the endpoint's program; whether the table has one.
+    fn bind(
+        &mut self,
+        endpoint: &EndpointId,
+        hook: Hook,
+        packet: &Packet,
+        guarded: &str,
+    ) -> Result<bool, OracleError> {
+        let wanted = self
+            .interfaces
+            .get(endpoint)
+            .and_then(|interface| self.lowering.binding_of(interface, hook, packet.version(), guarded));
+        if self.bound != wanted {
+            let table: Name = self.lowering.options().table().into();
+            let old = self.bound.take().map(Command::DeleteElements);
+            let new = wanted.clone().map(Command::AddElements);
+            let batch: Vec<Command> = old.into_iter().chain(new).collect();
+            self.netlink.commit(&table, &batch).map_err(|error| OracleError(error.to_string()))?;
+            self.bound.clone_from(&wanted);
+        }
+        Ok(wanted.is_some())
+    }
+
+    /// What the decision of `chain` means, if what was seen agrees with it.
+    fn resolve(
+        &self,
+        chain: &str,
+        logged: usize,
+        passed: bool,
+        packet: &Packet,
+    ) -> Result<Decision, OracleError> {
+        let Some(found) = self.lowering.decision(chain) else {
+            return Err(OracleError(format!("no decision is called {chain}")));
+        };
+        let drops = matches!(found.verdict, Verdict::Deny | Verdict::Inspect);
+        if drops == passed || logged != found.logs.len() {
+            let what = if passed { "passed" } else { "was dropped" };
+            let reason =
+                format!("{chain} says {}, the packet {what} with {logged} log events", found.verdict);
+            return Err(OracleError(reason));
+        }
+        let attributes = packet.principal.is_some() || packet.http.is_some();
+        match found.l7.and_then(|id| self.snapshot.l7.lookup(id)).filter(|_| attributes) {
+            Some(program) => self.run(program, packet),
+            None => {
+                Ok(Decision { verdict: found.verdict, cause: found.cause.clone(), logs: found.logs.clone() })
+            }
+        }
+    }
+
+    fn run(&self, program: &L7Program, packet: &Packet) -> Result<Decision, OracleError> {
+        self.snapshot
+            .run(program, packet)
+            .ok_or_else(|| OracleError("an L7 program breaks an invariant".into()))
+    }
+
+    /// The decision of a hook that the table does not ask, which must be one that passes.
+    fn explain(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
+        let decision = portcullis_core::ir::Interpreter::new(&self.snapshot).decide(endpoint, hook, packet);
+        match decision.verdict {
+            Verdict::Allow | Verdict::Continue => Ok(decision),
+            verdict => Err(OracleError(format!("the packet passed where the tables say {verdict}"))),
+        }
+    }
+}
+
+const fn way(hook: Hook) -> Way {
+    match hook {
+        Hook::WorkloadEgress | Hook::ForwardIngress | Hook::PreDnat | Hook::UntrackedIngress => Way::In,
+        Hook::WorkloadIngress | Hook::ForwardEgress => Way::Out,
+        Hook::HostIngress => Way::ToHost,
+        Hook::HostEgress | Hook::UntrackedEgress => Way::FromHost,
+    }
+}
+
+impl Lowering {
+    /// The element that would give the program of the endpoint at `interface` to the interface `other`.
+    fn binding_of(
+        &self,
+        interface: &Interface,
+        hook: Hook,
+        version: portcullis_core::net::IpVersion,
+        other: &str,
+    ) -> Option<Elements> {
+        let (set, key) = match hook {
+            Hook::WorkloadIngress => self.fixed.receivers(),
+            Hook::WorkloadEgress => self.fixed.senders(),
+            hook => self.fixed.host(hook),
+        };
+        let of = |name: Name| vec![Value::Family(version), Value::Interface(name)];
+        let target = self.sets.get(&set)?.elements.get(&of(interface.name().clone()))?.clone();
+        let elements = vec![Element { key: of(other.into()), target }];
+        Some(Elements { set, key, kind: SetKind::Verdicts, elements })
+    }
+}
