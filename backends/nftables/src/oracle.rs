@@ -38,13 +38,51 @@ pub struct Oracle {
     questions: Mutex<Sender<Question>>,
 }
 
-/// Why there is no oracle.
+/// Why there is no oracle, or no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OracleError(String);
+pub struct OracleError {
+    kind: Kind,
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Environment,
+    Unaskable,
+    Contradiction,
+}
+
+impl OracleError {
+    fn environment(reason: impl fmt::Display) -> Self {
+        Self { kind: Kind::Environment, reason: reason.to_string() }
+    }
+
+    fn unaskable(reason: impl fmt::Display) -> Self {
+        Self { kind: Kind::Unaskable, reason: reason.to_string() }
+    }
+
+    fn contradiction(reason: impl fmt::Display) -> Self {
+        Self { kind: Kind::Contradiction, reason: reason.to_string() }
+    }
+
+    /// Whether no policy was asked, because there is no such packet or the kernel does not route it: loopback and
+    /// multicast addresses, link-local ones, upper-layer protocols that are extension headers of IPv6.
+    #[must_use]
+    pub const fn is_unaskable(&self) -> bool {
+        matches!(self.kind, Kind::Unaskable)
+    }
+
+    /// Whether what the kernel did with the packet is not what the decision it took says. That is a fault of the
+    /// backend.
+    #[must_use]
+    pub const fn is_contradiction(&self) -> bool {
+        matches!(self.kind, Kind::Contradiction)
+    }
+}
 
 impl fmt::Display for OracleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }
 
@@ -83,7 +121,7 @@ impl Oracle {
         thread::Builder::new()
             .name("portcullis-oracle".into())
             .spawn(run)
-            .map_err(|error| OracleError(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| OracleError::environment(format!("cannot start a thread: {error}")))?;
         is_ready.recv().map_err(|_| gone())??;
         Ok(Self { questions: Mutex::new(questions) })
     }
@@ -95,11 +133,11 @@ impl Oracle {
     pub fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
         let (answer, is_answered) = channel();
         let question = Question { endpoint: endpoint.clone(), hook, packet: packet.clone(), answer };
-        let sent = self.questions.lock().map(|questions| questions.send(question));
-        match sent {
-            Ok(Ok(())) => is_answered.recv().map_err(|_| gone())?,
-            _ => Err(gone()),
+        let sent = self.questions.lock().is_ok_and(|questions| questions.send(question).is_ok());
+        if !sent {
+            return Err(gone());
         }
+        is_answered.recv().map_err(|_| gone())?
     }
 }
 
@@ -112,7 +150,7 @@ impl DecideHook for Oracle {
 }
 
 fn gone() -> OracleError {
-    OracleError("the thread that asks the kernel has ended".into())
+    OracleError::environment("the thread that asks the kernel has ended")
 }
 
 /// The side of the oracle that lives in the namespace.
@@ -136,15 +174,15 @@ impl Judge {
                 entry.enforced = pending;
             }
         }
-        let wire = Wire::open().map_err(|error| OracleError(error.to_string()))?;
-        let failed = |error: crate::apply::ApplyError| OracleError(error.to_string());
+        let wire = Wire::open().map_err(OracleError::environment)?;
+        let failed = |error: crate::apply::ApplyError| OracleError::environment(error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
         let options = Options::new().with_events(LoggedEvents::All).with_limits(limits);
         let events = Events::open(options.log_group()).map_err(failed)?;
         let mut interfaces = alloc::collections::BTreeMap::new();
         for (number, id) in snapshot.endpoints.keys().enumerate() {
-            let interface = Interface::new(&format!("e{number}")).map_err(|e| OracleError(e.to_string()))?;
+            let interface = Interface::new(&format!("e{number}")).map_err(OracleError::environment)?;
             interfaces.insert(id.clone(), interface);
         }
         let bind = |(id, interface): (&EndpointId, &Interface)| {
@@ -157,7 +195,7 @@ impl Judge {
         };
         let bindings: Bindings = interfaces.iter().map(bind).collect();
         let (lowering, update) = Lowering::load(options, &snapshot, &bindings, &Existing::default())
-            .map_err(|error| OracleError(error.to_string()))?;
+            .map_err(OracleError::environment)?;
         let table: Name = lowering.options().table().into();
         for stage in update.stages() {
             netlink.commit(&table, &stage.commands).map_err(failed)?;
@@ -181,18 +219,16 @@ impl Judge {
         let way = way(hook);
         let asked = self.bind(endpoint, hook, packet, way.guarded())?;
         let Some(bytes) = craft(packet) else {
-            return Err(OracleError(format!(
+            return Err(OracleError::unaskable(format!(
                 "there is no such packet on the wire: protocol {}",
                 packet.protocol
             )));
         };
-        let passed = self
-            .wire
-            .pass(way, &bytes, canonical(packet.destination))
-            .map_err(|error| OracleError(error.to_string()))?;
+        let passed =
+            self.wire.pass(way, &bytes, canonical(packet.destination)).map_err(OracleError::environment)?;
         let (mut decided, mut logged) = (None, 0_usize);
         while let Some(event) =
-            self.events.next(core::time::Duration::ZERO).map_err(|error| OracleError(error.to_string()))?
+            self.events.next(core::time::Duration::ZERO).map_err(OracleError::environment)?
         {
             if event.is_log() {
                 logged = logged.saturating_add(1);
@@ -205,12 +241,14 @@ impl Judge {
             Some(chain) if chain == crate::skeleton::UNKNOWN && !passed => {
                 Ok(Decision::new(Verdict::Deny, Cause::NoPolicy))
             }
-            Some(chain) => Err(OracleError(format!("{chain} decided for an endpoint that is not bound"))),
-            None if !passed => Err(OracleError(format!(
+            Some(chain) => {
+                Err(OracleError::contradiction(format!("{chain} decided for an endpoint that is not bound")))
+            }
+            None if !passed => Err(OracleError::unaskable(format!(
                 "the kernel does not route {} to {}",
                 packet.source, packet.destination
             ))),
-            None if asked => Err(OracleError("the packet passed without a decision".into())),
+            None if asked => Err(OracleError::contradiction("the packet passed without a decision")),
             // The table leaves out hooks that could not do anything. The kernel let the packet pass; why is in the IR.
             None => self.explain(endpoint, hook, packet),
         }
@@ -233,7 +271,7 @@ impl Judge {
             let old = self.bound.take().map(Command::DeleteElements);
             let new = wanted.clone().map(Command::AddElements);
             let batch: Vec<Command> = old.into_iter().chain(new).collect();
-            self.netlink.commit(&table, &batch).map_err(|error| OracleError(error.to_string()))?;
+            self.netlink.commit(&table, &batch).map_err(OracleError::environment)?;
             self.bound.clone_from(&wanted);
         }
         Ok(wanted.is_some())
@@ -248,14 +286,14 @@ impl Judge {
         packet: &Packet,
     ) -> Result<Decision, OracleError> {
         let Some(found) = self.lowering.decision(chain) else {
-            return Err(OracleError(format!("no decision is called {chain}")));
+            return Err(OracleError::contradiction(format!("no decision is called {chain}")));
         };
         let drops = matches!(found.verdict, Verdict::Deny | Verdict::Inspect);
         if drops == passed || logged != found.logs.len() {
             let what = if passed { "passed" } else { "was dropped" };
             let reason =
                 format!("{chain} says {}, the packet {what} with {logged} log events", found.verdict);
-            return Err(OracleError(reason));
+            return Err(OracleError::contradiction(reason));
         }
         let attributes = packet.principal.is_some() || packet.http.is_some();
         match found.l7.and_then(|id| self.snapshot.l7.lookup(id)).filter(|_| attributes) {
@@ -269,7 +307,7 @@ impl Judge {
     fn run(&self, program: &L7Program, packet: &Packet) -> Result<Decision, OracleError> {
         self.snapshot
             .run(program, packet)
-            .ok_or_else(|| OracleError("an L7 program breaks an invariant".into()))
+            .ok_or_else(|| OracleError::contradiction("an L7 program breaks an invariant"))
     }
 
     /// The decision of a hook that the table does not ask, which must be one that passes.
@@ -277,7 +315,9 @@ impl Judge {
         let decision = portcullis_core::ir::Interpreter::new(&self.snapshot).decide(endpoint, hook, packet);
         match decision.verdict {
             Verdict::Allow | Verdict::Continue => Ok(decision),
-            verdict => Err(OracleError(format!("the packet passed where the tables say {verdict}"))),
+            verdict => {
+                Err(OracleError::contradiction(format!("the packet passed where the tables say {verdict}")))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use portcullis_core::ir::{Decision, DecisionId, L4TableId, Snapshot};
+use portcullis_core::ir::{Decision, DecisionId, L4TableId, L7ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{Cause, RuleRef, Verdict};
@@ -18,8 +18,9 @@ use crate::options::Options;
 /// Rules of a chain with their comments.
 pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
 
-/// What a decision chain is made from.
-type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Flavour);
+/// What a decision chain is made from. The L7 program takes no part in the kernel; whoever reads the chain's events
+/// wants to know which it is.
+type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, Flavour);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
@@ -63,7 +64,7 @@ impl Pool {
 
     fn decision(&mut self, id: DecisionId, flavour: Flavour, work: &Work<'_>) -> Option<Name> {
         let decision = work.snapshot.decisions.lookup(id)?;
-        let key = (decision.verdict, decision.cause.clone(), decision.logs.clone(), flavour);
+        let key = (decision.verdict, decision.cause.clone(), decision.logs.clone(), decision.l7, flavour);
         if let Some(name) = self.decisions.get(&key) {
             return Some(name.clone());
         }

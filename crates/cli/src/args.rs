@@ -264,18 +264,6 @@ pub(crate) enum Baseline {
     PerPod,
 }
 
-impl Engine {
-    /// The name on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Matcher => "matcher",
-            Self::Nftables => "nftables",
-            Self::Ebpf => "ebpf",
-        }
-    }
-}
-
 fn protocol(text: &str) -> Result<Protocol, String> {
     parse_protocol(text).map_err(|error| error.reason().to_owned())
 }

@@ -2,6 +2,7 @@
 
 mod describe;
 mod explain;
+mod kernel;
 mod many;
 mod table;
 
@@ -18,6 +19,7 @@ use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenari
 use portcullis::verdict::Verdict;
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
+use crate::eval::kernel::Kernel;
 use crate::failure::Failure;
 use crate::load;
 use crate::output::{Colour, stdout};
@@ -32,11 +34,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
         return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
     }
-    if !matches!(args.engine, Engine::Reference | Engine::Matcher) {
-        return Err(Failure::Environment(format!(
-            "engine `{}` is not in this build yet; `reference` and `matcher` are",
-            args.engine.name()
-        )));
+    if args.engine == Engine::Ebpf {
+        let reason = "engine `ebpf` is not in this build yet; `reference`, `matcher` and `nftables` are";
+        return Err(Failure::Environment(reason.into()));
     }
     let scenario = load::scenario(&args.files, &args.readings, args.quiet)?;
     let settings = load::settings(&args.readings);
@@ -44,11 +44,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);
     let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
-    let matcher = match args.engine {
-        Engine::Matcher => Some(lowered(&scenario, &settings)?),
-        _ => None,
+    let engine = match args.engine {
+        Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
+        Engine::Nftables => Decider::Kernel(Kernel::load(&scenario, &settings, args.staged)?),
+        _ => Decider::Reference,
     };
-    let judge = Judge { evaluator, matcher, reference, staged };
+    let judge = Judge { evaluator, engine, reference, staged };
     let denied = match &args.flows {
         Some(file) => many::run(&judge, args, file)?,
         None => single(&judge, args)?,
@@ -70,11 +71,17 @@ const DENIED: u8 = 4;
 /// Answers flows, twice when staged policies are asked for.
 pub(crate) struct Judge<'a> {
     evaluator: Evaluator<'a>,
-    /// Decides instead of the reference, which then only explains.
-    matcher: Option<Matcher>,
+    engine: Decider,
     reference: Reference<'a>,
     /// With staged policies enforced.
     staged: Option<Reference<'a>>,
+}
+
+/// Who decides. Whoever it is, the reference explains.
+enum Decider {
+    Reference,
+    Matcher(Box<Matcher>),
+    Kernel(Kernel),
 }
 
 /// The answer to one flow.
@@ -85,19 +92,40 @@ pub(crate) struct Judgement {
 }
 
 impl Judge<'_> {
-    fn judge(&self, flow: &Flow) -> Result<Judgement, FlowError> {
-        let resolved = self.evaluator.resolve(flow)?;
-        let ask = |view, reference: &Reference<'_>| match &self.matcher {
-            Some(matcher) => self.evaluator.decide(&matcher.view(view), &resolved),
-            None => self.evaluator.decide(reference, &resolved),
+    fn judge(&self, flow: &Flow) -> Result<Judgement, Unjudged> {
+        let resolved = self.evaluator.resolve(flow).map_err(Unjudged::Flow)?;
+        let ask = |view, reference: &Reference<'_>| match &self.engine {
+            Decider::Reference => Ok(self.evaluator.decide(reference, &resolved)),
+            Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &resolved)),
+            Decider::Kernel(kernel) => {
+                kernel.decide(&self.evaluator, view, &resolved).map_err(Unjudged::Kernel)
+            }
         };
-        let decision = ask(View::Enforced, &self.reference);
-        let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference));
+        let decision = ask(View::Enforced, &self.reference)?;
+        let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
         Ok(Judgement { resolved, decision, staged })
     }
 
     fn scenario(&self) -> &Scenario {
         self.evaluator.scenario()
+    }
+}
+
+/// Why a flow has no answer.
+pub(crate) enum Unjudged {
+    /// The flow is at fault.
+    Flow(FlowError),
+    /// The kernel cannot be asked.
+    Kernel(String),
+}
+
+impl Unjudged {
+    /// The failure of the command, with what stands before the reason.
+    fn failure(self, at: &str, reason: impl Fn(&FlowError) -> String) -> Failure {
+        match self {
+            Self::Flow(error) => Failure::Input(format!("{at}{}", reason(&error))),
+            Self::Kernel(error) => Failure::Environment(format!("{at}{error}")),
+        }
     }
 }
 
@@ -112,7 +140,7 @@ fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<bool, Failure> {
     let Some(flow) = flow(&args.flow) else {
         return Err(Failure::Usage("`--from` and `--to` go together".into()));
     };
-    let judgement = judge.judge(&flow).map_err(|error| Failure::Input(at_option(&error)))?;
+    let judgement = judge.judge(&flow).map_err(|error| error.failure("", at_option))?;
     let mut out = stdout();
     let colour = Colour::detect();
     match args.output {

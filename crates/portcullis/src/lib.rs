@@ -1,13 +1,17 @@
 //! The network-policy engine that CNI authors embed: one model of labels, selectors, rules and tiers, the evaluator that
 //! defines what it means, and the compiler that turns it into tables.
 //!
-//! When not to use it: to ask a running cluster anything. It opens no connection and starts no program.
+//! When not to use it: to ask a running cluster anything. It opens no connection, and only the `nftables-` features touch
+//! the kernel.
 //!
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `k8s` | yes | Kubernetes and Calico objects, without files (`no_std`) |
 //! | `std` | yes | manifests with positions, flows and [`scenario`]s; implies `k8s` |
 //! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`); with `std` also its publisher |
+//! | `nftables` | no | the nftables backend: lowering to one table |
+//! | `nftables-apply` | no | the same with netlink and the `nft` program (Linux) |
+//! | `nftables-oracle` | no | the same with the kernel as judge of single packets, in a private namespace (Linux, root) |
 //!
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -25,6 +29,8 @@ pub use portcullis_k8s as k8s;
 pub use portcullis_manifest as manifest;
 #[cfg(feature = "matcher")]
 pub use portcullis_matcher as matcher;
+#[cfg(feature = "nftables")]
+pub use portcullis_nftables as nftables;
 
 #[cfg(feature = "std")]
 pub mod scenario;

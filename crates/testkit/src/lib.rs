@@ -15,9 +15,11 @@ mod engines;
 )]
 pub mod generate;
 mod json;
+mod kernel;
 mod run;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
 pub use engines::Engines;
 pub use json::to_json;
+pub use kernel::{Kernel, kernel_can_be_asked};
 pub use run::{Outcome, run};

@@ -12,12 +12,15 @@ use portcullis_matcher::Matcher;
 use serde_json::Value;
 
 use crate::case::{Case, Expectation, FlowCase};
+use crate::kernel::{Kernel, kernel_can_be_asked};
 
 /// What came of a case.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Number of single checks.
     pub checks: usize,
+    /// Packets that the kernel decided, and packets that it could not be asked about. Both are 0 without root.
+    pub kernel: (usize, usize),
     /// What was not as expected, one line each.
     pub failures: Vec<String>,
 }
@@ -104,6 +107,19 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
             return;
         }
     };
+    let on_kernel = |view, otherwise| {
+        let wanted = kernel_can_be_asked() && !case.flows.is_empty();
+        wanted.then(|| Kernel::load(engine.snapshot(), view, otherwise)).transpose()
+    };
+    let kernels = on_kernel(View::Enforced, &reference).and_then(|enforced| {
+        // Where nothing is staged, both views are one.
+        let staged = engine.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
+        Ok((enforced, if staged { on_kernel(View::Pending, &pending)? } else { None }))
+    });
+    let (kernel, staged_kernel) = kernels.unwrap_or_else(|error| {
+        outcome.check(false, || error);
+        (None, None)
+    });
     for FlowCase { flow: line, expect, staged } in &case.flows {
         let resolved = Flow::from_json(line).and_then(|flow| evaluator.resolve(&flow));
         let resolved = match resolved {
@@ -122,7 +138,18 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
         let matched = evaluator.decide(&matcher, &resolved);
         outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
+        if let Some(kernel) = &kernel {
+            let decided = evaluator.decide(kernel, &resolved);
+            outcome
+                .check(decided == answer, || format!("{line}: the kernel says {decided:?}\nnot {answer:?}"));
+        }
         let answer = evaluator.decide(&pending, &resolved);
+        if let Some(kernel) = &staged_kernel {
+            let decided = evaluator.decide(kernel, &resolved);
+            outcome.check(decided == answer, || {
+                format!("staged {line}: the kernel says {decided:?}\nnot {answer:?}")
+            });
+        }
         if let Some(staged) = staged {
             judge(&format!("staged {line}"), staged, &answer, outcome);
         }
@@ -133,6 +160,11 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         outcome.check(matched == answer, || {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });
+    }
+    for kernel in kernel.iter().chain(&staged_kernel) {
+        let (asked, unasked) = outcome.kernel;
+        outcome.kernel = (asked.saturating_add(kernel.asked()), unasked.saturating_add(kernel.unasked()));
+        outcome.failures.extend(kernel.faults());
     }
 }
 

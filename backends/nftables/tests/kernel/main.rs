@@ -2,9 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::print_stderr,
-    clippy::std_instead_of_core,
     reason = "test helpers stop at the first surprise, and say what was not run"
 )]
 

@@ -116,7 +116,7 @@ fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<Deci
 }
 
 fn same(a: &Decision, b: &Decision) -> bool {
-    (a.verdict, &a.cause, &a.logs) == (b.verdict, &b.cause, &b.logs)
+    a == b
 }
 
 /// Whether what is enforced and what is counted for staged policies is that of `snapshot`.

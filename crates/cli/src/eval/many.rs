@@ -47,7 +47,7 @@ pub(crate) fn run(judge: &Judge<'_>, args: &EvalArgs, file: &Path) -> Result<boo
         }
         count = count.saturating_add(block.count);
         out.flush()?;
-        block.error.map_or(Ok(()), |message| Err(Failure::Input(message)))
+        block.error.map_or(Ok(()), Err)
     });
     // What was answered before an error is printed all the same; a list is then left open, so that nothing takes it
     // for complete.
@@ -99,16 +99,19 @@ struct Block {
     rows: Vec<Row>,
     count: u64,
     denied: bool,
-    error: Option<String>,
+    error: Option<Failure>,
 }
 
 fn answer_all(judge: &Judge<'_>, chunk: &Chunk, name: &str, format: Format, colour: Colour) -> Block {
     let mut block = Block { bytes: Vec::new(), rows: Vec::new(), count: 0, denied: false, error: None };
     for (number, line) in chunk.lines() {
-        if let Err(reason) =
-            stream::text(line).and_then(|line| answer(judge, line, format, colour, &mut block))
-        {
-            block.error = Some(format!("{name}:{number}: {reason}"));
+        let at = format!("{name}:{number}: ");
+        let answered = match stream::text(line) {
+            Ok(line) => answer(judge, line, format, colour, &at, &mut block),
+            Err(reason) => Err(Failure::Input(format!("{at}{reason}"))),
+        };
+        if let Err(failure) = answered {
+            block.error = Some(failure);
             break;
         }
     }
@@ -120,10 +123,11 @@ fn answer(
     line: &str,
     format: Format,
     colour: Colour,
+    at: &str,
     block: &mut Block,
-) -> Result<(), String> {
-    let flow = Flow::from_json(line).map_err(|error| error.to_string())?;
-    let judgement = judge.judge(&flow).map_err(|error| error.to_string())?;
+) -> Result<(), Failure> {
+    let flow = Flow::from_json(line).map_err(|error| Failure::Input(format!("{at}{error}")))?;
+    let judgement = judge.judge(&flow).map_err(|error| error.failure(at, ToString::to_string))?;
     block.denied |= judgement.is_denied();
     block.count = block.count.saturating_add(1);
     block.bytes.extend_from_slice(format.part().as_bytes());
@@ -134,7 +138,8 @@ fn answer(
         }
         Format::Json | Format::Jsonl => {
             let report = Report::new(&flow, &judgement.decision, judgement.staged.as_ref());
-            serde_json::to_writer(&mut block.bytes, &report).map_err(|error| error.to_string())?;
+            serde_json::to_writer(&mut block.bytes, &report)
+                .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
             if format == Format::Jsonl {
                 block.bytes.push(b'\n');
             }

@@ -26,6 +26,8 @@ pub(crate) struct Tally {
     pub(crate) checks: usize,
     /// Decisions that every engine was asked for.
     pub(crate) compared: usize,
+    /// Those of them that the kernel was asked for.
+    pub(crate) by_kernel: usize,
     /// Name of the case, and what differs.
     pub(crate) failures: Vec<(String, String)>,
 }
@@ -41,6 +43,7 @@ impl Tally {
     /// Counts what all engines were asked, and notes where they differ.
     pub(crate) fn agree(&mut self, engines: &Engines<'_>, case: &str) {
         self.compared = self.compared.saturating_add(engines.asked());
+        self.by_kernel = self.by_kernel.saturating_add(engines.by_kernel());
         self.failures.extend(engines.differences().into_iter().map(|line| (case.to_owned(), line)));
     }
 }
@@ -92,10 +95,11 @@ fn main() -> ExitCode {
         bad.dedup();
         let _ = writeln!(
             out,
-            "{name}: {} cases, {} checks, {} decisions compared on 3 engines, {} cases differ",
+            "{name}: {} cases, {} checks, {} decisions compared on 3 engines, {} of them by the kernel too, {} cases differ",
             tally.cases,
             tally.checks,
             tally.compared,
+            tally.by_kernel,
             bad.len()
         );
         passed = passed.saturating_add(tally.cases.saturating_sub(bad.len()));

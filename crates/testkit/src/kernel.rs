@@ -1,0 +1,81 @@
+//! The kernel as one engine more.
+
+use core::cell::{Cell, RefCell};
+
+use portcullis::flow::DecideHook;
+use portcullis::ir::{Snapshot, View};
+use portcullis::model::EndpointId;
+use portcullis::nftables::oracle::Oracle;
+use portcullis::packet::Packet;
+use portcullis::verdict::{Decision, Hook};
+
+/// Whether the kernel can be asked here: as root. Tests that do without say so.
+#[must_use]
+pub fn kernel_can_be_asked() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// nftables on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
+pub struct Kernel<'a> {
+    oracle: Oracle,
+    otherwise: &'a dyn DecideHook,
+    asked: Cell<usize>,
+    unasked: Cell<usize>,
+    faults: RefCell<Vec<String>>,
+}
+
+impl core::fmt::Debug for Kernel<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Kernel(asked {}, not asked {})", self.asked.get(), self.unasked.get())
+    }
+}
+
+impl<'a> Kernel<'a> {
+    /// Loads one view of `snapshot` into the kernel.
+    ///
+    /// # Errors
+    /// When the machine cannot do it, or the kernel refuses the table.
+    pub fn load(snapshot: &Snapshot, view: View, otherwise: &'a dyn DecideHook) -> Result<Self, String> {
+        let oracle =
+            Oracle::load(snapshot.clone(), view).map_err(|error| format!("the kernel refuses: {error}"))?;
+        let (asked, unasked) = (Cell::new(0), Cell::new(0));
+        Ok(Self { oracle, otherwise, asked, unasked, faults: RefCell::default() })
+    }
+
+    /// How many packets the kernel decided.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.get()
+    }
+
+    /// How many packets could not be sent, or are not routed by any kernel.
+    #[must_use]
+    pub fn unasked(&self) -> usize {
+        self.unasked.get()
+    }
+
+    /// What went wrong while asking, one line each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        self.faults.borrow().clone()
+    }
+}
+
+impl DecideHook for Kernel<'_> {
+    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        match self.oracle.ask(endpoint, hook, packet) {
+            Ok(decision) => {
+                self.asked.set(self.asked.get().saturating_add(1));
+                decision
+            }
+            Err(error) => {
+                if error.is_unaskable() {
+                    self.unasked.set(self.unasked.get().saturating_add(1));
+                } else {
+                    self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
+                }
+                self.otherwise.decide_hook(endpoint, hook, packet)
+            }
+        }
+    }
+}
