@@ -47,9 +47,16 @@ pub(crate) fn chain(table: &L4Table, chains: &mut impl Chains) -> Option<Name> {
             }
         }
         let usual = chains.decision(usual)?;
+        // Where it leads to where others go, it only saves asking about them.
         if usual != other || rules.iter().any(|rule| rule.first() == Some(&is)) {
             rules.push(vec![is, Part::Go(Target::Goto(usual))]);
         }
+    }
+    while rules
+        .last()
+        .is_some_and(|rule| matches!(&rule[..], [_, Part::Go(Target::Goto(to))] if *to == other))
+    {
+        rules.pop();
     }
     if rules.is_empty() {
         return Some(other);

@@ -1,6 +1,7 @@
 //! The kernel as one engine more.
 
 use core::cell::{Cell, RefCell};
+use std::process::Command;
 
 use portcullis::flow::DecideHook;
 use portcullis::ir::{Snapshot, View};
@@ -9,10 +10,26 @@ use portcullis::nftables::oracle::Oracle;
 use portcullis::packet::Packet;
 use portcullis::verdict::{Decision, Hook};
 
-/// Whether the kernel can be asked here: as root. Tests that do without say so.
+/// Whether the kernel can be asked here: as root, with the programs `nft` and `ip`. Tests that do without say so; with
+/// `PORTCULLIS_KERNEL=required` in the environment they fail instead.
+///
+/// # Panics
+/// When the kernel is required and cannot be asked.
 #[must_use]
 pub fn kernel_can_be_asked() -> bool {
-    nix::unistd::geteuid().is_root()
+    let missing = if nix::unistd::geteuid().is_root() {
+        let runs = |program: &&str| Command::new(program).arg("-V").output().is_ok();
+        ["nft", "ip"].into_iter().find(|program| !runs(program))
+    } else {
+        Some("root")
+    };
+    let required = std::env::var_os("PORTCULLIS_KERNEL").is_some_and(|value| value == "required");
+    assert!(
+        missing.is_none() || !required,
+        "the kernel cannot be asked: {} is missing",
+        missing.unwrap_or_default()
+    );
+    missing.is_none()
 }
 
 /// nftables on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddrV4, SocketAddrV6};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
@@ -12,12 +12,14 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
 };
 
+use tun_rs::{DeviceBuilder, SyncDevice};
+
 use crate::netlink::{Event, Events};
 
 /// The namespace of the calling thread, and its interfaces. It ends with the thread, whatever ends that: nothing is
 /// left behind.
 pub(super) struct Wire {
-    devices: [tun::Device; 5],
+    devices: [SyncDevice; 5],
     raw: [OwnedFd; 2],
     local: Events,
 }
@@ -103,9 +105,13 @@ impl Wire {
                 .map_err(|error| WireError(format!("cannot set {name}: {error}")))?;
         }
         let open = |name: &str| {
-            let device = tun::create(tun::Configuration::default().tun_name(name).up())
+            let device = DeviceBuilder::new()
+                .name(name)
+                .build_sync()
                 .map_err(|error| WireError(format!("cannot make a TUN device (/dev/net/tun): {error}")))?;
-            device.set_nonblock().map_err(|error| WireError(format!("cannot use a TUN device: {error}")))?;
+            device
+                .set_nonblocking(true)
+                .map_err(|error| WireError(format!("cannot use a TUN device: {error}")))?;
             Ok(device)
         };
         let [a, b, c, d, e] = DEVICES;
@@ -126,7 +132,7 @@ impl Wire {
 
     /// Sends `packet`; whether it came out. What events the policy sent is for the caller to read.
     pub(super) fn pass(&mut self, way: Way, packet: &[u8], to: IpAddr) -> Result<bool, WireError> {
-        let [g0, o0, g1, o1, h0] = &mut self.devices;
+        let [g0, o0, g1, o1, h0] = &self.devices;
         match way {
             Way::In => through(g0, o0, packet),
             Way::Out => through(o1, g1, packet),
@@ -169,19 +175,19 @@ fn send(raw: &[OwnedFd; 2], packet: &[u8], to: IpAddr) -> Result<(), WireError> 
 
 /// Writes to one device and looks whether the packet leaves through the other. The kernel does all of that while it
 /// takes the packet.
-fn through(from: &mut tun::Device, to: &mut tun::Device, packet: &[u8]) -> Result<bool, WireError> {
+fn through(from: &SyncDevice, to: &SyncDevice, packet: &[u8]) -> Result<bool, WireError> {
     write(from, packet)?;
     Ok(came_out(to, packet))
 }
 
-fn write(device: &mut tun::Device, packet: &[u8]) -> Result<(), WireError> {
-    device.write_all(packet).map_err(|error| WireError(format!("cannot write to a TUN device: {error}")))
+fn write(device: &SyncDevice, packet: &[u8]) -> Result<(), WireError> {
+    device.send(packet).map(drop).map_err(|error| WireError(format!("cannot write to a TUN device: {error}")))
 }
 
-fn came_out(device: &mut tun::Device, packet: &[u8]) -> bool {
+fn came_out(device: &SyncDevice, packet: &[u8]) -> bool {
     let mut buffer = [0; 2048];
     let mut came = false;
-    while let Ok(count) = device.read(&mut buffer) {
+    while let Ok(count) = device.recv(&mut buffer) {
         came |= buffer.get(..count).is_some_and(|seen| is_same(seen, packet));
     }
     came
@@ -207,7 +213,11 @@ fn is_same(seen: &[u8], sent: &[u8]) -> bool {
 /// Routes that depend on nothing but the interface a packet came in through. `host` is an address for the host to send
 /// from; its packets carry their own.
 fn links(host: &str) -> String {
-    let mut lines = format!("link set lo up\naddr add {host} dev h0\nroute add default dev h0\n");
+    let mut lines = String::from("link set lo up\n");
+    for device in DEVICES {
+        lines.push_str(&format!("link set {device} up\n"));
+    }
+    lines.push_str(&format!("addr add {host} dev h0\nroute add default dev h0\n"));
     for (table, input, output) in [(100, "g0", "o0"), (101, "o1", "g1")] {
         lines.push_str(&format!("rule add pref 10 iif {input} lookup {table}\n"));
         lines.push_str(&format!("route add default dev {output} table {table}\n"));

@@ -13,8 +13,11 @@ use nix::sched::{CloneFlags, unshare};
 
 /// Runs `test` in a network namespace of its own. Without root it says so and does nothing.
 fn in_namespace<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: {} needs root", std::thread::current().name().unwrap_or("a test"));
+    if !portcullis_testkit::kernel_can_be_asked() {
+        eprintln!(
+            "SKIPPED: {} needs root, `nft` and `ip`",
+            std::thread::current().name().unwrap_or("a test")
+        );
         return None;
     }
     let run = move || {
