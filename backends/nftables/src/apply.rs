@@ -47,6 +47,9 @@ enum Kind {
 
 impl ApplyError {
     pub(crate) fn refused(command: Option<&Command>, errno: Errno, said: Option<&str>) -> Self {
+        if errno == Errno::EPERM {
+            return Self::environment("changing nf_tables needs root, or the capability CAP_NET_ADMIN");
+        }
         let mut reason = errno.desc().to_lowercase();
         if let Some(said) = said {
             reason = format!("{reason}: {said}");

@@ -271,7 +271,7 @@ fn change_in_place(
     }
 }
 
-/// Stage 7: what is no longer used. Maps go before the chains that they lead to.
+/// Stage 7: what is no longer used.
 fn destroy(
     lowering: &mut Lowering,
     before: &Before,
@@ -295,11 +295,7 @@ fn destroy(
         let ours = |name: &&Name| ![skeleton::UNKNOWN, skeleton::TO_HOST].contains(&name.as_str());
         gone.counters.extend(existing.counters.iter().filter(ours).cloned());
     }
-    let mut commands: Vec<Command> = gone.chains.iter().cloned().map(Command::FlushChain).collect();
-    commands.extend(gone.sets.into_iter().map(Command::DeleteSet));
-    commands.extend(gone.chains.into_iter().map(Command::DeleteChain));
-    commands.extend(gone.counters.into_iter().map(Command::DeleteCounter));
-    update.push(true, commands);
+    update.push(true, gone.removal());
 }
 
 /// All elements of a set of peers.
@@ -339,4 +335,38 @@ fn add(set: &Name, key: Vec<Field>, kind: SetKind, elements: Vec<Element>) -> Op
 fn delete(set: &Name, key: Vec<Field>, kind: SetKind, elements: Vec<Element>) -> Option<Command> {
     let some = !elements.is_empty();
     some.then(|| Command::DeleteElements(Elements { set: set.clone(), key, kind, elements }))
+}
+
+/// What the kernel should hold, for a comparison: the number of rules of each chain, the elements of each set, and the
+/// counters.
+type Expected = (BTreeMap<Name, usize>, Vec<Elements>, BTreeSet<Name>);
+
+impl Lowering {
+    #[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
+    pub(crate) fn expected(&self) -> Expected {
+        let made = self.live.chains.iter();
+        let mut chains: BTreeMap<Name, usize> =
+            made.map(|name| (name.clone(), self.pool.content(name).map_or(0, Vec::len))).collect();
+        chains.extend(self.skeleton.iter().map(|(name, chain)| (name.clone(), chain.rules.len())));
+        let mut sets = Vec::new();
+        let mut fill = |set: &Name, key, kind, elements| {
+            sets.push(Elements { set: set.clone(), key, kind, elements });
+        };
+        for (name, set) in &self.sets {
+            let all =
+                set.elements.iter().map(|(key, target)| Element { key: key.clone(), target: target.clone() });
+            fill(name, set.key.clone(), set.kind, all.collect());
+        }
+        for (name, peer) in self.peers.iter() {
+            fill(name, peer.key(), peer.want.kind(), members(self, peer));
+        }
+        for (name, ranges) in self.pool.all_ranges() {
+            let version = ranges.first().map_or(IpVersion::V4, |(first, _)| IpVersion::of(first));
+            let all = ranges.iter().map(|(first, last)| single(Value::Addresses(*first, *last)));
+            fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
+        }
+        let mut counters = self.live.counters.clone();
+        counters.extend([skeleton::UNKNOWN, skeleton::TO_HOST].map(Name::from));
+        (chains, sets, counters)
+    }
 }

@@ -14,6 +14,8 @@ mod command;
 mod decisions;
 mod dispatch;
 mod emit;
+#[cfg(feature = "apply")]
+mod enforcer;
 mod fixed;
 mod l4;
 mod lowering;
@@ -40,9 +42,11 @@ pub use command::{
     BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
     Target, Value,
 };
+#[cfg(feature = "apply")]
+pub use enforcer::{Drift, EnforceError, Enforcer};
 pub use lowering::{LowerError, Lowering};
 #[cfg(feature = "apply")]
-pub use netlink::{Event, Events, Netlink};
+pub use netlink::{Event, Events, Flow, Netlink};
 pub use options::{Inspected, Limits, LoggedEvents, Options};
 #[cfg(feature = "apply")]
 pub use process::Nft;

@@ -5,17 +5,22 @@ mod attr;
 mod encode;
 mod events;
 mod expr;
+mod flows;
+mod probe;
 mod socket;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use netlink_packet_core::{DefaultNla, Nla as _};
+
 use portcullis_core::label::Name;
 
 use crate::apply::{ApplyError, Counter, Transport};
-use crate::command::Command;
+use crate::command::{Command, Elements, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub use events::{Event, Events};
+pub use flows::Flow;
 use socket::Socket;
 
 /// nf_tables of one network namespace: that of the thread which opened it.
@@ -108,21 +113,54 @@ impl Netlink {
         Ok(rules)
     }
 
-    /// The keys of a set's elements, as the kernel holds them.
+    /// Whether a set holds `elements`, as given to the commands, and nothing else.
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn elements(&mut self, table: &Name, set: &Name) -> Result<BTreeSet<Vec<u8>>, ApplyError> {
-        let attributes = vec![attr::text(1, table), attr::text(2, set)];
+    pub(crate) fn holds(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::text(2, &wanted.set)];
         let messages = self.socket.request(GET_ELEMENT, true, attributes, &mut self.sequence)?;
-        let mut keys = BTreeSet::new();
+        let mut found = BTreeSet::new();
         for message in messages {
-            let attributes = read(&message);
-            for (_, element) in find(&attributes, 3).map(read).unwrap_or_default() {
-                keys.insert(element);
-            }
+            let list = find(&read(&message), 3).map(read).unwrap_or_default();
+            found.extend(list.iter().map(|(_, element)| shape(element)));
         }
-        Ok(keys)
+        let ranged = wanted.kind == SetKind::Ranges;
+        let all = wanted.elements.iter().flat_map(|element| encode::element(&wanted.key, element, ranged));
+        Ok(found == all.map(|element| shape(&value(&element))).collect())
+    }
+
+    /// Carries out `batch` unless somebody changed nf_tables since `generation`; whether it was carried out.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Then nothing changed.
+    pub(crate) fn commit_at(
+        &mut self,
+        table: &Name,
+        batch: &[Command],
+        generation: u32,
+    ) -> Result<bool, ApplyError> {
+        match self.send(table, batch, Some(generation)) {
+            Err(error) if error.errno() == Some(ERESTART) => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
+    fn send(&mut self, table: &Name, batch: &[Command], generation: Option<u32>) -> Result<(), ApplyError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let encoded = encode::batch(table, batch, self.sequence, generation);
+        self.sequence = encoded.last.wrapping_add(2);
+        self.socket.commit(&encoded, batch)
+    }
+
+    /// Asks for everything that tables are made of, in a table that does not outlive the question.
+    ///
+    /// # Errors
+    /// When the kernel lacks something, or the right to change its tables is missing.
+    pub fn probe(&mut self) -> Result<(), ApplyError> {
+        self.send(&PROBE.into(), &probe::commands(), None)
     }
 
     /// The objects of one kind that belong to the table.
@@ -137,11 +175,29 @@ impl Netlink {
 
 impl Transport for Netlink {
     fn commit(&mut self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let encoded = encode::batch(table, batch, self.sequence);
-        self.sequence = encoded.last.wrapping_add(2);
-        self.socket.commit(&encoded, batch)
+        self.send(table, batch, None)
     }
+}
+
+/// The kernel's `ERESTART`: the tables are of another generation.
+const ERESTART: i32 = 85;
+const PROBE: &str = "portcullis-probe";
+
+/// What tells one element from another: key, flags, verdict and chain.
+type Shape = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
+fn shape(element: &[u8]) -> Shape {
+    let attributes = read(element);
+    let inner = |attributes: &attr::Read, kind| find(attributes, kind).map(read).unwrap_or_default();
+    let bytes =
+        |attributes: &attr::Read, kind| find(attributes, kind).map(<[u8]>::to_vec).unwrap_or_default();
+    let verdict = inner(&inner(&attributes, 2), 2);
+    (bytes(&inner(&attributes, 1), 1), bytes(&attributes, 3), bytes(&verdict, 1), bytes(&verdict, 2))
+}
+
+/// The bytes of an attribute.
+fn value(attribute: &DefaultNla) -> Vec<u8> {
+    let mut bytes = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut bytes);
+    bytes
 }

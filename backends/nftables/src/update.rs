@@ -70,6 +70,15 @@ impl Existing {
         self.chains.is_empty() && self.sets.is_empty() && self.counters.is_empty()
     }
 
+    /// What removes all of it: rules first, maps before the chains that they lead to.
+    pub(crate) fn removal(self) -> Vec<Command> {
+        let mut commands: Vec<Command> = self.chains.iter().cloned().map(Command::FlushChain).collect();
+        commands.extend(self.sets.into_iter().map(Command::DeleteSet));
+        commands.extend(self.chains.into_iter().map(Command::DeleteChain));
+        commands.extend(self.counters.into_iter().map(Command::DeleteCounter));
+        commands
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().chain(&self.sets).chain(&self.counters).map(Name::as_str)
     }

@@ -30,16 +30,17 @@ pub(super) struct Encoded {
     pub(super) last: u32,
 }
 
-/// Encodes `commands` as one batch whose sequence numbers begin at `first`.
-pub(super) fn batch(table: &Name, commands: &[Command], first: u32) -> Encoded {
+/// Encodes `commands` as one batch whose sequence numbers begin at `first`. With `generation`, the kernel refuses the
+/// batch once anybody else has changed its nf_tables since then.
+pub(super) fn batch(table: &Name, commands: &[Command], first: u32, generation: Option<u32>) -> Encoded {
     let mut batch =
         Batch { table, bytes: Vec::new(), sequence: first, commands: Vec::new(), next_id: 1, last: first };
-    batch.control(BATCH_BEGIN);
+    batch.control(BATCH_BEGIN, generation);
     for (index, command) in commands.iter().enumerate() {
         batch.command(index, command, index.saturating_add(1) == commands.len());
     }
     let last = batch.last;
-    batch.control(BATCH_END);
+    batch.control(BATCH_END, None);
     Encoded { bytes: batch.bytes, first, commands: batch.commands, last }
 }
 
@@ -86,9 +87,10 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn control(&mut self, kind: u8) {
+    fn control(&mut self, kind: u8, generation: Option<u32>) {
         let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM);
-        self.emit(header, NetfilterSubsystem::None, kind, NLM_F_REQUEST, Vec::new());
+        let attributes = generation.map(|generation| number(1, generation)).into_iter().collect();
+        self.emit(header, NetfilterSubsystem::None, kind, NLM_F_REQUEST, attributes);
     }
 
     fn message(&mut self, index: usize, kind: u8, flags: u16, attributes: Vec<DefaultNla>) {
@@ -273,7 +275,7 @@ impl Batch<'_> {
 }
 
 /// One element; a range is two, of which the second says where it ends.
-fn element(key: &[Field], element: &Element, ranged: bool) -> Vec<DefaultNla> {
+pub(super) fn element(key: &[Field], element: &Element, ranged: bool) -> Vec<DefaultNla> {
     let with = |key: Option<Vec<u8>>, flags: u32, target: Option<&Target>| {
         let mut attributes = Vec::new();
         if let Some(key) = key {

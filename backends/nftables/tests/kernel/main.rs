@@ -6,6 +6,7 @@
     reason = "test helpers stop at the first surprise, and say what was not run"
 )]
 
+mod enforce;
 mod load;
 mod oracle;
 
