@@ -1,0 +1,101 @@
+//! Flows that the kernel tracks.
+
+use core::net::IpAddr;
+
+use netlink_packet_core::DefaultNla;
+
+use portcullis_core::packet::{Packet, Protocol};
+
+use super::Netlink;
+use super::attr::{Read, bytes, find, read};
+use super::socket::Conntrack;
+use crate::apply::ApplyError;
+
+/// A tracked flow.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Its first packet as policy saw it: the destination after destination NAT, the source before source NAT.
+    pub packet: Packet,
+    /// The tuple of its first direction, by which the kernel knows it, and its zone.
+    identity: Vec<DefaultNla>,
+}
+
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ZONE: u16 = 18;
+
+impl Netlink {
+    /// All flows that the namespace tracks.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn flows(&mut self) -> Result<Vec<Flow>, ApplyError> {
+        let mut flows = Vec::new();
+        for message in self.socket.conntrack(Conntrack::List, Vec::new(), &mut self.sequence)? {
+            let attributes = read(&message);
+            let (Some(original), Some(reply)) =
+                (find(&attributes, TUPLE_ORIGINAL), find(&attributes, TUPLE_REPLY))
+            else {
+                continue;
+            };
+            let Some(packet) = packet(&tuple(original), &tuple(reply)) else { continue };
+            let mut identity = vec![bytes(TUPLE_ORIGINAL | NESTED, original)];
+            identity.extend(find(&attributes, ZONE).map(|zone| bytes(ZONE, zone)));
+            flows.push(Flow { packet, identity });
+        }
+        Ok(flows)
+    }
+
+    /// Makes the kernel forget `flows`: their next packet is decided anew. How many there still were.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut(&mut self, flows: &[Flow]) -> Result<usize, ApplyError> {
+        let mut cut = 0_usize;
+        for flow in flows {
+            let family = Conntrack::Delete { ipv6: flow.packet.destination.is_ipv6() };
+            let gone = self.socket.conntrack(family, flow.identity.clone(), &mut self.sequence)?;
+            cut = cut.saturating_add(usize::from(!gone.is_empty()));
+        }
+        Ok(cut)
+    }
+}
+
+const NESTED: u16 = 1 << 15;
+
+/// One direction.
+#[derive(Default)]
+struct Tuple {
+    source: Option<IpAddr>,
+    protocol: u8,
+    source_port: u16,
+    icmp: Option<(u8, u8)>,
+}
+
+fn tuple(attribute: &[u8]) -> Tuple {
+    let parts = read(attribute);
+    let inner = |kind| find(&parts, kind).map(read).unwrap_or_default();
+    let (addresses, protocol): (Read, Read) = (inner(1), inner(2));
+    let v4 = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    let v6 = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    let byte = |kind| find(&protocol, kind).and_then(|bytes| bytes.first().copied());
+    let port =
+        |kind| find(&protocol, kind).and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
+    Tuple {
+        source: find(&addresses, 1).and_then(v4).or_else(|| find(&addresses, 3).and_then(v6)),
+        protocol: byte(1).unwrap_or(0),
+        source_port: port(2).unwrap_or(0),
+        icmp: byte(5).zip(byte(6)).or_else(|| byte(8).zip(byte(9))),
+    }
+}
+
+/// The destination after NAT is where replies come from.
+fn packet(original: &Tuple, reply: &Tuple) -> Option<Packet> {
+    let mut packet = Packet::new(original.source?, reply.source?, Protocol(original.protocol));
+    packet.source_port = original.source_port;
+    packet.destination_port = reply.source_port;
+    match original.icmp {
+        Some((kind, code)) => Some(packet.with_icmp(kind, code)),
+        None => Some(packet),
+    }
+}

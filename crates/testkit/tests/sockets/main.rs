@@ -1,0 +1,310 @@
+//! nftables under real sockets: TCP and UDP between pods of a node.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    clippy::print_stderr,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+mod node;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portcullis::compile::{CompileScope, Engine};
+use portcullis::flow::{End, Topology};
+use portcullis::label::Labels;
+use portcullis::model::{
+    Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
+};
+use portcullis::nftables::{Binding, Bindings, Enforcer, Events, Interface, LoggedEvents, Options};
+use portcullis::packet::{Packet, Protocol};
+use portcullis::reference::{Reference, Settings};
+use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::verdict::Verdict;
+use portcullis_testkit::generate::Generator;
+use portcullis_testkit::kernel_can_be_asked;
+
+use node::{PORTS, Pod, carries, connect, node, tcp, udp};
+
+/// Runs `test` in a thread that becomes the node.
+fn on_a_node(pods: usize, test: impl FnOnce(&[Pod]) + Send + 'static) {
+    if !kernel_can_be_asked() {
+        eprintln!("SKIPPED: real sockets need root, `nft` and `ip`");
+        return;
+    }
+    let run = move || test(&node(pods));
+    if let Err(panic) = std::thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
+    let bind = |(pod, id): (&Pod, &EndpointId)| {
+        (id.clone(), Binding::workload(Interface::new(&pod.interface).unwrap(), pod.addresses))
+    };
+    pods.iter().zip(ids).map(bind).collect()
+}
+
+fn options() -> Options {
+    Options::new()
+        .with_workload_interfaces(Interface::new("cali").unwrap())
+        .with_local_net("10.0.9.0/24".parse().unwrap())
+}
+
+/// Gives the endpoint the addresses of the pod.
+fn place(mut endpoint: Endpoint, pod: &Pod) -> Endpoint {
+    endpoint.addresses = pod.addresses.to_vec();
+    endpoint.node = Some("node".into());
+    endpoint
+}
+
+/// A connection that is tried: the number of the pod it starts from, its first packet, and whether the reference allows
+/// it.
+type Probe = (usize, Packet, bool);
+
+/// Every pair of pods, every port, TCP and UDP, both families.
+fn probes(pods: &[Pod], ids: &[EndpointId], cluster: &Cluster) -> Vec<Probe> {
+    let settings = Settings::default();
+    let (reference, topology) = (Reference::new(cluster, &settings), Topology::new(cluster, &settings));
+    let mut probes = Vec::new();
+    for (number, (from, from_id)) in pods.iter().zip(ids).enumerate() {
+        for (to, to_id) in pods.iter().zip(ids).filter(|(_, id)| *id != from_id) {
+            for (source, destination) in from.addresses.into_iter().zip(to.addresses) {
+                for (port, protocol) in
+                    PORTS.into_iter().flat_map(|p| [(p, Protocol::TCP), (p, Protocol::UDP)])
+                {
+                    let packet = Packet::new(source, destination, protocol).to_port(port).from_port(40_000);
+                    let ends = [from_id, to_id].map(|id| End::Endpoint(id.clone()));
+                    let answer = topology.decide(&reference, &ends[0], &ends[1], &packet);
+                    probes.push((number, packet, answer.verdict == Verdict::Allow));
+                }
+            }
+        }
+    }
+    probes
+}
+
+/// Whether packets come through exactly where the reference says. Returns the number of connections and of those that
+/// came about.
+fn compare(pods: &[Pod], probes: Vec<Probe>, what: &str) -> (usize, usize) {
+    let begin = |(from, packet, allowed): Probe| {
+        let (to, port, protocol) = (packet.destination, packet.destination_port, packet.protocol);
+        let probe = move || if protocol == Protocol::TCP { tcp(to, port) } else { udp(to, port) };
+        (pods[from].beside(probe), packet, allowed)
+    };
+    let waiting: Vec<_> = probes.into_iter().map(begin).collect();
+    let count = waiting.len();
+    let mut through = 0;
+    for (came, packet, allowed) in waiting {
+        let came = came.recv().unwrap();
+        assert_eq!(came, allowed, "{what}: {packet:?}");
+        through += usize::from(came);
+    }
+    (count, through)
+}
+
+#[test]
+fn random_policies_hold_for_tcp_and_udp() {
+    on_a_node(4, |pods| {
+        let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
+        let (mut connections, mut through) = (0, 0);
+        let mut enforcer = Enforcer::open(options()).unwrap();
+        let (mut seed, mut sets) = (0, 0);
+        while sets < rounds {
+            seed += 1;
+            let mut generator = Generator::new(seed);
+            let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
+            let (mut cluster, mut policies) = (Cluster::new(), 0);
+            let mut engine = Engine::new(Settings::default(), CompileScope::All);
+            let mut apply = |update: Update| {
+                cluster.apply(update.clone());
+                engine.apply(update).unwrap();
+            };
+            let wanted = 1 + generator.below(3);
+            while endpoints.len() < pods.len() || policies < wanted {
+                match generator.object() {
+                    Update::Endpoint(endpoint) if endpoint.id.kind == EndpointKind::Workload => {
+                        if endpoints.len() < pods.len() {
+                            endpoints.insert(endpoint.id.clone(), endpoint);
+                        }
+                    }
+                    Update::Endpoint(_) => {}
+                    Update::Policy(policy) if policies < wanted => {
+                        policies += 1;
+                        apply(Update::Policy(policy));
+                    }
+                    Update::Policy(_) => {}
+                    other => apply(other),
+                }
+            }
+            let ids: Vec<EndpointId> = endpoints.keys().cloned().collect();
+            // Most generated profiles deny everything, which would leave little for policy to decide.
+            let rules = vec![Rule::new(Action::Allow)];
+            apply(Update::Profile(Profile {
+                name: "all".into(),
+                ingress: rules.clone(),
+                egress: rules,
+                labels: Labels::new(),
+                origin: ProfileOrigin::Declared,
+            }));
+            for (mut endpoint, pod) in endpoints.into_values().zip(pods) {
+                endpoint.profiles = vec!["all".into()];
+                apply(Update::Endpoint(place(endpoint, pod)));
+            }
+            let probes = probes(pods, &ids, &cluster);
+            // Policies that allow or deny everything show little.
+            if probes.iter().all(|(_, _, allowed)| *allowed) || !probes.iter().any(|(_, _, allowed)| *allowed)
+            {
+                continue;
+            }
+            sets += 1;
+            engine.commit();
+            enforcer.load(engine.snapshot(), &bind(pods, &ids)).unwrap();
+            let (count, came) = compare(pods, probes, &format!("seed {seed}"));
+            connections += count;
+            through += came;
+        }
+        eprintln!(
+            "{sets} policy sets of {seed}, {connections} connections between pods, {through} came through: as the reference says"
+        );
+    });
+}
+
+fn example(step: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/yaobank");
+    let mut text = String::new();
+    for folder in [folder.join("base"), folder.join(step)] {
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "yaml")) {
+            text.push_str(&std::fs::read_to_string(file).unwrap());
+            text.push_str("\n---\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_steps_of_yaobank_hold() {
+    on_a_node(3, |pods| {
+        let mut enforcer = Enforcer::open(options()).unwrap();
+        for step in ["1-attack", "2-database-policy", "3-default-deny", "4-tiers"] {
+            let scenario = Scenario::parse(step, &example(step), LoadOptions::new()).unwrap();
+            let mut cluster = scenario.cluster().clone();
+            let all = cluster.endpoints().values().filter(|e| e.id.kind == EndpointKind::Workload);
+            let chosen: Vec<Endpoint> = all
+                .filter(|e| e.id.namespace.as_deref() == Some("yaobank"))
+                .take(pods.len())
+                .cloned()
+                .collect();
+            assert_eq!(chosen.len(), pods.len());
+            let ids: Vec<EndpointId> = chosen.iter().map(|endpoint| endpoint.id.clone()).collect();
+            for (endpoint, pod) in chosen.into_iter().zip(pods) {
+                cluster.apply(Update::Endpoint(place(endpoint, pod)));
+            }
+            let mut engine = Engine::new(Settings::default(), CompileScope::All);
+            for update in cluster.updates() {
+                engine.apply(update).unwrap();
+            }
+            engine.commit();
+            enforcer.load(engine.snapshot(), &bind(pods, &ids)).unwrap();
+            let (count, through) = compare(pods, probes(pods, &ids, &cluster), step);
+            eprintln!("{step}: {count} connections, {through} came through: as the reference says");
+        }
+    });
+}
+
+const PODS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: client}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: shop, labels: {app: server}}
+";
+
+const SHUT: &str = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut, namespace: shop}
+spec: {podSelector: {matchLabels: {app: server}}}
+";
+
+/// Loads `text` for two pods, client and server.
+fn snapshot(text: &str, pods: &[Pod]) -> (Engine, Bindings) {
+    let scenario = Scenario::parse("test", text, LoadOptions::new()).unwrap();
+    let mut cluster = scenario.cluster().clone();
+    let ids: Vec<EndpointId> = cluster.endpoints().keys().cloned().collect();
+    for (id, pod) in ids.iter().zip(pods) {
+        let endpoint = cluster.endpoints()[id].clone();
+        cluster.apply(Update::Endpoint(place(endpoint, pod)));
+    }
+    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    for update in cluster.updates() {
+        engine.apply(update).unwrap();
+    }
+    engine.commit();
+    (engine, bind(pods, &ids))
+}
+
+#[test]
+fn established_flows_survive_until_they_are_cut() {
+    on_a_node(2, |pods| {
+        let (open, bindings) = snapshot(PODS, pods);
+        let (shut, _) = snapshot(&format!("{PODS}{SHUT}"), pods);
+        let mut enforcer = Enforcer::open(options()).unwrap();
+        enforcer.load(open.snapshot(), &bindings).unwrap();
+        let to = pods[1].addresses[0];
+        let client = &pods[0];
+        let mut flow = client.run(move || connect(to, 80)).recv().unwrap();
+        assert!(carries(&mut flow));
+        // Policy tightens: what was established goes on, also over a restart; what is new does not come about.
+        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
+        drop(enforcer);
+        assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
+        let mut enforcer = Enforcer::open(options()).unwrap();
+        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        assert!(carries(&mut flow));
+        // Only the flow that was allowed and is not any more is cut.
+        let answer = pods[1].addresses[1];
+        let back = pods[0].addresses[0];
+        let mut other = pods[1].run(move || connect(back, 8080)).recv().unwrap();
+        assert_eq!(enforcer.cut_tightened(open.snapshot(), shut.snapshot()).unwrap(), 1);
+        assert!(!carries(&mut flow) && carries(&mut other), "{answer}");
+        enforcer.remove().unwrap();
+        assert!(client.run(move || tcp(to, 80)).recv().unwrap());
+    });
+}
+
+#[test]
+fn counters_and_events_name_policy_and_rule() {
+    on_a_node(2, |pods| {
+        let (shut, bindings) = snapshot(&format!("{PODS}{SHUT}"), pods);
+        let options = options().with_events(LoggedEvents::Denies);
+        let mut events = Events::open(options.log_group()).unwrap();
+        let mut enforcer = Enforcer::open(options).unwrap();
+        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        let (to, from) = (pods[1].addresses[0], pods[0].addresses[0]);
+        assert!(!pods[0].run(move || udp(to, 80)).recv().unwrap());
+        let event = events.next(std::time::Duration::from_secs(1)).unwrap().unwrap();
+        let decision = enforcer.decision(event.chain()).unwrap();
+        assert_eq!((decision.verdict, event.is_log()), (Verdict::Deny, false));
+        assert_eq!(decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
+        let IpAddr::V4(address) = from else { panic!("{from}") };
+        assert_eq!(event.packet[12..16], address.octets());
+        let counters = enforcer.counters().unwrap();
+        let (_, counted) = &counters[event.chain()];
+        assert_eq!((counted.packets, counted.bytes), (1, 33));
+        // A pod that nobody bound is cut off, and so is an address that is not the pod's.
+        enforcer.load(shut.snapshot(), &Bindings::new()).unwrap();
+        assert!(!pods[1].run(move || udp(from, 80)).recv().unwrap());
+        let event = events.next(std::time::Duration::from_secs(1)).unwrap().unwrap();
+        assert_eq!(event.chain(), "unknown");
+    });
+}
