@@ -8,14 +8,15 @@ mod files;
 mod instructions;
 mod manifests;
 mod measure;
+#[cfg(target_os = "linux")]
+mod nftables;
 mod selectors;
 mod workloads;
 
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str =
-    "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS]]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load]]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -36,6 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("compile-one", [name]) => compile::run_one(name, &mut out),
         ("instructions", [operation, count]) => instructions::run(operation, count.parse()?),
         ("events", []) => events::run(&mut out),
+        #[cfg(target_os = "linux")]
+        ("nftables", what) => nftables::run(what, &mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
         _ => Err(USAGE.into()),

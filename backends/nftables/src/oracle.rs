@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use portcullis_core::flow::DecideHook;
-use portcullis_core::ir::{L7Program, Snapshot, View};
+use portcullis_core::ir::{Interpreter, L7Program, Snapshot, View};
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::net::canonical;
@@ -312,12 +312,14 @@ impl Judge {
 
     /// The decision of a hook that the table does not ask, which must be one that passes.
     fn explain(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
-        let decision = portcullis_core::ir::Interpreter::new(&self.snapshot).decide(endpoint, hook, packet);
-        match decision.verdict {
-            Verdict::Allow | Verdict::Continue => Ok(decision),
-            verdict => {
-                Err(OracleError::contradiction(format!("the packet passed where the tables say {verdict}")))
-            }
+        let interpreter = Interpreter::new(&self.snapshot);
+        let found = interpreter.look_up(endpoint, hook, packet);
+        let verdict =
+            found.and_then(|id| self.snapshot.decisions.lookup(id)).map(|decision| decision.verdict);
+        match verdict {
+            // An L7 program may say something else where a proxy adds attributes.
+            Some(Verdict::Allow | Verdict::Continue) => Ok(interpreter.decide(endpoint, hook, packet)),
+            _ => Err(OracleError::contradiction("the packet passed where the tables do not say so")),
         }
     }
 }
