@@ -138,9 +138,20 @@ pub(crate) struct Place<'a> {
 }
 
 /// The facts that the skeleton depends on.
-pub(crate) fn facts(options: &Options, locals: &BTreeMap<&EndpointId, Local<'_>>) -> Facts {
+pub(crate) fn facts(
+    options: &Options,
+    bindings: &Bindings,
+    locals: &BTreeMap<&EndpointId, Local<'_>>,
+) -> Facts {
     let is_host = |local: &Local<'_>| matches!(local.binding, Binding::Host { .. } | Binding::AllInterfaces);
+    let named = |binding: &Binding| match binding {
+        Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => {
+            options.workload_prefixes.iter().any(|prefix| interface.as_str().starts_with(prefix.as_str()))
+        }
+        Binding::Host { .. } | Binding::AllInterfaces => true,
+    };
     Facts {
+        named: !options.workload_prefixes.is_empty() && bindings.values().all(named),
         any_address: locals.values().any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
         local: options.local_nets.iter().map(Cidr::version).collect(),
         host: locals
@@ -168,7 +179,9 @@ pub(crate) fn sets(
         empty(place.fixed.to(version), SetKind::Verdicts);
         empty(place.fixed.own(version), SetKind::Values);
     }
-    empty((place.fixed.workloads(), vec![Field::InputInterface]), SetKind::Values);
+    if !facts.named {
+        empty((place.fixed.workloads(), vec![Field::InputInterface]), SetKind::Values);
+    }
     if facts.any_address {
         empty(place.fixed.senders(), SetKind::Verdicts);
         empty(place.fixed.receivers(), SetKind::Verdicts);

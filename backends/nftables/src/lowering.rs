@@ -255,7 +255,7 @@ impl Lowering {
         let mut context =
             Context { pool, peers, nets: &addresses.nets, work: &work, restless, adopted: &adopted };
         let changes = bodies.update(&wanted, |key| touched.affects(key, snapshot), &mut context)?;
-        let facts = dispatch::facts(options, &locals);
+        let facts = dispatch::facts(options, bindings, &locals);
         let mut place = Place { options, fixed, bodies, pool, names };
         self.sets = dispatch::sets(&locals, bindings, &facts, &mut place);
         self.skeleton = skeleton::chains(options, fixed, &facts);

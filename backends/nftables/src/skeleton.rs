@@ -20,6 +20,9 @@ use crate::pool::Content;
 pub(crate) struct Facts {
     /// Workloads that may use any address.
     pub(crate) any_address: bool,
+    /// Whether the interface of every workload begins as [`Options::with_workload_interfaces`] says, so that one look at
+    /// its name tells a workload.
+    pub(crate) named: bool,
     /// Families of the local networks.
     pub(crate) local: BTreeSet<IpVersion>,
     /// Host hooks whose programs can do something.
@@ -74,16 +77,23 @@ impl Builder<'_> {
         let (egress, ingress) = (fixed.name("egress"), fixed.name("ingress"));
         let from_workload = fixed.name("from_workload");
 
-        let mut forward = vec![track(), jump(egress.clone())];
+        let mut forward = vec![track()];
+        forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
         for hook in [Hook::ForwardEgress, Hook::ForwardIngress] {
             forward.extend(self.asks(hook).then(|| jump(fixed.host_chain(hook))));
         }
-        forward.push(jump(ingress));
+        forward.extend(self.workload_traffic(
+            "entering",
+            Field::OutputInterface,
+            Field::Destination,
+            &ingress,
+        ));
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept), track()];
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
-        input.extend((!self.facts.local.is_empty()).then(|| jump(egress)));
+        // Local addresses that do not come from a workload's interface.
+        input.extend(self.local_addresses(Field::Source, &Target::Jump(egress)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(fixed.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
@@ -109,6 +119,37 @@ impl Builder<'_> {
         }
     }
 
+    /// Rules that bring the traffic of workloads to `chain`. Where a name tells a workload, other packets do not even
+    /// get there.
+    fn workload_traffic(
+        &mut self,
+        name: &str,
+        interface: Field,
+        address: fn(IpVersion) -> Field,
+        chain: &Name,
+    ) -> Content {
+        if !self.facts.named {
+            return vec![go(Target::Jump(chain.clone()))];
+        }
+        if self.options.workload_prefixes.len() == 1 && self.facts.local.is_empty() {
+            return self.workload_interfaces(interface, &Target::Jump(chain.clone()));
+        }
+        let mut rules = self.workload_interfaces(interface, &Target::Goto(chain.clone()));
+        rules.extend(self.local_addresses(address, &Target::Goto(chain.clone())));
+        let name = self.fixed.name(name);
+        self.plain(name.clone(), rules);
+        vec![go(Target::Jump(name))]
+    }
+
+    /// Rules that lead packets of local networks away.
+    fn local_addresses(&self, address: fn(IpVersion) -> Field, to: &Target) -> Content {
+        let rule = |version: &IpVersion| {
+            let local = Part::In(vec![address(*version)], self.fixed.local(*version));
+            (vec![local, Part::Go(to.clone())], None)
+        };
+        self.facts.local.iter().map(rule).collect()
+    }
+
     /// The chains of the workload hooks, and what becomes of workloads that nobody bound.
     fn workloads(&mut self) {
         let fixed = self.fixed;
@@ -125,10 +166,11 @@ impl Builder<'_> {
         ] {
             let mut rules: Content = FAMILIES.map(|version| dispatch(of(fixed, version))).to_vec();
             rules.extend(self.facts.any_address.then(|| dispatch(any)));
-            rules.extend(self.workload_interfaces(field, &unknown));
-            for version in &self.facts.local {
-                let local = Part::In(vec![address(*version)], fixed.local(*version));
-                rules.push((vec![local, Part::Go(unknown.clone())], None));
+            if self.facts.named {
+                rules.push(go(unknown.clone()));
+            } else {
+                rules.extend(self.workload_interfaces(field, &unknown));
+                rules.extend(self.local_addresses(address, &unknown));
             }
             self.plain(fixed.name(name), rules);
         }
@@ -217,8 +259,8 @@ impl Builder<'_> {
 
     /// Rules that lead packets of workload interfaces away.
     fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
-        let bound = Part::In(vec![field], self.fixed.workloads());
-        let mut rules = vec![(vec![bound, Part::Go(to.clone())], None)];
+        let bound = || (vec![Part::In(vec![field], self.fixed.workloads()), Part::Go(to.clone())], None);
+        let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
         for prefix in &self.options.workload_prefixes {
             let is = Part::Is(field, Value::InterfacePrefix(prefix.name().clone()));
             rules.push((vec![is, Part::Go(to.clone())], None));

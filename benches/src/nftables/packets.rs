@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sched::{CloneFlags, unshare};
 use portcullis::model::Update;
 use portcullis::nftables::oracle::craft;
-use portcullis::nftables::{Enforcer, Options};
+use portcullis::nftables::{Enforcer, Interface, Limits, Options};
 use portcullis::packet::{Packet, Protocol};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
@@ -113,9 +113,15 @@ fn established(out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The interfaces of workloads have names of their own, as CNIs give them.
+fn options() -> Result<Options, Failure> {
+    let limits = Limits { chains: 40_000, sets: 40_000, ..Limits::default() };
+    Ok(Options::new().with_limits(limits).with_workload_interfaces(Interface::new("pod")?))
+}
+
 fn enforce(updates: Vec<Update>, others: usize) -> Result<Option<Enforcer>, Failure> {
     let engine = engine(updates)?;
-    let mut enforcer = Enforcer::open(Options::new())?;
+    let mut enforcer = Enforcer::open(options()?)?;
     enforcer.load(engine.snapshot(), &bindings(others)?)?;
     Ok(Some(enforcer))
 }
@@ -194,7 +200,7 @@ const TAIL: &str = "table inet tail {
     counter through { }
     chain new { type filter hook forward priority 300; policy accept;
         udp dport 80 udp sport != 7 counter name through drop
-        udp sport != 80 udp sport != 7 drop }
+    }
 }
 ";
 

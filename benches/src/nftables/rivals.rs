@@ -12,12 +12,12 @@ pub(super) type Peers = Vec<Ipv4Addr>;
 /// A table that lets everything pass, with nothing in it or with connection tracking as ours has it.
 pub(super) fn accept_all(tracking: bool) -> Result<(), Failure> {
     let rule = if tracking {
-        "ct state vmap { established : accept, related : accept, invalid : drop }"
+        "add rule inet open c ct state vmap { established : accept, related : accept, invalid : drop }"
     } else {
         ""
     };
     let table = format!(
-        "table inet all {{ chain c {{ type filter hook forward priority 0; policy accept; {rule}\n }} }}"
+        "add table inet open\nadd chain inet open c {{ type filter hook forward priority 0; policy accept; }}\n{rule}\n"
     );
     feed("nft", &["-f", "-"], &table)
 }

@@ -81,7 +81,7 @@ pub(super) fn bindings(others: usize) -> Result<Bindings, Failure> {
             Ipv4Addr::from_bits(POD.to_bits().saturating_add(u32::try_from(number)?).saturating_add(1));
         bindings.insert(
             EndpointId::workload("bench", format!("local-{number}")),
-            Binding::workload(interface(&format!("local{number}"))?, [IpAddr::V4(address)]),
+            Binding::workload(interface(&format!("pod-{number}"))?, [IpAddr::V4(address)]),
         );
     }
     Ok(bindings)

@@ -37,10 +37,14 @@ fn interface(number: usize) -> Interface {
     Interface::new(&format!("e{number}")).unwrap()
 }
 
+fn workload(number: usize) -> Binding {
+    Binding::WorkloadAnyAddress { interface: Interface::new(&format!("w{number}")).unwrap() }
+}
+
 fn bindings(snapshot: &Snapshot) -> Bindings {
     let bind = |(number, id): (usize, &EndpointId)| {
         let binding = match id.kind {
-            EndpointKind::Workload => Binding::WorkloadAnyAddress { interface: interface(number) },
+            EndpointKind::Workload => workload(number),
             EndpointKind::Host if number.is_multiple_of(3) => Binding::AllInterfaces,
             EndpointKind::Host => Binding::Host { interface: interface(number) },
         };
@@ -54,14 +58,14 @@ fn bindings(snapshot: &Snapshot) -> Bindings {
 }
 
 impl World {
-    fn new(snapshot: &Snapshot, table: Table) -> Self {
+    fn new(snapshot: &Snapshot, table: Table, options: &Options) -> Self {
         let bindings = bindings(snapshot);
         let existing = Existing {
             chains: table.chains.keys().cloned().collect(),
             sets: table.sets.keys().cloned().collect(),
             counters: table.counters.iter().cloned().collect(),
         };
-        let (lowering, update) = Lowering::load(Options::new(), snapshot, &bindings, &existing).unwrap();
+        let (lowering, update) = Lowering::load(options.clone(), snapshot, &bindings, &existing).unwrap();
         let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new() };
         world.learn();
         for stage in update.stages() {
@@ -187,7 +191,12 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
         }
         engine.commit();
         let mut old = engine.snapshot().clone();
-        let mut world = World::new(&old, Table::default());
+        // Half of the time the names of interfaces tell workloads.
+        let mut options = Options::new();
+        if seed % 2 == 1 {
+            options = options.with_workload_interfaces(Interface::new("w").unwrap());
+        }
+        let mut world = World::new(&old, Table::default(), &options);
         for step in 0..12 {
             for question in questions(&mut generator, &old, 60) {
                 holds(&world, &old, &question)
@@ -210,7 +219,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
                     Binding::AllInterfaces if taken => Binding::Host { interface: interface(number + index) },
                     Binding::AllInterfaces => Binding::AllInterfaces,
                     Binding::Host { .. } => Binding::Host { interface: interface(number + index) },
-                    _ => Binding::WorkloadAnyAddress { interface: interface(number + index) },
+                    _ => workload(number + index),
                 };
                 world.bindings.entry(id).or_insert(binding);
             }
@@ -233,8 +242,8 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             old = new;
         }
         // From scratch beside what is there: the same answers, and nothing of the old is left.
-        let again = World::new(&old, world.table.clone());
-        let fresh = World::new(&old, Table::default());
+        let again = World::new(&old, world.table.clone(), &options);
+        let fresh = World::new(&old, Table::default(), &options);
         assert_eq!(again.table.chains.len(), fresh.table.chains.len(), "seed {seed}");
         assert_eq!(again.table.sets.len(), fresh.table.sets.len(), "seed {seed}");
         let elements = |table: &Table| table.sets.values().map(|(_, elements)| elements.len()).sum::<usize>();
