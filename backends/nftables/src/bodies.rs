@@ -128,6 +128,9 @@ impl Bodies {
                 *of == side && (context.restless.contains(set) || wanted.is_some_and(differs))
             })
         };
+        if staying.is_empty() && context.restless.is_empty() {
+            return Vec::new();
+        }
         let unsteady = |(key, state): &(&BodyKey, &BodyState)| {
             let sides =
                 [Side::Source, Side::Destination].into_iter().filter(|side| changes(key, state, *side));
@@ -145,6 +148,9 @@ impl Bodies {
         peers: &Peers,
     ) -> Vec<BodyKey> {
         let mut out = Vec::new();
+        if staying.is_empty() {
+            return out;
+        }
         loop {
             // What each set is to become, and for how many slots.
             let mut votes: BTreeMap<&Name, BTreeMap<&Want, usize>> = BTreeMap::new();

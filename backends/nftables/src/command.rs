@@ -171,6 +171,17 @@ pub enum Target {
     Goto(Name),
 }
 
+impl Target {
+    /// The chain it leads to.
+    #[must_use]
+    pub const fn chain(&self) -> Option<&Name> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(chain),
+            Self::Accept | Self::Drop | Self::Return => None,
+        }
+    }
+}
+
 /// Something of a packet that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {

@@ -57,7 +57,9 @@ pub(crate) fn locals<'a>(
     let mut acting: BTreeSet<Hook> = [Hook::WorkloadIngress, Hook::WorkloadEgress].into();
     let bound =
         || bindings.iter().filter_map(|(id, binding)| Some((id, binding, snapshot.endpoints.get(id)?)));
-    for (hook, program) in bound().flat_map(|(_, _, entry)| &entry.enforced.0) {
+    let asked = bound().flat_map(|(_, _, entry)| &entry.enforced.0);
+    let of_hosts = |hook: &Hook| !matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
+    for (hook, program) in asked.filter(|(hook, _)| of_hosts(hook)) {
         let key = (*program, flavour(*hook));
         let is_void = void.entry(key).or_insert_with(|| is_void(snapshot, *program, key.1, options));
         if !*is_void {

@@ -20,7 +20,7 @@ use crate::command::{Chain, Command, Element, Elements, Field, Rule, Set, SetKin
 use crate::dispatch::FixedSets;
 use crate::lowering::{Lowering, Move};
 use crate::peers::{Holding, Peer, Want, element};
-use crate::pool::{self, Content};
+use crate::pool::{self, Content, Used};
 use crate::skeleton::{self, Hooked};
 use crate::update::{Existing, Update};
 
@@ -60,7 +60,7 @@ pub(crate) fn structure(
     lowering.pool.keep(&used);
     lowering.peers.keep(&used);
 
-    create(lowering, before, &used, load, update);
+    create(lowering, before, load, update);
     let late = switch(lowering, before, load, update);
     let stages = update.stages.len();
     change_in_place(lowering, moves, restless, changes, update);
@@ -70,45 +70,32 @@ pub(crate) fn structure(
 }
 
 /// The chains and sets that packets can come to.
-fn reachable(lowering: &Lowering) -> BTreeSet<Name> {
-    let mut used = BTreeSet::new();
-    let mut open: Vec<Name> = Vec::new();
+fn reachable(lowering: &Lowering) -> Used {
+    let mut used = Used::new();
+    let mut open: Vec<&Name> = Vec::new();
     let fixed = lowering.sets.values().flat_map(|set| set.elements.values());
-    open.extend(fixed.filter_map(|target| chain_of(target.as_ref()?)).cloned());
+    open.extend(fixed.filter_map(|target| target.as_ref()?.chain()));
     let rules = lowering.skeleton.values().flat_map(|chain| &chain.rules).flat_map(|(parts, _)| parts);
-    open.extend(rules.flat_map(pool::targets).cloned());
+    open.extend(rules.flat_map(pool::targets));
     while let Some(name) = open.pop() {
-        if !used.insert(name.clone()) {
+        if used.contains(name) {
             continue;
         }
-        for part in lowering.pool.content(&name).into_iter().flatten().flat_map(|(parts, _)| parts) {
-            open.extend(pool::targets(part).into_iter().cloned());
-            if let Some(set) = pool::set_of(part) {
-                if let Some(Want::Targets(targets)) = lowering.peers.find(set).map(|peer| &peer.want) {
-                    open.extend(targets.values().cloned());
-                }
-                used.insert(set.clone());
+        used.insert(name.clone());
+        for part in lowering.pool.content(name).into_iter().flatten().flat_map(|(parts, _)| parts) {
+            open.extend(pool::targets(part));
+            let Some(set) = pool::set_of(part).filter(|set| !used.contains(*set)) else { continue };
+            if let Some(Want::Targets(targets)) = lowering.peers.find(set).map(|peer| &peer.want) {
+                open.extend(targets.values());
             }
+            used.insert(set.clone());
         }
     }
     used
 }
 
-const fn chain_of(target: &Target) -> Option<&Name> {
-    match target {
-        Target::Jump(chain) | Target::Goto(chain) => Some(chain),
-        Target::Accept | Target::Drop | Target::Return => None,
-    }
-}
-
 /// Stage 1: what is new and not yet used. Chains come before the elements that lead to them.
-fn create(
-    lowering: &mut Lowering,
-    before: &Before,
-    used: &BTreeSet<Name>,
-    load: Option<&Existing>,
-    update: &mut Update,
-) {
+fn create(lowering: &mut Lowering, before: &Before, load: Option<&Existing>, update: &mut Update) {
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
@@ -134,8 +121,8 @@ fn create(
     lowering.live.sets.extend(made.iter().map(|(set, elements)| (set.name.clone(), elements.len())));
     filled.append(&mut made);
 
-    let chains: Vec<&Name> = used.iter().filter(|name| lowering.pool.content(name).is_some()).collect();
-    let new: Vec<&Name> = chains.into_iter().filter(|name| !lowering.live.chains.contains(*name)).collect();
+    let new: Vec<&Name> =
+        lowering.pool.chains().filter(|name| !lowering.live.chains.contains(*name)).collect();
     let fresh =
         |(name, chain): &(&Name, &Hooked)| chain.hook.is_none() && !before.skeleton.contains_key(*name);
     let plain: Vec<(&Name, &Hooked)> = lowering.skeleton.iter().filter(fresh).collect();
@@ -174,7 +161,7 @@ fn switch(
 ) -> Vec<Command> {
     let (mut commands, mut late) = (Vec::new(), Vec::new());
     for (name, set) in &lowering.sets {
-        let Some(old) = before.sets.get(name) else { continue };
+        let Some(old) = before.sets.get(name).filter(|old| *old != set) else { continue };
         let gone = old.elements.iter().filter(|(key, target)| set.elements.get(*key) != Some(*target));
         let new = set.elements.iter().filter(|(key, target)| old.elements.get(*key) != Some(*target));
         let owned = |(key, target): (&Vec<Value>, &Option<Target>)| Element {
@@ -275,7 +262,7 @@ fn change_in_place(
 fn destroy(
     lowering: &mut Lowering,
     before: &Before,
-    used: &BTreeSet<Name>,
+    used: &Used,
     load: Option<&Existing>,
     update: &mut Update,
 ) {

@@ -13,6 +13,7 @@ use portcullis_core::net::IpVersion;
 use crate::command::{Element, Field, SetKind, Target, Value};
 use crate::names::Names;
 use crate::plan::Classes;
+use crate::pool::Used;
 
 /// What a set of peers holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +137,7 @@ impl Peers {
     }
 
     /// Drops what is not in `kept`.
-    pub(crate) fn keep(&mut self, kept: &BTreeSet<Name>) {
+    pub(crate) fn keep(&mut self, kept: &Used) {
         let gone: Vec<Name> = self.peers.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         for name in gone {
             self.known.remove(&name);

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use hashbrown::HashSet;
 use portcullis_core::ir::{Decision, DecisionId, L4TableId, L7ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
@@ -17,6 +18,9 @@ use crate::options::Options;
 
 /// Rules of a chain with their comments.
 pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
+
+/// Names of chains and sets that packets can come to.
+pub(crate) type Used = HashSet<Name>;
 
 /// What a decision chain is made from. The L7 program takes no part in the kernel; whoever reads the chain's events
 /// wants to know which it is.
@@ -100,8 +104,13 @@ impl Pool {
         self.ranges.iter().map(|(ranges, name)| (name, ranges))
     }
 
+    /// All chains.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Name> {
+        self.content.keys()
+    }
+
     /// Drops what is not in `kept`.
-    pub(crate) fn keep(&mut self, kept: &BTreeSet<Name>) {
+    pub(crate) fn keep(&mut self, kept: &Used) {
         self.chains.retain(|_, name| kept.contains(name));
         self.decisions.retain(|_, name| kept.contains(name));
         self.content.retain(|name, _| kept.contains(name));
@@ -135,17 +144,14 @@ impl l4::Chains for Flavoured<'_, '_, '_> {
     }
 }
 
-/// The chains that a rule leads to.
-pub(crate) fn targets(part: &Part) -> Vec<&Name> {
-    let of = |target| match target {
-        &Target::Jump(ref chain) | &Target::Goto(ref chain) => Some(chain),
-        _ => None,
+/// The chains that a part of a rule leads to.
+pub(crate) fn targets(part: &Part) -> impl Iterator<Item = &Name> {
+    let (one, cases) = match part {
+        Part::Go(target) => (Some(target), None),
+        Part::Switch(_, cases) => (None, Some(cases)),
+        _ => (None, None),
     };
-    match part {
-        Part::Go(target) => of(target).into_iter().collect(),
-        Part::Switch(_, cases) => cases.iter().filter_map(|(_, target)| of(target)).collect(),
-        _ => Vec::new(),
-    }
+    one.into_iter().chain(cases.into_iter().flatten().map(|(_, target)| target)).filter_map(Target::chain)
 }
 
 /// The set or map that a rule looks into.
