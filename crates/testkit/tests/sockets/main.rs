@@ -19,7 +19,7 @@ use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
 };
-use portcullis::nftables::{Binding, Bindings, Enforcer, Events, Interface, LoggedEvents, Options};
+use portcullis::nftables::{Binding, Bindings, Enforcer, Events, Interface, LoggedEvents, Netlink, Options};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::reference::{Reference, Settings};
 use portcullis::scenario::{LoadOptions, Scenario};
@@ -306,5 +306,95 @@ fn counters_and_events_name_policy_and_rule() {
         assert!(!pods[1].run(move || udp(from, 80)).recv().unwrap());
         let event = events.next(std::time::Duration::from_secs(1)).unwrap().unwrap();
         assert_eq!(event.chain(), "unknown");
+    });
+}
+
+/// The first pod stands for a host outside, behind an interface with a host endpoint.
+const EDGE: &str = "
+---
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: edge, labels: {edge: here}}
+spec: {node: node, interfaceName: cali0}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: door}
+spec:
+  order: 1
+  selector: has(edge)
+  preDNAT: true
+  applyOnForward: true
+  types: [Ingress]
+  ingress:
+    - {action: Allow, protocol: TCP, destination: {ports: [8080]}}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: shut}
+spec:
+  order: 2
+  selector: has(edge)
+  applyOnForward: true
+  types: [Ingress]
+  ingress: [{action: Deny}]
+";
+
+/// Somebody else's tables: a service, and a mark that has to be the same behind our hooks as before them.
+const OTHERS: &str = "table inet others {
+    counter kept { }
+    counter lost { }
+    chain before {
+        type filter hook prerouting priority -400
+        iifname cali0 meta mark set 0xdead0001
+    }
+    chain service {
+        type nat hook prerouting priority -100
+        ip daddr 10.0.9.100 tcp dport 8080 dnat ip to 10.0.9.11:80
+    }
+    chain look {
+        type filter hook forward priority 300
+        iifname cali0 meta mark 0xdead0001 counter name kept
+        iifname cali0 meta mark != 0xdead0001 counter name lost
+    }
+}
+";
+
+#[test]
+fn policy_before_destination_nat_decides_and_leaves_the_mark_of_others_alone() {
+    on_a_node(2, |pods| {
+        let scenario = Scenario::parse("edge", &format!("{PODS}{EDGE}"), LoadOptions::new()).unwrap();
+        let mut cluster = scenario.cluster().clone();
+        let server = EndpointId::workload("shop", "server");
+        cluster.apply(Update::Endpoint(place(cluster.endpoints()[&server].clone(), &pods[1])));
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        for update in cluster.updates() {
+            engine.apply(update).unwrap();
+        }
+        engine.commit();
+        let mut bindings = bind(&pods[1..], &[server]);
+        let interface = Interface::new(&pods[0].interface).unwrap();
+        bindings.insert(EndpointId::host("edge"), Binding::Host { interface });
+        let path = std::env::temp_dir().join(format!("portcullis-others-{}", std::process::id()));
+        std::fs::write(&path, OTHERS).unwrap();
+        let loaded = std::process::Command::new("nft").arg("-f").arg(&path).output().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(loaded.status.success(), "{loaded:?}");
+        let mut enforcer = Enforcer::open(Options::new()).unwrap();
+        enforcer.load(engine.snapshot(), &bindings).unwrap();
+        let (service, direct) = ("10.0.9.100".parse().unwrap(), pods[1].addresses[0]);
+        // The service's port is open before NAT; behind it the pod's own port is not.
+        assert!(pods[0].run(move || tcp(service, 8080)).recv().unwrap());
+        assert!(!pods[0].run(move || tcp(direct, 80)).recv().unwrap());
+        let counters = enforcer.counters().unwrap();
+        let counted = |name: &str| {
+            let of = counters.values().filter(|(decision, _)| {
+                decision.cause.policy().is_some_and(|policy| policy.name.as_str() == name)
+            });
+            of.map(|(_, counter)| counter.packets).sum::<u64>()
+        };
+        assert_eq!((counted("door"), counted("shut") > 0), (1, true));
+        let others = Netlink::open().unwrap().counters(&"others".into()).unwrap();
+        assert!(others["kept"].packets > 0 && others["lost"].packets == 0, "{others:?}");
     });
 }
