@@ -10,13 +10,14 @@
 mod craft;
 mod wire;
 
+use alloc::collections::BTreeMap;
 use core::fmt;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use portcullis_core::flow::DecideHook;
-use portcullis_core::ir::{Interpreter, L7Program, Snapshot, View};
+use portcullis_core::ir::{EndpointEntry, Interpreter, L7Program, Snapshot, View};
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::net::canonical;
@@ -161,7 +162,7 @@ struct Judge {
     events: Events,
     wire: Wire,
     /// The interface each endpoint is bound to; none of them exists.
-    interfaces: alloc::collections::BTreeMap<EndpointId, Interface>,
+    interfaces: BTreeMap<EndpointId, Interface>,
     /// The binding to a real interface.
     bound: Option<Elements>,
 }
@@ -180,20 +181,25 @@ impl Judge {
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
         let options = Options::new().with_events(LoggedEvents::All).with_limits(limits);
         let events = Events::open(options.log_group()).map_err(failed)?;
-        let mut interfaces = alloc::collections::BTreeMap::new();
-        for (number, id) in snapshot.endpoints.keys().enumerate() {
-            let interface = Interface::new(&format!("e{number}")).map_err(OracleError::environment)?;
-            interfaces.insert(id.clone(), interface);
-        }
-        let bind = |(id, interface): (&EndpointId, &Interface)| {
-            let interface = interface.clone();
+        // Endpoints with equal programs share an interface: the kernel looks through every binding whenever one changes.
+        let mut interfaces = BTreeMap::new();
+        let mut shared: BTreeMap<&EndpointEntry, Interface> = BTreeMap::new();
+        let mut bindings = Bindings::new();
+        for (id, entry) in &snapshot.endpoints {
+            if let Some(interface) = shared.get(entry) {
+                interfaces.insert(id.clone(), interface.clone());
+                continue;
+            }
+            let interface =
+                Interface::new(&format!("e{}", shared.len())).map_err(OracleError::environment)?;
+            shared.insert(entry, interface.clone());
+            interfaces.insert(id.clone(), interface.clone());
             let binding = match id.kind {
                 EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
                 EndpointKind::Host => Binding::Host { interface },
             };
-            (id.clone(), binding)
-        };
-        let bindings: Bindings = interfaces.iter().map(bind).collect();
+            bindings.insert(id.clone(), binding);
+        }
         let (lowering, update) = Lowering::load(options, &snapshot, &bindings, &Existing::default())
             .map_err(OracleError::environment)?;
         let table: Name = lowering.options().table().into();
