@@ -1,8 +1,38 @@
 //! The nftables backend: the decision IR as one `inet` table.
 //!
 //! [`Lowering`] is pure: a [`Snapshot`](portcullis_core::ir::Snapshot) or a [`Delta`](portcullis_core::ir::Delta)
-//! becomes an [`Update`], batches of [`Command`]s that text, JSON and netlink are made from. It does not touch the
-//! kernel and needs no root.
+//! becomes an [`Update`], batches of [`Command`]s that text and netlink messages are made from. It does not touch the
+//! kernel and needs no root. `Enforcer` (feature `apply`) keeps the table of the network namespace of its thread as it
+//! should be; `oracle` (feature `oracle`) lets the kernel decide single packets in a namespace of its own.
+//!
+//! When not to use it: for packets that netfilter never sees, as between the ports of a bridge, and where rules need HTTP:
+//! a flow that only an HTTP rule can decide is dropped, or handed over to an L7 enforcer, see [`Inspected`].
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `apply` | no | `Enforcer`, `Netlink`, `Nft`, `Events`; Linux |
+//! | `oracle` | no | the module `oracle`; Linux, root, the programs `nft` and `ip` |
+//!
+//! The order of evaluation follows Calico's `felix/rules/static.go` and `felix/rules/endpoints.go`; what is asked where
+//! is in the crate's architecture notes.
+//!
+//! ```
+//! use portcullis_core::compile::{CompileScope, Engine};
+//! use portcullis_core::model::{Endpoint, EndpointId, Update};
+//! use portcullis_core::reference::Settings;
+//! use portcullis_nftables::{Binding, Bindings, Existing, Interface, Lowering, Options, text};
+//!
+//! let id = EndpointId::workload("shop", "web");
+//! let mut engine = Engine::new(Settings::default(), CompileScope::All);
+//! engine.apply(Update::Endpoint(Endpoint::new(id.clone())))?;
+//! engine.commit();
+//! let interface = Interface::new("veth0")?;
+//! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
+//! let (_, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings, &Existing::default())?;
+//! let first = text(&"portcullis".into(), &update.stages()[0].commands);
+//! assert!(first.contains("add element inet portcullis to_v4 { \"veth0\" . 10.0.0.7 : goto "));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 
 extern crate alloc;
 
