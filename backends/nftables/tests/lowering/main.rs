@@ -179,7 +179,7 @@ fn questions(generator: &mut Generator, snapshot: &Snapshot, count: usize) -> Ve
 
 #[test]
 fn every_state_says_what_the_snapshot_before_or_after_says() {
-    let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(100, |rounds| rounds.parse().unwrap());
     let (mut asked, mut between, mut batches) = (0_usize, 0_usize, 0_usize);
     for seed in 0..rounds {
         let mut generator = Generator::new(seed);
