@@ -7,7 +7,6 @@
 //!
 //! Nothing is left behind: the namespace has no name and ends with the oracle's thread, also when the process is killed.
 
-mod craft;
 mod wire;
 
 use alloc::collections::BTreeMap;
@@ -23,6 +22,7 @@ use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::net::canonical;
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
+use portcullis_core::wire::craft;
 
 use crate::apply::Transport as _;
 use crate::binding::{Binding, Bindings, Interface};
@@ -31,7 +31,6 @@ use crate::lowering::Lowering;
 use crate::netlink::{Events, Netlink};
 use crate::options::{Limits, LoggedEvents, Options};
 use crate::update::Existing;
-pub use craft::craft;
 use wire::{Way, Wire};
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.

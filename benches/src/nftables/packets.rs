@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 use portcullis::model::Update;
-use portcullis::nftables::oracle::craft;
 use portcullis::nftables::{Enforcer, Interface, Limits, Options};
 use portcullis::packet::{Packet, Protocol};
+use portcullis::wire::craft;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::Failure;

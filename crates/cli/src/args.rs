@@ -238,6 +238,18 @@ pub(crate) enum Engine {
     Ebpf,
 }
 
+impl Engine {
+    /// What it is called on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Matcher => "matcher",
+            Self::Nftables => "nftables",
+            Self::Ebpf => "ebpf",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Failsafe {
     /// Calico's default list: SSH, DHCP, DNS, BGP, etcd, the API server

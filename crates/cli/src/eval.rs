@@ -34,10 +34,6 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
         return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
     }
-    if args.engine == Engine::Ebpf {
-        let reason = "engine `ebpf` is not in this build yet; `reference`, `matcher` and `nftables` are";
-        return Err(Failure::Environment(reason.into()));
-    }
     let scenario = load::scenario(&args.files, &args.readings, args.quiet)?;
     let settings = load::settings(&args.readings);
     let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
@@ -46,8 +42,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
     let engine = match args.engine {
         Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
-        Engine::Nftables => Decider::Kernel(Kernel::load(&scenario, &settings, args.staged)?),
-        _ => Decider::Reference,
+        Engine::Nftables | Engine::Ebpf => {
+            Decider::Kernel(Kernel::load(args.engine, &scenario, &settings, args.staged)?)
+        }
+        Engine::Reference => Decider::Reference,
     };
     let judge = Judge { evaluator, engine, reference, staged };
     let denied = match &args.flows {

@@ -18,3 +18,4 @@ pub mod reference;
 pub mod selector;
 pub mod shadow;
 pub mod verdict;
+pub mod wire;

@@ -1,8 +1,8 @@
 //! The network-policy engine that CNI authors embed: one model of labels, selectors, rules and tiers, the evaluator that
 //! defines what it means, and the compiler that turns it into tables.
 //!
-//! When not to use it: to ask a running cluster anything. It opens no connection, and only the `nftables-` features touch
-//! the kernel.
+//! When not to use it: to ask a running cluster anything. It opens no connection, and only the features `nftables-` and
+//! `ebpf-` touch the kernel.
 //!
 //! | feature | default | adds |
 //! |---|---|---|
@@ -12,6 +12,9 @@
 //! | `nftables` | no | the nftables backend: lowering to one table |
 //! | `nftables-apply` | no | the same with netlink and the `nft` program (Linux) |
 //! | `nftables-oracle` | no | the same with the kernel as judge of single packets, in a private namespace (Linux, root) |
+//! | `ebpf` | no | the eBPF backend: lowering to the maps of one fixed program |
+//! | `ebpf-load` | no | the same with what loads and attaches the program (Linux) |
+//! | `ebpf-oracle` | no | the same with the program as judge of single packets (Linux, root) |
 //!
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -20,9 +23,11 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, shadow, verdict,
+    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, shadow, verdict, wire,
 };
 
+#[cfg(feature = "ebpf")]
+pub use portcullis_ebpf as ebpf;
 #[cfg(feature = "k8s")]
 pub use portcullis_k8s as k8s;
 #[cfg(feature = "std")]

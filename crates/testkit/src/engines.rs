@@ -6,13 +6,12 @@ use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::DecideHook;
 use portcullis::ir::{Interpreter, View};
 use portcullis::model::{Cluster, EndpointId};
-use portcullis::nftables::oracle::Oracle;
 use portcullis::packet::Packet;
 use portcullis::reference::{Reference, Settings};
 use portcullis::verdict::{Decision, Hook};
 use portcullis_matcher::Matcher;
 
-use crate::kernel::kernel_can_be_asked;
+use crate::kernel::{Dataplane, NoAnswer, Oracle, kernel_can_be_asked};
 
 /// Answers as the reference evaluator does, and notes where another engine says something else: verdict, cause or log
 /// entries.
@@ -21,10 +20,10 @@ pub struct Engines<'a> {
     reference: Reference<'a>,
     compiled: Engine,
     matcher: Matcher,
-    /// As root only.
-    oracle: Option<Oracle>,
+    /// As root only: one for each dataplane.
+    oracles: Vec<(Dataplane, Oracle)>,
     asked: Cell<usize>,
-    by_kernel: Cell<usize>,
+    by_kernel: [Cell<usize>; Dataplane::ALL.len()],
     differences: RefCell<Vec<String>>,
 }
 
@@ -41,12 +40,15 @@ impl<'a> Engines<'a> {
         compiled.commit();
         let matcher =
             Matcher::lower(compiled.snapshot()).map_err(|error| format!("the matcher refuses: {error}"))?;
-        let load = || Oracle::load(compiled.snapshot().clone(), View::Enforced);
-        let oracle = kernel_can_be_asked().then(load).transpose();
-        let oracle = oracle.map_err(|error| format!("the kernel refuses: {error}"))?;
+        let mut oracles = Vec::new();
+        if kernel_can_be_asked() {
+            for dataplane in Dataplane::ALL {
+                oracles.push((dataplane, Oracle::load(dataplane, compiled.snapshot(), View::Enforced)?));
+            }
+        }
         let reference = Reference::new(cluster, settings);
-        let (asked, by_kernel) = (Cell::new(0), Cell::new(0));
-        Ok(Self { reference, compiled, matcher, oracle, asked, by_kernel, differences: RefCell::default() })
+        let (asked, by_kernel) = (Cell::new(0), Default::default());
+        Ok(Self { reference, compiled, matcher, oracles, asked, by_kernel, differences: RefCell::default() })
     }
 
     /// How many packets were asked about.
@@ -55,10 +57,10 @@ impl<'a> Engines<'a> {
         self.asked.get()
     }
 
-    /// How many of them the kernel decided, too: none without root.
+    /// How many of them each dataplane of [`Dataplane::ALL`] decided on the kernel, too: none without root.
     #[must_use]
-    pub fn by_kernel(&self) -> usize {
-        self.by_kernel.get()
+    pub fn by_kernel(&self) -> [usize; Dataplane::ALL.len()] {
+        self.by_kernel.each_ref().map(Cell::get)
     }
 
     /// The differences so far, one line each.
@@ -71,24 +73,25 @@ impl<'a> Engines<'a> {
 impl DecideHook for Engines<'_> {
     fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         let want = self.reference.decide(endpoint, hook, packet);
-        let by_kernel = self.oracle.as_ref().map(|oracle| oracle.ask(endpoint, hook, packet));
-        let by_kernel = by_kernel.and_then(|answer| match answer {
-            Ok(decision) => {
-                self.by_kernel.set(self.by_kernel.get().saturating_add(1));
-                Some(decision)
+        let mut by_kernel = Vec::new();
+        for ((dataplane, oracle), count) in self.oracles.iter().zip(&self.by_kernel) {
+            match oracle.ask(endpoint, hook, packet) {
+                Ok(decision) => {
+                    count.set(count.get().saturating_add(1));
+                    by_kernel.push((dataplane.name(), decision));
+                }
+                Err(NoAnswer::Unaskable) => {}
+                Err(NoAnswer::Fault(error)) => {
+                    let line = format!("{endpoint} {hook} {packet:?}: {}: {error}", dataplane.name());
+                    self.differences.borrow_mut().push(line);
+                }
             }
-            Err(error) if error.is_unaskable() => None,
-            Err(error) => {
-                let line = format!("{endpoint} {hook} {packet:?}: the kernel: {error}");
-                self.differences.borrow_mut().push(line);
-                None
-            }
-        });
+        }
         let others = [
             ("IR", Interpreter::new(self.compiled.snapshot()).decide(endpoint, hook, packet)),
             ("matcher", self.matcher.decide_hook(endpoint, hook, packet)),
         ];
-        let others = others.into_iter().chain(by_kernel.map(|decision| ("kernel", decision)));
+        let others = others.into_iter().chain(by_kernel);
         for (name, got) in others.filter(|(_, got)| *got != want) {
             let line = format!("{endpoint} {hook} {packet:?}: the {name} says {got:?}, not {want:?}");
             self.differences.borrow_mut().push(line);

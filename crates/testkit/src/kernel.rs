@@ -6,9 +6,9 @@ use std::process::Command;
 use portcullis::flow::DecideHook;
 use portcullis::ir::{Snapshot, View};
 use portcullis::model::EndpointId;
-use portcullis::nftables::oracle::Oracle;
 use portcullis::packet::Packet;
 use portcullis::verdict::{Decision, Hook};
+use portcullis::{ebpf, nftables};
 
 /// Whether the kernel can be asked here: as root, with the programs `nft` and `ip`. Tests that do without say so; with
 /// `PORTCULLIS_KERNEL=required` in the environment they fail instead.
@@ -32,7 +32,78 @@ pub fn kernel_can_be_asked() -> bool {
     missing.is_none()
 }
 
-/// nftables on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
+/// A backend that the kernel of this machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dataplane {
+    /// A table of netfilter, and real packets through it.
+    Nftables,
+    /// The eBPF program, and test runs of it.
+    Ebpf,
+}
+
+impl Dataplane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Nftables, Self::Ebpf];
+
+    /// What it is called in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Ebpf => "ebpf",
+        }
+    }
+}
+
+/// The kernel, asked through one of its dataplanes.
+#[derive(Debug)]
+pub(crate) enum Oracle {
+    Nftables(nftables::oracle::Oracle),
+    Ebpf(ebpf::oracle::Oracle),
+}
+
+/// Why the kernel has no answer.
+pub(crate) enum NoAnswer {
+    /// There is no such packet, or no kernel routes it.
+    Unaskable,
+    /// Something is wrong.
+    Fault(String),
+}
+
+impl Oracle {
+    pub(crate) fn load(dataplane: Dataplane, snapshot: &Snapshot, view: View) -> Result<Self, String> {
+        let refused = |error: &dyn core::fmt::Display| format!("{} refuses: {error}", dataplane.name());
+        match dataplane {
+            Dataplane::Nftables => nftables::oracle::Oracle::load(snapshot.clone(), view)
+                .map(Self::Nftables)
+                .map_err(|error| refused(&error)),
+            Dataplane::Ebpf => ebpf::oracle::Oracle::load(snapshot.clone(), view)
+                .map(Self::Ebpf)
+                .map_err(|error| refused(&error)),
+        }
+    }
+
+    pub(crate) fn ask(
+        &self,
+        endpoint: &EndpointId,
+        hook: Hook,
+        packet: &Packet,
+    ) -> Result<Decision, NoAnswer> {
+        let no_answer = |unaskable: bool, error: &dyn core::fmt::Display| {
+            if unaskable { NoAnswer::Unaskable } else { NoAnswer::Fault(error.to_string()) }
+        };
+        match self {
+            Self::Nftables(oracle) => {
+                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
+            }
+            Self::Ebpf(oracle) => {
+                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
+            }
+        }
+    }
+}
+
+/// A dataplane on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
 pub struct Kernel<'a> {
     oracle: Oracle,
     otherwise: &'a dyn DecideHook,
@@ -52,9 +123,13 @@ impl<'a> Kernel<'a> {
     ///
     /// # Errors
     /// When the machine cannot do it, or the kernel refuses the table.
-    pub fn load(snapshot: &Snapshot, view: View, otherwise: &'a dyn DecideHook) -> Result<Self, String> {
-        let oracle =
-            Oracle::load(snapshot.clone(), view).map_err(|error| format!("the kernel refuses: {error}"))?;
+    pub fn load(
+        dataplane: Dataplane,
+        snapshot: &Snapshot,
+        view: View,
+        otherwise: &'a dyn DecideHook,
+    ) -> Result<Self, String> {
+        let oracle = Oracle::load(dataplane, snapshot, view)?;
         let (asked, unasked) = (Cell::new(0), Cell::new(0));
         Ok(Self { oracle, otherwise, asked, unasked, faults: RefCell::default() })
     }
@@ -86,10 +161,11 @@ impl DecideHook for Kernel<'_> {
                 decision
             }
             Err(error) => {
-                if error.is_unaskable() {
-                    self.unasked.set(self.unasked.get().saturating_add(1));
-                } else {
-                    self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
+                match error {
+                    NoAnswer::Unaskable => self.unasked.set(self.unasked.get().saturating_add(1)),
+                    NoAnswer::Fault(error) => {
+                        self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
+                    }
                 }
                 self.otherwise.decide_hook(endpoint, hook, packet)
             }

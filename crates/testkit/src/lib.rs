@@ -21,5 +21,5 @@ mod run;
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
 pub use engines::Engines;
 pub use json::to_json;
-pub use kernel::{Kernel, kernel_can_be_asked};
+pub use kernel::{Dataplane, Kernel, kernel_can_be_asked};
 pub use run::{Outcome, run};

@@ -12,15 +12,16 @@ use portcullis_matcher::Matcher;
 use serde_json::Value;
 
 use crate::case::{Case, Expectation, FlowCase};
-use crate::kernel::{Kernel, kernel_can_be_asked};
+use crate::kernel::{Dataplane, Kernel, kernel_can_be_asked};
 
 /// What came of a case.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Number of single checks.
     pub checks: usize,
-    /// Packets that the kernel decided, and packets that it could not be asked about. Both are 0 without root.
-    pub kernel: (usize, usize),
+    /// For each of [`Dataplane::ALL`]: packets that the kernel decided, and packets that it could not be asked about. All
+    /// are 0 without root.
+    pub kernel: [(usize, usize); Dataplane::ALL.len()],
     /// What was not as expected, one line each.
     pub failures: Vec<String>,
 }
@@ -107,19 +108,20 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
             return;
         }
     };
-    let on_kernel = |view, otherwise| {
-        let wanted = kernel_can_be_asked() && !case.flows.is_empty();
-        wanted.then(|| Kernel::load(engine.snapshot(), view, otherwise)).transpose()
-    };
-    let kernels = on_kernel(View::Enforced, &reference).and_then(|enforced| {
-        // Where nothing is staged, both views are one.
-        let staged = engine.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
-        Ok((enforced, if staged { on_kernel(View::Pending, &pending)? } else { None }))
-    });
-    let (kernel, staged_kernel) = kernels.unwrap_or_else(|error| {
-        outcome.check(false, || error);
-        (None, None)
-    });
+    // Where nothing is staged, both views are one.
+    let is_staged = engine.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
+    let wanted = kernel_can_be_asked() && !case.flows.is_empty();
+    let mut kernels = Vec::new();
+    for dataplane in Dataplane::ALL.into_iter().filter(|_| wanted) {
+        let load = |view, otherwise| Kernel::load(dataplane, engine.snapshot(), view, otherwise);
+        let both = load(View::Enforced, &reference).and_then(|enforced| {
+            Ok((dataplane.name(), enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
+        });
+        match both {
+            Ok(both) => kernels.push(both),
+            Err(error) => outcome.check(false, || error),
+        }
+    }
     for FlowCase { flow: line, expect, staged } in &case.flows {
         let resolved = Flow::from_json(line).and_then(|flow| evaluator.resolve(&flow));
         let resolved = match resolved {
@@ -138,16 +140,16 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
         let matched = evaluator.decide(&matcher, &resolved);
         outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
-        if let Some(kernel) = &kernel {
+        for (name, kernel, _) in &kernels {
             let decided = evaluator.decide(kernel, &resolved);
-            outcome
-                .check(decided == answer, || format!("{line}: the kernel says {decided:?}\nnot {answer:?}"));
+            outcome.check(decided == answer, || format!("{line}: {name} says {decided:?}\nnot {answer:?}"));
         }
         let answer = evaluator.decide(&pending, &resolved);
-        if let Some(kernel) = &staged_kernel {
+        for (name, _, kernel) in &kernels {
+            let Some(kernel) = kernel else { continue };
             let decided = evaluator.decide(kernel, &resolved);
             outcome.check(decided == answer, || {
-                format!("staged {line}: the kernel says {decided:?}\nnot {answer:?}")
+                format!("staged {line}: {name} says {decided:?}\nnot {answer:?}")
             });
         }
         if let Some(staged) = staged {
@@ -161,10 +163,12 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });
     }
-    for kernel in kernel.iter().chain(&staged_kernel) {
-        let (asked, unasked) = outcome.kernel;
-        outcome.kernel = (asked.saturating_add(kernel.asked()), unasked.saturating_add(kernel.unasked()));
-        outcome.failures.extend(kernel.faults());
+    for ((name, enforced, staged), (asked, unasked)) in kernels.iter().zip(&mut outcome.kernel) {
+        for kernel in [enforced].into_iter().chain(staged) {
+            *asked = asked.saturating_add(kernel.asked());
+            *unasked = unasked.saturating_add(kernel.unasked());
+            outcome.failures.extend(kernel.faults().into_iter().map(|fault| format!("{name}: {fault}")));
+        }
     }
 }
 

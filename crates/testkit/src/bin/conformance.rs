@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use portcullis_testkit::Engines;
+use portcullis_testkit::{Dataplane, Engines};
 use serde_json::Value;
 
 /// What came of one corpus.
@@ -26,8 +26,8 @@ pub(crate) struct Tally {
     pub(crate) checks: usize,
     /// Decisions that every engine was asked for.
     pub(crate) compared: usize,
-    /// Those of them that the kernel was asked for.
-    pub(crate) by_kernel: usize,
+    /// Those of them that each dataplane was asked for on the kernel.
+    pub(crate) by_kernel: [usize; Dataplane::ALL.len()],
     /// Name of the case, and what differs.
     pub(crate) failures: Vec<(String, String)>,
 }
@@ -43,7 +43,9 @@ impl Tally {
     /// Counts what all engines were asked, and notes where they differ.
     pub(crate) fn agree(&mut self, engines: &Engines<'_>, case: &str) {
         self.compared = self.compared.saturating_add(engines.asked());
-        self.by_kernel = self.by_kernel.saturating_add(engines.by_kernel());
+        for (sum, more) in self.by_kernel.iter_mut().zip(engines.by_kernel()) {
+            *sum = sum.saturating_add(more);
+        }
         self.failures.extend(engines.differences().into_iter().map(|line| (case.to_owned(), line)));
     }
 }
@@ -95,11 +97,16 @@ fn main() -> ExitCode {
         bad.dedup();
         let _ = writeln!(
             out,
-            "{name}: {} cases, {} checks, {} decisions compared on 3 engines, {} of them by the kernel too, {} cases differ",
+            "{name}: {} cases, {} checks, {} decisions compared on 3 engines, {} of them on the kernel too, {} cases differ",
             tally.cases,
             tally.checks,
             tally.compared,
-            tally.by_kernel,
+            Dataplane::ALL
+                .iter()
+                .zip(tally.by_kernel)
+                .map(|(dataplane, count)| format!("{count} by {}", dataplane.name()))
+                .collect::<Vec<_>>()
+                .join(" and "),
             bad.len()
         );
         passed = passed.saturating_add(tally.cases.saturating_sub(bad.len()));

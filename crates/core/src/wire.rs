@@ -1,9 +1,11 @@
-//! Real packets for the packets that rules see.
+//! Real packets for the packets that rules see, for backends that ask a kernel.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis_core::net::canonical;
-use portcullis_core::packet::{Icmp, Packet, Protocol};
+use crate::net::canonical;
+use crate::packet::{Icmp, Packet, Protocol};
 
 /// A well-formed IP packet for `packet`: TCP with SYN, an SCTP INIT, a UDP datagram, an ICMP message, or 8 bytes of
 /// payload for other protocols. IPv4-mapped addresses stand for IPv4.

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Flows that were allowed, so that their later packets and their answers pass. */
+#pragma once
+#include "maps.h"
+#include "packet.h"
+
+/* Who sent: the local or the remote end, in any packet so far. */
+#define SENT_LOCAL 1
+#define SENT_REMOTE 2
+#define CLOSING 4
+
+#define SECOND 1000000000ull
+
+/* Where a packet is, as the flow table sees it. */
+struct place {
+	u32 interface;
+	u32 from_local;
+};
+
+INLINE u64 timeout_of(u32 protocol, u32 flags)
+{
+	int both = (flags & (SENT_LOCAL | SENT_REMOTE)) == (SENT_LOCAL | SENT_REMOTE);
+
+	switch (protocol) {
+	case PROTO_TCP:
+		if (flags & CLOSING)
+			return TIMEOUT_TCP_CLOSING * SECOND;
+		return both ? TIMEOUT_TCP * SECOND : TIMEOUT_TCP_NEW * SECOND;
+	case PROTO_UDP:
+		return both ? TIMEOUT_UDP * SECOND : TIMEOUT_UDP_NEW * SECOND;
+	case PROTO_SCTP:
+		return both ? TIMEOUT_SCTP * SECOND : TIMEOUT_TCP_NEW * SECOND;
+	case PROTO_ICMP:
+	case PROTO_ICMPV6:
+		return TIMEOUT_ICMP * SECOND;
+	default:
+		return TIMEOUT_OTHER * SECOND;
+	}
+}
+
+INLINE struct flow_state *find_v4(const u32 *local, const u32 *remote, u32 ports, u32 interface, u32 protocol)
+{
+	struct flow_v4 key = { local[0], remote[0], ports, interface, protocol };
+
+	return map_lookup(&flows_v4, &key);
+}
+
+INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32 ports, u32 interface, u32 protocol)
+{
+	__builtin_memcpy(key->local, local, 16);
+	__builtin_memcpy(key->remote, remote, 16);
+	key->ports = ports;
+	key->interface = interface;
+	key->protocol = protocol;
+}
+
+/* Whether the packet belongs to a flow that is known here. */
+FUNCTION int is_established(const struct packet *p, const struct place *at)
+{
+	if (!p || !at)
+		return 0;
+	struct flow_state *state;
+	u64 now = coarse_ns();
+
+	if (p->flags & ERROR) {
+		/* The packet inside went the other way. It must be from the end that the error goes to. */
+		const u32 *local = at->from_local ? p->inner_destination : p->inner_source;
+		const u32 *remote = at->from_local ? p->inner_source : p->inner_destination;
+		const u32 *end = at->from_local ? p->source : p->destination;
+		u32 ports = at->from_local ? p->received_ports : p->sent_ports;
+
+		if (p->v6) {
+			struct flow_v6 key;
+
+			if (local[0] != end[0] || local[1] != end[1] || local[2] != end[2] || local[3] != end[3])
+				return 0;
+			key_v6(&key, local, remote, ports, at->interface, p->inner_protocol);
+			state = map_lookup(&flows_v6, &key);
+		} else {
+			if (local[0] != end[0])
+				return 0;
+			state = find_v4(local, remote, ports, at->interface, p->inner_protocol);
+		}
+		return state && now - state->seen < timeout_of(p->inner_protocol, state->flags);
+	}
+	const u32 *local = at->from_local ? p->source : p->destination;
+	const u32 *remote = at->from_local ? p->destination : p->source;
+	u32 ports = at->from_local ? p->sent_ports : p->received_ports;
+
+	if (p->v6) {
+		struct flow_v6 key;
+
+		key_v6(&key, local, remote, ports, at->interface, p->protocol);
+		state = map_lookup(&flows_v6, &key);
+	} else {
+		state = find_v4(local, remote, ports, at->interface, p->protocol);
+	}
+	if (!state)
+		return 0;
+	/* Another CPU may have written a later time. */
+	if ((s64)(now - state->seen) >= (s64)timeout_of(p->protocol, state->flags))
+		return 0;
+	u32 flags = state->flags | (at->from_local ? SENT_LOCAL : SENT_REMOTE);
+
+	if (p->flags & CLOSES)
+		flags |= CLOSING;
+	/* One write a second is enough, and leaves the line to other CPUs. */
+	if ((s64)(now - state->seen) > (s64)SECOND)
+		state->seen = now;
+	if (flags != state->flags)
+		state->flags = flags;
+	return 1;
+}
+
+/* Notes that a packet of a flow was allowed here. */
+FUNCTION int remember(const struct packet *p, const struct place *at)
+{
+	if (!p || !at)
+		return 0;
+	struct flow_state state = { .seen = coarse_ns(), .flags = at->from_local ? SENT_LOCAL : SENT_REMOTE };
+	const u32 *local = at->from_local ? p->source : p->destination;
+	const u32 *remote = at->from_local ? p->destination : p->source;
+	u32 ports = at->from_local ? p->sent_ports : p->received_ports;
+
+	if (p->v6) {
+		struct flow_v6 key;
+
+		key_v6(&key, local, remote, ports, at->interface, p->protocol);
+		map_update(&flows_v6, &key, &state, 0);
+	} else {
+		struct flow_v4 key = { local[0], remote[0], ports, at->interface, p->protocol };
+
+		map_update(&flows_v4, &key, &state, 0);
+	}
+	return 0;
+}
+
+INLINE void key_fragments(struct fragments *key, const struct packet *p, const struct place *at)
+{
+	__builtin_memcpy(key->source, p->source, 16);
+	__builtin_memcpy(key->destination, p->destination, 16);
+	key->id = p->id;
+	key->interface = at->interface;
+	key->protocol = p->protocol;
+	key->way = at->from_local | p->v6 << 1;
+}
+
+/* How long the later fragments of a packet may take. The kernel's ip_frag_time is as long. */
+#define FRAGMENT_TIME (30 * SECOND)
+
+FUNCTION int follows_first(const struct packet *p, const struct place *at)
+{
+	if (!p || !at)
+		return 0;
+	struct fragments key;
+
+	key_fragments(&key, p, at);
+	u64 *seen = map_lookup(&fragmented, &key);
+
+	return seen && coarse_ns() - *seen < FRAGMENT_TIME;
+}
+
+FUNCTION int remember_first(const struct packet *p, const struct place *at)
+{
+	if (!p || !at)
+		return 0;
+	struct fragments key;
+	u64 now = coarse_ns();
+
+	key_fragments(&key, p, at);
+	map_update(&fragmented, &key, &now, 0);
+	return 0;
+}

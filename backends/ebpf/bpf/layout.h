@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* How the maps are laid out. src/layout.rs says the same to the lowering; its tests compare the two. */
+#pragma once
+
+#define PAGE_WORDS 256
+#define BLOCK_ROWS 256
+#define LINE_CELLS 16
+#define BOUND_ADDRESSES 4
+#define HOOKS 9
+#define SIDE_WORDS 30
+#define NO_PROJECTION 0xffffffff
+#define SERVICE (1u << 31)
+
+/* Flags of an endpoint. */
+#define PRESENT (1u << 0)
+#define HOST (1u << 1)
+#define ANY_ADDRESS (1u << 2)
+#define HAS_V4 (1u << 3)
+#define HAS_V6 (1u << 4)
+
+/* A node: tag in the two upper bits; of a leaf, then two bits of action and one for an event. */
+#define NODE_REFERENCE 0x7ffffff
+#define NODE_EVENT (1u << 27)
+#define TAG_LEAF 0
+#define TAG_KEY 1
+#define TAG_SOURCE 2
+#define TAG_PROTOCOL 3
+#define ACTION_DENY 0
+#define ACTION_ALLOW 1
+#define ACTION_CONTINUE 2
+#define ACTION_ALLOW_HERE 3
+
+#define HOOK_WORKLOAD_INGRESS 0
+#define HOOK_WORKLOAD_EGRESS 1
+#define HOOK_HOST_INGRESS 2
+#define HOOK_HOST_EGRESS 3
+#define HOOK_FORWARD_INGRESS 4
+#define HOOK_FORWARD_EGRESS 5
+#define HOOK_PRE_DNAT 6
+#define HOOK_UNTRACKED_INGRESS 7
+#define HOOK_UNTRACKED_EGRESS 8
+
+/* Why a packet was dropped, or what happened to it, without a decision of policy. */
+#define REASON_UNKNOWN_INTERFACE 0
+#define REASON_MALFORMED 1
+#define REASON_FRAGMENT 2
+#define REASON_ADDRESS 3
+#define REASON_ETHERTYPE 4
+#define REASON_LOST_EVENT 5
+#define REASON_ESTABLISHED 6
+#define REASON_EXEMPT 7
+#define REASONS 8
+
+/* Longest silence of a flow, in seconds. */
+#define TIMEOUT_TCP 21600
+#define TIMEOUT_TCP_NEW 120
+#define TIMEOUT_TCP_CLOSING 120
+#define TIMEOUT_UDP 180
+#define TIMEOUT_UDP_NEW 60
+#define TIMEOUT_SCTP 21600
+#define TIMEOUT_ICMP 30
+#define TIMEOUT_OTHER 600
+
+#define EVENT_BYTES 56

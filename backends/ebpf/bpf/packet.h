@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What policy sees of a packet. */
+#pragma once
+#include "kernel.h"
+#include "layout.h"
+
+#define ETH_IPV4 0x0800
+#define ETH_ARP 0x0806
+#define ETH_VLAN 0x8100
+#define ETH_IPV6 0x86dd
+#define ETH_QINQ 0x88a8
+
+#define PROTO_ICMP 1
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+
+/* The packet may begin a flow, so policy is asked even where the flow is known: TCP with SYN but no ACK, SCTP INIT. */
+#define OPENS 1
+/* TCP with FIN or RST. */
+#define CLOSES 2
+/* A fragment that others follow, and one that is not the first. */
+#define FIRST_FRAGMENT 4
+#define LATER_FRAGMENT 8
+/* An ICMP error; `inner_*` is the packet that it is about. */
+#define ERROR 16
+/* ICMP of no flow: neither query, answer nor error. */
+#define NO_FLOW 32
+
+struct packet {
+	u32 source[4];
+	u32 destination[4];
+	u32 v6;
+	u32 protocol;
+	u32 key; /* destination port, or type and code */
+	u32 source_port;
+	u32 flags;
+	u32 id; /* of the fragments */
+	/* Ports of the flow as its table has them, from the sender's and the receiver's side. */
+	u32 sent_ports;
+	u32 received_ports;
+	u32 inner_protocol;
+	u32 inner_source[4];
+	u32 inner_destination[4];
+};
+
+/* Results of parsing. */
+#define PARSED 0
+#define PASS_ARP 1
+#define BAD_ETHERTYPE 2
+#define BAD_PACKET 3
+#define BAD_FRAGMENT 4
+
+INLINE u32 ports_of(u16 local, u16 remote)
+{
+	return (u32)local << 16 | remote;
+}
+
+/*
+ * The identifier of an ICMP query stands for ports. Who asked is part of it: an answer belongs to the flow of its question,
+ * a question of the other end does not.
+ */
+INLINE int query(u32 v6, u8 kind, u32 *question)
+{
+	if (v6) {
+		*question = 128;
+		if (kind == 128)
+			return 1;
+		return kind == 129 ? 2 : 0;
+	}
+	*question = kind;
+	if (kind == 8 || kind == 13 || kind == 15 || kind == 17)
+		return 1;
+	*question = kind == 0 ? 8 : kind - 1;
+	return kind == 0 || kind == 14 || kind == 16 || kind == 18 ? 2 : 0;
+}
+
+INLINE void query_ports(struct packet *p, int asks, u32 question, u16 id)
+{
+	u32 asker = ports_of(id, question << 8 | 1), asked = ports_of(id, question << 8 | 2);
+
+	p->sent_ports = asks == 1 ? asker : asked;
+	p->received_ports = asks == 1 ? asked : asker;
+}
+
+INLINE int is_error(u32 v6, u8 kind)
+{
+	if (v6)
+		return kind >= 1 && kind <= 4;
+	return kind == 3 || kind == 11 || kind == 12;
+}
+
+/* The packet inside an ICMP error, whose ports become those of the packet that carries it. */
+INLINE void parse_inner(struct __sk_buff *skb, struct packet *p, u32 offset)
+{
+	u8 header[40];
+	u8 l4[8];
+	u32 length = 20;
+
+	if (p->v6) {
+		if (load_relative(skb, offset, header, 40, FROM_NETWORK_HEADER) || header[0] >> 4 != 6)
+			return;
+		__builtin_memcpy(p->inner_source, header + 8, 16);
+		__builtin_memcpy(p->inner_destination, header + 24, 16);
+		p->inner_protocol = header[6];
+		length = 40;
+	} else {
+		if (load_relative(skb, offset, header, 20, FROM_NETWORK_HEADER) || header[0] >> 4 != 4)
+			return;
+		/* Only a first fragment has ports. */
+		if ((header[6] & 0x1f) | header[7])
+			return;
+		length = (header[0] & 15) * 4;
+		if (length < 20)
+			return;
+		__builtin_memcpy(p->inner_source, header + 12, 4);
+		__builtin_memcpy(p->inner_destination, header + 16, 4);
+		p->inner_protocol = header[9];
+	}
+	if (p->inner_protocol == PROTO_TCP || p->inner_protocol == PROTO_UDP || p->inner_protocol == PROTO_SCTP) {
+		if (load_relative(skb, offset + length, l4, 8, FROM_NETWORK_HEADER))
+			return;
+		u16 from = l4[0] << 8 | l4[1], to = l4[2] << 8 | l4[3];
+
+		p->sent_ports = ports_of(from, to);
+		p->received_ports = ports_of(to, from);
+	} else if (p->inner_protocol == (p->v6 ? PROTO_ICMPV6 : PROTO_ICMP)) {
+		u32 question;
+
+		if (load_relative(skb, offset + length, l4, 8, FROM_NETWORK_HEADER))
+			return;
+		int asks = query(p->v6, l4[0], &question);
+
+		if (!asks)
+			return;
+		query_ports(p, asks, question, l4[4] << 8 | l4[5]);
+	}
+	p->flags |= ERROR;
+}
+
+/* Everything behind the IP header. `room` is how long the packet says it is from `offset` on. */
+FUNCTION int parse_transport(struct __sk_buff *skb, struct packet *p, u32 offset, u32 room)
+{
+	u8 l4[20] = {};
+	u32 need;
+
+	if (!p)
+		return BAD_PACKET;
+	if (p->flags & LATER_FRAGMENT)
+		return PARSED;
+	switch (p->protocol) {
+	case PROTO_TCP:
+		need = 20;
+		break;
+	case PROTO_UDP:
+		need = 8;
+		break;
+	case PROTO_SCTP:
+		need = 12;
+		break;
+	case PROTO_ICMP:
+	case PROTO_ICMPV6:
+		need = 4;
+		break;
+	default:
+		return PARSED;
+	}
+	if (room < need)
+		return p->flags & FIRST_FRAGMENT ? BAD_FRAGMENT : BAD_PACKET;
+	if (p->protocol == PROTO_TCP) {
+		if (load_relative(skb, offset, l4, 20, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+	} else if (p->protocol == PROTO_SCTP && room >= 16) {
+		if (load_relative(skb, offset, l4, 16, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+	} else if (p->protocol == PROTO_SCTP) {
+		if (load_relative(skb, offset, l4, 12, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+	} else if (room >= 8) {
+		if (load_relative(skb, offset, l4, 8, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+	} else {
+		if (load_relative(skb, offset, l4, 4, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+	}
+	if (p->protocol == PROTO_ICMP || p->protocol == PROTO_ICMPV6) {
+		u32 question;
+		/* Each family has an ICMP of its own; the other number is a protocol like any other, which rules still match. */
+		u32 own = p->v6 ? PROTO_ICMPV6 : PROTO_ICMP;
+
+		p->key = l4[0] << 8 | l4[1];
+		if (p->protocol != own)
+			return PARSED;
+		if (is_error(p->v6, l4[0])) {
+			p->flags |= NO_FLOW;
+			if (room >= 8)
+				parse_inner(skb, p, offset + 8);
+			return PARSED;
+		}
+		int asks = query(p->v6, l4[0], &question);
+
+		if (asks && room >= 8)
+			query_ports(p, asks, question, l4[4] << 8 | l4[5]);
+		else
+			p->flags |= NO_FLOW;
+		return PARSED;
+	}
+	u16 from = l4[0] << 8 | l4[1], to = l4[2] << 8 | l4[3];
+
+	p->source_port = from;
+	p->key = to;
+	p->sent_ports = ports_of(from, to);
+	p->received_ports = ports_of(to, from);
+	if (p->protocol == PROTO_TCP) {
+		if ((l4[13] & 0x12) == 0x02)
+			p->flags |= OPENS;
+		if (l4[13] & 0x05)
+			p->flags |= CLOSES;
+	} else if (p->protocol == PROTO_SCTP && room >= 16 && l4[12] == 1) {
+		p->flags |= OPENS;
+	}
+	return PARSED;
+}
+
+INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
+{
+	u8 ip[20];
+
+	if (load_relative(skb, offset, ip, 20, FROM_NETWORK_HEADER))
+		return BAD_PACKET;
+	u32 header = (ip[0] & 15) * 4, total = ip[2] << 8 | ip[3];
+
+	/* Large packets that the card will cut have no length of their own. */
+	if (total == 0 && skb->gso_size)
+		total = 0xffff;
+	if (ip[0] >> 4 != 4 || header < 20 || total < header)
+		return BAD_PACKET;
+	/* What it says it holds must be there. */
+	if (total < 0xffff && total + offset > skb->len)
+		return BAD_PACKET;
+	__builtin_memcpy(p->source, ip + 12, 4);
+	__builtin_memcpy(p->destination, ip + 16, 4);
+	p->protocol = ip[9];
+	u32 fragment = ip[6] << 8 | ip[7];
+
+	if (fragment & 0x3fff) {
+		p->id = ip[4] << 8 | ip[5];
+		/* A second fragment this early would write over the ports of the first (RFC 1858, RFC 3128). */
+		if ((fragment & 0x1fff) == 1 || (fragment & 0x1fff) == 2)
+			return BAD_FRAGMENT;
+		p->flags |= fragment & 0x1fff ? LATER_FRAGMENT : FIRST_FRAGMENT;
+	}
+	return parse_transport(skb, p, offset + header, total - header);
+}
+
+/* Headers that may stand between IPv6 and what it carries; the kernel's ipv6_ext_hdr names the same. */
+#define MOST_EXTENSIONS 8
+
+INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
+{
+	u8 ip[40];
+
+	if (load_relative(skb, offset, ip, 40, FROM_NETWORK_HEADER))
+		return BAD_PACKET;
+	if (ip[0] >> 4 != 6)
+		return BAD_PACKET;
+	u32 room = ip[4] << 8 | ip[5], next = ip[6], at = offset + 40;
+
+	if (room == 0 && skb->gso_size)
+		room = 0xffff;
+	if (room < 0xffff && room + at > skb->len)
+		return BAD_PACKET;
+	__builtin_memcpy(p->source, ip + 8, 16);
+	__builtin_memcpy(p->destination, ip + 24, 16);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MOST_EXTENSIONS; i++) {
+		u8 extension[8];
+		u32 length;
+
+		if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
+			break;
+		if (room < 8 || load_relative(skb, at, extension, 8, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+		if (next == 44) {
+			u32 fragment = extension[2] << 8 | extension[3];
+
+			/* A packet in fragments of fragments is nobody's. */
+			if (p->flags & (FIRST_FRAGMENT | LATER_FRAGMENT))
+				return BAD_FRAGMENT;
+			__builtin_memcpy(&p->id, extension + 4, 4);
+			if (fragment >> 3) {
+				if (fragment >> 3 <= 2)
+					return BAD_FRAGMENT;
+				/* What follows is not a header. */
+				p->flags |= LATER_FRAGMENT;
+				p->protocol = extension[0];
+				return PARSED;
+			}
+			if (fragment & 1)
+				p->flags |= FIRST_FRAGMENT;
+			length = 8;
+		} else if (next == 51) {
+			length = (extension[1] + 2) * 4;
+		} else {
+			length = (extension[1] + 1) * 8;
+		}
+		if (room < length)
+			return p->flags & FIRST_FRAGMENT ? BAD_FRAGMENT : BAD_PACKET;
+		next = extension[0];
+		at += length;
+		room -= length;
+	}
+	if (next == 0 || next == 43 || next == 44 || next == 51 || next == 60)
+		return BAD_PACKET;
+	p->protocol = next;
+	return parse_transport(skb, p, at, room);
+}
+
+FUNCTION int parse(struct __sk_buff *skb, struct packet *p)
+{
+	if (!p)
+		return BAD_PACKET;
+	u16 type = swap16((u16)skb->protocol);
+	u32 offset = 0;
+
+	/* Tags that the card did not take off. */
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		u8 tag[4];
+
+		if (type != ETH_VLAN && type != ETH_QINQ)
+			break;
+		if (load_relative(skb, offset, tag, 4, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
+		type = tag[2] << 8 | tag[3];
+		offset += 4;
+	}
+	if (type == ETH_IPV4)
+		return parse_v4(skb, p, offset);
+	if (type == ETH_IPV6) {
+		p->v6 = 1;
+		return parse_v6(skb, p, offset);
+	}
+	return type == ETH_ARP ? PASS_ARP : BAD_ETHERTYPE;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* From a packet at a hook of an endpoint to its decision. */
+#pragma once
+#include "maps.h"
+#include "packet.h"
+
+/* No class was found yet. */
+#define UNSOUGHT 0xffffffff
+
+INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
+{
+	struct classes *found;
+
+	if (v6) {
+		struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
+
+		found = map_lookup(&addresses_v6, net.address);
+		if (!found)
+			found = map_lookup(&networks_v6, &net);
+	} else {
+		struct net_v4 net = { 32, address[0] };
+
+		found = map_lookup(&addresses_v4, &net.address);
+		if (!found)
+			found = map_lookup(&networks_v4, &net);
+	}
+	return found ? found->sides[now & 1] : 0;
+}
+
+INLINE u32 row_of(u32 projection, u32 class)
+{
+	u32 block = projection * blocks_per_projection + ((class & 0xffff) >> 8);
+	struct rows *found = map_lookup(&rows, &block);
+
+	return found ? found->rows[class & 0xff] : 0;
+}
+
+INLINE u32 step(u32 node, u32 index)
+{
+	u32 slot = node & NODE_REFERENCE;
+	struct page *page = map_lookup(&pages, &slot);
+
+	return page ? page->words[index & 0xff] : 0;
+}
+
+/* The leaf for a packet. Whatever is not there is zero, which denies. */
+INLINE u32 find_leaf(u32 node, const struct packet *p)
+{
+	if (node >> 30 == TAG_PROTOCOL)
+		node = step(node, p->protocol);
+	if (node >> 30 == TAG_SOURCE) {
+		node = step(node, p->source_port >> 8);
+		if (node >> 30 == TAG_SOURCE)
+			node = step(node, p->source_port);
+	}
+	if (node >> 30 == TAG_KEY) {
+		node = step(node, p->key >> 8);
+		if (node >> 30 == TAG_KEY)
+			node = step(node, p->key);
+	}
+	return node >> 30 == TAG_LEAF ? node : 0;
+}
+
+/* What is asked: one hook, and the classes as far as they are known. */
+struct question {
+	u32 program;
+	u32 hook;
+	u32 interface;
+	u32 now;
+	u32 source_class;
+	u32 destination_class;
+};
+
+struct event {
+	u64 time;
+	u32 decision;
+	u32 interface;
+	u8 hook;
+	u8 action;
+	u8 protocol;
+	u8 v6;
+	u16 source_port;
+	u16 key;
+	u32 source[4];
+	u32 destination[4];
+};
+_Static_assert(sizeof(struct event) == EVENT_BYTES, "layout.h");
+
+INLINE void count(void *map, u32 slot, u32 bytes)
+{
+	struct counter *counter = map_lookup(map, &slot);
+
+	if (counter) {
+		counter->packets += 1;
+		counter->bytes += bytes;
+	}
+}
+
+INLINE int may_send(void)
+{
+	u32 zero = 0;
+
+	if (!events_per_second)
+		return 1;
+	struct bucket *bucket = map_lookup(&event_budget, &zero);
+
+	if (!bucket)
+		return 0;
+	u64 time = coarse_ns();
+	u64 gained = (time - bucket->filled) * events_per_second / 1000000000;
+
+	if (gained) {
+		bucket->tokens += gained;
+		if (bucket->tokens > events_at_once || !bucket->filled)
+			bucket->tokens = events_at_once;
+		bucket->filled = time;
+	}
+	if (!bucket->tokens)
+		return 0;
+	bucket->tokens -= 1;
+	return 1;
+}
+
+FUNCTION int send_event(const struct packet *p, const struct question *q, u32 leaf)
+{
+	if (!p || !q)
+		return 0;
+	struct event event = {
+		.time = coarse_ns(),
+		.decision = leaf & NODE_REFERENCE,
+		.interface = q->interface,
+		.hook = q->hook,
+		.action = leaf >> 28 & 3,
+		.protocol = p->protocol,
+		.v6 = p->v6,
+		.source_port = p->source_port,
+		.key = p->key,
+	};
+
+	__builtin_memcpy(event.source, p->source, 16);
+	__builtin_memcpy(event.destination, p->destination, 16);
+	if (!may_send() || ringbuf_output(&events, &event, sizeof(event), 0))
+		count(&reasons, REASON_LOST_EVENT, 0);
+	return 0;
+}
+
+/* What the program says, as an action. */
+FUNCTION u32 judge(const struct packet *p, struct question *q, u32 bytes)
+{
+	if (!p || !q)
+		return ACTION_DENY;
+	struct program *program = map_lookup(&programs, &q->program);
+	u32 node = 0;
+
+	if (program) {
+		struct body *body = &program->bodies[p->v6 & 1];
+
+		node = body->cells;
+		if (body->columns) {
+			u32 cell = body->cells;
+
+			if (body->source != NO_PROJECTION) {
+				if (q->source_class == UNSOUGHT)
+					q->source_class = class_of(p->v6, p->source, q->now);
+				cell += row_of(body->source, q->source_class) * body->columns;
+			}
+			if (body->destination != NO_PROJECTION) {
+				if (q->destination_class == UNSOUGHT)
+					q->destination_class = class_of(p->v6, p->destination, q->now);
+				cell += row_of(body->destination, q->destination_class);
+			}
+			u32 line = cell / LINE_CELLS;
+			struct cells *found = map_lookup(&cells, &line);
+
+			node = found ? found->cells[cell % LINE_CELLS] : 0;
+		}
+	}
+	u32 leaf = find_leaf(node, p);
+
+	count(&counters, leaf & NODE_REFERENCE, bytes);
+	if (leaf & NODE_EVENT)
+		send_event(p, q, leaf);
+	return leaf >> 28 & 3;
+}

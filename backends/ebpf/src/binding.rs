@@ -1,0 +1,55 @@
+//! Which interfaces and addresses an endpoint has on this node.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use portcullis_core::model::EndpointId;
+use portcullis_core::net::canonical;
+
+/// Where the packets of one endpoint pass. Interfaces are named by the kernel's index (`ip link`, `if_nametoindex`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A workload behind one host-side interface. Only packets with one of these addresses are its own: others that
+    /// pass the interface are dropped. IPv4-mapped addresses stand for their IPv4 address.
+    Workload {
+        /// The host's end of its interface.
+        interface: u32,
+        /// Its addresses, at most four of each family.
+        addresses: Vec<IpAddr>,
+    },
+    /// A workload behind one host-side interface, whatever the addresses. For networks that keep sources honest
+    /// themselves. There is no exemption for traffic to itself (decision D10), because no address is known to be its
+    /// own.
+    WorkloadAnyAddress {
+        /// The host's end of its interface.
+        interface: u32,
+    },
+    /// A host endpoint on these interfaces of the host.
+    Host {
+        /// The interfaces.
+        interfaces: Vec<u32>,
+    },
+}
+
+/// The endpoints of this node.
+pub type Bindings = BTreeMap<EndpointId, Binding>;
+
+impl Binding {
+    /// A workload with these addresses.
+    #[must_use]
+    pub fn workload(interface: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self::Workload { interface, addresses: addresses.into_iter().map(canonical).collect() }
+    }
+
+    /// The interfaces it takes.
+    #[must_use]
+    pub fn interfaces(&self) -> &[u32] {
+        match self {
+            Self::Workload { interface, .. } | Self::WorkloadAnyAddress { interface } => {
+                core::slice::from_ref(interface)
+            }
+            Self::Host { interfaces } => interfaces,
+        }
+    }
+}

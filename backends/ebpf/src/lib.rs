@@ -1,0 +1,64 @@
+//! eBPF backend of Portcullis: the decision IR as the maps of one fixed tc program.
+//!
+//! The program never changes with policy; it is compiled from `bpf/` and embedded, so that building this crate needs no C
+//! compiler. [`Lowering::load`] turns a snapshot and the endpoints of this node into [`Write`]s to its maps,
+//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups whatever the number of rules: its
+//! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to pages by protocol and port,
+//! and there the decision.
+//!
+//! When not to use it: on kernels before 6.1, on anything but Linux, and where netfilter has to see denied packets.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `load` | loading the program and writing its maps (Linux, root) |
+//! | `oracle` | [`oracle`]: the program as judge of single packets, by `BPF_PROG_TEST_RUN` (Linux, root) |
+//!
+//! ```
+//! use portcullis_core::compile::{CompileScope, Engine};
+//! use portcullis_core::model::{Endpoint, EndpointId, Update};
+//! use portcullis_core::reference::Settings;
+//! use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
+//!
+//! let mut engine = Engine::new(Settings::default(), CompileScope::All);
+//! let id = EndpointId::workload("shop", "web");
+//! let mut web = Endpoint::new(id.clone());
+//! web.addresses = vec!["10.0.0.7".parse()?];
+//! engine.apply(Update::Endpoint(web))?;
+//! engine.commit();
+//! let bindings = Bindings::from([(id, Binding::workload(7, ["10.0.0.7".parse()?]))]);
+//! let (_, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings)?;
+//! assert!(matches!(update.writes().last(), Some(Write::Endpoint(7, Some(_)))));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+extern crate alloc;
+
+mod addresses;
+mod binding;
+mod error;
+#[cfg(feature = "load")]
+mod event;
+mod layout;
+#[cfg(feature = "load")]
+mod load_error;
+mod lowering;
+#[cfg(feature = "load")]
+mod maps;
+#[cfg(feature = "load")]
+mod object;
+mod objects;
+mod options;
+#[cfg(feature = "oracle")]
+pub mod oracle;
+mod space;
+mod store;
+mod write;
+
+pub use binding::{Binding, Bindings};
+pub use error::LowerError;
+#[cfg(feature = "load")]
+pub use event::Event;
+#[cfg(feature = "load")]
+pub use load_error::LoadError;
+pub use lowering::Lowering;
+pub use options::{Capacity, Inspected, LoggedEvents, Options};
+pub use write::{Update, Write};

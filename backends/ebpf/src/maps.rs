@@ -1,0 +1,172 @@
+//! The maps in the kernel.
+
+use core::net::IpAddr;
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use aya::{Ebpf, Pod};
+use portcullis_core::net::Cidr;
+
+use crate::addresses::longest;
+use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows};
+use crate::load_error::LoadError;
+use crate::lowering::words_of;
+use crate::write::{Update, Write};
+
+/// The maps that [`Write`]s are for.
+pub(crate) struct Maps {
+    phase: Array<MapData, u32>,
+    grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    endpoints: HashMap<MapData, u32, EndpointWords>,
+    addresses_v4: HashMap<MapData, u32, [u32; 2]>,
+    addresses_v6: HashMap<MapData, [u32; 4], [u32; 2]>,
+    networks_v4: LpmTrie<MapData, u32, [u32; 2]>,
+    networks_v6: LpmTrie<MapData, [u32; 4], [u32; 2]>,
+    programs: Array<MapData, ProgramWords>,
+    rows: Array<MapData, Rows>,
+    cells: Array<MapData, Cells>,
+    pages: Array<MapData, Page>,
+    counters: PerCpuArray<MapData, [u64; 2]>,
+    cpus: usize,
+}
+
+impl core::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Maps")
+    }
+}
+
+/// Takes a map of the object, as the type it is used as.
+pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, LoadError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map =
+        ebpf.take_map(name).ok_or_else(|| LoadError::plain(format!("the object has no map `{name}`")))?;
+    M::try_from(map).map_err(|error| LoadError::new(format!("map `{name}`"), &error))
+}
+
+impl Maps {
+    pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        let cpus = nr_cpus().map_err(|(what, error)| LoadError::new(what, &error))?;
+        Ok(Self {
+            phase: take(ebpf, "phase")?,
+            grace: take(ebpf, "grace")?,
+            endpoints: take(ebpf, "endpoints")?,
+            addresses_v4: take(ebpf, "addresses_v4")?,
+            addresses_v6: take(ebpf, "addresses_v6")?,
+            networks_v4: take(ebpf, "networks_v4")?,
+            networks_v6: take(ebpf, "networks_v6")?,
+            programs: take(ebpf, "programs")?,
+            rows: take(ebpf, "rows")?,
+            cells: take(ebpf, "cells")?,
+            pages: take(ebpf, "pages")?,
+            counters: take(ebpf, "counters")?,
+            cpus,
+        })
+    }
+
+    /// Carries out the writes of `update`, in order.
+    pub(crate) fn carry_out(&mut self, update: &Update) -> Result<(), LoadError> {
+        update.writes().iter().try_for_each(|write| self.write(write))
+    }
+
+    /// Carries out one write.
+    pub(crate) fn write(&mut self, write: &Write) -> Result<(), LoadError> {
+        match write {
+            Write::Grace => self.wait(),
+            Write::Page(slot, page) => done("pages", self.pages.set(*slot, **page, 0)),
+            Write::Rows(slot, rows) => done("rows", self.rows.set(*slot, **rows, 0)),
+            Write::Cells(slot, cells) => done("cells", self.cells.set(*slot, **cells, 0)),
+            Write::Program(slot, words) => done("programs", self.programs.set(*slot, *words, 0)),
+            Write::ResetCounter(slot) => {
+                let zeros = PerCpuValues::try_from(vec![[0; 2]; self.cpus])
+                    .map_err(|error| LoadError::new("counters", &error))?;
+                done("counters", self.counters.set(*slot, zeros, 0))
+            }
+            Write::Endpoint(interface, Some(words)) => {
+                done("endpoints", self.endpoints.insert(interface, **words, 0))
+            }
+            Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
+            Write::Address(net, sides) => self.address(net, *sides),
+            Write::Phase(side) => done("phase", self.phase.set(0, side, 0)),
+        }
+    }
+
+    /// Gives `interface` the words of an endpoint.
+    #[cfg(feature = "oracle")]
+    pub(crate) fn set_endpoint(&mut self, interface: u32, words: &EndpointWords) -> Result<(), LoadError> {
+        done("endpoints", self.endpoints.insert(interface, words, 0))
+    }
+
+    /// The packets and bytes that each decision counted, on all CPUs.
+    pub(crate) fn counter(&self, slot: u32) -> Result<[u64; 2], LoadError> {
+        let values = self.counters.get(&slot, 0).map_err(|error| LoadError::new("counters", &error))?;
+        Ok(sum(&values))
+    }
+
+    /// Replacing an inner map makes the kernel wait for all programs that run.
+    fn wait(&mut self) -> Result<(), LoadError> {
+        let inner = Array::create(1, 0).map_err(|error| LoadError::new("grace", &error))?;
+        done("grace", self.grace.set(0, &inner, 0))
+    }
+
+    fn address(&mut self, net: &Cidr, sides: Option<[u32; 2]>) -> Result<(), LoadError> {
+        let single = net.prefix() == longest(net.version());
+        let prefix = u32::from(net.prefix());
+        match (net.address(), single) {
+            (IpAddr::V4(address), true) => {
+                put(&mut self.addresses_v4, &u32::from_ne_bytes(address.octets()), sides)
+            }
+            (IpAddr::V6(address), true) => put(&mut self.addresses_v6, &words_of(address), sides),
+            (IpAddr::V4(address), false) => {
+                put_net(&mut self.networks_v4, &Key::new(prefix, u32::from_ne_bytes(address.octets())), sides)
+            }
+            (IpAddr::V6(address), false) => {
+                put_net(&mut self.networks_v6, &Key::new(prefix, words_of(address)), sides)
+            }
+        }
+    }
+}
+
+pub(crate) fn sum(values: &PerCpuValues<[u64; 2]>) -> [u64; 2] {
+    values.iter().fold([0; 2], |[packets, bytes], [more, longer]| {
+        [packets.saturating_add(*more), bytes.saturating_add(*longer)]
+    })
+}
+
+fn put<K: Pod>(
+    map: &mut HashMap<MapData, K, [u32; 2]>,
+    key: &K,
+    sides: Option<[u32; 2]>,
+) -> Result<(), LoadError> {
+    match sides {
+        Some(sides) => done("addresses", map.insert(key, sides, 0)),
+        None => gone("addresses", map.remove(key)),
+    }
+}
+
+fn put_net<K: Pod>(
+    map: &mut LpmTrie<MapData, K, [u32; 2]>,
+    key: &Key<K>,
+    sides: Option<[u32; 2]>,
+) -> Result<(), LoadError> {
+    match sides {
+        Some(sides) => done("networks", map.insert(key, sides, 0)),
+        None => gone("networks", map.remove(key)),
+    }
+}
+
+fn done(map: &str, result: Result<(), MapError>) -> Result<(), LoadError> {
+    result.map_err(|error| LoadError::new(format!("map `{map}`"), &error))
+}
+
+/// What is not there need not be removed.
+fn gone(map: &str, result: Result<(), MapError>) -> Result<(), LoadError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => done(map, other),
+    }
+}

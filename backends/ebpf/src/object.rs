@@ -1,0 +1,76 @@
+//! The kernel program, loaded.
+
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+
+use crate::layout::BLOCK_ROWS;
+use crate::load_error::LoadError;
+use crate::options::Options;
+
+/// The program as it was built from `bpf/`; see `bpf/build.sh`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portcullis.bpf.o");
+
+/// How the program behaves, beyond policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behaviour {
+    /// Whether flows are remembered.
+    pub(crate) track: u32,
+    /// Events a second and at once on each CPU; 0 for no limit.
+    pub(crate) events: [u32; 2],
+}
+
+/// Loads the object with maps of the sizes that `options` says. Nothing is attached.
+pub(crate) fn load(options: &Options, behaviour: Behaviour) -> Result<Ebpf, LoadError> {
+    let capacity = &options.capacity;
+    let rows = u32::try_from(BLOCK_ROWS).unwrap_or(1);
+    let blocks = capacity.classes.div_ceil(rows);
+    let lines = capacity.cells.div_ceil(16);
+    let services = u32::from(!options.services.is_empty());
+    let (mask, shift) = if services == 1 { (options.mark, options.mark.trailing_zeros()) } else { (0, 0) };
+    let Behaviour { track, events: [per_second, at_once] } = behaviour;
+    let mut loader = EbpfLoader::new();
+    // The object asks nothing of the running kernel's types, and reading them takes longer than all the rest.
+    loader.btf(None);
+    for (name, entries) in [
+        ("endpoints", capacity.endpoints),
+        ("addresses_v4", capacity.addresses_v4),
+        ("addresses_v6", capacity.addresses_v6),
+        ("networks_v4", capacity.networks_v4),
+        ("networks_v6", capacity.networks_v6),
+        ("programs", capacity.programs),
+        ("rows", capacity.projections.saturating_mul(blocks)),
+        ("cells", lines),
+        ("pages", capacity.pages),
+        ("counters", capacity.decisions),
+        ("flows_v4", capacity.flows_v4),
+        ("flows_v6", capacity.flows_v6),
+        ("events", capacity.event_bytes),
+    ] {
+        loader.map_max_entries(name, entries.max(1));
+    }
+    loader
+        .override_global("blocks_per_projection", &blocks, true)
+        .override_global("track", &track, true)
+        .override_global("services", &services, true)
+        .override_global("mark_mask", &mask, true)
+        .override_global("mark_shift", &shift, true)
+        .override_global("events_per_second", &per_second, true)
+        .override_global("events_at_once", &at_once, true);
+    let failed = |error: aya::EbpfError| {
+        let error = LoadError::new("cannot load the eBPF maps", &error);
+        if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
+    };
+    loader.load(OBJECT).map_err(failed)
+}
+
+/// One of the object's programs, accepted by the kernel's verifier.
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
+    let missing = || LoadError::plain(format!("the object has no program `{name}`"));
+    let program = ebpf.program_mut(name).ok_or_else(missing)?;
+    let program: &mut SchedClassifier =
+        program.try_into().map_err(|error| LoadError::new(format!("program `{name}`"), &error))?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| LoadError::new(format!("program `{name}`"), &error))?;
+    }
+    Ok(program)
+}

@@ -1,0 +1,205 @@
+//! What an embedder can choose.
+
+use alloc::vec::Vec;
+
+use portcullis_core::net::Cidr;
+
+use crate::error::LowerError;
+
+/// Choices about the program and its maps. [`Options::new`] gives the defaults; each setter returns the changed
+/// options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub(crate) events: LoggedEvents,
+    pub(crate) inspect: Inspected,
+    pub(crate) services: Vec<Cidr>,
+    pub(crate) mark: u32,
+    pub(crate) capacity: Capacity,
+}
+
+/// Which decisions send an event. Decisions on the way to which a rule with the action Log matches always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LoggedEvents {
+    /// Log rules only.
+    #[default]
+    LogRules,
+    /// Denied packets as well.
+    Denies,
+    /// Every decision.
+    All,
+}
+
+/// What happens to a new flow that only an HTTP rule can decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Inspected {
+    /// It is dropped: nothing here reads HTTP.
+    #[default]
+    Drop,
+    /// It passes, because an L7 enforcer behind this program decides.
+    HandOver,
+}
+
+/// How many entries the maps hold. The kernel sets the memory aside when they are made; an update that needs more is
+/// refused before anything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Interfaces with an endpoint. 300 bytes each.
+    pub endpoints: u32,
+    /// Single IPv4 addresses. 64 bytes each.
+    pub addresses_v4: u32,
+    /// Single IPv6 addresses. 80 bytes each.
+    pub addresses_v6: u32,
+    /// IPv4 networks; the kernel takes their memory as they come.
+    pub networks_v4: u32,
+    /// IPv6 networks; the kernel takes their memory as they come.
+    pub networks_v6: u32,
+    /// Classes of addresses, at most 65,536. 2 bytes for each projection.
+    pub classes: u32,
+    /// Different ways in which local programs tell classes apart.
+    pub projections: u32,
+    /// Different programs of local endpoints and hooks. 32 bytes each.
+    pub programs: u32,
+    /// Cells of these programs. 4 bytes each.
+    pub cells: u32,
+    /// Pages of protocols and ports. 1 KiB each; equal ones are shared.
+    pub pages: u32,
+    /// Different decisions. 16 bytes for each CPU.
+    pub decisions: u32,
+    /// Tracked IPv4 flows; the least recently used make room. About 100 bytes each.
+    pub flows_v4: u32,
+    /// Tracked IPv6 flows; the least recently used make room. About 130 bytes each.
+    pub flows_v6: u32,
+    /// Bytes of events that wait to be read; a power of two and a multiple of the page size.
+    pub event_bytes: u32,
+}
+
+impl Default for Capacity {
+    /// A node with 250 pods in a cluster with 100,000 addresses of 16,384 classes: about 80 MB.
+    fn default() -> Self {
+        Self {
+            endpoints: 1_024,
+            addresses_v4: 131_072,
+            addresses_v6: 131_072,
+            networks_v4: 65_536,
+            networks_v6: 65_536,
+            classes: 16_384,
+            projections: 1_024,
+            programs: 2_048,
+            cells: 1 << 18,
+            pages: 16_384,
+            decisions: 16_384,
+            flows_v4: 131_072,
+            flows_v6: 65_536,
+            event_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Capacity {
+    /// Next to nothing.
+    pub(crate) const SMALL: Self = Self {
+        endpoints: 16,
+        addresses_v4: 16,
+        addresses_v6: 16,
+        networks_v4: 16,
+        networks_v6: 16,
+        classes: 256,
+        projections: 4,
+        programs: 16,
+        cells: 64,
+        pages: 16,
+        decisions: 16,
+        flows_v4: 1_024,
+        flows_v6: 1_024,
+        event_bytes: 1 << 16,
+    };
+
+    /// Makes room for what did not fit; whether that is possible.
+    pub(crate) fn grow(&mut self, error: &LowerError) -> bool {
+        let Some((map, limit, needed)) = error.limit() else { return false };
+        let field = match map {
+            "endpoints" => &mut self.endpoints,
+            "addresses_v4" => &mut self.addresses_v4,
+            "addresses_v6" => &mut self.addresses_v6,
+            "networks_v4" => &mut self.networks_v4,
+            "networks_v6" => &mut self.networks_v6,
+            "classes" if limit < 1 << 16 => &mut self.classes,
+            "projections" => &mut self.projections,
+            "programs" => &mut self.programs,
+            "cells" => &mut self.cells,
+            "pages" => &mut self.pages,
+            "decisions" => &mut self.decisions,
+            _ => return false,
+        };
+        let wanted = needed.next_power_of_two().max(16);
+        let Ok(wanted) = u32::try_from(wanted) else { return false };
+        let larger = wanted.max(field.saturating_mul(2));
+        let grows = larger > *field && larger < 1 << 27;
+        *field = larger;
+        grows
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// Events of Log rules only, HTTP rules fail closed, no services, the default [`Capacity`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            events: LoggedEvents::default(),
+            inspect: Inspected::default(),
+            services: Vec::new(),
+            mark: 0xffff_0000,
+            capacity: Capacity::default(),
+        }
+    }
+
+    /// Which decisions send an event.
+    #[must_use]
+    pub const fn with_events(mut self, events: LoggedEvents) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// What happens to flows that only an HTTP rule can decide.
+    #[must_use]
+    pub const fn with_inspected(mut self, inspect: Inspected) -> Self {
+        self.inspect = inspect;
+        self
+    }
+
+    /// Destinations that this node rewrites: the service networks of kube-proxy, for example. TCP, UDP and SCTP to them are
+    /// decided where the packet leaves the node or enters its destination, when the real destination is known.
+    #[must_use]
+    pub fn with_services(mut self, services: Vec<Cidr>) -> Self {
+        self.services = services;
+        self
+    }
+
+    /// The bits of the packet mark that are ours on a node with [services](Options::with_services): they carry the class
+    /// of the source past source NAT. They have to be in one piece and enough for all classes and one more value; the
+    /// default is the upper half, `0xffff0000`. All other bits stay as they are.
+    #[must_use]
+    pub const fn with_mark(mut self, bits: u32) -> Self {
+        self.mark = bits;
+        self
+    }
+
+    /// How many entries the maps hold.
+    #[must_use]
+    pub const fn with_capacity(mut self, capacity: Capacity) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// How many entries the maps hold.
+    #[must_use]
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+}

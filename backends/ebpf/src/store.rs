@@ -1,0 +1,543 @@
+//! Programs and everything below them: what the maps hold, and what has to be written for more.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use portcullis_core::ir::{
+    Body, ClassId, Decision, DecisionId, Id as _, L4Table, L4TableId, PortMap, ProgramId, Projection,
+    ProjectionId, Snapshot, SourceInterval,
+};
+use portcullis_core::verdict::{Cause, Verdict};
+
+use crate::error::LowerError;
+use crate::layout::{
+    Action, BLOCK_ROWS, Cells, Event, Index, LINE_CELLS, NO_PROJECTION, Node, PAGE_WORDS, Page, ProgramWords,
+};
+use crate::objects::Objects;
+use crate::options::{Capacity, Inspected, LoggedEvents, Options};
+use crate::space::Space;
+use crate::write::Write;
+
+/// What the arrays of the program hold. Slot 0 of each denies.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    events: LoggedEvents,
+    inspect: Inspected,
+    classes: u32,
+    spaces: Spaces,
+    programs: Objects<ProgramId, LoadedProgram>,
+    projections: Objects<ProjectionId, LoadedProjection>,
+    tables: Objects<L4TableId, LoadedTable>,
+    /// Tables have no slots; they are numbered.
+    next_table: u32,
+    decisions: Objects<DecisionId, (Node, Arc<Decision>)>,
+    pages: HashMap<Arc<Page>, u32>,
+    page_users: BTreeMap<u32, (Arc<Page>, usize)>,
+    writes: Vec<Write>,
+}
+
+#[derive(Clone, Debug)]
+struct Spaces {
+    programs: Space,
+    projections: Space,
+    cells: Space,
+    pages: Space,
+    decisions: Space,
+}
+
+impl Spaces {
+    fn all(&mut self) -> [&mut Space; 5] {
+        [&mut self.programs, &mut self.projections, &mut self.cells, &mut self.pages, &mut self.decisions]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LoadedProgram {
+    bodies: [LoadedBody; 2],
+}
+
+#[derive(Clone, Debug)]
+struct LoadedBody {
+    projections: [Option<(ProjectionId, u32)>; 2],
+    tables: BTreeMap<L4TableId, u32>,
+    /// First line and number of lines.
+    lines: Option<(u32, u32)>,
+    words: [u32; 4],
+}
+
+/// The row of each class. Rows of classes that no address has do not matter.
+#[derive(Clone, Debug)]
+struct LoadedProjection {
+    rows: Arc<Vec<u16>>,
+}
+
+#[derive(Clone, Debug)]
+struct LoadedTable {
+    node: Node,
+    pages: Vec<u32>,
+    decisions: BTreeMap<DecisionId, u32>,
+}
+
+impl Store {
+    pub(crate) fn new(options: &Options) -> Self {
+        let Capacity { classes, projections, programs, cells, pages, decisions, .. } = options.capacity;
+        let line = u32::try_from(LINE_CELLS).unwrap_or(1);
+        let lines = cells.checked_div(line).unwrap_or(0);
+        Self {
+            events: options.events,
+            inspect: options.inspect,
+            classes,
+            spaces: Spaces {
+                programs: Space::new("programs", 1, programs),
+                projections: Space::new("projections", 0, projections),
+                cells: Space::new("cells", 0, lines).of_units(line),
+                pages: Space::new("pages", 1, pages.min(Node::MAX)),
+                decisions: Space::new("decisions", 1, decisions.min(Node::MAX)),
+            },
+            programs: Objects::default(),
+            projections: Objects::default(),
+            tables: Objects::default(),
+            next_table: 0,
+            decisions: Objects::default(),
+            pages: HashMap::new(),
+            page_users: BTreeMap::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// What has to be written, in order, for what was made since the last call.
+    pub(crate) fn take_writes(&mut self) -> Vec<Write> {
+        core::mem::take(&mut self.writes)
+    }
+
+    /// The decision in a slot.
+    pub(crate) fn decision(&self, slot: u32) -> Option<&Arc<Decision>> {
+        Some(&self.decisions.get(slot)?.1)
+    }
+
+    /// Every decision with its slot.
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = (u32, &Arc<Decision>)> {
+        self.decisions.iter().map(|(_, slot, (_, decision))| (slot, decision))
+    }
+
+    /// Whether anything was given back that waits for packets on their way.
+    pub(crate) fn waits(&mut self) -> bool {
+        self.spaces.all().into_iter().any(|space| space.has_waiting())
+    }
+
+    /// No packet is on its way that came before the last write.
+    pub(crate) fn reclaim(&mut self) {
+        self.spaces.all().into_iter().for_each(Space::reclaim);
+    }
+
+    /// Whether a body asks for both addresses.
+    pub(crate) fn looks_both_ways(&self) -> bool {
+        self.programs.iter().any(|(_, _, program)| {
+            program.bodies.iter().any(|body| body.projections.iter().all(Option::is_some))
+        })
+    }
+
+    /// Entries of the IR changed: what was made from them, and what refers to that, is not used again. The programs that have
+    /// to be made anew.
+    pub(crate) fn forget(&mut self, changed: &Changed) -> BTreeSet<ProgramId> {
+        let decisions: BTreeSet<DecisionId> =
+            changed.decisions.iter().copied().filter(|id| self.decisions.forget(*id)).collect();
+        let mut tables: BTreeSet<L4TableId> =
+            changed.tables.iter().copied().filter(|id| self.tables.forget(*id)).collect();
+        if !decisions.is_empty() {
+            let uses = |table: &LoadedTable| table.decisions.keys().any(|id| decisions.contains(id));
+            let more: Vec<L4TableId> =
+                self.tables.iter().filter(|(_, _, table)| uses(table)).map(|(id, _, _)| id).collect();
+            tables.extend(more.into_iter().filter(|id| self.tables.forget(*id)));
+        }
+        let projections: BTreeSet<ProjectionId> =
+            changed.projections.iter().copied().filter(|id| self.projections.forget(*id)).collect();
+        let mut programs: BTreeSet<ProgramId> =
+            changed.programs.iter().copied().filter(|id| self.programs.forget(*id)).collect();
+        if !tables.is_empty() || !projections.is_empty() {
+            let uses = |body: &LoadedBody| {
+                body.projections.iter().flatten().any(|(id, _)| projections.contains(id))
+                    || body.tables.keys().any(|id| tables.contains(id))
+            };
+            let more: Vec<ProgramId> = self
+                .programs
+                .iter()
+                .filter(|(_, _, program)| program.bodies.iter().any(uses))
+                .map(|(id, _, _)| id)
+                .collect();
+            programs.extend(more.into_iter().filter(|id| self.programs.forget(*id)));
+        }
+        programs
+    }
+
+    /// Whether a projection was made from the entry, and the row that it has for `class`.
+    pub(crate) fn row(&self, projection: ProjectionId, class: ClassId) -> Option<u16> {
+        let slot = self.projections.slot(projection)?;
+        let rows = &self.projections.get(slot)?.rows;
+        Some(rows.get(index(class.number())).copied().unwrap_or(0))
+    }
+
+    /// Gives classes that no address has yet the rows that `snapshot` says. Their number was checked when the projection
+    /// was made, and classes before.
+    pub(crate) fn set_rows(&mut self, snapshot: &Snapshot, classes: &BTreeSet<ClassId>) {
+        let per_projection = self.blocks_per_projection();
+        for (id, slot, loaded) in self.projections.current_mut() {
+            let Some(projection) = snapshot.projections.lookup(id) else { continue };
+            let mut blocks = BTreeSet::new();
+            for class in classes {
+                let row = u16::try_from(projection.row(*class)).unwrap_or(u16::MAX);
+                let at = index(class.number());
+                if loaded.rows.get(at).copied().unwrap_or(0) == row {
+                    continue;
+                }
+                let rows = Arc::make_mut(&mut loaded.rows);
+                if rows.len() <= at {
+                    rows.resize(at.saturating_add(1), 0);
+                }
+                if let Some(old) = rows.get_mut(at) {
+                    *old = row;
+                }
+                blocks.insert(at.checked_div(BLOCK_ROWS).unwrap_or(0));
+            }
+            for block in blocks {
+                self.writes.push(rows_write(slot, per_projection, block, &loaded.rows));
+            }
+        }
+    }
+
+    /// The slot of `id`'s program, for one user more.
+    pub(crate) fn program(&mut self, id: ProgramId, snapshot: &Snapshot) -> Result<u32, LowerError> {
+        if let Some(slot) = self.programs.share(id) {
+            return Ok(slot);
+        }
+        let program = snapshot.programs.lookup(id).ok_or(LowerError::invalid())?;
+        let bodies = [self.body(&program.v4, snapshot)?, self.body(&program.v6, snapshot)?];
+        let slot = self.take(|spaces| &mut spaces.programs, 1)?;
+        let mut words = ProgramWords::default();
+        for (word, value) in words.iter_mut().zip(bodies.iter().flat_map(|body| body.words)) {
+            *word = value;
+        }
+        self.writes.push(Write::Program(slot, words));
+        self.programs.insert(id, slot, LoadedProgram { bodies });
+        Ok(slot)
+    }
+
+    /// One user of a program less.
+    pub(crate) fn release_program(&mut self, slot: u32) {
+        let Some(program) = self.programs.release(slot) else { return };
+        self.spaces.programs.give_back(slot, 1);
+        for body in program.bodies {
+            for (_, slot) in body.projections.into_iter().flatten() {
+                if self.projections.release(slot).is_some() {
+                    self.spaces.projections.give_back(slot, 1);
+                }
+            }
+            if let Some((first, count)) = body.lines {
+                self.spaces.cells.give_back(first, count);
+            }
+            body.tables.into_values().for_each(|number| self.release_table(number));
+        }
+    }
+
+    fn release_table(&mut self, number: u32) {
+        let Some(table) = self.tables.release(number) else { return };
+        for slot in table.pages {
+            let Some((page, users)) = self.page_users.get_mut(&slot) else { continue };
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                self.pages.remove(page);
+                self.page_users.remove(&slot);
+                self.spaces.pages.give_back(slot, 1);
+            }
+        }
+        for slot in table.decisions.into_values() {
+            if self.decisions.release(slot).is_some() {
+                self.spaces.decisions.give_back(slot, 1);
+            }
+        }
+    }
+
+    fn body(&mut self, body: &Body, snapshot: &Snapshot) -> Result<LoadedBody, LowerError> {
+        let mut projections = [None; 2];
+        let mut words = [NO_PROJECTION, NO_PROJECTION, 0, 0];
+        for ((id, place), word) in
+            [body.source, body.destination].into_iter().zip(&mut projections).zip(&mut words)
+        {
+            if let Some(slot) = self.projection(id, snapshot)? {
+                *place = Some((id, slot));
+                *word = slot;
+            }
+        }
+        let mut tables = BTreeMap::new();
+        let mut nodes = Vec::with_capacity(body.cells.len());
+        for id in &body.cells {
+            let number = match tables.get(id) {
+                Some(number) => *number,
+                None => {
+                    let number = self.table(*id, snapshot)?;
+                    tables.insert(*id, number);
+                    number
+                }
+            };
+            nodes.push(self.tables.get(number).ok_or(LowerError::invalid())?.node);
+        }
+        let lines = match nodes[..] {
+            [] => return Err(LowerError::invalid()),
+            // No columns stand for a body of one cell.
+            [only] => {
+                words = [NO_PROJECTION, NO_PROJECTION, 0, only.0];
+                None
+            }
+            _ => {
+                let count = u32::try_from(nodes.len().div_ceil(LINE_CELLS)).unwrap_or(u32::MAX);
+                let first = self.take(|spaces| &mut spaces.cells, count)?;
+                for (line, nodes) in (first..).zip(nodes.chunks(LINE_CELLS)) {
+                    let mut cells = Box::new(Cells::default());
+                    for (cell, node) in cells.iter_mut().zip(nodes) {
+                        *cell = node.0;
+                    }
+                    self.writes.push(Write::Cells(line, cells));
+                }
+                words[2] = body.columns;
+                words[3] = first.saturating_mul(u32::try_from(LINE_CELLS).unwrap_or(1));
+                Some((first, count))
+            }
+        };
+        Ok(LoadedBody { projections, tables, lines, words })
+    }
+
+    /// The slot of a projection for one user more; `None` for one that puts all classes on row 0.
+    fn projection(&mut self, id: ProjectionId, snapshot: &Snapshot) -> Result<Option<u32>, LowerError> {
+        let projection = snapshot.projections.lookup(id).ok_or(LowerError::invalid())?;
+        if projection.rows <= 1 {
+            return Ok(None);
+        }
+        if let Some(slot) = self.projections.share(id) {
+            return Ok(Some(slot));
+        }
+        let mut rows = Vec::new();
+        if let Some((last, _)) = projection.row_of.last_key_value() {
+            self.check_class(*last)?;
+            rows.resize(index(last.number()).saturating_add(1), 0);
+        }
+        for (class, row) in &projection.row_of {
+            let row = u16::try_from(*row).map_err(|_| too_many_rows(projection))?;
+            if let Some(place) = rows.get_mut(index(class.number())) {
+                *place = row;
+            }
+        }
+        let slot = self.take(|spaces| &mut spaces.projections, 1)?;
+        let per_projection = self.blocks_per_projection();
+        // All blocks: the slot may have been another projection's.
+        for block in 0..index(per_projection) {
+            self.writes.push(rows_write(slot, per_projection, block, &rows));
+        }
+        self.projections.insert(id, slot, LoadedProjection { rows: Arc::new(rows) });
+        Ok(Some(slot))
+    }
+
+    /// Whether `class` fits.
+    pub(crate) fn check_class(&self, class: ClassId) -> Result<(), LowerError> {
+        if class.number() < self.classes.min(1 << 16) {
+            return Ok(());
+        }
+        Err(LowerError::limit_of("classes", self.classes, index(class.number()).saturating_add(1)))
+    }
+
+    fn blocks_per_projection(&self) -> u32 {
+        self.classes.div_ceil(u32::try_from(BLOCK_ROWS).unwrap_or(1))
+    }
+
+    fn table(&mut self, id: L4TableId, snapshot: &Snapshot) -> Result<u32, LowerError> {
+        if let Some(number) = self.tables.share(id) {
+            return Ok(number);
+        }
+        let table = snapshot.tables.lookup(id).ok_or(LowerError::invalid())?;
+        let mut loaded = LoadedTable { node: Node(0), pages: Vec::new(), decisions: BTreeMap::new() };
+        loaded.node = self.table_node(table, &mut loaded, snapshot)?;
+        let number = self.next_table;
+        self.next_table = number.wrapping_add(1);
+        self.tables.insert(id, number, loaded);
+        Ok(number)
+    }
+
+    fn table_node(
+        &mut self,
+        table: &L4Table,
+        loaded: &mut LoadedTable,
+        snapshot: &Snapshot,
+    ) -> Result<Node, LowerError> {
+        let other = self.leaf(table.other, loaded, snapshot)?;
+        if table.protocols.is_empty() {
+            return Ok(other);
+        }
+        let mut page = [other.0; PAGE_WORDS];
+        for (protocol, sources) in &table.protocols {
+            let mut runs = Vec::new();
+            for SourceInterval { last, keys } in sources {
+                runs.push((*last, self.keys(keys, loaded, snapshot)?));
+            }
+            let node = self.tree(&runs, Index::Source, loaded)?;
+            if let Some(word) = page.get_mut(usize::from(protocol.0)) {
+                *word = node.0;
+            }
+        }
+        self.page(page, Index::Protocol, loaded)
+    }
+
+    fn keys(
+        &mut self,
+        keys: &PortMap,
+        loaded: &mut LoadedTable,
+        snapshot: &Snapshot,
+    ) -> Result<Node, LowerError> {
+        let mut runs = Vec::new();
+        for interval in &keys.0 {
+            runs.push((interval.last, self.leaf(interval.decision, loaded, snapshot)?));
+        }
+        self.tree(&runs, Index::Key, loaded)
+    }
+
+    /// A function over 16 bits, given as runs up to a last value, as a page of pages.
+    fn tree(
+        &mut self,
+        runs: &[(u16, Node)],
+        by: Index,
+        loaded: &mut LoadedTable,
+    ) -> Result<Node, LowerError> {
+        if let [(_, only)] = runs {
+            return Ok(*only);
+        }
+        let mut runs = runs.iter();
+        let mut run = runs.next().ok_or(LowerError::invalid())?;
+        let mut upper = Page::from([0; PAGE_WORDS]);
+        for (high, word) in (0..=u8::MAX).zip(&mut upper) {
+            let mut lower = [0; PAGE_WORDS];
+            for (low, node) in (0..=u8::MAX).zip(&mut lower) {
+                while run.0 < u16::from_be_bytes([high, low]) {
+                    run = runs.next().ok_or(LowerError::invalid())?;
+                }
+                *node = run.1.0;
+            }
+            let constant = lower.iter().all(|node| Some(node) == lower.first());
+            *word = if constant { lower[0] } else { self.page(lower, by, loaded)?.0 };
+        }
+        self.page(upper, by, loaded)
+    }
+
+    fn page(&mut self, page: Page, by: Index, loaded: &mut LoadedTable) -> Result<Node, LowerError> {
+        let slot = match self.pages.get(&page) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.take(|spaces| &mut spaces.pages, 1)?;
+                self.writes.push(Write::Page(slot, Box::new(page)));
+                let page = Arc::new(page);
+                self.pages.insert(Arc::clone(&page), slot);
+                self.page_users.insert(slot, (page, 0));
+                slot
+            }
+        };
+        if let Some((_, users)) = self.page_users.get_mut(&slot) {
+            *users = users.saturating_add(1);
+        }
+        loaded.pages.push(slot);
+        Ok(Node::page(by, slot))
+    }
+
+    fn leaf(
+        &mut self,
+        id: DecisionId,
+        loaded: &mut LoadedTable,
+        snapshot: &Snapshot,
+    ) -> Result<Node, LowerError> {
+        let slot = match loaded.decisions.get(&id) {
+            Some(slot) => *slot,
+            None => {
+                let slot = match self.decisions.share(id) {
+                    Some(slot) => slot,
+                    None => self.new_decision(id, snapshot)?,
+                };
+                loaded.decisions.insert(id, slot);
+                slot
+            }
+        };
+        self.decisions.get(slot).map(|(node, _)| *node).ok_or(LowerError::invalid())
+    }
+
+    fn new_decision(&mut self, id: DecisionId, snapshot: &Snapshot) -> Result<u32, LowerError> {
+        let decision = snapshot.decisions.lookup(id).ok_or(LowerError::invalid())?;
+        let slot = self.take(|spaces| &mut spaces.decisions, 1)?;
+        let action = match (decision.verdict, self.inspect) {
+            (Verdict::Deny, _) | (Verdict::Inspect, Inspected::Drop) => Action::Deny,
+            (Verdict::Continue, _) => Action::Continue,
+            // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
+            _ if matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery) => Action::AllowHere,
+            _ => Action::Allow,
+        };
+        let sent = !decision.logs.is_empty()
+            || match self.events {
+                LoggedEvents::LogRules => false,
+                LoggedEvents::Denies => action == Action::Deny,
+                LoggedEvents::All => true,
+            };
+        let event = if sent { Event::Sent } else { Event::Silent };
+        self.writes.push(Write::ResetCounter(slot));
+        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), Arc::new(decision.clone())));
+        Ok(slot)
+    }
+
+    /// Slots of one array, after waiting for packets on their way when only that gives room.
+    fn take(&mut self, of: fn(&mut Spaces) -> &mut Space, length: u32) -> Result<u32, LowerError> {
+        if let Some(first) = of(&mut self.spaces).take(length) {
+            return Ok(first);
+        }
+        if of(&mut self.spaces).has_waiting() {
+            self.writes.push(Write::Grace);
+            self.reclaim();
+            if let Some(first) = of(&mut self.spaces).take(length) {
+                return Ok(first);
+            }
+        }
+        Err(of(&mut self.spaces).full(length))
+    }
+}
+
+/// Entries of the IR that are not what they were.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) decisions: Vec<DecisionId>,
+    pub(crate) tables: Vec<L4TableId>,
+    pub(crate) projections: Vec<ProjectionId>,
+    pub(crate) programs: Vec<ProgramId>,
+}
+
+impl Changed {
+    /// Whether there are any.
+    pub(crate) const fn any(&self) -> bool {
+        !(self.decisions.is_empty()
+            && self.tables.is_empty()
+            && self.projections.is_empty()
+            && self.programs.is_empty())
+    }
+}
+
+fn rows_write(slot: u32, per_projection: u32, block: usize, rows: &[u16]) -> Write {
+    let mut content = Box::new([0; BLOCK_ROWS]);
+    for (place, row) in content.iter_mut().zip(rows.chunks(BLOCK_ROWS).nth(block).unwrap_or_default()) {
+        *place = *row;
+    }
+    let first = slot.saturating_mul(per_projection);
+    Write::Rows(first.saturating_add(u32::try_from(block).unwrap_or(u32::MAX)), content)
+}
+
+/// Rows are 16 bits wide, as classes are.
+fn too_many_rows(projection: &Projection) -> LowerError {
+    LowerError::limit_of("classes", 1 << 16, index(projection.rows))
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
