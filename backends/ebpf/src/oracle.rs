@@ -4,13 +4,12 @@
 //! `BPF_PROG_TEST_RUN`. The event of a decision says which one the kernel took. What the kernel cannot see, principals
 //! and HTTP requests, is decided by the decision's L7 program as in the IR. Nothing is attached, and nothing is left behind.
 
+mod sandbox;
+
 use alloc::collections::BTreeMap;
 use core::fmt;
 use std::sync::Mutex;
 
-use aya::Ebpf;
-use aya::maps::{MapData, RingBuf};
-use aya::programs::{TestRun as _, TestRunOptions};
 use portcullis_core::flow::DecideHook;
 use portcullis_core::ir::{Snapshot, View};
 use portcullis_core::model::{EndpointId, EndpointKind};
@@ -23,10 +22,9 @@ use crate::event::Event;
 use crate::layout::{EndpointWords, hook_index};
 use crate::load_error::LoadError;
 use crate::lowering::Lowering;
-use crate::maps::{Maps, take};
-use crate::object::{self, Behaviour};
 use crate::options::{LoggedEvents, Options};
-use crate::write::{Update, Write};
+use crate::write::Write;
+pub use sandbox::Sandbox;
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.
 pub struct Oracle {
@@ -124,9 +122,7 @@ impl DecideHook for Oracle {
 struct Judge {
     snapshot: Snapshot,
     lowering: Lowering,
-    ebpf: Ebpf,
-    maps: Maps,
-    events: RingBuf<MapData>,
+    sandbox: Sandbox,
     /// What each endpoint would have at its interface.
     endpoints: BTreeMap<EndpointId, EndpointWords>,
     /// Whose words the interface has.
@@ -166,8 +162,9 @@ impl Judge {
             }
             _ => true,
         });
-        let (ebpf, maps, events) = load(&lowering, &update).map_err(OracleError::environment)?;
-        Ok(Self { snapshot, lowering, ebpf, maps, events, endpoints, bound: None })
+        let mut sandbox = Sandbox::empty(lowering.options()).map_err(OracleError::environment)?;
+        sandbox.carry_out(&update).map_err(OracleError::environment)?;
+        Ok(Self { snapshot, lowering, sandbox, endpoints, bound: None })
     }
 
     fn decide(
@@ -180,7 +177,7 @@ impl Judge {
             return Ok(Decision::new(Verdict::Deny, Cause::NoPolicy));
         };
         if self.bound.as_ref() != Some(words) {
-            self.maps.set_endpoint(INTERFACE, words).map_err(OracleError::environment)?;
+            self.sandbox.maps.set_endpoint(INTERFACE, words).map_err(OracleError::environment)?;
             self.bound = Some(*words);
         }
         let Some(bytes) = craft(packet) else {
@@ -188,8 +185,8 @@ impl Judge {
             return Err(OracleError { kind: Kind::Unaskable, reason });
         };
         let passed = self.run(hook, &bytes).map_err(OracleError::environment)?;
-        let event = self.events.next().map(|record| Event::read(&record));
-        if self.events.next().is_some() {
+        let event = self.sandbox.events.next().map(|record| Event::read(&record));
+        if self.sandbox.events.next().is_some() {
             return Err(OracleError::contradiction("the program decided more than once"));
         }
         match event {
@@ -209,19 +206,7 @@ impl Judge {
         };
         let hook = u32::try_from(hook_index(hook)).unwrap_or(u32::MAX);
         let context = context(OTHER_INTERFACE, [hook, INTERFACE]);
-        let run = TestRunOptions {
-            data_in: Some(&frame(bytes)),
-            ctx_in: Some(&context),
-            ..TestRunOptions::default()
-        };
-        let result = object::program(&mut self.ebpf, name)?
-            .test_run(run)
-            .map_err(|error| LoadError::new(format!("a test run of `{name}`"), &error))?;
-        match result.return_value {
-            PASSES => Ok(true),
-            DROPS => Ok(false),
-            other => Err(LoadError::plain(format!("`{name}` answers {other}"))),
-        }
+        Ok(self.sandbox.run(name, &frame(bytes), &context, 1)?.0)
     }
 
     /// What the decision of `event` means, if what was seen agrees with it.
@@ -252,14 +237,6 @@ impl Judge {
             }
         }
     }
-}
-
-fn load(lowering: &Lowering, update: &Update) -> Result<(Ebpf, Maps, RingBuf<MapData>), LoadError> {
-    let mut ebpf = object::load(lowering.options(), Behaviour { track: 0, events: [0; 2] })?;
-    let mut maps = Maps::open(&mut ebpf)?;
-    let events = take(&mut ebpf, "events")?;
-    maps.carry_out(update)?;
-    Ok((ebpf, maps, events))
 }
 
 /// What the programs answer: go on, and drop (`TC_ACT_UNSPEC`, `TC_ACT_SHOT`).

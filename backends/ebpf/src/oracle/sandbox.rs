@@ -1,0 +1,123 @@
+//! The program and its maps without any interface, to be changed and asked write by write.
+
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use aya::programs::{TestRun as _, TestRunOptions};
+use portcullis_core::ir::Snapshot;
+use portcullis_core::packet::Packet;
+use portcullis_core::verdict::Hook;
+use portcullis_core::wire::craft;
+
+use crate::binding::Bindings;
+use crate::event::Event;
+use crate::layout::hook_index;
+use crate::load_error::LoadError;
+use crate::lowering::Lowering;
+use crate::maps::{Maps, take};
+use crate::object::{self, Behaviour};
+use crate::options::Options;
+use crate::oracle::{DROPS, OTHER_INTERFACE, PASSES, context, frame};
+use crate::write::{Update, Write};
+
+/// A loaded program that nothing is attached to. Interfaces are mere numbers here.
+pub struct Sandbox {
+    pub(super) ebpf: Ebpf,
+    pub(super) maps: Maps,
+    pub(super) events: RingBuf<MapData>,
+}
+
+impl core::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Sandbox")
+    }
+}
+
+impl Sandbox {
+    /// Loads `snapshot` for the endpoints of `bindings`. Flows are not remembered.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be lowered, or the machine cannot do it.
+    pub fn load(
+        options: Options,
+        snapshot: &Snapshot,
+        bindings: &Bindings,
+    ) -> Result<(Self, Lowering), LoadError> {
+        let (lowering, update) = Lowering::load(options, snapshot, bindings).map_err(LoadError::plain)?;
+        let mut sandbox = Self::empty(lowering.options())?;
+        sandbox.carry_out(&update)?;
+        Ok((sandbox, lowering))
+    }
+
+    pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
+        let mut ebpf = object::load(options, Behaviour { track: 0, events: [0; 2] })?;
+        let maps = Maps::open(&mut ebpf)?;
+        let events = take(&mut ebpf, "events")?;
+        Ok(Self { ebpf, maps, events })
+    }
+
+    /// Carries out all writes of `update`.
+    ///
+    /// # Errors
+    /// When the kernel refuses one; those before it are done.
+    pub fn carry_out(&mut self, update: &Update) -> Result<(), LoadError> {
+        self.maps.carry_out(update)
+    }
+
+    /// Carries out one write.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn write(&mut self, write: &Write) -> Result<(), LoadError> {
+        self.maps.write(write)
+    }
+
+    /// The packets and bytes that a decision counted.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn counter(&self, decision: u32) -> Result<[u64; 2], LoadError> {
+        self.maps.counter(decision)
+    }
+
+    /// Whether `hook` of the endpoint at `interface` lets `packet` pass, and the event that tells why, if the decision sends
+    /// one. `None` when there is no such packet on the wire.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn ask(
+        &mut self,
+        interface: u32,
+        hook: Hook,
+        packet: &Packet,
+    ) -> Result<Option<(bool, Option<Event>)>, LoadError> {
+        let Some(bytes) = craft(packet) else { return Ok(None) };
+        let hook = u32::try_from(hook_index(hook)).unwrap_or(u32::MAX);
+        let passed = self.run("probe", &frame(&bytes), &context(OTHER_INTERFACE, [hook, interface]), 1)?;
+        let event = self.events.next().and_then(|record| Event::read(&record));
+        Ok(Some((passed.0, event)))
+    }
+
+    /// Runs a program on a frame, so many times. Whether it passes, and how long one run takes.
+    pub(super) fn run(
+        &mut self,
+        program: &str,
+        frame: &[u8],
+        context: &[u8],
+        repeat: u32,
+    ) -> Result<(bool, core::time::Duration), LoadError> {
+        let run = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(context),
+            repeat,
+            ..TestRunOptions::default()
+        };
+        let result = object::program(&mut self.ebpf, program)?
+            .test_run(run)
+            .map_err(|error| LoadError::new(format!("a test run of `{program}`"), &error))?;
+        match result.return_value {
+            PASSES => Ok((true, result.duration)),
+            DROPS => Ok((false, result.duration)),
+            other => Err(LoadError::plain(format!("`{program}` answers {other}"))),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The kernel program, asked while its maps change. As root only.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::ir::{Interpreter, Snapshot};
+use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
+use portcullis_core::packet::Packet;
+use portcullis_core::reference::Settings;
+use portcullis_core::verdict::{Hook, Verdict};
+use portcullis_ebpf::oracle::Sandbox;
+use portcullis_ebpf::{Binding, Bindings, Capacity, LoggedEvents, Options, Write};
+use portcullis_testkit::generate::Generator;
+use portcullis_testkit::kernel_can_be_asked;
+
+const CAPACITY: Capacity = Capacity {
+    endpoints: 256,
+    addresses_v4: 1_024,
+    addresses_v6: 1_024,
+    networks_v4: 1_024,
+    networks_v6: 1_024,
+    classes: 1_024,
+    projections: 256,
+    programs: 512,
+    cells: 16_384,
+    pages: 2_048,
+    decisions: 2_048,
+    flows_v4: 1_024,
+    flows_v6: 1_024,
+    event_bytes: 65_536,
+};
+
+fn bindings(cluster: &Cluster) -> Bindings {
+    let binding = |(id, interface): (&EndpointId, u32)| {
+        let binding = match id.kind {
+            EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
+            EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
+        };
+        (id.clone(), binding)
+    };
+    cluster.endpoints().keys().zip(10..).map(binding).collect()
+}
+
+fn passes(snapshot: &Snapshot, bindings: &Bindings, question: &(EndpointId, Hook, Packet)) -> bool {
+    let (id, hook, packet) = question;
+    // An endpoint that is not bound has no interface that packets could pass.
+    let verdict = Interpreter::new(snapshot).decide(id, *hook, packet).verdict;
+    bindings.contains_key(id) && matches!(verdict, Verdict::Allow | Verdict::Continue)
+}
+
+/// Random changes: after every single write, each packet gets its old or its new answer, and in the end the new one.
+#[test]
+fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
+    if !kernel_can_be_asked() {
+        println!("SKIPPED: no kernel was asked, that needs root");
+        return;
+    }
+    let seeds: u64 = std::env::var("PORTCULLIS_SEEDS").map_or(6, |value| value.parse().unwrap());
+    let (mut asked, mut writes, mut updates, mut turns, mut waits, mut refused) = (0u64, 0, 0, 0, 0, 0);
+    for seed in 0..seeds {
+        let mut generator = Generator::new(seed);
+        let mut cluster: Cluster = generator.cluster().into_iter().collect();
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| engine.apply(update).unwrap());
+        engine.commit();
+        let mut bound = bindings(&cluster);
+        let options = Options::new().with_capacity(CAPACITY).with_events(LoggedEvents::All);
+        let (mut sandbox, mut lowering) = Sandbox::load(options, engine.snapshot(), &bound).unwrap();
+        for step in 0..60 {
+            let old = engine.snapshot().clone();
+            let old_bound = bound.clone();
+            for _ in 0..=generator.below(4) {
+                let update = generator.change(&cluster);
+                cluster.apply(update.clone());
+                engine.apply(update).unwrap();
+            }
+            let delta = engine.commit();
+            let new = engine.snapshot();
+            let rebound = bindings(&cluster);
+            // Numbers of interfaces are not given to other endpoints in one step.
+            if rebound.iter().all(|(id, binding)| old_bound.get(id).is_none_or(|old| old == binding))
+                && old_bound.keys().all(|id| rebound.contains_key(id))
+            {
+                bound = rebound;
+            } else {
+                bound.retain(|id, _| cluster.endpoints().contains_key(id));
+            }
+            let update = match lowering.update(new, &delta, &bound) {
+                Ok(update) => update,
+                Err(error) => panic!("seed {seed} step {step}: {error}"),
+            };
+            let ids: Vec<EndpointId> = old_bound.keys().chain(bound.keys()).cloned().collect();
+            let questions: Vec<(EndpointId, Hook, Packet)> = (0..24)
+                .filter_map(|_| {
+                    let index = usize::try_from(generator.below(ids.len().max(1) as u64)).unwrap();
+                    let id = ids.get(index)?.clone();
+                    let hooks: Vec<Hook> = Hook::ALL
+                        .into_iter()
+                        .filter(|hook| {
+                            matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress)
+                                == (id.kind == EndpointKind::Workload)
+                        })
+                        .collect();
+                    let hook = usize::try_from(generator.below(hooks.len() as u64)).unwrap();
+                    // What only a proxy sees does not reach the kernel.
+                    let packet = Packet { principal: None, http: None, ..generator.packet() };
+                    Some((id, *hooks.get(hook)?, packet))
+                })
+                .collect();
+            let answers: Vec<[bool; 2]> = questions
+                .iter()
+                .map(|question| [passes(&old, &old_bound, question), passes(new, &bound, question)])
+                .collect();
+            let mut check = |sandbox: &mut Sandbox, at: &dyn core::fmt::Debug, last: bool| {
+                for (question, [before, after]) in questions.iter().zip(&answers) {
+                    let (id, hook, packet) = question;
+                    let Some(binding) = bound.get(id).or(old_bound.get(id)) else { continue };
+                    let Some((passed, _)) = sandbox.ask(binding.interfaces()[0], *hook, packet).unwrap()
+                    else {
+                        continue;
+                    };
+                    asked += 1;
+                    let fine = passed == *after || (!last && passed == *before);
+                    assert!(
+                        fine,
+                        "seed {seed} step {step} at {at:?}: {id} {hook} {packet:?}: {passed}, not {before} or {after}"
+                    );
+                }
+            };
+            for (number, write) in update.writes().iter().enumerate() {
+                sandbox.write(write).unwrap();
+                writes += 1;
+                turns += u64::from(matches!(write, Write::Phase(_)));
+                waits += u64::from(matches!(write, Write::Grace));
+                check(&mut sandbox, &number, false);
+            }
+            check(&mut sandbox, &"the end", true);
+            if generator.below(3) == 0 {
+                for write in lowering.settle().writes() {
+                    sandbox.write(write).unwrap();
+                    check(&mut sandbox, &"settling", true);
+                }
+            }
+            updates += 1;
+            // What does not fit is refused, and the state stays what it was.
+            if step % 20 == 7 {
+                let mut small = lowering.clone();
+                let before = format!("{:?}", small.generation());
+                let wrong = small.update(new, &delta, &bound);
+                assert!(delta.from == delta.to || wrong.is_err());
+                assert_eq!(before, format!("{:?}", small.generation()));
+                refused += 1;
+            }
+        }
+    }
+    println!(
+        "{updates} updates, {writes} writes, {turns} turns, {waits} waits, {refused} refusals, {asked} packets asked in between"
+    );
+    assert!(turns > 0 && waits > 0);
+}
+
+/// An update that does not fit is refused with the map and the limit; afterwards everything still works.
+#[test]
+fn what_does_not_fit_is_refused_whole() {
+    let (mut refused, mut done) = (0, 0);
+    for seed in 0..6 {
+        let mut generator = Generator::new(seed);
+        let mut cluster: Cluster = generator.cluster().into_iter().collect();
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| engine.apply(update).unwrap());
+        engine.commit();
+        let bound = bindings(&cluster);
+        let (mut lowering, _) =
+            portcullis_ebpf::Lowering::fitting(Options::new(), engine.snapshot(), &bound).unwrap();
+        for _ in 0..80 {
+            let update = generator.object();
+            cluster.apply(update.clone());
+            engine.apply(update).unwrap();
+            let delta = engine.commit();
+            let before = format!("{lowering:?}");
+            match lowering.update(engine.snapshot(), &delta, &bound) {
+                Ok(_) => done += 1,
+                Err(error) => {
+                    refused += 1;
+                    let (map, limit, needed) = error.limit().unwrap();
+                    assert!(needed > usize::try_from(limit).unwrap(), "{error}");
+                    assert!(error.to_string().contains(map));
+                    assert_eq!(before, format!("{lowering:?}"), "{error}");
+                    break;
+                }
+            }
+        }
+    }
+    println!("{done} updates, {refused} refused");
+    assert!(refused > 0 && done > 0);
+}
