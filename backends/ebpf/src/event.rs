@@ -62,7 +62,7 @@ impl Event {
 
 fn address(version: IpVersion, bytes: &[u8; 16]) -> IpAddr {
     match (version, bytes.first_chunk::<4>()) {
-        (IpVersion::V4, Some(bytes)) => Ipv4Addr::from_octets(*bytes).into(),
-        _ => Ipv6Addr::from_octets(*bytes).into(),
+        (IpVersion::V4, Some(bytes)) => Ipv4Addr::from(*bytes).into(),
+        _ => Ipv6Addr::from(*bytes).into(),
     }
 }

@@ -3,6 +3,7 @@
 use portcullis_core::verdict::Hook;
 
 /// Bytes of an event.
+#[cfg(any(test, feature = "load"))]
 pub(crate) const EVENT_BYTES: usize = 56;
 /// Words of a page.
 pub(crate) const PAGE_WORDS: usize = 256;

@@ -10,7 +10,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `load` | loading the program and writing its maps (Linux, root) |
+//! | `load` | [`Enforcer`]: loads, attaches, updates, hands over to the next process (Linux 6.6, root) |
 //! | `oracle` | [`oracle`]: the program as judge of single packets, by `BPF_PROG_TEST_RUN` (Linux, root) |
 //!
 //! ```
@@ -33,7 +33,11 @@
 extern crate alloc;
 
 mod addresses;
+#[cfg(feature = "load")]
+mod attach;
 mod binding;
+#[cfg(feature = "load")]
+mod enforcer;
 mod error;
 #[cfg(feature = "load")]
 mod event;
@@ -54,6 +58,8 @@ mod store;
 mod write;
 
 pub use binding::{Binding, Bindings};
+#[cfg(feature = "load")]
+pub use enforcer::{Counter, EnforceError, Enforcer, Reason};
 pub use error::LowerError;
 #[cfg(feature = "load")]
 pub use event::Event;

@@ -1,5 +1,7 @@
 //! The kernel program, loaded.
 
+use std::path::PathBuf;
+
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 
@@ -19,8 +21,13 @@ pub(crate) struct Behaviour {
     pub(crate) events: [u32; 2],
 }
 
-/// Loads the object with maps of the sizes that `options` says. Nothing is attached.
-pub(crate) fn load(options: &Options, behaviour: Behaviour) -> Result<Ebpf, LoadError> {
+/// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
+/// pinned there otherwise. Nothing is attached.
+pub(crate) fn load(
+    options: &Options,
+    behaviour: Behaviour,
+    shared: &[(&str, PathBuf)],
+) -> Result<Ebpf, LoadError> {
     let capacity = &options.capacity;
     let rows = u32::try_from(BLOCK_ROWS).unwrap_or(1);
     let blocks = capacity.classes.div_ceil(rows);
@@ -47,6 +54,9 @@ pub(crate) fn load(options: &Options, behaviour: Behaviour) -> Result<Ebpf, Load
         ("events", capacity.event_bytes),
     ] {
         loader.map_max_entries(name, entries.max(1));
+    }
+    for (name, path) in shared {
+        loader.map_pin_path(name, path.as_path());
     }
     loader
         .override_global("blocks_per_projection", &blocks, true)

@@ -28,7 +28,7 @@ pub use sandbox::Sandbox;
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.
 pub struct Oracle {
-    judge: Mutex<Judge>,
+    judge: Mutex<Box<Judge>>,
 }
 
 /// Why there is no oracle, or no answer.
@@ -95,7 +95,7 @@ impl Oracle {
                 entry.enforced = pending;
             }
         }
-        Ok(Self { judge: Mutex::new(Judge::new(snapshot)?) })
+        Ok(Self { judge: Mutex::new(Box::new(Judge::new(snapshot)?)) })
     }
 
     /// What the kernel does with `packet` at `hook` of `endpoint`.

@@ -49,7 +49,7 @@ impl Sandbox {
     }
 
     pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
-        let mut ebpf = object::load(options, Behaviour { track: 0, events: [0; 2] })?;
+        let mut ebpf = object::load(options, Behaviour { track: 0, events: [0; 2] }, &[])?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;
         Ok(Self { ebpf, maps, events })

@@ -1,4 +1,4 @@
-//! nftables under real sockets: TCP and UDP between pods of a node.
+//! The kernel backends under real sockets: TCP and UDP between pods of a node.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
+mod ebpf;
 mod node;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 
 use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::{End, Topology};
+use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
@@ -109,68 +111,72 @@ fn compare(pods: &[Pod], probes: Vec<Probe>, what: &str) -> (usize, usize) {
 #[test]
 fn random_policies_hold_for_tcp_and_udp() {
     on_a_node(4, |pods| {
-        let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
-        let (mut connections, mut through) = (0, 0);
         let mut enforcer = Enforcer::open(options()).unwrap();
-        let (mut seed, mut sets) = (0, 0);
-        while sets < rounds {
-            seed += 1;
-            let mut generator = Generator::new(seed);
-            let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
-            let (mut cluster, mut policies) = (Cluster::new(), 0);
-            let mut engine = Engine::new(Settings::default(), CompileScope::All);
-            let mut apply = |update: Update| {
-                cluster.apply(update.clone());
-                engine.apply(update).unwrap();
-            };
-            let wanted = 1 + generator.below(3);
-            while endpoints.len() < pods.len() || policies < wanted {
-                match generator.object() {
-                    Update::Endpoint(endpoint) if endpoint.id.kind == EndpointKind::Workload => {
-                        if endpoints.len() < pods.len() {
-                            endpoints.insert(endpoint.id.clone(), endpoint);
-                        }
-                    }
-                    Update::Endpoint(_) => {}
-                    Update::Policy(policy) if policies < wanted => {
-                        policies += 1;
-                        apply(Update::Policy(policy));
-                    }
-                    Update::Policy(_) => {}
-                    other => apply(other),
-                }
-            }
-            let ids: Vec<EndpointId> = endpoints.keys().cloned().collect();
-            // Most generated profiles deny everything, which would leave little for policy to decide.
-            let rules = vec![Rule::new(Action::Allow)];
-            apply(Update::Profile(Profile {
-                name: "all".into(),
-                ingress: rules.clone(),
-                egress: rules,
-                labels: Labels::new(),
-                origin: ProfileOrigin::Declared,
-            }));
-            for (mut endpoint, pod) in endpoints.into_values().zip(pods) {
-                endpoint.profiles = vec!["all".into()];
-                apply(Update::Endpoint(place(endpoint, pod)));
-            }
-            let probes = probes(pods, &ids, &cluster);
-            // Policies that allow or deny everything show little.
-            if probes.iter().all(|(_, _, allowed)| *allowed) || !probes.iter().any(|(_, _, allowed)| *allowed)
-            {
-                continue;
-            }
-            sets += 1;
-            engine.commit();
-            enforcer.load(engine.snapshot(), &bind(pods, &ids)).unwrap();
-            let (count, came) = compare(pods, probes, &format!("seed {seed}"));
-            connections += count;
-            through += came;
-        }
-        eprintln!(
-            "{sets} policy sets of {seed}, {connections} connections between pods, {through} came through: as the reference says"
-        );
+        random_policies(pods, |snapshot, ids| enforcer.load(snapshot, &bind(pods, ids)).unwrap());
     });
+}
+
+/// Random policies, each put in force by `enforce`.
+fn random_policies(pods: &[Pod], mut enforce: impl FnMut(&Snapshot, &[EndpointId])) {
+    let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
+    let (mut connections, mut through) = (0, 0);
+    let (mut seed, mut sets) = (0, 0);
+    while sets < rounds {
+        seed += 1;
+        let mut generator = Generator::new(seed);
+        let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
+        let (mut cluster, mut policies) = (Cluster::new(), 0);
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut apply = |update: Update| {
+            cluster.apply(update.clone());
+            engine.apply(update).unwrap();
+        };
+        let wanted = 1 + generator.below(3);
+        while endpoints.len() < pods.len() || policies < wanted {
+            match generator.object() {
+                Update::Endpoint(endpoint) if endpoint.id.kind == EndpointKind::Workload => {
+                    if endpoints.len() < pods.len() {
+                        endpoints.insert(endpoint.id.clone(), endpoint);
+                    }
+                }
+                Update::Endpoint(_) => {}
+                Update::Policy(policy) if policies < wanted => {
+                    policies += 1;
+                    apply(Update::Policy(policy));
+                }
+                Update::Policy(_) => {}
+                other => apply(other),
+            }
+        }
+        let ids: Vec<EndpointId> = endpoints.keys().cloned().collect();
+        // Most generated profiles deny everything, which would leave little for policy to decide.
+        let rules = vec![Rule::new(Action::Allow)];
+        apply(Update::Profile(Profile {
+            name: "all".into(),
+            ingress: rules.clone(),
+            egress: rules,
+            labels: Labels::new(),
+            origin: ProfileOrigin::Declared,
+        }));
+        for (mut endpoint, pod) in endpoints.into_values().zip(pods) {
+            endpoint.profiles = vec!["all".into()];
+            apply(Update::Endpoint(place(endpoint, pod)));
+        }
+        let probes = probes(pods, &ids, &cluster);
+        // Policies that allow or deny everything show little.
+        if probes.iter().all(|(_, _, allowed)| *allowed) || !probes.iter().any(|(_, _, allowed)| *allowed) {
+            continue;
+        }
+        sets += 1;
+        engine.commit();
+        enforce(engine.snapshot(), &ids);
+        let (count, came) = compare(pods, probes, &format!("seed {seed}"));
+        connections += count;
+        through += came;
+    }
+    eprintln!(
+        "{sets} policy sets of {seed}, {connections} connections between pods, {through} came through: as the reference says"
+    );
 }
 
 fn example(step: &str) -> String {
@@ -191,30 +197,32 @@ fn example(step: &str) -> String {
 fn the_steps_of_yaobank_hold() {
     on_a_node(3, |pods| {
         let mut enforcer = Enforcer::open(options()).unwrap();
-        for step in ["1-attack", "2-database-policy", "3-default-deny", "4-tiers"] {
-            let scenario = Scenario::parse(step, &example(step), LoadOptions::new()).unwrap();
-            let mut cluster = scenario.cluster().clone();
-            let all = cluster.endpoints().values().filter(|e| e.id.kind == EndpointKind::Workload);
-            let chosen: Vec<Endpoint> = all
-                .filter(|e| e.id.namespace.as_deref() == Some("yaobank"))
-                .take(pods.len())
-                .cloned()
-                .collect();
-            assert_eq!(chosen.len(), pods.len());
-            let ids: Vec<EndpointId> = chosen.iter().map(|endpoint| endpoint.id.clone()).collect();
-            for (endpoint, pod) in chosen.into_iter().zip(pods) {
-                cluster.apply(Update::Endpoint(place(endpoint, pod)));
-            }
-            let mut engine = Engine::new(Settings::default(), CompileScope::All);
-            for update in cluster.updates() {
-                engine.apply(update).unwrap();
-            }
-            engine.commit();
-            enforcer.load(engine.snapshot(), &bind(pods, &ids)).unwrap();
-            let (count, through) = compare(pods, probes(pods, &ids, &cluster), step);
-            eprintln!("{step}: {count} connections, {through} came through: as the reference says");
-        }
+        yaobank(pods, |snapshot, ids| enforcer.load(snapshot, &bind(pods, ids)).unwrap());
     });
+}
+
+/// The steps of the example, each put in force by `enforce`.
+fn yaobank(pods: &[Pod], mut enforce: impl FnMut(&Snapshot, &[EndpointId])) {
+    for step in ["1-attack", "2-database-policy", "3-default-deny", "4-tiers"] {
+        let scenario = Scenario::parse(step, &example(step), LoadOptions::new()).unwrap();
+        let mut cluster = scenario.cluster().clone();
+        let all = cluster.endpoints().values().filter(|e| e.id.kind == EndpointKind::Workload);
+        let chosen: Vec<Endpoint> =
+            all.filter(|e| e.id.namespace.as_deref() == Some("yaobank")).take(pods.len()).cloned().collect();
+        assert_eq!(chosen.len(), pods.len());
+        let ids: Vec<EndpointId> = chosen.iter().map(|endpoint| endpoint.id.clone()).collect();
+        for (endpoint, pod) in chosen.into_iter().zip(pods) {
+            cluster.apply(Update::Endpoint(place(endpoint, pod)));
+        }
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        for update in cluster.updates() {
+            engine.apply(update).unwrap();
+        }
+        engine.commit();
+        enforce(engine.snapshot(), &ids);
+        let (count, through) = compare(pods, probes(pods, &ids, &cluster), step);
+        eprintln!("{step}: {count} connections, {through} came through: as the reference says");
+    }
 }
 
 const PODS: &str = "
@@ -237,6 +245,12 @@ spec: {podSelector: {matchLabels: {app: server}}}
 
 /// Loads `text` for two pods, client and server.
 fn snapshot(text: &str, pods: &[Pod]) -> (Engine, Bindings) {
+    let (engine, ids) = compiled(text, pods);
+    (engine, bind(pods, &ids))
+}
+
+/// Compiles `text`, whose first endpoints are the pods.
+fn compiled(text: &str, pods: &[Pod]) -> (Engine, Vec<EndpointId>) {
     let scenario = Scenario::parse("test", text, LoadOptions::new()).unwrap();
     let mut cluster = scenario.cluster().clone();
     let ids: Vec<EndpointId> = cluster.endpoints().keys().cloned().collect();
@@ -249,7 +263,7 @@ fn snapshot(text: &str, pods: &[Pod]) -> (Engine, Bindings) {
         engine.apply(update).unwrap();
     }
     engine.commit();
-    (engine, bind(pods, &ids))
+    (engine, ids)
 }
 
 #[test]

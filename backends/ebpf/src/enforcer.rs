@@ -1,0 +1,258 @@
+//! The program in force: loaded, attached, updated, taken over by the next process, removed.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::fmt;
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray, RingBuf};
+use portcullis_core::ir::{Decision, Delta, Snapshot};
+
+use crate::attach::Pins;
+use crate::binding::{Binding, Bindings};
+use crate::error::LowerError;
+use crate::event::Event;
+use crate::load_error::LoadError;
+use crate::lowering::Lowering;
+use crate::maps::{Maps, sum, take};
+use crate::object::{self, Behaviour};
+use crate::options::Options;
+
+/// Enforces snapshots on interfaces of the network namespace of the thread that made it.
+///
+/// Links are pinned: when the process ends, also by a signal, the program stays in force with the policy it has. The next
+/// [`Enforcer::start`] makes fresh maps, fills them, and then replaces the program of each interface by one that looks into
+/// them; both enforce a whole policy, and both look into the same table of flows. An upgrade is the same. Needs TCX, so
+/// Linux 6.6 or later.
+///
+/// Dropping it leaves everything in force; see [`Enforcer::remove`].
+pub struct Enforcer {
+    pins: Pins,
+    ebpf: Ebpf,
+    maps: Maps,
+    events: RingBuf<MapData>,
+    reasons: PerCpuArray<MapData, [u64; 2]>,
+    lowering: Lowering,
+    attached: BTreeSet<u32>,
+}
+
+impl fmt::Debug for Enforcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enforcer").field("pins", &self.pins).field("attached", &self.attached).finish()
+    }
+}
+
+/// Why what is in force is not what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnforceError {
+    /// The policy cannot be lowered or does not fit. The kernel was not asked, what was in force still is.
+    Lower(LowerError),
+    /// The kernel refuses. Every packet gets its old or its new decision; [`Enforcer::start`] again puts the rest right.
+    Load(LoadError),
+}
+
+impl fmt::Display for EnforceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lower(error) => error.fmt(f),
+            Self::Load(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for EnforceError {}
+
+impl From<LowerError> for EnforceError {
+    fn from(error: LowerError) -> Self {
+        Self::Lower(error)
+    }
+}
+
+impl From<LoadError> for EnforceError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+/// What happened to packets without a decision of policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Dropped: nobody is bound to the interface.
+    UnknownInterface,
+    /// Dropped: the packet is not what it says it is, or too short.
+    Malformed,
+    /// Dropped: a fragment whose first did not come before it or was denied, or one that could hide ports.
+    Fragment,
+    /// Dropped: the address is not one of the workload's.
+    Address,
+    /// Dropped: neither IP nor ARP.
+    Ethertype,
+    /// An event that was not sent, because there were too many.
+    LostEvent,
+    /// Passed: the flow was allowed before.
+    Established,
+    /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves.
+    Exempt,
+}
+
+impl Reason {
+    /// All of them, in the order of `bpf/layout.h`.
+    pub const ALL: [Self; 8] = [
+        Self::UnknownInterface,
+        Self::Malformed,
+        Self::Fragment,
+        Self::Address,
+        Self::Ethertype,
+        Self::LostEvent,
+        Self::Established,
+        Self::Exempt,
+    ];
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of them, with their Ethernet headers.
+    pub bytes: u64,
+}
+
+impl From<[u64; 2]> for Counter {
+    fn from([packets, bytes]: [u64; 2]) -> Self {
+        Self { packets, bytes }
+    }
+}
+
+impl Enforcer {
+    /// Enforces `snapshot` for the endpoints of `bindings`, in place of whatever an earlier process left in `pins`, a folder
+    /// in a BPF file system, for example `/sys/fs/bpf/portcullis`.
+    ///
+    /// # Errors
+    /// When it does not fit, the machine cannot do it, or an interface is not there. Interfaces that were not reached yet
+    /// keep what they had.
+    pub fn start(
+        options: Options,
+        pins: &Path,
+        snapshot: &Snapshot,
+        bindings: &Bindings,
+    ) -> Result<Self, EnforceError> {
+        let (lowering, update) = Lowering::load(options, snapshot, bindings)?;
+        let pins = Pins::open(pins)?;
+        let capacity = *lowering.options().capacity();
+        let flows = [
+            ("flows_v4", pins.flows("flows_v4", capacity.flows_v4)),
+            ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
+        ];
+        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2] };
+        let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
+        let mut maps = Maps::open(&mut ebpf)?;
+        maps.carry_out(&update)?;
+        let events = take(&mut ebpf, "events")?;
+        let reasons = take(&mut ebpf, "reasons")?;
+        let attached = BTreeSet::new();
+        let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached };
+        enforcer.attach(bindings)?;
+        enforcer.detach(bindings)?;
+        enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
+        Ok(enforcer)
+    }
+
+    /// Follows `delta`, which leads to `snapshot`, and changed bindings.
+    ///
+    /// # Errors
+    /// When it does not fit: nothing changed. Or when the kernel refuses; then start again.
+    pub fn update(
+        &mut self,
+        snapshot: &Snapshot,
+        delta: &Delta,
+        bindings: &Bindings,
+    ) -> Result<(), EnforceError> {
+        let update = self.lowering.update(snapshot, delta, bindings)?;
+        // An interface that nobody is bound to yet lets nothing pass.
+        self.attach(bindings)?;
+        self.maps.carry_out(&update)?;
+        self.detach(bindings)?;
+        Ok(())
+    }
+
+    /// Does what updates left for later; see [`Lowering::settle`].
+    ///
+    /// # Errors
+    /// When the kernel refuses; then start again.
+    pub fn settle(&mut self) -> Result<(), EnforceError> {
+        let update = self.lowering.settle();
+        Ok(self.maps.carry_out(&update)?)
+    }
+
+    /// What each decision counted, by its number. Packets of flows that were allowed before are not counted here.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn counters(&self) -> Result<BTreeMap<u32, (Decision, Counter)>, EnforceError> {
+        let mut counters = BTreeMap::new();
+        for (number, decision) in self.lowering.decisions() {
+            counters.insert(number, (decision.clone(), self.maps.counter(number)?.into()));
+        }
+        Ok(counters)
+    }
+
+    /// What happened to packets without a decision of policy.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn reasons(&self) -> Result<BTreeMap<Reason, Counter>, EnforceError> {
+        let mut counters = BTreeMap::new();
+        for (number, reason) in (0..).zip(Reason::ALL) {
+            let values = self.reasons.get(&number, 0).map_err(|error| LoadError::new("reasons", &error))?;
+            counters.insert(reason, sum(&values).into());
+        }
+        Ok(counters)
+    }
+
+    /// The next event that waits, if any.
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = Event::read(&self.events.next()?) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The decision that an event names. `None` when it is not used any more: ask before the update that drops it.
+    #[must_use]
+    pub fn decision(&self, number: u32) -> Option<&Decision> {
+        self.lowering.decision(number)
+    }
+
+    /// Takes the programs off all interfaces and leaves nothing behind.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove(self) -> Result<(), EnforceError> {
+        Ok(self.pins.remove()?)
+    }
+
+    fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
+        for binding in bindings.values() {
+            for interface in binding.interfaces() {
+                if !self.attached.contains(interface) {
+                    self.pins.attach(&mut self.ebpf, *interface, binding)?;
+                    self.attached.insert(*interface);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
+        let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
+        self.pins.detach_but(|interface| kept.contains(&interface))?;
+        self.attached.retain(|interface| kept.contains(interface));
+        Ok(())
+    }
+}
+
+/// On each CPU, and at once.
+const EVENTS_A_SECOND: u32 = 1_000;

@@ -1,0 +1,305 @@
+//! The eBPF program on the interfaces of pods.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use portcullis::ebpf::{Binding, Bindings, Capacity, Enforcer, LoggedEvents, Options, Reason};
+use portcullis::model::EndpointId;
+use portcullis::verdict::Verdict;
+
+use crate::node::{Pod, carries, connect, tcp, udp};
+use crate::{PODS, SHUT, compiled, on_a_node, random_policies, yaobank};
+
+/// Runs `test` on a node with a BPF file system of its own, which goes with it.
+fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'static) {
+    on_a_node(pods, |pods| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let folder = std::env::temp_dir().join(format!("portcullis-bpf-{}", nix::unistd::gettid()));
+        std::fs::create_dir_all(&folder).unwrap();
+        mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), none).unwrap();
+        test(pods, &folder.join("pins"));
+        nix::mount::umount(&folder).unwrap();
+        std::fs::remove_dir(&folder).unwrap();
+    });
+}
+
+fn options() -> Options {
+    let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, ..Capacity::default() };
+    Options::new().with_capacity(capacity)
+}
+
+fn index(pod: &Pod) -> u32 {
+    nix::net::if_::if_nametoindex(pod.interface.as_str()).unwrap()
+}
+
+fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
+    let bind = |(pod, id): (&Pod, &EndpointId)| (id.clone(), Binding::workload(index(pod), pod.addresses));
+    pods.iter().zip(ids).map(bind).collect()
+}
+
+#[test]
+fn random_policies_hold() {
+    on_a_node_with_bpf(4, |pods, pins| {
+        let mut last: Option<Enforcer> = None;
+        random_policies(pods, |snapshot, ids| {
+            // Without the flows of the last policies.
+            last.take().into_iter().for_each(|last| last.remove().unwrap());
+            last = Some(Enforcer::start(options(), pins, snapshot, &bind(pods, ids)).unwrap());
+        });
+    });
+}
+
+#[test]
+fn the_steps_of_yaobank_hold() {
+    on_a_node_with_bpf(3, |pods, pins| {
+        let mut last = None;
+        yaobank(pods, |snapshot, ids| {
+            last = Some(Enforcer::start(options(), pins, snapshot, &bind(pods, ids)).unwrap());
+        });
+        drop(last);
+    });
+}
+
+#[test]
+fn established_flows_survive_tighter_policy_and_restarts() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (open, ids) = compiled(PODS, pods);
+        let (shut, _) = compiled(&format!("{PODS}{SHUT}"), pods);
+        let bindings = bind(pods, &ids);
+        let enforcer = Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap();
+        for to in pods[1].addresses {
+            let client = &pods[0];
+            let mut flow = client.run(move || connect(to, 80)).recv().unwrap();
+            assert!(carries(&mut flow));
+            let second = Enforcer::start(options(), pins, shut.snapshot(), &bindings).unwrap();
+            assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
+            drop(second);
+            assert!(carries(&mut flow) && !client.run(move || udp(to, 80)).recv().unwrap());
+            drop(Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap());
+            assert!(carries(&mut flow) && client.run(move || tcp(to, 80)).recv().unwrap());
+        }
+        enforcer.remove().unwrap();
+        assert!(!pins.exists());
+        let to = pods[1].addresses[0];
+        assert!(pods[0].run(move || tcp(to, 80)).recv().unwrap());
+    });
+}
+
+/// A transfer goes on and new connections are tried all the time, while the program is replaced over and over.
+#[test]
+fn replacing_the_program_drops_no_flow_and_lets_nothing_through() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (shut, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
+        let bindings = bind(pods, &ids);
+        let options = options().with_events(LoggedEvents::Denies);
+        let mut enforcer = Enforcer::start(options.clone(), pins, shut.snapshot(), &bindings).unwrap();
+        let to = pods[1].addresses[0];
+        let stop = Arc::new(AtomicBool::new(false));
+        let [moved, allowed, lost, wrong] = [(); 4].map(|()| Arc::new(AtomicU64::new(0)));
+        let transfer = {
+            let (stop, moved) = (Arc::clone(&stop), Arc::clone(&moved));
+            pods[0].beside(move || {
+                let mut flow = connect(to, 80);
+                while !stop.load(Ordering::Relaxed) {
+                    if !carries(&mut flow) {
+                        return false;
+                    }
+                    moved.fetch_add(1, Ordering::Relaxed);
+                }
+                true
+            })
+        };
+        let connections = {
+            let (stop, allowed, lost) = (Arc::clone(&stop), Arc::clone(&allowed), Arc::clone(&lost));
+            pods[0].beside(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let (begin, at) = (std::time::Instant::now(), SocketAddr::new(to, 80));
+                    let came = TcpStream::connect_timeout(&at, Duration::from_secs(10)).is_ok();
+                    // The kernel sends a SYN again after a second. Listeners that are slow to accept lose some without any program.
+                    assert!(came);
+                    let dropped = begin.elapsed() > Duration::from_millis(950);
+                    allowed.fetch_add(1, Ordering::Relaxed);
+                    lost.fetch_add(u64::from(dropped), Ordering::Relaxed);
+                }
+            })
+        };
+        let forbidden = {
+            let (stop, wrong) = (Arc::clone(&stop), Arc::clone(&wrong));
+            pods[0].beside(move || {
+                let mut tried = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    wrong.fetch_add(u64::from(tcp(to, 8080)), Ordering::Relaxed);
+                    tried += 1;
+                }
+                tried
+            })
+        };
+        // Each program tells what it dropped until the next took over, and a little of what came after.
+        let mut denied = 0;
+        let mut look = |enforcer: &mut Enforcer| {
+            while let Some(event) = enforcer.next_event() {
+                assert_eq!(event.packet.destination_port, 8080, "{event:?}");
+                denied += 1;
+            }
+            let reasons = enforcer.reasons().unwrap();
+            for reason in [Reason::UnknownInterface, Reason::Malformed, Reason::Fragment, Reason::LostEvent] {
+                assert_eq!(reasons[&reason].packets, 0, "{reasons:?}");
+            }
+        };
+        for _ in 0..20 {
+            let next = Enforcer::start(options.clone(), pins, shut.snapshot(), &bindings).unwrap();
+            look(&mut enforcer);
+            enforcer = next;
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(transfer.recv().unwrap(), "the transfer broke off");
+        connections.recv().unwrap();
+        let tried: u64 = forbidden.recv().unwrap();
+        look(&mut enforcer);
+        let [moved, allowed, lost, wrong] = [moved, allowed, lost, wrong].map(|n| n.load(Ordering::Relaxed));
+        eprintln!(
+            "20 replacements: {moved} round trips of the transfer, {allowed} new connections, {lost} of them after a second SYN, {tried} forbidden ones, {wrong} of them came about, {denied} packets dropped"
+        );
+        assert!(moved > 100 && allowed > 20 && tried > 0 && denied > 0);
+        assert_eq!(wrong, 0);
+        enforcer.remove().unwrap();
+    });
+}
+
+const ONLY_80: &str = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: only-80, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{ports: [{port: 80}]}]
+";
+
+#[test]
+fn counters_events_and_reasons_say_what_happened() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (shut, ids) = compiled(&format!("{PODS}{SHUT}"), pods);
+        let options = options().with_events(LoggedEvents::Denies);
+        let mut enforcer = Enforcer::start(options, pins, shut.snapshot(), &bind(pods, &ids)).unwrap();
+        let (to, from) = (pods[1].addresses[0], pods[0].addresses[0]);
+        assert!(!pods[0].run(move || udp(to, 80)).recv().unwrap());
+        let event = enforcer.next_event().unwrap();
+        assert!(event.dropped && event.interface == index(&pods[1]));
+        assert_eq!((event.packet.source, event.packet.destination_port), (from, 80));
+        let decision = enforcer.decision(event.decision).unwrap();
+        assert_eq!(decision.verdict, Verdict::Deny);
+        assert_eq!(decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
+        let counters = enforcer.counters().unwrap();
+        let (_, counted) = &counters[&event.decision];
+        assert_eq!((counted.packets, counted.bytes), (1, 47));
+        // An interface that nobody is bound to any more has no program; one whose endpoint is unknown lets nothing pass.
+        let none = |reason| enforcer.reasons().unwrap()[&reason].packets;
+        assert_eq!(none(Reason::UnknownInterface), 0);
+        // An address that is not the pod's own.
+        let alias = "10.0.9.77";
+        let inside = move || {
+            let add =
+                Command::new("ip").args(["addr", "add", &format!("{alias}/32"), "dev", "eth0"]).status();
+            assert!(add.unwrap().success());
+            let socket = std::net::UdpSocket::bind((alias, 0)).unwrap();
+            socket.send_to(b"hello", (to, 80)).unwrap();
+        };
+        let before = none(Reason::Address);
+        pods[0].run(inside).recv().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(none(Reason::Address) > before);
+        enforcer.remove().unwrap();
+    });
+}
+
+/// As kube-proxy writes them: a service whose backend is rewritten to, and masquerading of what needs it.
+const KUBE_PROXY: &str = "table ip kube {
+    chain services {
+        type nat hook prerouting priority -100
+        ip daddr 10.96.0.10 tcp dport 8888 dnat to 10.0.9.11:80
+        ip daddr 10.96.0.11 tcp dport 8888 dnat to 10.0.9.12:80
+        ip daddr 10.96.0.12 tcp dport 8888 dnat to 10.0.9.10:80
+    }
+    chain after {
+        type nat hook postrouting priority 100
+        ct status dnat ip saddr 10.0.9.0/24 masquerade
+    }
+}
+";
+
+/// The client may reach the pod `server` and nobody else; the third pod lets in the client only.
+const BACKENDS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: client, namespace: shop, labels: {app: client}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server, namespace: shop, labels: {app: server}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: vault, namespace: shop, labels: {app: vault}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: client, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: client}}
+  policyTypes: [Egress]
+  egress: [{to: [{podSelector: {matchLabels: {app: server}}}], ports: [{port: 80}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: server, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
+";
+
+#[test]
+fn policy_names_backends_and_services_rewrite_to_them() {
+    on_a_node_with_bpf(3, |pods, pins| {
+        let (engine, ids) = compiled(BACKENDS, pods);
+        let path = std::env::temp_dir().join(format!("portcullis-kube-{}", std::process::id()));
+        std::fs::write(&path, KUBE_PROXY).unwrap();
+        let loaded = Command::new("nft").arg("-f").arg(&path).output().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(loaded.status.success(), "{loaded:?}");
+        let bindings = bind(pods, &ids);
+        let service = |last: u8| -> IpAddr { [10, 96, 0, last].into() };
+        let try_it =
+            |from: usize, to: IpAddr, port: u16| pods[from].run(move || tcp(to, port)).recv().unwrap();
+        // The test of the test: without policy, all three services work, also from the pod behind one of them.
+        for last in [10, 11, 12] {
+            assert!(try_it(0, service(last), 8888), "{last}");
+        }
+        let options = options().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+        let [client, server, vault] = [0, 1, 2];
+        let direct = |pod: usize| pods[pod].addresses[0];
+        for (what, from, to, port, allowed) in [
+            ("the backend that policy names", client, service(10), 8888, true),
+            ("another backend", client, service(11), 8888, false),
+            ("itself, through a service", client, service(12), 8888, true),
+            ("the server, directly", client, direct(server), 80, true),
+            ("the server, another port", client, direct(server), 8080, false),
+            ("the vault, directly", client, direct(vault), 80, false),
+            // The server sees the vault, not the node, though the packet has the node's address by then.
+            ("a source that policy does not name, masqueraded", vault, service(10), 8888, false),
+            ("a pod without policy", server, service(11), 8888, true),
+        ] {
+            assert_eq!(try_it(from, to, port), allowed, "{what}");
+        }
+        enforcer.remove().unwrap();
+    });
+}
