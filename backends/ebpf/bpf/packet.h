@@ -223,6 +223,19 @@ FUNCTION int parse_transport(struct __sk_buff *skb, struct packet *p, u32 offset
 	return PARSED;
 }
 
+/*
+ * Whether the packet is as long as it says. The length of the buffer may count a link-layer header or not; where that makes a
+ * difference, the last byte is looked for.
+ */
+INLINE int is_there(struct __sk_buff *skb, u32 end)
+{
+	u8 last;
+
+	if (end + 14 <= skb->len)
+		return 1;
+	return end <= skb->len && load_relative(skb, end - 1, &last, 1, FROM_NETWORK_HEADER) == 0;
+}
+
 INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 {
 	u8 ip[20];
@@ -237,7 +250,7 @@ INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 	if (ip[0] >> 4 != 4 || header < 20 || total < header)
 		return BAD_PACKET;
 	/* What it says it holds must be there. */
-	if (total < 0xffff && total + offset > skb->len)
+	if (total < 0xffff && !is_there(skb, total + offset))
 		return BAD_PACKET;
 	__builtin_memcpy(p->source, ip + 12, 4);
 	__builtin_memcpy(p->destination, ip + 16, 4);
@@ -269,7 +282,7 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 
 	if (room == 0 && skb->gso_size)
 		room = 0xffff;
-	if (room < 0xffff && room + at > skb->len)
+	if (room < 0xffff && !is_there(skb, room + at))
 		return BAD_PACKET;
 	__builtin_memcpy(p->source, ip + 8, 16);
 	__builtin_memcpy(p->destination, ip + 24, 16);

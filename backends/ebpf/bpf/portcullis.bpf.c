@@ -409,7 +409,7 @@ int probe(struct __sk_buff *skb)
 	struct packet p = {};
 	int parsed = parse(skb, &p);
 
-	if (!side || parsed != PARSED || hook >= HOOKS)
+	if (!side || parsed != PARSED || p.flags & LATER_FRAGMENT || hook >= HOOKS)
 		return TC_DROP;
 	struct question q = { side->programs[hook], hook, skb->cb[1], now, UNSOUGHT, UNSOUGHT };
 

@@ -1,5 +1,4 @@
 //! The kernel program, asked while its maps change. As root only.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use portcullis_core::compile::{CompileScope, Engine};
 use portcullis_core::ir::{Interpreter, Snapshot};

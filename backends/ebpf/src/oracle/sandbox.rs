@@ -43,9 +43,17 @@ impl Sandbox {
         bindings: &Bindings,
     ) -> Result<(Self, Lowering), LoadError> {
         let (lowering, update) = Lowering::load(options, snapshot, bindings).map_err(LoadError::plain)?;
+        Ok((Self::of(&lowering, &update)?, lowering))
+    }
+
+    /// Loads what was lowered already.
+    ///
+    /// # Errors
+    /// When the machine cannot do it.
+    pub fn of(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
         let mut sandbox = Self::empty(lowering.options())?;
-        sandbox.carry_out(&update)?;
-        Ok((sandbox, lowering))
+        sandbox.carry_out(update)?;
+        Ok(sandbox)
     }
 
     pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
@@ -95,6 +103,17 @@ impl Sandbox {
         let passed = self.run("probe", &frame(&bytes), &context(OTHER_INTERFACE, [hook, interface]), 1)?;
         let event = self.events.next().and_then(|record| Event::read(&record));
         Ok(Some((passed.0, event)))
+    }
+
+    /// Whether `hook` of the endpoint at `interface` lets an IP packet pass that is made of these bytes, whatever they are.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn pass(&mut self, interface: u32, hook: Hook, bytes: &[u8]) -> Result<bool, LoadError> {
+        let hook = u32::try_from(hook_index(hook)).unwrap_or(u32::MAX);
+        let passed = self.run("probe", &frame(bytes), &context(OTHER_INTERFACE, [hook, interface]), 1)?.0;
+        while self.events.next().is_some() {}
+        Ok(passed)
     }
 
     /// Runs a program on a frame, so many times. Whether it passes, and how long one run takes.
