@@ -1,5 +1,11 @@
 //! Packets that lie: the program never lets one pass that the reference denies, and never complains. As root only.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::compile::{CompileScope, Engine};
