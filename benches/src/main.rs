@@ -3,6 +3,8 @@
 mod check;
 mod churn;
 mod compile;
+#[cfg(target_os = "linux")]
+mod ebpf;
 mod events;
 mod files;
 mod instructions;
@@ -16,7 +18,7 @@ mod workloads;
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load]]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -39,6 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("events", []) => events::run(&mut out),
         #[cfg(target_os = "linux")]
         ("nftables", what) => nftables::run(what, &mut out),
+        #[cfg(target_os = "linux")]
+        ("ebpf", []) => ebpf::run(&mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
         _ => Err(USAGE.into()),

@@ -4,13 +4,13 @@
 mod load;
 mod packets;
 mod rivals;
-mod world;
+pub(crate) mod world;
 
 use core::error::Error;
 use std::io::Write;
 
 /// What a measurement may run into.
-type Failure = Box<dyn Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 pub(crate) fn run(what: &[String], out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let wanted = |name: &str| what.is_empty() || what.iter().any(|arg| arg == name);

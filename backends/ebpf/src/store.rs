@@ -415,6 +415,13 @@ impl Store {
         let mut run = runs.next().ok_or(LowerError::invalid())?;
         let mut upper = Page::from([0; PAGE_WORDS]);
         for (high, word) in (0..=u8::MAX).zip(&mut upper) {
+            while run.0 < u16::from_be_bytes([high, 0]) {
+                run = runs.next().ok_or(LowerError::invalid())?;
+            }
+            if run.0 >= u16::from_be_bytes([high, u8::MAX]) {
+                *word = run.1.0;
+                continue;
+            }
             let mut lower = [0; PAGE_WORDS];
             for (low, node) in (0..=u8::MAX).zip(&mut lower) {
                 while run.0 < u16::from_be_bytes([high, low]) {
@@ -422,8 +429,7 @@ impl Store {
                 }
                 *node = run.1.0;
             }
-            let constant = lower.iter().all(|node| Some(node) == lower.first());
-            *word = if constant { lower[0] } else { self.page(lower, by, loaded)?.0 };
+            *word = self.page(lower, by, loaded)?.0;
         }
         self.page(upper, by, loaded)
     }

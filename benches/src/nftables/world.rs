@@ -16,21 +16,21 @@ use portcullis::packet::Protocol;
 use portcullis::reference::Settings;
 use portcullis::selector::Selector;
 
-use super::Failure;
+use crate::nftables::Failure;
 
 /// The pod that everything is about.
-pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// The host's end of its interface.
-pub(super) const INTERFACE: &str = "pod0";
+pub(crate) const INTERFACE: &str = "pod0";
 /// The port that policy opens.
-pub(super) const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 
 /// The address of a peer.
-pub(super) fn peer(number: usize) -> Ipv4Addr {
+pub(crate) fn peer(number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 0).to_bits() | u32::try_from(number).unwrap_or(0))
 }
 
-pub(super) fn endpoint(name: &str, label: (&str, &str), address: Ipv4Addr, node: &str) -> Update {
+pub(crate) fn endpoint(name: &str, label: (&str, &str), address: Ipv4Addr, node: &str) -> Update {
     let mut endpoint = Endpoint::new(EndpointId::workload("bench", name));
     endpoint.labels.insert(label.0, label.1);
     endpoint.addresses = vec![IpAddr::V4(address)];
@@ -39,7 +39,7 @@ pub(super) fn endpoint(name: &str, label: (&str, &str), address: Ipv4Addr, node:
 }
 
 /// A policy on `subject` that lets `peers` reach one port over UDP.
-pub(super) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Result<Update, Failure> {
+pub(crate) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Result<Update, Failure> {
     let select = |text: &str| -> Result<EntitySelector, Failure> {
         let expr = Selector::parse(text).map_err(|error| error.to_string())?.into_expr();
         Ok(EntitySelector { kinds: EntityKinds::WORKLOAD, expr })
@@ -59,7 +59,7 @@ pub(super) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Resul
 }
 
 /// Compiles for the node `here`.
-pub(super) fn engine(updates: impl IntoIterator<Item = Update>) -> Result<Engine, Failure> {
+pub(crate) fn engine(updates: impl IntoIterator<Item = Update>) -> Result<Engine, Failure> {
     let mut engine = Engine::new(Settings::default(), CompileScope::Node("here".into()));
     for update in updates {
         engine.apply(update).map_err(|error| error.to_string())?;
@@ -69,7 +69,7 @@ pub(super) fn engine(updates: impl IntoIterator<Item = Update>) -> Result<Engine
 }
 
 /// The pod and `others` more pods of this node.
-pub(super) fn bindings(others: usize) -> Result<Bindings, Failure> {
+pub(crate) fn bindings(others: usize) -> Result<Bindings, Failure> {
     let mut bindings = Bindings::new();
     let interface = |name: &str| Interface::new(name).map_err(|error| error.to_string());
     bindings.insert(
@@ -88,7 +88,7 @@ pub(super) fn bindings(others: usize) -> Result<Bindings, Failure> {
 }
 
 /// Runs `work` in a network namespace that ends with it.
-pub(super) fn isolated<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+pub(crate) fn isolated<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
     let run = || {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|error| format!("no network namespace ({error}); root is needed"))?;
@@ -98,7 +98,7 @@ pub(super) fn isolated<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send
 }
 
 /// Runs a program with `input`.
-pub(super) fn feed(program: &str, arguments: &[&str], input: &str) -> Result<(), Failure> {
+pub(crate) fn feed(program: &str, arguments: &[&str], input: &str) -> Result<(), Failure> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

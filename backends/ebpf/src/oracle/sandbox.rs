@@ -1,5 +1,7 @@
 //! The program and its maps without any interface, to be changed and asked write by write.
 
+use core::time::Duration;
+
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -56,8 +58,40 @@ impl Sandbox {
         Ok(sandbox)
     }
 
+    /// The same, with a table of flows: what passed once passes at [`Sandbox::time`] without a decision.
+    ///
+    /// # Errors
+    /// When the machine cannot do it.
+    pub fn tracking(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
+        let mut sandbox = Self::behaving(lowering.options(), 1)?;
+        sandbox.carry_out(update)?;
+        Ok(sandbox)
+    }
+
+    /// How long a packet takes that goes to the workload at interface 1, and whether it passes; the mean of so many runs. The
+    /// kernel's own share is in it: see [`Sandbox::time_nothing`].
+    ///
+    /// # Errors
+    /// When there is no such packet, or the kernel cannot be asked.
+    pub fn time(&mut self, packet: &Packet, repeat: u32) -> Result<(bool, Duration), LoadError> {
+        let bytes = craft(packet).ok_or_else(|| LoadError::plain("there is no such packet"))?;
+        self.run("to_workload", &frame(&bytes), &context(OTHER_INTERFACE, [0; 2]), repeat)
+    }
+
+    /// How long a run takes that does nothing.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn time_nothing(&mut self, repeat: u32) -> Result<Duration, LoadError> {
+        Ok(self.run("nothing", &[0; 64], &context(OTHER_INTERFACE, [0; 2]), repeat)?.1)
+    }
+
     pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
-        let mut ebpf = object::load(options, Behaviour { track: 0, events: [0; 2] }, &[])?;
+        Self::behaving(options, 0)
+    }
+
+    fn behaving(options: &Options, track: u32) -> Result<Self, LoadError> {
+        let mut ebpf = object::load(options, Behaviour { track, events: [0; 2] }, &[])?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;
         Ok(Self { ebpf, maps, events })
@@ -123,7 +157,7 @@ impl Sandbox {
         frame: &[u8],
         context: &[u8],
         repeat: u32,
-    ) -> Result<(bool, core::time::Duration), LoadError> {
+    ) -> Result<(bool, Duration), LoadError> {
         let run = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(context),
