@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ type Job = Box<dyn FnOnce() + Send>;
 const PATIENCE: Duration = Duration::from_millis(400);
 /// The ports that every pod serves, with TCP and with UDP.
 pub(crate) const PORTS: [u16; 2] = [80, 8080];
+
+/// The source port of the next datagram, below those that the kernel gives out.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
 
 /// A thread in a namespace of its own.
 pub(crate) struct Pod {
@@ -136,7 +140,12 @@ pub(crate) fn tcp(to: IpAddr, port: u16) -> bool {
 /// Whether a datagram is answered.
 pub(crate) fn udp(to: IpAddr, port: u16) -> bool {
     let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).unwrap();
+    // A port that no probe had before: the kernel would take the datagram for one of the earlier flow, which may pass.
+    let socket = loop {
+        if let Ok(socket) = UdpSocket::bind((any, NEXT_PORT.fetch_add(1, Ordering::Relaxed))) {
+            break socket;
+        }
+    };
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send_to(b"hello", (to, port)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
 }
