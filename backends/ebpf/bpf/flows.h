@@ -38,11 +38,13 @@ INLINE u64 timeout_of(u32 protocol, u32 flags)
 	}
 }
 
-INLINE struct flow_state *find_v4(const u32 *local, const u32 *remote, u32 ports, u32 interface, u32 protocol)
+INLINE void key_v4(struct flow_v4 *key, const u32 *local, const u32 *remote, u32 ports, u32 interface, u32 protocol)
 {
-	struct flow_v4 key = { local[0], remote[0], ports, interface, protocol };
-
-	return map_lookup(&flows_v4, &key);
+	key->local = local[0];
+	key->remote = remote[0];
+	key->ports = ports;
+	key->interface = interface;
+	key->protocol = protocol;
 }
 
 INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32 ports, u32 interface, u32 protocol)
@@ -54,38 +56,49 @@ INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32
 	key->protocol = protocol;
 }
 
-/* Whether the packet belongs to a flow that is known here. */
-FUNCTION int is_established(const struct packet *p, const struct place *at)
+/* Another CPU may have written a later time. */
+INLINE int is_alive(const struct flow_state *state, u32 protocol, u64 now)
+{
+	return (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
+}
+
+/* Whether an ICMP error is about a packet of a flow that is known here. */
+FUNCTION int is_related(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
 		return 0;
+	/* The packet inside went the other way. It must be from the end that the error goes to. */
+	const u32 *local = at->from_local ? p->inner_destination : p->inner_source;
+	const u32 *remote = at->from_local ? p->inner_source : p->inner_destination;
+	const u32 *end = at->from_local ? p->source : p->destination;
+	u32 ports = at->from_local ? p->received_ports : p->sent_ports;
 	struct flow_state *state;
-	u64 now = coarse_ns();
 
-	if (p->flags & ERROR) {
-		/* The packet inside went the other way. It must be from the end that the error goes to. */
-		const u32 *local = at->from_local ? p->inner_destination : p->inner_source;
-		const u32 *remote = at->from_local ? p->inner_source : p->inner_destination;
-		const u32 *end = at->from_local ? p->source : p->destination;
-		u32 ports = at->from_local ? p->received_ports : p->sent_ports;
+	if (p->v6) {
+		struct flow_v6 key;
 
-		if (p->v6) {
-			struct flow_v6 key;
+		if (local[0] != end[0] || local[1] != end[1] || local[2] != end[2] || local[3] != end[3])
+			return 0;
+		key_v6(&key, local, remote, ports, at->interface, p->inner_protocol);
+		state = map_lookup(&flows_v6, &key);
+	} else {
+		struct flow_v4 key;
 
-			if (local[0] != end[0] || local[1] != end[1] || local[2] != end[2] || local[3] != end[3])
-				return 0;
-			key_v6(&key, local, remote, ports, at->interface, p->inner_protocol);
-			state = map_lookup(&flows_v6, &key);
-		} else {
-			if (local[0] != end[0])
-				return 0;
-			state = find_v4(local, remote, ports, at->interface, p->inner_protocol);
-		}
-		return state && now - state->seen < timeout_of(p->inner_protocol, state->flags);
+		if (local[0] != end[0])
+			return 0;
+		key_v4(&key, local, remote, ports, at->interface, p->inner_protocol);
+		state = map_lookup(&flows_v4, &key);
 	}
+	return state && is_alive(state, p->inner_protocol, coarse_ns());
+}
+
+/* Whether the packet belongs to a flow that is known here. */
+INLINE int is_established(const struct packet *p, const struct place *at)
+{
 	const u32 *local = at->from_local ? p->source : p->destination;
 	const u32 *remote = at->from_local ? p->destination : p->source;
 	u32 ports = at->from_local ? p->sent_ports : p->received_ports;
+	struct flow_state *state;
 
 	if (p->v6) {
 		struct flow_v6 key;
@@ -93,17 +106,19 @@ FUNCTION int is_established(const struct packet *p, const struct place *at)
 		key_v6(&key, local, remote, ports, at->interface, p->protocol);
 		state = map_lookup(&flows_v6, &key);
 	} else {
-		state = find_v4(local, remote, ports, at->interface, p->protocol);
+		struct flow_v4 key;
+
+		key_v4(&key, local, remote, ports, at->interface, p->protocol);
+		state = map_lookup(&flows_v4, &key);
 	}
 	if (!state)
 		return 0;
-	/* Another CPU may have written a later time. */
-	if ((s64)(now - state->seen) >= (s64)timeout_of(p->protocol, state->flags))
-		return 0;
-	u32 flags = state->flags | (at->from_local ? SENT_LOCAL : SENT_REMOTE);
+	u64 now = coarse_ns();
 
-	if (p->flags & CLOSES)
-		flags |= CLOSING;
+	if (!is_alive(state, p->protocol, now))
+		return 0;
+	u32 flags = state->flags | (at->from_local ? SENT_LOCAL : SENT_REMOTE) | (p->flags & CLOSES ? CLOSING : 0);
+
 	/* One write a second is enough, and leaves the line to other CPUs. */
 	if ((s64)(now - state->seen) > (s64)SECOND)
 		state->seen = now;
@@ -128,8 +143,9 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 		key_v6(&key, local, remote, ports, at->interface, p->protocol);
 		map_update(&flows_v6, &key, &state, 0);
 	} else {
-		struct flow_v4 key = { local[0], remote[0], ports, at->interface, p->protocol };
+		struct flow_v4 key;
 
+		key_v4(&key, local, remote, ports, at->interface, p->protocol);
 		map_update(&flows_v4, &key, &state, 0);
 	}
 	return 0;

@@ -34,6 +34,7 @@ typedef signed char s8;
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*map_delete)(void *map, const void *key) = (void *)3;
+static long (*pull_data)(void *skb, u32 length) = (void *)39;
 static long (*load_relative)(const void *skb, u32 offset, void *to, u32 length, u32 from) = (void *)68;
 static long (*fib_lookup)(void *context, void *params, int length, u32 flags) = (void *)69;
 static long (*ringbuf_output)(void *map, void *data, u64 size, u64 flags) = (void *)130;

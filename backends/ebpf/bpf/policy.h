@@ -12,17 +12,19 @@ INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
 	struct classes *found;
 
 	if (v6) {
-		struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
+		found = map_lookup(&addresses_v6, address);
+		if (!found) {
+			struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
 
-		found = map_lookup(&addresses_v6, net.address);
-		if (!found)
 			found = map_lookup(&networks_v6, &net);
+		}
 	} else {
-		struct net_v4 net = { 32, address[0] };
+		found = map_lookup(&addresses_v4, address);
+		if (!found) {
+			struct net_v4 net = { 32, address[0] };
 
-		found = map_lookup(&addresses_v4, &net.address);
-		if (!found)
 			found = map_lookup(&networks_v4, &net);
+		}
 	}
 	return found ? found->sides[now & 1] : 0;
 }
@@ -145,10 +147,8 @@ FUNCTION int send_event(const struct packet *p, const struct question *q, u32 le
 }
 
 /* What the program says, as an action. */
-FUNCTION u32 judge(const struct packet *p, struct question *q, u32 bytes)
+INLINE u32 judge(const struct packet *p, struct question *q, u32 bytes)
 {
-	if (!p || !q)
-		return ACTION_DENY;
 	struct program *program = map_lookup(&programs, &q->program);
 	u32 node = 0;
 
@@ -181,4 +181,12 @@ FUNCTION u32 judge(const struct packet *p, struct question *q, u32 bytes)
 	if (leaf & NODE_EVENT)
 		send_event(p, q, leaf);
 	return leaf >> 28 & 3;
+}
+
+/* The same as a function, for programs that ask several hooks. */
+FUNCTION u32 judge_hook(const struct packet *p, struct question *q, u32 bytes)
+{
+	if (!p || !q)
+		return ACTION_DENY;
+	return judge(p, q, bytes);
 }

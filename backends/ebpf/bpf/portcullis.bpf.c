@@ -85,10 +85,8 @@ INLINE int has_ports(const struct packet *p)
 #define EXEMPT 3 /* by a hook that ends the host endpoint's say */
 
 /* Policy, where the flow table does not know the packet. */
-FUNCTION int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+INLINE int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
-	if (!p || !at || !q)
-		return REFUSED;
 	u32 action = judge(p, q, bytes);
 
 	if (action == ACTION_DENY)
@@ -99,25 +97,41 @@ FUNCTION int decide(const struct packet *p, const struct place *at, struct quest
 	return action == ACTION_ALLOW ? EXEMPT : ACCEPTED;
 }
 
+/* The same as a function, for programs that ask several hooks. */
+FUNCTION int decide_hook(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+{
+	if (!p || !at || !q)
+		return REFUSED;
+	return decide(p, at, q, bytes);
+}
+
 INLINE int is_known(const struct packet *p, const struct place *at)
 {
-	if (!track || (p->flags & (OPENS | NO_FLOW) && !(p->flags & ERROR)))
+	if (!track)
 		return 0;
+	if (p->flags & (OPENS | NO_FLOW))
+		return p->flags & ERROR ? is_related(p, at) : 0;
 	return is_established(p, at);
 }
 
 /*
  * One hook that remembers flows. `q` says which; its program is filled in already.
  */
-FUNCTION int ask(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+INLINE int ask(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
-	if (!p || !at || !q)
-		return REFUSED;
 	if (is_known(p, at)) {
 		count(&reasons, REASON_ESTABLISHED, bytes);
 		return ESTABLISHED;
 	}
 	return decide(p, at, q, bytes);
+}
+
+/* The same as a function, for hooks that few packets meet. */
+FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+{
+	if (!p || !at || !q)
+		return REFUSED;
+	return ask(p, at, q, bytes);
 }
 
 /* Later fragments follow the first, which was decided; they have no ports to be decided by. */
@@ -220,7 +234,7 @@ FUNCTION int ask_sender(struct __sk_buff *skb, const struct packet *p, u32 now, 
 	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
 	struct question q = { program, hook, from, now, class, UNSOUGHT };
 
-	return ask(p, &at, &q, skb->len);
+	return ask_hook(p, &at, &q, skb->len);
 }
 
 SEC("classifier")
@@ -316,7 +330,7 @@ int from_network(struct __sk_buff *skb)
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at, skb);
 	q.program = side->programs[HOOK_UNTRACKED_INGRESS];
-	u32 action = judge(&p, &q, bytes);
+	u32 action = judge_hook(&p, &q, bytes);
 
 	if (action == ACTION_DENY)
 		return TC_DROP;
@@ -328,7 +342,7 @@ int from_network(struct __sk_buff *skb)
 	}
 	q.hook = HOOK_PRE_DNAT;
 	q.program = side->programs[HOOK_PRE_DNAT];
-	int decided = decide(&p, &at, &q, bytes);
+	int decided = decide_hook(&p, &at, &q, bytes);
 
 	if (decided == REFUSED)
 		return TC_DROP;
@@ -350,7 +364,7 @@ int from_network(struct __sk_buff *skb)
 		q.hook = HOOK_FORWARD_INGRESS;
 		q.program = side->programs[HOOK_FORWARD_INGRESS];
 	}
-	return decide(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
+	return decide_hook(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 SEC("classifier")
@@ -382,7 +396,7 @@ int to_network(struct __sk_buff *skb)
 
 	if (!from) {
 		q.program = side->programs[HOOK_UNTRACKED_EGRESS];
-		u32 action = judge(&p, &q, bytes);
+		u32 action = judge_hook(&p, &q, bytes);
 
 		if (action == ACTION_DENY)
 			return TC_DROP;
@@ -394,7 +408,7 @@ int to_network(struct __sk_buff *skb)
 		q.hook = HOOK_FORWARD_EGRESS;
 		q.program = side->programs[HOOK_FORWARD_EGRESS];
 	}
-	return ask(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
+	return ask_hook(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 /*
