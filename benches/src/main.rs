@@ -5,6 +5,8 @@ mod churn;
 mod compile;
 #[cfg(target_os = "linux")]
 mod ebpf;
+#[cfg(target_os = "linux")]
+mod ebpf_fit;
 mod events;
 mod files;
 mod instructions;
@@ -18,7 +20,7 @@ mod workloads;
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf | ebpf-fit]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -43,6 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("nftables", what) => nftables::run(what, &mut out),
         #[cfg(target_os = "linux")]
         ("ebpf", []) => ebpf::run(&mut out),
+        #[cfg(target_os = "linux")]
+        ("ebpf-fit", []) => ebpf_fit::run(&mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
         _ => Err(USAGE.into()),

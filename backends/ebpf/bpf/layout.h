@@ -3,6 +3,7 @@
 #pragma once
 
 #define PAGE_WORDS 256
+#define RUNS 8
 #define BLOCK_ROWS 256
 #define LINE_CELLS 16
 #define BOUND_ADDRESSES 4
@@ -18,9 +19,13 @@
 #define HAS_V4 (1u << 3)
 #define HAS_V6 (1u << 4)
 
-/* A node: tag in the two upper bits; of a leaf, then two bits of action and one for an event. */
+/*
+ * A node: tag in the two upper bits; of a leaf, then two bits of action and one for an event; of others, this bit says that
+ * they name a list of runs, not a page.
+ */
 #define NODE_REFERENCE 0x7ffffff
 #define NODE_EVENT (1u << 27)
+#define NODE_RUNS (1u << 27)
 #define TAG_LEAF 0
 #define TAG_KEY 1
 #define TAG_SOURCE 2

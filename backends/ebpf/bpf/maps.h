@@ -28,6 +28,11 @@ struct program {
 struct page {
 	u32 words[PAGE_WORDS];
 };
+/* Up to eight runs of a value: where all but the first start, in order, and the node of each. */
+struct runs {
+	u32 starts[RUNS]; /* the last one is not used */
+	u32 nodes[RUNS];
+};
 struct rows {
 	u16 rows[BLOCK_ROWS];
 };
@@ -174,6 +179,13 @@ struct {
 	TYPE(key, u32);
 	TYPE(value, struct page);
 } pages SEC(".maps");
+
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct runs);
+} runs SEC(".maps");
 
 struct {
 	UINT(type, MAP_PERCPU_ARRAY);

@@ -45,21 +45,52 @@ INLINE u32 step(u32 node, u32 index)
 	return page ? page->words[index & 0xff] : 0;
 }
 
+/* The node of the run that a value is in. Counting takes no branch, so that nothing has to be foreseen. */
+INLINE u32 search(u32 node, u32 value)
+{
+	u32 slot = node & NODE_REFERENCE;
+	struct runs *found = map_lookup(&runs, &slot);
+	u64 run = 0;
+
+	if (!found)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < RUNS - 1; i++)
+		run += ((u64)found->starts[i] - value - 1) >> 63;
+	return found->nodes[run & (RUNS - 1)];
+}
+
+/* From a node with this tag to one with another, by a value of 16 bits: a page or two, then a list or two. */
+INLINE u32 descend(u32 node, u32 tag, u32 value)
+{
+	if (node >> 30 != tag)
+		return node;
+	node = node & NODE_RUNS ? search(node, value) : step(node, value >> 8);
+	if (node >> 30 != tag)
+		return node;
+	node = node & NODE_RUNS ? search(node, value) : step(node, value);
+	return node >> 30 == tag ? search(node, value) : node;
+}
+
+/* Few policies ask for it. */
+FUNCTION u32 descend_source(u32 node, u32 port)
+{
+	return descend(node, TAG_SOURCE, port);
+}
+
 /* The leaf for a packet. Whatever is not there is zero, which denies. */
 INLINE u32 find_leaf(u32 node, const struct packet *p)
 {
-	if (node >> 30 == TAG_PROTOCOL)
-		node = step(node, p->protocol);
-	if (node >> 30 == TAG_SOURCE) {
-		node = step(node, p->source_port >> 8);
-		if (node >> 30 == TAG_SOURCE)
-			node = step(node, p->source_port);
+	if (node >> 30 == TAG_PROTOCOL) {
+		u32 value = p->protocol << 16 | p->key;
+
+		node = node & NODE_RUNS ? search(node, value) : step(node, p->protocol);
+		if (node >> 30 == TAG_PROTOCOL)
+			node = search(node, value);
 	}
-	if (node >> 30 == TAG_KEY) {
-		node = step(node, p->key >> 8);
-		if (node >> 30 == TAG_KEY)
-			node = step(node, p->key);
-	}
+	if (node >> 30 == TAG_SOURCE)
+		node = descend_source(node, p->source_port);
+	node = descend(node, TAG_KEY, p->key);
 	return node >> 30 == TAG_LEAF ? node : 0;
 }
 

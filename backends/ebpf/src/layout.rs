@@ -7,6 +7,8 @@ use portcullis_core::verdict::Hook;
 pub(crate) const EVENT_BYTES: usize = 56;
 /// Words of a page.
 pub(crate) const PAGE_WORDS: usize = 256;
+/// Runs in a list.
+pub(crate) const RUNS: usize = 8;
 /// Classes in a block of rows.
 pub(crate) const BLOCK_ROWS: usize = 256;
 /// Cells in a line.
@@ -16,6 +18,8 @@ pub(crate) const BOUND_ADDRESSES: usize = 4;
 
 /// One page of a table: 256 nodes.
 pub(crate) type Page = [u32; PAGE_WORDS];
+/// Up to eight runs of a value: where all but the first start, one word that is not used, and the node of each.
+pub(crate) type Runs = [u32; 2 * RUNS];
 /// The rows of 256 classes.
 pub(crate) type Rows = [u16; BLOCK_ROWS];
 /// 16 cells.
@@ -44,18 +48,18 @@ pub(crate) const HAS_V4: u32 = 1 << 3;
 /// It has IPv6 addresses.
 pub(crate) const HAS_V6: u32 = 1 << 4;
 
-/// A word of a page or cell: a decision, or which page to look into next. Zero denies.
+/// A word of a page, list or cell: a decision, or which page or list to look into next. Zero denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Node(pub(crate) u32);
 
-/// By what the page of a node is indexed.
+/// By what the page or list of a node is looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Index {
-    /// The upper, then the lower byte of the key.
+    /// A page by the upper, then the lower byte of the key; a list by the key.
     Key,
-    /// The upper, then the lower byte of the source port.
+    /// The same with the source port.
     Source,
-    /// The protocol.
+    /// A page by the protocol; a list by protocol and key.
     Protocol,
 }
 
@@ -74,6 +78,7 @@ impl Node {
     /// Most pages and most decisions that a node can name.
     pub(crate) const MAX: u32 = (1 << 27) - 1;
     const EVENT: u32 = 1 << 27;
+    const RUNS: u32 = 1 << 27;
 
     pub(crate) const fn page(index: Index, slot: u32) -> Self {
         let tag = match index {
@@ -82,6 +87,10 @@ impl Node {
             Index::Protocol => 3,
         };
         Self((tag << 30) | (slot & Self::MAX))
+    }
+
+    pub(crate) const fn runs(index: Index, slot: u32) -> Self {
+        Self(Self::page(index, slot).0 | Self::RUNS)
     }
 
     pub(crate) const fn leaf(action: Action, event: Event, slot: u32) -> Self {
@@ -135,9 +144,10 @@ mod tests {
 
     #[test]
     fn the_kernel_program_has_the_same_numbers() {
-        let ours: [(&str, u64); 21] = [
+        let ours: [(&str, u64); 23] = [
             ("EVENT_BYTES", EVENT_BYTES as u64),
             ("PAGE_WORDS", PAGE_WORDS as u64),
+            ("RUNS", RUNS as u64),
             ("BLOCK_ROWS", BLOCK_ROWS as u64),
             ("LINE_CELLS", LINE_CELLS as u64),
             ("BOUND_ADDRESSES", BOUND_ADDRESSES as u64),
@@ -152,6 +162,7 @@ mod tests {
             ("HAS_V6", u64::from(HAS_V6)),
             ("NODE_REFERENCE", u64::from(Node::MAX)),
             ("NODE_EVENT", u64::from(Node::EVENT)),
+            ("NODE_RUNS", u64::from(Node::RUNS)),
             ("TAG_KEY", u64::from(Node::page(Index::Key, 0).0 >> 30)),
             ("TAG_SOURCE", u64::from(Node::page(Index::Source, 0).0 >> 30)),
             ("TAG_PROTOCOL", u64::from(Node::page(Index::Protocol, 0).0 >> 30)),

@@ -3,8 +3,8 @@
 //! The program never changes with policy; it is compiled from `bpf/` and embedded, so that building this crate needs no C
 //! compiler. [`Lowering::load`] turns a snapshot and the endpoints of this node into [`Write`]s to its maps,
 //! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups whatever the number of rules: its
-//! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to pages by protocol and port,
-//! and there the decision.
+//! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to a list by protocol and
+//! port, and there the decision.
 //!
 //! When not to use it: on kernels before 6.1, on anything but Linux, and where netfilter has to see denied packets.
 //!

@@ -9,7 +9,7 @@ use aya::{Ebpf, Pod};
 use portcullis_core::net::Cidr;
 
 use crate::addresses::longest;
-use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows};
+use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
 use crate::load_error::LoadError;
 use crate::lowering::words_of;
 use crate::write::{Update, Write};
@@ -26,6 +26,7 @@ pub(crate) struct Maps {
     programs: Array<MapData, ProgramWords>,
     rows: Array<MapData, Rows>,
     cells: Array<MapData, Cells>,
+    runs: Array<MapData, Runs>,
     pages: Array<MapData, Page>,
     counters: PerCpuArray<MapData, [u64; 2]>,
     cpus: usize,
@@ -61,6 +62,7 @@ impl Maps {
             programs: take(ebpf, "programs")?,
             rows: take(ebpf, "rows")?,
             cells: take(ebpf, "cells")?,
+            runs: take(ebpf, "runs")?,
             pages: take(ebpf, "pages")?,
             counters: take(ebpf, "counters")?,
             cpus,
@@ -76,6 +78,7 @@ impl Maps {
     pub(crate) fn write(&mut self, write: &Write) -> Result<(), LoadError> {
         match write {
             Write::Grace => self.wait(),
+            Write::Runs(slot, runs) => done("runs", self.runs.set(*slot, **runs, 0)),
             Write::Page(slot, page) => done("pages", self.pages.set(*slot, **page, 0)),
             Write::Rows(slot, rows) => done("rows", self.rows.set(*slot, **rows, 0)),
             Write::Cells(slot, cells) => done("cells", self.cells.set(*slot, **cells, 0)),

@@ -47,6 +47,7 @@ pub(crate) fn load(
         ("programs", capacity.programs),
         ("rows", capacity.projections.saturating_mul(blocks)),
         ("cells", lines),
+        ("runs", capacity.runs),
         ("pages", capacity.pages),
         ("counters", capacity.decisions),
         ("flows_v4", capacity.flows_v4),

@@ -61,7 +61,10 @@ pub struct Capacity {
     pub programs: u32,
     /// Cells of these programs. 4 bytes each.
     pub cells: u32,
-    /// Pages of protocols and ports. 1 KiB each; equal ones are shared.
+    /// Lists of up to eight ranges of protocols and ports, which is what most policies take. 64 bytes each; equal ones
+    /// are shared.
+    pub runs: u32,
+    /// Pages of protocols and ports, for policies with more ranges. 1 KiB each; equal ones are shared.
     pub pages: u32,
     /// Different decisions. 16 bytes for each CPU.
     pub decisions: u32,
@@ -86,7 +89,8 @@ impl Default for Capacity {
             projections: 1_024,
             programs: 2_048,
             cells: 1 << 18,
-            pages: 16_384,
+            runs: 131_072,
+            pages: 2_048,
             decisions: 16_384,
             flows_v4: 131_072,
             flows_v6: 65_536,
@@ -107,6 +111,7 @@ impl Capacity {
         projections: 4,
         programs: 16,
         cells: 64,
+        runs: 16,
         pages: 16,
         decisions: 16,
         flows_v4: 1_024,
@@ -127,6 +132,7 @@ impl Capacity {
             "projections" => &mut self.projections,
             "programs" => &mut self.programs,
             "cells" => &mut self.cells,
+            "runs" => &mut self.runs,
             "pages" => &mut self.pages,
             "decisions" => &mut self.decisions,
             _ => return false,

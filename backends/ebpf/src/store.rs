@@ -1,25 +1,25 @@
 //! Programs and everything below them: what the maps hold, and what has to be written for more.
 
+mod shared;
+mod tables;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Id as _, L4Table, L4TableId, PortMap, ProgramId, Projection,
-    ProjectionId, Snapshot, SourceInterval,
+    Body, ClassId, Decision, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId, Snapshot,
 };
-use portcullis_core::verdict::{Cause, Verdict};
 
 use crate::error::LowerError;
-use crate::layout::{
-    Action, BLOCK_ROWS, Cells, Event, Index, LINE_CELLS, NO_PROJECTION, Node, PAGE_WORDS, Page, ProgramWords,
-};
+use crate::layout::{BLOCK_ROWS, Cells, LINE_CELLS, NO_PROJECTION, Node, Page, ProgramWords, Runs};
 use crate::objects::Objects;
 use crate::options::{Capacity, Inspected, LoggedEvents, Options};
 use crate::space::Space;
 use crate::write::Write;
+use shared::Shared;
+use tables::LoadedTable;
 
 /// What the arrays of the program hold. Slot 0 of each denies.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ pub(crate) struct Store {
     /// Tables have no slots; they are numbered.
     next_table: u32,
     decisions: Objects<DecisionId, (Node, Arc<Decision>)>,
-    pages: HashMap<Arc<Page>, u32>,
-    page_users: BTreeMap<u32, (Arc<Page>, usize)>,
+    runs: Shared<Runs>,
+    pages: Shared<Page>,
     writes: Vec<Write>,
 }
 
@@ -44,13 +44,15 @@ struct Spaces {
     programs: Space,
     projections: Space,
     cells: Space,
+    runs: Space,
     pages: Space,
     decisions: Space,
 }
 
 impl Spaces {
-    fn all(&mut self) -> [&mut Space; 5] {
-        [&mut self.programs, &mut self.projections, &mut self.cells, &mut self.pages, &mut self.decisions]
+    fn all(&mut self) -> [&mut Space; 6] {
+        let Self { programs, projections, cells, runs, pages, decisions } = self;
+        [programs, projections, cells, runs, pages, decisions]
     }
 }
 
@@ -74,16 +76,9 @@ struct LoadedProjection {
     rows: Arc<Vec<u16>>,
 }
 
-#[derive(Clone, Debug)]
-struct LoadedTable {
-    node: Node,
-    pages: Vec<u32>,
-    decisions: BTreeMap<DecisionId, u32>,
-}
-
 impl Store {
     pub(crate) fn new(options: &Options) -> Self {
-        let Capacity { classes, projections, programs, cells, pages, decisions, .. } = options.capacity;
+        let Capacity { classes, projections, programs, cells, runs, pages, decisions, .. } = options.capacity;
         let line = u32::try_from(LINE_CELLS).unwrap_or(1);
         let lines = cells.checked_div(line).unwrap_or(0);
         Self {
@@ -94,6 +89,7 @@ impl Store {
                 programs: Space::new("programs", 1, programs),
                 projections: Space::new("projections", 0, projections),
                 cells: Space::new("cells", 0, lines).of_units(line),
+                runs: Space::new("runs", 1, runs.min(Node::MAX)),
                 pages: Space::new("pages", 1, pages.min(Node::MAX)),
                 decisions: Space::new("decisions", 1, decisions.min(Node::MAX)),
             },
@@ -102,8 +98,8 @@ impl Store {
             tables: Objects::default(),
             next_table: 0,
             decisions: Objects::default(),
-            pages: HashMap::new(),
-            page_users: BTreeMap::new(),
+            runs: Shared::default(),
+            pages: Shared::default(),
             writes: Vec::new(),
         }
     }
@@ -242,24 +238,6 @@ impl Store {
         }
     }
 
-    fn release_table(&mut self, number: u32) {
-        let Some(table) = self.tables.release(number) else { return };
-        for slot in table.pages {
-            let Some((page, users)) = self.page_users.get_mut(&slot) else { continue };
-            *users = users.saturating_sub(1);
-            if *users == 0 {
-                self.pages.remove(page);
-                self.page_users.remove(&slot);
-                self.spaces.pages.give_back(slot, 1);
-            }
-        }
-        for slot in table.decisions.into_values() {
-            if self.decisions.release(slot).is_some() {
-                self.spaces.decisions.give_back(slot, 1);
-            }
-        }
-    }
-
     fn body(&mut self, body: &Body, snapshot: &Snapshot) -> Result<LoadedBody, LowerError> {
         let mut projections = [None; 2];
         let mut words = [NO_PROJECTION, NO_PROJECTION, 0, 0];
@@ -349,150 +327,6 @@ impl Store {
 
     fn blocks_per_projection(&self) -> u32 {
         self.classes.div_ceil(u32::try_from(BLOCK_ROWS).unwrap_or(1))
-    }
-
-    fn table(&mut self, id: L4TableId, snapshot: &Snapshot) -> Result<u32, LowerError> {
-        if let Some(number) = self.tables.share(id) {
-            return Ok(number);
-        }
-        let table = snapshot.tables.lookup(id).ok_or(LowerError::invalid())?;
-        let mut loaded = LoadedTable { node: Node(0), pages: Vec::new(), decisions: BTreeMap::new() };
-        loaded.node = self.table_node(table, &mut loaded, snapshot)?;
-        let number = self.next_table;
-        self.next_table = number.wrapping_add(1);
-        self.tables.insert(id, number, loaded);
-        Ok(number)
-    }
-
-    fn table_node(
-        &mut self,
-        table: &L4Table,
-        loaded: &mut LoadedTable,
-        snapshot: &Snapshot,
-    ) -> Result<Node, LowerError> {
-        let other = self.leaf(table.other, loaded, snapshot)?;
-        if table.protocols.is_empty() {
-            return Ok(other);
-        }
-        let mut page = [other.0; PAGE_WORDS];
-        for (protocol, sources) in &table.protocols {
-            let mut runs = Vec::new();
-            for SourceInterval { last, keys } in sources {
-                runs.push((*last, self.keys(keys, loaded, snapshot)?));
-            }
-            let node = self.tree(&runs, Index::Source, loaded)?;
-            if let Some(word) = page.get_mut(usize::from(protocol.0)) {
-                *word = node.0;
-            }
-        }
-        self.page(page, Index::Protocol, loaded)
-    }
-
-    fn keys(
-        &mut self,
-        keys: &PortMap,
-        loaded: &mut LoadedTable,
-        snapshot: &Snapshot,
-    ) -> Result<Node, LowerError> {
-        let mut runs = Vec::new();
-        for interval in &keys.0 {
-            runs.push((interval.last, self.leaf(interval.decision, loaded, snapshot)?));
-        }
-        self.tree(&runs, Index::Key, loaded)
-    }
-
-    /// A function over 16 bits, given as runs up to a last value, as a page of pages.
-    fn tree(
-        &mut self,
-        runs: &[(u16, Node)],
-        by: Index,
-        loaded: &mut LoadedTable,
-    ) -> Result<Node, LowerError> {
-        if let [(_, only)] = runs {
-            return Ok(*only);
-        }
-        let mut runs = runs.iter();
-        let mut run = runs.next().ok_or(LowerError::invalid())?;
-        let mut upper = Page::from([0; PAGE_WORDS]);
-        for (high, word) in (0..=u8::MAX).zip(&mut upper) {
-            while run.0 < u16::from_be_bytes([high, 0]) {
-                run = runs.next().ok_or(LowerError::invalid())?;
-            }
-            if run.0 >= u16::from_be_bytes([high, u8::MAX]) {
-                *word = run.1.0;
-                continue;
-            }
-            let mut lower = [0; PAGE_WORDS];
-            for (low, node) in (0..=u8::MAX).zip(&mut lower) {
-                while run.0 < u16::from_be_bytes([high, low]) {
-                    run = runs.next().ok_or(LowerError::invalid())?;
-                }
-                *node = run.1.0;
-            }
-            *word = self.page(lower, by, loaded)?.0;
-        }
-        self.page(upper, by, loaded)
-    }
-
-    fn page(&mut self, page: Page, by: Index, loaded: &mut LoadedTable) -> Result<Node, LowerError> {
-        let slot = match self.pages.get(&page) {
-            Some(slot) => *slot,
-            None => {
-                let slot = self.take(|spaces| &mut spaces.pages, 1)?;
-                self.writes.push(Write::Page(slot, Box::new(page)));
-                let page = Arc::new(page);
-                self.pages.insert(Arc::clone(&page), slot);
-                self.page_users.insert(slot, (page, 0));
-                slot
-            }
-        };
-        if let Some((_, users)) = self.page_users.get_mut(&slot) {
-            *users = users.saturating_add(1);
-        }
-        loaded.pages.push(slot);
-        Ok(Node::page(by, slot))
-    }
-
-    fn leaf(
-        &mut self,
-        id: DecisionId,
-        loaded: &mut LoadedTable,
-        snapshot: &Snapshot,
-    ) -> Result<Node, LowerError> {
-        let slot = match loaded.decisions.get(&id) {
-            Some(slot) => *slot,
-            None => {
-                let slot = match self.decisions.share(id) {
-                    Some(slot) => slot,
-                    None => self.new_decision(id, snapshot)?,
-                };
-                loaded.decisions.insert(id, slot);
-                slot
-            }
-        };
-        self.decisions.get(slot).map(|(node, _)| *node).ok_or(LowerError::invalid())
-    }
-
-    fn new_decision(&mut self, id: DecisionId, snapshot: &Snapshot) -> Result<u32, LowerError> {
-        let decision = snapshot.decisions.lookup(id).ok_or(LowerError::invalid())?;
-        let slot = self.take(|spaces| &mut spaces.decisions, 1)?;
-        let action = match (decision.verdict, self.inspect) {
-            (Verdict::Deny, _) | (Verdict::Inspect, Inspected::Drop) => Action::Deny,
-            (Verdict::Continue, _) => Action::Continue,
-            // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
-            _ if matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery) => Action::AllowHere,
-            _ => Action::Allow,
-        };
-        let sent = !decision.logs.is_empty()
-            || match self.events {
-                LoggedEvents::LogRules => false,
-                LoggedEvents::Denies => action == Action::Deny,
-                LoggedEvents::All => true,
-            };
-        let event = if sent { Event::Sent } else { Event::Silent };
-        self.writes.push(Write::ResetCounter(slot));
-        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), Arc::new(decision.clone())));
-        Ok(slot)
     }
 
     /// Slots of one array, after waiting for packets on their way when only that gives room.

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use portcullis_core::net::Cidr;
 
-use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows};
+use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
 
 /// Writes that lead from one state of the maps to the next. They are carried out one after the other, in order.
 ///
-/// After any number of them, every packet gets its old or its new decision. Pages, cells, rows and programs are only
+/// After any number of them, every packet gets its old or its new decision. Lists, pages, cells, rows and programs are only
 /// written while no packet can reach them. What packets can reach, endpoints and addresses, changes in one of two ways.
 /// Where each write is good on its own (a pod comes or goes, endpoints get other programs), it takes effect at once.
 /// Where only all of them together make sense, each entry gets its new value on the side that nobody reads, and
@@ -39,6 +39,8 @@ impl Update {
 pub enum Write {
     /// Waits until no packet that came before is still being looked at.
     Grace,
+    /// A list of `runs`.
+    Runs(u32, Box<Runs>),
     /// A page of `pages`.
     Page(u32, Box<Page>),
     /// A block of `rows`.

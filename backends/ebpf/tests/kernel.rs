@@ -21,6 +21,7 @@ const CAPACITY: Capacity = Capacity {
     projections: 256,
     programs: 512,
     cells: 16_384,
+    runs: 2_048,
     pages: 2_048,
     decisions: 2_048,
     flows_v4: 1_024,
