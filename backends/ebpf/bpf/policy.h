@@ -149,7 +149,9 @@ FUNCTION u32 judge(const struct packet *p, struct question *q, u32 bytes)
 {
 	if (!p || !q)
 		return ACTION_DENY;
-	struct program *program = map_lookup(&programs, &q->program);
+	/* Kernels before 6.2 take no key of a look-up from the memory that a function was handed. */
+	u32 number = q->program;
+	struct program *program = map_lookup(&programs, &number);
 	u32 node = 0;
 
 	if (program) {
