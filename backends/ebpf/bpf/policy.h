@@ -7,24 +7,23 @@
 /* No class was found yet. */
 #define UNSOUGHT 0xffffffff
 
+/* Kernels before 6.2 take no key of a look-up from the memory that a function was handed: it has to be on the stack. */
 INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
 {
 	struct classes *found;
 
 	if (v6) {
-		found = map_lookup(&addresses_v6, address);
-		if (!found) {
-			struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
+		struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
 
+		found = map_lookup(&addresses_v6, net.address);
+		if (!found)
 			found = map_lookup(&networks_v6, &net);
-		}
 	} else {
-		found = map_lookup(&addresses_v4, address);
-		if (!found) {
-			struct net_v4 net = { 32, address[0] };
+		struct net_v4 net = { 32, address[0] };
 
+		found = map_lookup(&addresses_v4, &net.address);
+		if (!found)
 			found = map_lookup(&networks_v4, &net);
-		}
 	}
 	return found ? found->sides[now & 1] : 0;
 }
@@ -180,7 +179,8 @@ FUNCTION int send_event(const struct packet *p, const struct question *q, u32 le
 /* What the program says, as an action. */
 INLINE u32 judge(const struct packet *p, struct question *q, u32 bytes)
 {
-	struct program *program = map_lookup(&programs, &q->program);
+	u32 number = q->program;
+	struct program *program = map_lookup(&programs, &number);
 	u32 node = 0;
 
 	if (program) {

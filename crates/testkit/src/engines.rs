@@ -42,7 +42,7 @@ impl<'a> Engines<'a> {
             Matcher::lower(compiled.snapshot()).map_err(|error| format!("the matcher refuses: {error}"))?;
         let mut oracles = Vec::new();
         if kernel_can_be_asked() {
-            for dataplane in Dataplane::ALL {
+            for dataplane in Dataplane::wanted() {
                 oracles.push((dataplane, Oracle::load(dataplane, compiled.snapshot(), View::Enforced)?));
             }
         }
@@ -74,7 +74,8 @@ impl DecideHook for Engines<'_> {
     fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         let want = self.reference.decide(endpoint, hook, packet);
         let mut by_kernel = Vec::new();
-        for ((dataplane, oracle), count) in self.oracles.iter().zip(&self.by_kernel) {
+        for (dataplane, count) in Dataplane::ALL.into_iter().zip(&self.by_kernel) {
+            let Some((_, oracle)) = self.oracles.iter().find(|(one, _)| *one == dataplane) else { continue };
             match oracle.ask(endpoint, hook, packet) {
                 Ok(decision) => {
                     count.set(count.get().saturating_add(1));

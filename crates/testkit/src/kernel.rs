@@ -2,6 +2,7 @@
 
 use core::cell::{Cell, RefCell};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use portcullis::flow::DecideHook;
 use portcullis::ir::{Snapshot, View};
@@ -17,12 +18,15 @@ use portcullis::{ebpf, nftables};
 /// When the kernel is required and cannot be asked.
 #[must_use]
 pub fn kernel_can_be_asked() -> bool {
-    let missing = if nix::unistd::geteuid().is_root() {
-        let runs = |program: &&str| Command::new(program).arg("-V").output().is_ok();
-        ["nft", "ip"].into_iter().find(|program| !runs(program))
-    } else {
-        Some("root")
-    };
+    static MISSING: OnceLock<Option<&str>> = OnceLock::new();
+    let missing = *MISSING.get_or_init(|| {
+        if nix::unistd::geteuid().is_root() {
+            let runs = |program: &&str| Command::new(program).arg("-V").output().is_ok();
+            ["nft", "ip"].into_iter().find(|program| !runs(program))
+        } else {
+            Some("root")
+        }
+    });
     let required = std::env::var_os("PORTCULLIS_KERNEL").is_some_and(|value| value == "required");
     assert!(
         missing.is_none() || !required,
@@ -52,6 +56,18 @@ impl Dataplane {
             Self::Nftables => "nftables",
             Self::Ebpf => "ebpf",
         }
+    }
+
+    /// Those of [`Dataplane::ALL`] that tests ask: both, or the one that `PORTCULLIS_DATAPLANE` names in the environment.
+    ///
+    /// # Panics
+    /// When that names none.
+    #[must_use]
+    pub fn wanted() -> Vec<Self> {
+        let Ok(name) = std::env::var("PORTCULLIS_DATAPLANE") else { return Self::ALL.into() };
+        let wanted: Vec<Self> = Self::ALL.into_iter().filter(|one| one.name() == name).collect();
+        assert!(!wanted.is_empty(), "PORTCULLIS_DATAPLANE: there is no dataplane `{name}`");
+        wanted
     }
 }
 

@@ -112,10 +112,10 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     let is_staged = engine.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
     let wanted = kernel_can_be_asked() && !case.flows.is_empty();
     let mut kernels = Vec::new();
-    for dataplane in Dataplane::ALL.into_iter().filter(|_| wanted) {
+    for dataplane in Dataplane::wanted().into_iter().filter(|_| wanted) {
         let load = |view, otherwise| Kernel::load(dataplane, engine.snapshot(), view, otherwise);
         let both = load(View::Enforced, &reference).and_then(|enforced| {
-            Ok((dataplane.name(), enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
+            Ok((dataplane, enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
         });
         match both {
             Ok(both) => kernels.push(both),
@@ -140,13 +140,14 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
         let matched = evaluator.decide(&matcher, &resolved);
         outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
-        for (name, kernel, _) in &kernels {
+        for (dataplane, kernel, _) in &kernels {
+            let name = dataplane.name();
             let decided = evaluator.decide(kernel, &resolved);
             outcome.check(decided == answer, || format!("{line}: {name} says {decided:?}\nnot {answer:?}"));
         }
         let answer = evaluator.decide(&pending, &resolved);
-        for (name, _, kernel) in &kernels {
-            let Some(kernel) = kernel else { continue };
+        for (dataplane, _, kernel) in &kernels {
+            let (name, Some(kernel)) = (dataplane.name(), kernel) else { continue };
             let decided = evaluator.decide(kernel, &resolved);
             outcome.check(decided == answer, || {
                 format!("staged {line}: {name} says {decided:?}\nnot {answer:?}")
@@ -163,8 +164,10 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });
     }
-    for ((name, enforced, staged), (asked, unasked)) in kernels.iter().zip(&mut outcome.kernel) {
-        for kernel in [enforced].into_iter().chain(staged) {
+    for (dataplane, (asked, unasked)) in Dataplane::ALL.into_iter().zip(&mut outcome.kernel) {
+        let name = dataplane.name();
+        let loaded = kernels.iter().filter(|(one, ..)| *one == dataplane);
+        for kernel in loaded.flat_map(|(_, enforced, staged)| [enforced].into_iter().chain(staged)) {
             *asked = asked.saturating_add(kernel.asked());
             *unasked = unasked.saturating_add(kernel.unasked());
             outcome.failures.extend(kernel.faults().into_iter().map(|fault| format!("{name}: {fault}")));

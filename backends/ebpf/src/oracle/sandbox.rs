@@ -97,6 +97,19 @@ impl Sandbox {
         Ok(Self { ebpf, maps, events })
     }
 
+    /// Has the kernel's verifier accept every program of the object. Returns their names, in order.
+    ///
+    /// # Errors
+    /// When it refuses one: the program's name and the end of the verifier's log.
+    pub fn verify(&mut self) -> Result<Vec<String>, LoadError> {
+        let mut names: Vec<String> = self.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        names.sort();
+        for name in &names {
+            object::program(&mut self.ebpf, name)?;
+        }
+        Ok(names)
+    }
+
     /// Carries out all writes of `update`.
     ///
     /// # Errors
