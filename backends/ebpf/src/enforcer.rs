@@ -8,7 +8,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_core::ir::{Decision, Delta, Snapshot};
 
-use crate::attach::Pins;
+use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
 use crate::error::LowerError;
 use crate::event::Event;
@@ -16,14 +16,18 @@ use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::maps::{Maps, sum, take};
 use crate::object::{self, Behaviour};
-use crate::options::Options;
+use crate::options::{Attachment, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it.
 ///
-/// Links are pinned: when the process ends, also by a signal, the program stays in force with the policy it has. The next
-/// [`Enforcer::start`] makes fresh maps, fills them, and then replaces the program of each interface by one that looks into
-/// them; both enforce a whole policy, and both look into the same table of flows. An upgrade is the same. Needs TCX, so
-/// Linux 6.6 or later.
+/// When the process ends, also by a signal, the program stays in force with the policy it has: links of TCX are pinned, and
+/// filters of clsact stay by themselves. The next [`Enforcer::start`] makes fresh maps, fills them, and then replaces the
+/// program of each interface by one that looks into them; both enforce a whole policy, and both look into the same table of
+/// flows. An upgrade is the same, also one from TCX to clsact or back.
+///
+/// There is to be one enforcer in a network namespace. Other programs may be on the same interfaces: ours goes before those
+/// that were there, and what it passes is shown to them. What a program before ours accepts (`TC_ACT_OK`), ours never sees;
+/// all of TCX is before all of clsact.
 ///
 /// Dropping it leaves everything in force; see [`Enforcer::remove`].
 pub struct Enforcer {
@@ -34,6 +38,7 @@ pub struct Enforcer {
     reasons: PerCpuArray<MapData, [u64; 2]>,
     lowering: Lowering,
     attached: BTreeSet<u32>,
+    attachment: Attachment,
 }
 
 impl fmt::Debug for Enforcer {
@@ -152,7 +157,8 @@ impl Enforcer {
         let events = take(&mut ebpf, "events")?;
         let reasons = take(&mut ebpf, "reasons")?;
         let attached = BTreeSet::new();
-        let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached };
+        let attachment = attach::attachment(lowering.options().attachment());
+        let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached, attachment };
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
         enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
@@ -226,7 +232,13 @@ impl Enforcer {
         self.lowering.decision(number)
     }
 
-    /// Takes the programs off all interfaces and leaves nothing behind.
+    /// How the programs got onto the interfaces: [`Attachment::Tcx`] or [`Attachment::Clsact`].
+    #[must_use]
+    pub const fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// Takes the programs off all interfaces and leaves nothing behind. A clsact qdisc that others use by now stays.
     ///
     /// # Errors
     /// When a pin cannot be removed.
@@ -238,7 +250,7 @@ impl Enforcer {
         for binding in bindings.values() {
             for interface in binding.interfaces() {
                 if !self.attached.contains(interface) {
-                    self.pins.attach(&mut self.ebpf, *interface, binding)?;
+                    self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
                     self.attached.insert(*interface);
                 }
             }

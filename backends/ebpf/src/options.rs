@@ -15,6 +15,19 @@ pub struct Options {
     pub(crate) services: Vec<Cidr>,
     pub(crate) mark: u32,
     pub(crate) capacity: Capacity,
+    pub(crate) attachment: Attachment,
+}
+
+/// How the program gets onto interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attachment {
+    /// TCX where the kernel has it, clsact otherwise.
+    #[default]
+    Auto,
+    /// Links of TCX, before the other programs there. Linux 6.6 or later.
+    Tcx,
+    /// Filters of the clsact qdisc, before the other filters there.
+    Clsact,
 }
 
 /// Which decisions send an event. Decisions on the way to which a rule with the action Log matches always do.
@@ -156,6 +169,7 @@ impl Options {
             services: Vec::new(),
             mark: 0xffff_0000,
             capacity: Capacity::default(),
+            attachment: Attachment::default(),
         }
     }
 
@@ -195,6 +209,19 @@ impl Options {
     pub const fn with_capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
         self
+    }
+
+    /// How the program gets onto interfaces. What an earlier process attached the other way is taken over and removed.
+    #[must_use]
+    pub const fn with_attachment(mut self, attachment: Attachment) -> Self {
+        self.attachment = attachment;
+        self
+    }
+
+    /// How the program gets onto interfaces.
+    #[must_use]
+    pub const fn attachment(&self) -> Attachment {
+        self.attachment
     }
 
     /// How many entries the maps hold.

@@ -9,7 +9,10 @@
 )]
 
 mod ebpf;
+mod ebpf_attachments;
+mod foreign;
 mod node;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
