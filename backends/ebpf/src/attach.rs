@@ -13,6 +13,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::binding::Binding;
 use crate::clsact::Filters;
+use crate::flows::{self, Earlier};
 use crate::load_error::LoadError;
 use crate::object;
 use crate::options::Attachment;
@@ -96,7 +97,13 @@ impl Pins {
 
     /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
     pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
-        self.0.join(format!("{map}-{FLOW_LAYOUT}-{entries}"))
+        self.0.join(format!("{map}-{}-{entries}", flows::LAYOUT))
+    }
+
+    /// Flow tables that are pinned beside these.
+    pub(crate) fn earlier_flows(&self, current: &[PathBuf]) -> Result<Vec<Earlier>, LoadError> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter(|path| !current.contains(path)).filter_map(Earlier::at).collect())
     }
 
     /// Attaches the programs for `binding` to `interface`, in place of what an earlier process attached there, in whatever
@@ -217,9 +224,6 @@ impl Pins {
         Ok(entries)
     }
 }
-
-/// Changes whenever keys or values of the flow tables do.
-const FLOW_LAYOUT: u32 = 1;
 
 fn remove(path: &Path) -> Result<(), LoadError> {
     match fs::remove_file(path) {

@@ -10,11 +10,14 @@ use portcullis_core::ir::{Decision, Delta, Snapshot};
 
 use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
+use crate::cut::Tightened;
 use crate::error::LowerError;
 use crate::event::Event;
+use crate::flows::Flows;
 use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::maps::{Maps, sum, take};
+use crate::memory::Memory;
 use crate::object::{self, Behaviour};
 use crate::options::{Attachment, Options};
 
@@ -23,7 +26,8 @@ use crate::options::{Attachment, Options};
 /// When the process ends, also by a signal, the program stays in force with the policy it has: links of TCX are pinned, and
 /// filters of clsact stay by themselves. The next [`Enforcer::start`] makes fresh maps, fills them, and then replaces the
 /// program of each interface by one that looks into them; both enforce a whole policy, and both look into the same table of
-/// flows. An upgrade is the same, also one from TCX to clsact or back.
+/// flows. An upgrade is the same, also one from TCX to clsact or back. Where the table of flows has another size or layout,
+/// its entries are copied: before the programs are replaced, and once more after that, for what happened in between.
 ///
 /// There is to be one enforcer in a network namespace. Other programs may be on the same interfaces: ours goes before those
 /// that were there, and what it passes is shown to them. What a program before ours accepts (`TC_ACT_OK`), ours never sees;
@@ -36,6 +40,8 @@ pub struct Enforcer {
     maps: Maps,
     events: RingBuf<MapData>,
     reasons: PerCpuArray<MapData, [u64; 2]>,
+    flows: Flows,
+    memory: Memory,
     lowering: Lowering,
     attached: BTreeSet<u32>,
     attachment: Attachment,
@@ -152,16 +158,37 @@ impl Enforcer {
         ];
         let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2] };
         let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
+        let memory = Memory::of(&ebpf)?;
+        let mut flow_tables = Flows::open(&mut ebpf)?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.carry_out(&update)?;
+        let flow_pins = flows.map(|(_, path)| path);
+        let earlier = pins.earlier_flows(&flow_pins)?;
+        flow_tables.carry_over(&earlier)?;
         let events = take(&mut ebpf, "events")?;
         let reasons = take(&mut ebpf, "reasons")?;
         let attached = BTreeSet::new();
         let attachment = attach::attachment(lowering.options().attachment());
-        let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached, attachment };
+        let mut enforcer = Self {
+            pins,
+            ebpf,
+            maps,
+            events,
+            reasons,
+            flows: flow_tables,
+            memory,
+            lowering,
+            attached,
+            attachment,
+        };
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
-        enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
+        if !earlier.is_empty() {
+            // What the programs before noted after the first copy, to the last packet.
+            enforcer.maps.wait()?;
+            enforcer.flows.carry_over(&earlier)?;
+        }
+        enforcer.pins.keep_flows(&flow_pins)?;
         Ok(enforcer)
     }
 
@@ -190,6 +217,30 @@ impl Enforcer {
     pub fn settle(&mut self) -> Result<(), EnforceError> {
         let update = self.lowering.settle();
         Ok(self.maps.carry_out(&update)?)
+    }
+
+    /// Cuts the flows that `old` allowed and `new`, which is in force by now, denies; others go on (decision D16). How many
+    /// entries of the flow tables that were: a flow between two workloads of this node has one at each.
+    ///
+    /// Policy is asked again about the first packet of each flow, at the interface that noted it. A TCP or SCTP flow that was
+    /// cut stays so until it is opened anew. Left alone is what policy did not decide, and what cannot be known: flows from
+    /// the node itself or behind its source NAT to a workload; of flows to [services](Options::with_services), the entry with
+    /// the service's address, but not the one with the backend's. The code of ICMP is taken to be 0. At host endpoints,
+    /// flows that begin with an address of the node are asked about as the node's own.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked. Some flows may be cut then, and others not.
+    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, EnforceError> {
+        let tightened = Tightened::new(self.lowering.options(), self.lowering.bindings(), old, new);
+        Ok(self.flows.cut(|flow| tightened.contains(flow))?)
+    }
+
+    /// The bytes of each map, as the kernel accounts them now. The kernel before Linux 6.4 tells an estimate.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn memory(&self) -> Result<BTreeMap<String, u64>, EnforceError> {
+        Ok(self.memory.bytes()?)
     }
 
     /// What each decision counted, by its number. Packets of flows that were allowed before are not counted here.

@@ -39,16 +39,22 @@ mod binding;
 #[cfg(feature = "load")]
 mod clsact;
 #[cfg(feature = "load")]
+mod cut;
+#[cfg(feature = "load")]
 mod enforcer;
 mod error;
 #[cfg(feature = "load")]
 mod event;
+#[cfg(feature = "load")]
+mod flows;
 mod layout;
 #[cfg(feature = "load")]
 mod load_error;
 mod lowering;
 #[cfg(feature = "load")]
 mod maps;
+#[cfg(feature = "load")]
+mod memory;
 #[cfg(feature = "load")]
 mod object;
 mod objects;

@@ -202,7 +202,7 @@ const KUBE_PROXY: &str = "table ip kube {
 ";
 
 /// The client may reach the pod `server` and nobody else; the third pod lets in the client only.
-const BACKENDS: &str = "
+pub(crate) const BACKENDS: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: client, namespace: shop, labels: {app: client}}
@@ -231,15 +231,20 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
 ";
 
+/// Loads the services' rules.
+pub(crate) fn kube_proxy() {
+    let path = std::env::temp_dir().join(format!("portcullis-kube-{}", nix::unistd::gettid()));
+    std::fs::write(&path, KUBE_PROXY).unwrap();
+    let loaded = Command::new("nft").arg("-f").arg(&path).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+}
+
 #[test]
 fn policy_names_backends_and_services_rewrite_to_them() {
     on_a_node_with_bpf(3, |pods, pins| {
         let (engine, ids) = compiled(BACKENDS, pods);
-        let path = std::env::temp_dir().join(format!("portcullis-kube-{}", std::process::id()));
-        std::fs::write(&path, KUBE_PROXY).unwrap();
-        let loaded = Command::new("nft").arg("-f").arg(&path).output().unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(loaded.status.success(), "{loaded:?}");
+        kube_proxy();
         let bindings = bind(pods, &ids);
         let service = |last: u8| -> IpAddr { [10, 96, 0, last].into() };
         let try_it =

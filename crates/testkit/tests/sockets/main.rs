@@ -10,6 +10,8 @@
 
 mod ebpf;
 mod ebpf_attachments;
+mod ebpf_flows;
+mod ebpf_kill;
 mod foreign;
 mod node;
 mod traffic;

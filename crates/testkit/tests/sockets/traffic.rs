@@ -100,7 +100,7 @@ impl Traffic {
 
 /// Datagrams to the shut port, thousands a second: one of them meets any moment in which nothing is enforced. Those that are
 /// answered are followed by many, because the flow is known then.
-fn datagrams(to: IpAddr, going: impl Fn() -> bool) -> (u64, u64) {
+pub(crate) fn datagrams(to: IpAddr, going: impl Fn() -> bool) -> (u64, u64) {
     let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
     let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.set_nonblocking(true).unwrap();
