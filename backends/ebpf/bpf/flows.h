@@ -8,6 +8,10 @@
 #define SENT_LOCAL 1
 #define SENT_REMOTE 2
 #define CLOSING 4
+/* Who sent the packet that policy was asked about; for cutting. */
+#define BEGAN_LOCAL 8
+/* Policy denies it by now (decision D16): it is not known any more, and only a packet that opens a flow makes it so. */
+#define CUT 16
 
 #define SECOND 1000000000ull
 
@@ -56,10 +60,10 @@ INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32
 	key->protocol = protocol;
 }
 
-/* Another CPU may have written a later time. */
 INLINE int is_alive(const struct flow_state *state, u32 protocol, u64 now)
 {
-	return (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
+	/* Another CPU may have written a later time. */
+	return !(state->flags & CUT) && (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
 }
 
 /* Whether an ICMP error is about a packet of a flow that is known here. */
@@ -132,7 +136,10 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
 		return 0;
-	struct flow_state state = { .seen = coarse_ns(), .flags = at->from_local ? SENT_LOCAL : SENT_REMOTE };
+	struct flow_state state = { .seen = coarse_ns(), .flags = at->from_local ? SENT_LOCAL | BEGAN_LOCAL : SENT_REMOTE };
+	/* Packets of a flow that was cut may be allowed the one way. That does not allow the other. */
+	int goes_on = !(p->flags & OPENS) && (p->protocol == PROTO_TCP || p->protocol == PROTO_SCTP);
+	struct flow_state *old;
 	const u32 *local = at->from_local ? p->source : p->destination;
 	const u32 *remote = at->from_local ? p->destination : p->source;
 	u32 ports = at->from_local ? p->sent_ports : p->received_ports;
@@ -141,11 +148,17 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 		struct flow_v6 key;
 
 		key_v6(&key, local, remote, ports, at->interface, p->protocol);
+		old = goes_on ? map_lookup(&flows_v6, &key) : 0;
+		if (old && old->flags & CUT)
+			return 0;
 		map_update(&flows_v6, &key, &state, 0);
 	} else {
 		struct flow_v4 key;
 
 		key_v4(&key, local, remote, ports, at->interface, p->protocol);
+		old = goes_on ? map_lookup(&flows_v4, &key) : 0;
+		if (old && old->flags & CUT)
+			return 0;
 		map_update(&flows_v4, &key, &state, 0);
 	}
 	return 0;

@@ -1,4 +1,5 @@
-//! The program on interfaces: links of the kernel's TCX, pinned, so that they outlive the process.
+//! The program on interfaces, in a way that outlives the process: as links of the kernel's TCX, pinned, or as filters of
+//! the clsact qdisc.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,18 +12,70 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::binding::Binding;
+use crate::clsact::Filters;
+use crate::flows::{self, Earlier};
 use crate::load_error::LoadError;
 use crate::object;
+use crate::options::Attachment;
 
-/// The folder in a bpffs where links and flow tables are pinned.
+/// The folder in a bpffs where links and flow tables are pinned, and filters marked.
 #[derive(Clone, Debug)]
 pub(crate) struct Pins(PathBuf);
 
+/// Which packets of an interface, as the host sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    pub(crate) const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    pub(crate) const fn attach_type(self) -> TcAttachType {
+        match self {
+            Self::Ingress => TcAttachType::Ingress,
+            Self::Egress => TcAttachType::Egress,
+        }
+    }
+}
+
 /// Which program guards which direction of an interface.
-const WORKLOAD: [(TcAttachType, &str, &str); 2] =
-    [(TcAttachType::Ingress, "ingress", "from_workload"), (TcAttachType::Egress, "egress", "to_workload")];
-const NETWORK: [(TcAttachType, &str, &str); 2] =
-    [(TcAttachType::Ingress, "ingress", "from_network"), (TcAttachType::Egress, "egress", "to_network")];
+const WORKLOAD: [(Direction, &str); 2] =
+    [(Direction::Ingress, "from_workload"), (Direction::Egress, "to_workload")];
+const NETWORK: [(Direction, &str); 2] =
+    [(Direction::Ingress, "from_network"), (Direction::Egress, "to_network")];
+
+/// How programs are attached when `wanted` is asked for: never [`Attachment::Auto`].
+pub(crate) fn attachment(wanted: Attachment) -> Attachment {
+    match wanted {
+        // The kernel is asked what is attached; one that does not know TCX does not know the question.
+        Attachment::Auto if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() => {
+            Attachment::Tcx
+        }
+        Attachment::Auto => Attachment::Clsact,
+        other => other,
+    }
+}
+
+/// The name of an interface, for calls that take no number.
+pub(crate) fn interface_name(interface: u32) -> Result<String, LoadError> {
+    let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new("no such interface", error);
+    let name = nix::net::if_::if_indextoname(interface).map_err(|error| failed(&error))?;
+    let name = name.to_str().map_err(|error| failed(&error))?;
+    // What nix 0.31 answers for a number that nobody has.
+    if name.is_empty() {
+        return Err(failed(&nix::errno::Errno::ENODEV));
+    }
+    Ok(name.to_owned())
+}
 
 impl Pins {
     /// Makes the folder.
@@ -44,41 +97,67 @@ impl Pins {
 
     /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
     pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
-        self.0.join(format!("{map}-{FLOW_LAYOUT}-{entries}"))
+        self.0.join(format!("{map}-{}-{entries}", flows::LAYOUT))
     }
 
-    /// Attaches the programs for `binding` to `interface`, in place of what an earlier process attached there. At no time is
-    /// there none.
-    pub(crate) fn attach(&self, ebpf: &mut Ebpf, interface: u32, binding: &Binding) -> Result<(), LoadError> {
+    /// Flow tables that are pinned beside these.
+    pub(crate) fn earlier_flows(&self, current: &[PathBuf]) -> Result<Vec<Earlier>, LoadError> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter(|path| !current.contains(path)).filter_map(Earlier::at).collect())
+    }
+
+    /// Attaches the programs for `binding` to `interface`, in place of what an earlier process attached there, in whatever
+    /// way. At no time is there none; for a moment there may be two, which pass what both pass.
+    pub(crate) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        interface: u32,
+        binding: &Binding,
+        attachment: Attachment,
+    ) -> Result<(), LoadError> {
         let programs = match binding {
             Binding::Workload { .. } | Binding::WorkloadAnyAddress { .. } => WORKLOAD,
             Binding::Host { .. } => NETWORK,
         };
-        for (kind, direction, name) in programs {
-            self.attach_one(object::program(ebpf, name)?, interface, kind, direction)
-                .map_err(|error| error.with_hint(&format!("interface {interface}, {direction}")))?;
+        for (direction, name) in programs {
+            let program = object::program(ebpf, name)?;
+            let filters = Filters(&self.0);
+            match attachment {
+                Attachment::Clsact => filters
+                    .attach(program, interface, direction)
+                    .and_then(|()| remove(&self.link(interface, direction))),
+                _ => self
+                    .attach_link(program, interface, direction)
+                    .and_then(|()| filters.detach_all(interface, direction)),
+            }
+            .map_err(|error| error.with_hint(&format!("interface {interface}, {}", direction.name())))?;
         }
-        Ok(())
+        if attachment == Attachment::Clsact { Ok(()) } else { Filters(&self.0).release(interface) }
     }
 
-    fn attach_one(
+    /// Where the link of a direction is pinned.
+    fn link(&self, interface: u32, direction: Direction) -> PathBuf {
+        self.0.join(format!("{interface}-{}", direction.name()))
+    }
+
+    fn attach_link(
         &self,
         program: &mut SchedClassifier,
         interface: u32,
-        kind: TcAttachType,
-        direction: &str,
+        direction: Direction,
     ) -> Result<(), LoadError> {
-        let pin = self.0.join(format!("{interface}-{direction}"));
+        let pin = self.link(interface, direction);
         if pin.exists() && self.replace(program, &pin).is_ok() {
             return Ok(());
         }
         // No pin, or one of an interface that is gone.
         remove(&pin)?;
         let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new("cannot attach", error);
-        let name = nix::net::if_::if_indextoname(interface).map_err(|error| failed(&error))?;
-        let name = name.to_str().map_err(|error| failed(&error))?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = program.attach_with_options(name, kind, options).map_err(|error| failed(&error))?;
+        let name = interface_name(interface)?;
+        // Before others: what one of them accepts is not shown to those behind it.
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let kind = direction.attach_type();
+        let id = program.attach_with_options(&name, kind, options).map_err(|error| failed(&error))?;
         let link = program.take_link(id).map_err(|error| failed(&error))?;
         let link = FdLink::try_from(link).map_err(|error| failed(&error))?;
         link.pin(&pin).map_err(|error| failed(&error))?;
@@ -101,15 +180,24 @@ impl Pins {
         for path in self.entries()? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let interface = name.split_once('-').and_then(|(number, _)| number.parse().ok());
-            if interface.is_some_and(|interface| !kept(interface)) {
-                remove(&path)?;
+            if let Some(interface) = interface.filter(|interface| !kept(*interface)) {
+                self.detach(interface)?;
             }
         }
         Ok(())
     }
 
+    fn detach(&self, interface: u32) -> Result<(), LoadError> {
+        for direction in Direction::BOTH {
+            remove(&self.link(interface, direction))?;
+            Filters(&self.0).detach_all(interface, direction)?;
+        }
+        Filters(&self.0).release(interface)
+    }
+
     /// Removes everything, and the folder.
     pub(crate) fn remove(&self) -> Result<(), LoadError> {
+        self.detach_but(|_| false)?;
         for path in self.entries()? {
             remove(&path)?;
         }
@@ -136,9 +224,6 @@ impl Pins {
         Ok(entries)
     }
 }
-
-/// Changes whenever keys or values of the flow tables do.
-const FLOW_LAYOUT: u32 = 1;
 
 fn remove(path: &Path) -> Result<(), LoadError> {
     match fs::remove_file(path) {

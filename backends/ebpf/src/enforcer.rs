@@ -8,22 +8,30 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_core::ir::{Decision, Delta, Snapshot};
 
-use crate::attach::Pins;
+use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
+use crate::cut::Tightened;
 use crate::error::LowerError;
 use crate::event::Event;
+use crate::flows::Flows;
 use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::maps::{Maps, sum, take};
+use crate::memory::Memory;
 use crate::object::{self, Behaviour};
-use crate::options::Options;
+use crate::options::{Attachment, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it.
 ///
-/// Links are pinned: when the process ends, also by a signal, the program stays in force with the policy it has. The next
-/// [`Enforcer::start`] makes fresh maps, fills them, and then replaces the program of each interface by one that looks into
-/// them; both enforce a whole policy, and both look into the same table of flows. An upgrade is the same. Needs TCX, so
-/// Linux 6.6 or later.
+/// When the process ends, also by a signal, the program stays in force with the policy it has: links of TCX are pinned, and
+/// filters of clsact stay by themselves. The next [`Enforcer::start`] makes fresh maps, fills them, and then replaces the
+/// program of each interface by one that looks into them; both enforce a whole policy, and both look into the same table of
+/// flows. An upgrade is the same, also one from TCX to clsact or back. Where the table of flows has another size or layout,
+/// its entries are copied: before the programs are replaced, and once more after that, for what happened in between.
+///
+/// There is to be one enforcer in a network namespace. Other programs may be on the same interfaces: ours goes before those
+/// that were there, and what it passes is shown to them. What a program before ours accepts (`TC_ACT_OK`), ours never sees;
+/// all of TCX is before all of clsact.
 ///
 /// Dropping it leaves everything in force; see [`Enforcer::remove`].
 pub struct Enforcer {
@@ -32,8 +40,11 @@ pub struct Enforcer {
     maps: Maps,
     events: RingBuf<MapData>,
     reasons: PerCpuArray<MapData, [u64; 2]>,
+    flows: Flows,
+    memory: Memory,
     lowering: Lowering,
     attached: BTreeSet<u32>,
+    attachment: Attachment,
 }
 
 impl fmt::Debug for Enforcer {
@@ -147,15 +158,37 @@ impl Enforcer {
         ];
         let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2] };
         let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
+        let memory = Memory::of(&ebpf)?;
+        let mut flow_tables = Flows::open(&mut ebpf)?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.carry_out(&update)?;
+        let flow_pins = flows.map(|(_, path)| path);
+        let earlier = pins.earlier_flows(&flow_pins)?;
+        flow_tables.carry_over(&earlier)?;
         let events = take(&mut ebpf, "events")?;
         let reasons = take(&mut ebpf, "reasons")?;
         let attached = BTreeSet::new();
-        let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached };
+        let attachment = attach::attachment(lowering.options().attachment());
+        let mut enforcer = Self {
+            pins,
+            ebpf,
+            maps,
+            events,
+            reasons,
+            flows: flow_tables,
+            memory,
+            lowering,
+            attached,
+            attachment,
+        };
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
-        enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
+        if !earlier.is_empty() {
+            // What the programs before noted after the first copy, to the last packet.
+            enforcer.maps.wait()?;
+            enforcer.flows.carry_over(&earlier)?;
+        }
+        enforcer.pins.keep_flows(&flow_pins)?;
         Ok(enforcer)
     }
 
@@ -184,6 +217,30 @@ impl Enforcer {
     pub fn settle(&mut self) -> Result<(), EnforceError> {
         let update = self.lowering.settle();
         Ok(self.maps.carry_out(&update)?)
+    }
+
+    /// Cuts the flows that `old` allowed and `new`, which is in force by now, denies; others go on (decision D16). How many
+    /// entries of the flow tables that were: a flow between two workloads of this node has one at each.
+    ///
+    /// Policy is asked again about the first packet of each flow, at the interface that noted it. A TCP or SCTP flow that was
+    /// cut stays so until it is opened anew. Left alone is what policy did not decide, and what cannot be known: flows from
+    /// the node itself or behind its source NAT to a workload; of flows to [services](Options::with_services), the entry with
+    /// the service's address, but not the one with the backend's. The code of ICMP is taken to be 0. At host endpoints,
+    /// flows that begin with an address of the node are asked about as the node's own.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked. Some flows may be cut then, and others not.
+    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, EnforceError> {
+        let tightened = Tightened::new(self.lowering.options(), self.lowering.bindings(), old, new);
+        Ok(self.flows.cut(|flow| tightened.contains(flow))?)
+    }
+
+    /// The bytes of each map, as the kernel accounts them now. The kernel before Linux 6.4 tells an estimate.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn memory(&self) -> Result<BTreeMap<String, u64>, EnforceError> {
+        Ok(self.memory.bytes()?)
     }
 
     /// What each decision counted, by its number. Packets of flows that were allowed before are not counted here.
@@ -226,7 +283,13 @@ impl Enforcer {
         self.lowering.decision(number)
     }
 
-    /// Takes the programs off all interfaces and leaves nothing behind.
+    /// How the programs got onto the interfaces: [`Attachment::Tcx`] or [`Attachment::Clsact`].
+    #[must_use]
+    pub const fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// Takes the programs off all interfaces and leaves nothing behind. A clsact qdisc that others use by now stays.
     ///
     /// # Errors
     /// When a pin cannot be removed.
@@ -238,7 +301,7 @@ impl Enforcer {
         for binding in bindings.values() {
             for interface in binding.interfaces() {
                 if !self.attached.contains(interface) {
-                    self.pins.attach(&mut self.ebpf, *interface, binding)?;
+                    self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
                     self.attached.insert(*interface);
                 }
             }

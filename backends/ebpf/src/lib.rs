@@ -10,7 +10,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `load` | [`Enforcer`]: loads, attaches, updates, hands over to the next process (Linux 6.6, root) |
+//! | `load` | [`Enforcer`]: loads, attaches, updates, hands over to the next process (Linux 6.1, root) |
 //! | `oracle` | [`oracle`]: the program as judge of single packets, by `BPF_PROG_TEST_RUN` (Linux, root) |
 //!
 //! ```
@@ -37,10 +37,16 @@ mod addresses;
 mod attach;
 mod binding;
 #[cfg(feature = "load")]
+mod clsact;
+#[cfg(feature = "load")]
+mod cut;
+#[cfg(feature = "load")]
 mod enforcer;
 mod error;
 #[cfg(feature = "load")]
 mod event;
+#[cfg(feature = "load")]
+mod flows;
 mod layout;
 #[cfg(feature = "load")]
 mod load_error;
@@ -48,11 +54,15 @@ mod lowering;
 #[cfg(feature = "load")]
 mod maps;
 #[cfg(feature = "load")]
+mod memory;
+#[cfg(feature = "load")]
 mod object;
 mod objects;
 mod options;
 #[cfg(feature = "oracle")]
 pub mod oracle;
+#[cfg(feature = "load")]
+mod qdisc;
 mod space;
 mod store;
 mod write;
@@ -66,5 +76,5 @@ pub use event::Event;
 #[cfg(feature = "load")]
 pub use load_error::LoadError;
 pub use lowering::Lowering;
-pub use options::{Capacity, Inspected, LoggedEvents, Options};
+pub use options::{Attachment, Capacity, Inspected, LoggedEvents, Options};
 pub use write::{Update, Write};

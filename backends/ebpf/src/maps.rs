@@ -110,7 +110,7 @@ impl Maps {
     }
 
     /// Replacing an inner map makes the kernel wait for all programs that run.
-    fn wait(&mut self) -> Result<(), LoadError> {
+    pub(crate) fn wait(&mut self) -> Result<(), LoadError> {
         let inner = Array::create(1, 0).map_err(|error| LoadError::new("grace", &error))?;
         done("grace", self.grace.set(0, &inner, 0))
     }

@@ -1,5 +1,6 @@
 //! The program and its maps without any interface, to be changed and asked write by write.
 
+use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use aya::Ebpf;
@@ -16,6 +17,7 @@ use crate::layout::hook_index;
 use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::maps::{Maps, take};
+use crate::memory::Memory;
 use crate::object::{self, Behaviour};
 use crate::options::Options;
 use crate::oracle::{DROPS, OTHER_INTERFACE, PASSES, context, frame};
@@ -26,6 +28,7 @@ pub struct Sandbox {
     pub(super) ebpf: Ebpf,
     pub(super) maps: Maps,
     pub(super) events: RingBuf<MapData>,
+    memory: Memory,
 }
 
 impl core::fmt::Debug for Sandbox {
@@ -92,9 +95,18 @@ impl Sandbox {
 
     fn behaving(options: &Options, track: u32) -> Result<Self, LoadError> {
         let mut ebpf = object::load(options, Behaviour { track, events: [0; 2] }, &[])?;
+        let memory = Memory::of(&ebpf)?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;
-        Ok(Self { ebpf, maps, events })
+        Ok(Self { ebpf, maps, events, memory })
+    }
+
+    /// The bytes of each map, as the kernel accounts them now.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn memory(&self) -> Result<BTreeMap<String, u64>, LoadError> {
+        self.memory.bytes()
     }
 
     /// Has the kernel's verifier accept every program of the object. Returns their names, in order.

@@ -1,23 +1,23 @@
 //! The eBPF program on the interfaces of pods.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portcullis::ebpf::{Binding, Bindings, Capacity, Enforcer, LoggedEvents, Options, Reason};
+use portcullis::ebpf::{Attachment, Binding, Bindings, Capacity, Enforcer, LoggedEvents, Options, Reason};
 use portcullis::model::EndpointId;
 use portcullis::verdict::Verdict;
 
+use crate::foreign::leftovers;
 use crate::node::{Pod, carries, connect, tcp, udp};
+use crate::traffic::Traffic;
 use crate::{PODS, SHUT, compiled, on_a_node, random_policies, yaobank};
 
 /// Runs `test` on a node with a BPF file system of its own, which goes with it.
-fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'static) {
+pub(crate) fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'static) {
     on_a_node(pods, |pods| {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none: Option<&str> = None;
@@ -31,117 +31,86 @@ fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'st
     });
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, ..Capacity::default() };
     Options::new().with_capacity(capacity)
 }
 
-fn index(pod: &Pod) -> u32 {
+/// The same, attached in one way.
+pub(crate) fn attached(attachment: Attachment) -> Options {
+    options().with_attachment(attachment)
+}
+
+pub(crate) fn index(pod: &Pod) -> u32 {
     nix::net::if_::if_nametoindex(pod.interface.as_str()).unwrap()
 }
 
-fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
+pub(crate) fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
     let bind = |(pod, id): (&Pod, &EndpointId)| (id.clone(), Binding::workload(index(pod), pod.addresses));
     pods.iter().zip(ids).map(bind).collect()
 }
 
-#[test]
-fn random_policies_hold() {
-    on_a_node_with_bpf(4, |pods, pins| {
+pub(crate) fn random_policies_hold(attachment: Attachment) {
+    on_a_node_with_bpf(4, move |pods, pins| {
         let mut last: Option<Enforcer> = None;
         random_policies(pods, |snapshot, ids| {
             // Without the flows of the last policies.
             last.take().into_iter().for_each(|last| last.remove().unwrap());
-            last = Some(Enforcer::start(options(), pins, snapshot, &bind(pods, ids)).unwrap());
+            last = Some(Enforcer::start(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
         });
     });
 }
 
-#[test]
-fn the_steps_of_yaobank_hold() {
-    on_a_node_with_bpf(3, |pods, pins| {
+pub(crate) fn the_steps_of_yaobank_hold(attachment: Attachment) {
+    on_a_node_with_bpf(3, move |pods, pins| {
         let mut last = None;
         yaobank(pods, |snapshot, ids| {
-            last = Some(Enforcer::start(options(), pins, snapshot, &bind(pods, ids)).unwrap());
+            last = Some(Enforcer::start(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
         });
         drop(last);
     });
 }
 
-#[test]
-fn established_flows_survive_tighter_policy_and_restarts() {
-    on_a_node_with_bpf(2, |pods, pins| {
+pub(crate) fn established_flows_survive_tighter_policy_and_restarts(attachment: Attachment) {
+    on_a_node_with_bpf(2, move |pods, pins| {
         let (open, ids) = compiled(PODS, pods);
         let (shut, _) = compiled(&format!("{PODS}{SHUT}"), pods);
         let bindings = bind(pods, &ids);
-        let enforcer = Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap();
+        let enforcer = Enforcer::start(attached(attachment), pins, open.snapshot(), &bindings).unwrap();
         for to in pods[1].addresses {
             let client = &pods[0];
             let mut flow = client.run(move || connect(to, 80)).recv().unwrap();
             assert!(carries(&mut flow));
-            let second = Enforcer::start(options(), pins, shut.snapshot(), &bindings).unwrap();
+            let second = Enforcer::start(attached(attachment), pins, shut.snapshot(), &bindings).unwrap();
             assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
             drop(second);
             assert!(carries(&mut flow) && !client.run(move || udp(to, 80)).recv().unwrap());
-            drop(Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap());
+            drop(Enforcer::start(attached(attachment), pins, open.snapshot(), &bindings).unwrap());
             assert!(carries(&mut flow) && client.run(move || tcp(to, 80)).recv().unwrap());
         }
         enforcer.remove().unwrap();
         assert!(!pins.exists());
+        assert_eq!(leftovers(pods), Vec::<String>::new());
         let to = pods[1].addresses[0];
         assert!(pods[0].run(move || tcp(to, 80)).recv().unwrap());
     });
 }
 
-/// A transfer goes on and new connections are tried all the time, while the program is replaced over and over.
-#[test]
-fn replacing_the_program_drops_no_flow_and_lets_nothing_through() {
-    on_a_node_with_bpf(2, |pods, pins| {
+/// A transfer goes on and new connections are tried all the time, while the program is replaced over and over, attached in
+/// the one way and the other in turn.
+pub(crate) fn replacing_the_program_drops_no_flow_and_lets_nothing_through(attachments: [Attachment; 2]) {
+    on_a_node_with_bpf(2, move |pods, pins| {
         let (shut, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
-        let options = options().with_events(LoggedEvents::Denies);
-        let mut enforcer = Enforcer::start(options.clone(), pins, shut.snapshot(), &bindings).unwrap();
+        let start = |attachment| {
+            let options = attached(attachment).with_events(LoggedEvents::Denies);
+            let enforcer = Enforcer::start(options, pins, shut.snapshot(), &bindings).unwrap();
+            assert_eq!(enforcer.attachment(), attachment);
+            enforcer
+        };
+        let mut enforcer = start(attachments[0]);
         let to = pods[1].addresses[0];
-        let stop = Arc::new(AtomicBool::new(false));
-        let [moved, allowed, lost, wrong] = [(); 4].map(|()| Arc::new(AtomicU64::new(0)));
-        let transfer = {
-            let (stop, moved) = (Arc::clone(&stop), Arc::clone(&moved));
-            pods[0].beside(move || {
-                let mut flow = connect(to, 80);
-                while !stop.load(Ordering::Relaxed) {
-                    if !carries(&mut flow) {
-                        return false;
-                    }
-                    moved.fetch_add(1, Ordering::Relaxed);
-                }
-                true
-            })
-        };
-        let connections = {
-            let (stop, allowed, lost) = (Arc::clone(&stop), Arc::clone(&allowed), Arc::clone(&lost));
-            pods[0].beside(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let (begin, at) = (std::time::Instant::now(), SocketAddr::new(to, 80));
-                    let came = TcpStream::connect_timeout(&at, Duration::from_secs(10)).is_ok();
-                    // The kernel sends a SYN again after a second. Listeners that are slow to accept lose some without any program.
-                    assert!(came);
-                    let dropped = begin.elapsed() > Duration::from_millis(950);
-                    allowed.fetch_add(1, Ordering::Relaxed);
-                    lost.fetch_add(u64::from(dropped), Ordering::Relaxed);
-                }
-            })
-        };
-        let forbidden = {
-            let (stop, wrong) = (Arc::clone(&stop), Arc::clone(&wrong));
-            pods[0].beside(move || {
-                let mut tried = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    wrong.fetch_add(u64::from(tcp(to, 8080)), Ordering::Relaxed);
-                    tried += 1;
-                }
-                tried
-            })
-        };
+        let traffic = Traffic::start(&pods[0], to);
         // Each program tells what it dropped until the next took over, and a little of what came after.
         let mut denied = 0;
         let mut look = |enforcer: &mut Enforcer| {
@@ -150,31 +119,27 @@ fn replacing_the_program_drops_no_flow_and_lets_nothing_through() {
                 denied += 1;
             }
             let reasons = enforcer.reasons().unwrap();
-            for reason in [Reason::UnknownInterface, Reason::Malformed, Reason::Fragment, Reason::LostEvent] {
+            for reason in [Reason::UnknownInterface, Reason::Malformed, Reason::Fragment] {
                 assert_eq!(reasons[&reason].packets, 0, "{reasons:?}");
             }
         };
-        for _ in 0..20 {
-            let next = Enforcer::start(options.clone(), pins, shut.snapshot(), &bindings).unwrap();
+        for attachment in attachments.into_iter().cycle().skip(1).take(20) {
+            let next = start(attachment);
             look(&mut enforcer);
             enforcer = next;
         }
-        stop.store(true, Ordering::Relaxed);
-        assert!(transfer.recv().unwrap(), "the transfer broke off");
-        connections.recv().unwrap();
-        let tried: u64 = forbidden.recv().unwrap();
+        let counts = traffic.finish();
         look(&mut enforcer);
-        let [moved, allowed, lost, wrong] = [moved, allowed, lost, wrong].map(|n| n.load(Ordering::Relaxed));
-        eprintln!(
-            "20 replacements: {moved} round trips of the transfer, {allowed} new connections, {lost} of them after a second SYN, {tried} forbidden ones, {wrong} of them came about, {denied} packets dropped"
-        );
-        assert!(moved > 100 && allowed > 20 && tried > 0 && denied > 0);
-        assert_eq!(wrong, 0);
+        eprintln!("20 replacements, {attachments:?}: {counts:?}, {denied} events");
+        assert!(counts.moved.is_some_and(|moved| moved > 100), "the transfer broke off");
+        assert!(counts.allowed > 20 && counts.forbidden > 0 && counts.datagrams > 1_000 && denied > 0);
+        assert_eq!(counts.wrong, 0);
         enforcer.remove().unwrap();
+        assert_eq!(leftovers(pods), Vec::<String>::new());
     });
 }
 
-const ONLY_80: &str = "
+pub(crate) const ONLY_80: &str = "
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -237,7 +202,7 @@ const KUBE_PROXY: &str = "table ip kube {
 ";
 
 /// The client may reach the pod `server` and nobody else; the third pod lets in the client only.
-const BACKENDS: &str = "
+pub(crate) const BACKENDS: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: client, namespace: shop, labels: {app: client}}
@@ -266,15 +231,20 @@ spec:
   ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]
 ";
 
+/// Loads the services' rules.
+pub(crate) fn kube_proxy() {
+    let path = std::env::temp_dir().join(format!("portcullis-kube-{}", nix::unistd::gettid()));
+    std::fs::write(&path, KUBE_PROXY).unwrap();
+    let loaded = Command::new("nft").arg("-f").arg(&path).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+}
+
 #[test]
 fn policy_names_backends_and_services_rewrite_to_them() {
     on_a_node_with_bpf(3, |pods, pins| {
         let (engine, ids) = compiled(BACKENDS, pods);
-        let path = std::env::temp_dir().join(format!("portcullis-kube-{}", std::process::id()));
-        std::fs::write(&path, KUBE_PROXY).unwrap();
-        let loaded = Command::new("nft").arg("-f").arg(&path).output().unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(loaded.status.success(), "{loaded:?}");
+        kube_proxy();
         let bindings = bind(pods, &ids);
         let service = |last: u8| -> IpAddr { [10, 96, 0, last].into() };
         let try_it =

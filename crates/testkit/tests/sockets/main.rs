@@ -9,7 +9,12 @@
 )]
 
 mod ebpf;
+mod ebpf_attachments;
+mod ebpf_flows;
+mod ebpf_kill;
+mod foreign;
 mod node;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

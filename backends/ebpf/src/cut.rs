@@ -1,0 +1,131 @@
+//! Which flows policy allowed and does not allow any more (decision D16).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
+
+use portcullis_core::ir::{Interpreter, Snapshot};
+use portcullis_core::model::EndpointId;
+use portcullis_core::net::{Cidr, canonical};
+use portcullis_core::packet::{Packet, Protocol};
+use portcullis_core::verdict::{Hook, Verdict};
+
+use crate::binding::{Binding, Bindings};
+use crate::flows::Flow;
+use crate::options::{Inspected, Options};
+
+/// Asks both snapshots about flows again.
+pub(crate) struct Tightened<'a> {
+    old: Interpreter<'a>,
+    new: Interpreter<'a>,
+    inspect: Inspected,
+    services: &'a [Cidr],
+    endpoints: BTreeMap<u32, (&'a EndpointId, &'a Binding)>,
+    /// The addresses of the node itself.
+    node: BTreeSet<IpAddr>,
+}
+
+impl<'a> Tightened<'a> {
+    pub(crate) fn new(
+        options: &'a Options,
+        bindings: &'a Bindings,
+        old: &'a Snapshot,
+        new: &'a Snapshot,
+    ) -> Self {
+        let at = |(id, binding): (&'a EndpointId, &'a Binding)| {
+            binding.interfaces().iter().map(move |interface| (*interface, (id, binding)))
+        };
+        Self {
+            old: Interpreter::new(old),
+            new: Interpreter::new(new),
+            inspect: options.inspect,
+            services: &options.services,
+            endpoints: bindings.iter().flat_map(at).collect(),
+            node: node_addresses(),
+        }
+    }
+
+    /// Whether policy decided about the flow, allowed it in the old snapshot and denies it in the new one.
+    pub(crate) fn contains(&self, flow: &Flow) -> bool {
+        let Some((id, binding)) = self.endpoints.get(&flow.interface).filter(|_| flow.is_known) else {
+            return false;
+        };
+        // Noted without a decision: it is taken where the packet leaves, about another destination.
+        if self.is_service(&flow.packet) && (flow.began_local || matches!(binding, Binding::Host { .. })) {
+            return false;
+        }
+        match binding {
+            Binding::Host { .. } => self.tightens(|of| self.host_allows(of, id, flow)),
+            Binding::Workload { addresses, .. } => self.workload(id, addresses, flow),
+            Binding::WorkloadAnyAddress { .. } => self.workload(id, &[], flow),
+        }
+    }
+
+    fn workload(&self, id: &EndpointId, own: &[IpAddr], flow: &Flow) -> bool {
+        let Packet { source, destination, .. } = flow.packet;
+        if !flow.began_local {
+            // From itself (D10), or from the node (D11), which policy does not decide; or from somebody behind source NAT
+            // of the node, who is not known here.
+            let exempt = own.contains(&source) || self.node.contains(&source);
+            return !exempt && self.tightens(|of| self.allows(of, id, Hook::WorkloadIngress, &flow.packet));
+        }
+        if own.contains(&destination) {
+            return false;
+        }
+        // Where source NAT hides the workload, its own addresses tell what was asked.
+        let hidden = !own.is_empty() && !own.contains(&source);
+        let sources = own.iter().filter(|own| own.is_ipv4() == source.is_ipv4() && hidden);
+        let mut packets: Vec<Packet> =
+            sources.map(|source| Packet { source: *source, ..flow.packet.clone() }).collect();
+        if !hidden {
+            packets.push(flow.packet.clone());
+        }
+        !packets.is_empty()
+            && packets
+                .iter()
+                .all(|packet| self.tightens(|of| self.allows(of, id, Hook::WorkloadEgress, packet)))
+    }
+
+    fn host_allows(&self, of: &Interpreter<'a>, id: &EndpointId, flow: &Flow) -> bool {
+        let Packet { source, destination, .. } = flow.packet;
+        if flow.began_local {
+            let own = self.node.contains(&source);
+            let hook = if own { Hook::HostEgress } else { Hook::ForwardEgress };
+            return self.allows(of, id, hook, &flow.packet);
+        }
+        match of.decide(id, Hook::PreDnat, &flow.packet).verdict {
+            Verdict::Allow => return true,
+            Verdict::Continue => {}
+            Verdict::Deny | Verdict::Inspect => return false,
+        }
+        let own = self.node.contains(&destination);
+        let hook = if own { Hook::HostIngress } else { Hook::ForwardIngress };
+        self.allows(of, id, hook, &flow.packet)
+    }
+
+    fn allows(&self, of: &Interpreter<'a>, id: &EndpointId, hook: Hook, packet: &Packet) -> bool {
+        match of.decide(id, hook, packet).verdict {
+            Verdict::Allow | Verdict::Continue => true,
+            Verdict::Inspect => self.inspect == Inspected::HandOver,
+            Verdict::Deny => false,
+        }
+    }
+
+    fn tightens(&self, allows: impl Fn(&Interpreter<'a>) -> bool) -> bool {
+        allows(&self.old) && !allows(&self.new)
+    }
+
+    fn is_service(&self, packet: &Packet) -> bool {
+        matches!(packet.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP)
+            && self.services.iter().any(|net| net.contains(&packet.destination))
+    }
+}
+
+/// None when they cannot be found out: then more is asked, and cut, than need be.
+fn node_addresses() -> BTreeSet<IpAddr> {
+    let address = |entry: nix::ifaddrs::InterfaceAddress| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(address).map(canonical).collect()
+}

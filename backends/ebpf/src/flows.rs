@@ -1,0 +1,430 @@
+//! The tables of flows, which outlive program and process: how they are laid out, and how their entries get from one table
+//! into the next. All that depends on the layout of keys and values is here; `bpf/maps.h` and `bpf/flows.h` say the same.
+
+use alloc::collections::BTreeMap;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
+use portcullis_core::packet::{Packet, Protocol};
+
+use crate::load_error::LoadError;
+use crate::maps::take;
+
+/// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
+/// a line in [`earlier_v4`] and [`earlier_v6`], or its flows are lost in an upgrade.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// `struct flow_v4`, `struct flow_v6` and `struct flow_state`, as words.
+type KeyV4 = [u32; 5];
+type KeyV6 = [u32; 11];
+type State = [u32; 4];
+
+/// Entries of one table, in this layout.
+type Entries<K> = Vec<(K, State)>;
+
+fn earlier_v4(layout: u32, data: MapData) -> Result<Entries<KeyV4>, LoadError> {
+    match layout {
+        LAYOUT => entries(data, |key, state| Some((key, state))),
+        // Of a version that is not known here.
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn earlier_v6(layout: u32, data: MapData) -> Result<Entries<KeyV6>, LoadError> {
+    match layout {
+        LAYOUT => entries(data, |key, state| Some((key, state))),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// When a flow was last seen, in nanoseconds of the kernel's coarse monotonic clock.
+fn seen(state: State) -> u64 {
+    let [a, b, _, _] = state;
+    let ([a, b, c, d], [e, f, g, h]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+const fn flags(state: State) -> u32 {
+    let [_, _, flags, _] = state;
+    flags
+}
+
+/// The same time with other flags.
+const fn with_flags(state: State, flags: u32) -> State {
+    let [a, b, _, rest] = state;
+    [a, b, flags, rest]
+}
+
+/// Flags of `bpf/flows.h`.
+const SENT: u32 = 1 | 2;
+const BEGAN_LOCAL: u32 = 8;
+const CUT: u32 = 16;
+
+/// What two tables know of one flow. The newer may be about a later flow with the same ports.
+fn merged(here: State, other: State) -> State {
+    if seen(other) < seen(here) {
+        return with_flags(here, flags(here) | flags(other) & SENT);
+    }
+    with_flags(other, flags(here) | flags(other))
+}
+
+/// The layout-dependent half of [`Flow`].
+trait Key: Pod + Ord {
+    fn flow(&self, state: State) -> Flow;
+}
+
+impl Key for KeyV4 {
+    fn flow(&self, state: State) -> Flow {
+        let [local, remote, ports, interface, protocol] = *self;
+        let [local, remote] = [local, remote].map(|word| Ipv4Addr::from(word.to_ne_bytes()).into());
+        Flow::new(local, remote, [ports, interface, protocol], state)
+    }
+}
+
+impl Key for KeyV6 {
+    fn flow(&self, state: State) -> Flow {
+        let [a, b, c, d, e, f, g, h, ports, interface, protocol] = *self;
+        let [local, remote] = [[a, b, c, d], [e, f, g, h]].map(address_of);
+        Flow::new(local, remote, [ports, interface, protocol], state)
+    }
+}
+
+/// The address in four words in the order of the wire.
+fn address_of(words: [u32; 4]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (octet, byte) in octets.iter_mut().zip(words.into_iter().flat_map(u32::to_ne_bytes)) {
+        *octet = byte;
+    }
+    Ipv6Addr::from(octets).into()
+}
+
+/// A flow as one interface sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) interface: u32,
+    /// Whether the first packet came from behind the workload's interface, or from the node's side of a host's.
+    pub(crate) began_local: bool,
+    /// The first packet, as far as the table knows. ICMP codes it does not.
+    pub(crate) packet: Packet,
+    /// Whether that is enough to ask policy again.
+    pub(crate) is_known: bool,
+}
+
+impl Flow {
+    fn new(local: IpAddr, remote: IpAddr, rest: [u32; 3], state: State) -> Self {
+        let [ports, interface, protocol] = rest;
+        let began_local = flags(state) & BEGAN_LOCAL != 0;
+        let (source, destination) = if began_local { (local, remote) } else { (remote, local) };
+        let protocol = Protocol(u8::try_from(protocol).unwrap_or(u8::MAX));
+        let mut packet = Packet::new(source, destination, protocol);
+        let mut is_known = flags(state) & CUT == 0;
+        let [upper, _, kind, end] = ports.to_be_bytes();
+        let [_, second, third, _] = ports.to_be_bytes();
+        match protocol {
+            Protocol::ICMP | Protocol::ICMPV6 => {
+                // Upper half: identifier; then the type of the question, and which end asked.
+                let is_question = (end == 1) == began_local;
+                is_known &= ports != 0;
+                packet = packet.with_icmp(if is_question { kind } else { answer_to(protocol, kind) }, 0);
+            }
+            _ => {
+                let local_port = u16::from_be_bytes([upper, second]);
+                let remote_port = u16::from_be_bytes([third, end]);
+                let (from, to) =
+                    if began_local { (local_port, remote_port) } else { (remote_port, local_port) };
+                packet = packet.from_port(from).to_port(to);
+            }
+        }
+        Self { interface, began_local, packet, is_known }
+    }
+}
+
+const fn answer_to(protocol: Protocol, question: u8) -> u8 {
+    match (protocol, question) {
+        (Protocol::ICMP, 8) => 0,
+        _ => question.saturating_add(1),
+    }
+}
+
+/// The tables that the program looks into.
+pub(crate) struct Flows {
+    v4: HashMap<MapData, KeyV4, State>,
+    v6: HashMap<MapData, KeyV6, State>,
+}
+
+/// A pinned table that the program does not look into: of another size or layout.
+#[derive(Clone, Debug)]
+pub(crate) struct Earlier {
+    path: PathBuf,
+    is_v6: bool,
+    layout: u32,
+}
+
+impl Earlier {
+    /// The table that is pinned at `path`, if the name is one of a table.
+    pub(crate) fn at(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (map, rest) = name.split_once('-')?;
+        let layout = rest.split_once('-')?.0.parse().ok()?;
+        let is_v6 = match map {
+            "flows_v4" => false,
+            "flows_v6" => true,
+            _ => return None,
+        };
+        Some(Self { path, is_v6, layout })
+    }
+}
+
+impl Flows {
+    pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self { v4: take(ebpf, "flows_v4")?, v6: take(ebpf, "flows_v6")? })
+    }
+
+    /// Adds what earlier tables know. Where they know more than fits, the flows that were seen last are kept.
+    pub(crate) fn carry_over(&mut self, earlier: &[Earlier]) -> Result<(), LoadError> {
+        for table in earlier {
+            let data = MapData::from_pin(&table.path).map_err(|error| failed(&error))?;
+            if table.is_v6 {
+                put(&mut self.v6, earlier_v6(table.layout, data)?)?;
+            } else {
+                put(&mut self.v4, earlier_v4(table.layout, data)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back that the flows were allowed that `which` names: their next packets are decided by policy. A TCP or SCTP flow
+    /// is remembered again only when it is opened anew. How many entries that were.
+    pub(crate) fn cut(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, LoadError> {
+        Ok(cut(&mut self.v4, &which)?.saturating_add(cut(&mut self.v6, &which)?))
+    }
+}
+
+/// Reads a table, also one that changes meanwhile.
+fn entries<K: Pod + Ord, V: Pod, L: Pod>(
+    data: MapData,
+    convert: impl Fn(K, V) -> Option<(L, State)>,
+) -> Result<Entries<L>, LoadError> {
+    let map = Map::from_map_data(data).map_err(|error| failed(&error))?;
+    let table: HashMap<_, K, V> = HashMap::try_from(map).map_err(|error| failed(&error))?;
+    Ok(read(&table)?.into_iter().filter_map(|(key, value)| convert(key, value)).collect())
+}
+
+fn read<K: Pod + Ord, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<BTreeMap<K, V>, LoadError> {
+    let most = max_entries(table)?.saturating_mul(4);
+    let mut found = BTreeMap::new();
+    // The kernel begins again when the key that it goes on from is gone, so there has to be an end.
+    for key in table.keys().take(most) {
+        let key = key.map_err(|error| failed(&error))?;
+        if found.contains_key(&key) {
+            continue;
+        }
+        match table.get(&key, 0) {
+            Ok(value) => drop(found.insert(key, value)),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(found)
+}
+
+fn put<K: Pod>(table: &mut HashMap<MapData, K, State>, mut entries: Entries<K>) -> Result<(), LoadError> {
+    entries.sort_by_key(|(_, state)| seen(*state));
+    let surplus = entries.len().saturating_sub(max_entries(table)?);
+    // The table forgets those first that came first.
+    for (key, state) in entries.into_iter().skip(surplus) {
+        match table.insert(key, state, NEW_ONLY) {
+            Ok(()) => continue,
+            Err(error) if is(&error, std::io::ErrorKind::AlreadyExists) => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        let Ok(here) = table.get(&key, 0) else { continue };
+        let both = merged(here, state);
+        if both != here {
+            overwrite(table, &key, both)?;
+        }
+    }
+    Ok(())
+}
+
+fn cut<K: Key>(
+    table: &mut HashMap<MapData, K, State>,
+    which: impl Fn(&Flow) -> bool,
+) -> Result<usize, LoadError> {
+    let mut count: usize = 0;
+    for (key, state) in read(table)? {
+        let flow = key.flow(state);
+        if !which(&flow) {
+            continue;
+        }
+        match flow.packet.protocol {
+            Protocol::TCP | Protocol::SCTP => overwrite(table, &key, with_flags(state, flags(state) | CUT))?,
+            _ => match table.remove(&key) {
+                Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(&error)),
+                _ => {}
+            },
+        }
+        count = count.saturating_add(1);
+    }
+    Ok(count)
+}
+
+/// Writes what is still there.
+fn overwrite<K: Pod>(table: &mut HashMap<MapData, K, State>, key: &K, state: State) -> Result<(), LoadError> {
+    match table.insert(key, state, EXISTING_ONLY) {
+        Err(error) if !is(&error, std::io::ErrorKind::NotFound) => Err(failed(&error)),
+        _ => Ok(()),
+    }
+}
+
+fn max_entries<K: Pod, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<usize, LoadError> {
+    use aya::maps::IterableMap as _;
+    let info = table.map().info().map_err(|error| failed(&error))?;
+    Ok(usize::try_from(info.max_entries()).unwrap_or(usize::MAX))
+}
+
+fn is(error: &MapError, kind: std::io::ErrorKind) -> bool {
+    match error {
+        MapError::SyscallError(error) => error.io_error.kind() == kind,
+        MapError::KeyNotFound => kind == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn failed(error: &MapError) -> LoadError {
+    LoadError::new("flows", error)
+}
+
+/// `BPF_NOEXIST` and `BPF_EXIST`.
+const NEW_ONLY: u64 = 1;
+const EXISTING_ONLY: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::packet::Icmp;
+    use portcullis_testkit::kernel_can_be_asked;
+
+    use super::*;
+    use crate::object::{self, Behaviour};
+    use crate::options::{Capacity, Options};
+
+    fn state(seen: u64, flags: u32) -> State {
+        let [a, b, c, d, e, f, g, h] = seen.to_ne_bytes();
+        [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), flags, 0]
+    }
+
+    #[test]
+    fn flags_are_those_of_the_kernel_program() {
+        let header = include_str!("../bpf/flows.h");
+        let ours =
+            [("SENT_LOCAL", SENT & 1), ("SENT_REMOTE", SENT & 2), ("BEGAN_LOCAL", BEGAN_LOCAL), ("CUT", CUT)];
+        for (name, value) in ours {
+            assert!(header.contains(&format!("#define {name} {value}\n")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_flow_is_asked_about_as_it_began() {
+        let key = |ports, protocol| {
+            [u32::from_ne_bytes([10, 0, 0, 1]), u32::from_ne_bytes([10, 0, 0, 2]), ports, 7, protocol]
+        };
+        let [one, two]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let began = key(40_000 << 16 | 80, 6).flow(state(1, BEGAN_LOCAL | SENT));
+        let packet = Packet::new(one, two, Protocol::TCP).from_port(40_000).to_port(80);
+        assert_eq!(began, Flow { interface: 7, began_local: true, packet, is_known: true });
+        let came = key(80 << 16 | 40_000, 17).flow(state(1, SENT));
+        let packet = Packet::new(two, one, Protocol::UDP).from_port(40_000).to_port(80);
+        assert_eq!(came, Flow { interface: 7, began_local: false, packet, is_known: true });
+        assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | CUT)).is_known);
+        // A ping from here, one from there, and an answer that no question came before.
+        for (ports, flags, kind) in
+            [(8 << 8 | 1, BEGAN_LOCAL, 8), (8 << 8 | 2, 0, 8), (8 << 8 | 2, BEGAN_LOCAL, 0)]
+        {
+            let flow = key(5 << 16 | ports, 1).flow(state(1, flags));
+            assert_eq!((flow.packet.icmp, flow.is_known), (Some(Icmp { kind, code: 0 }), true));
+        }
+        assert!(!key(0, 58).flow(state(1, 0)).is_known);
+    }
+
+    #[test]
+    fn the_newer_of_two_entries_counts_and_nobody_who_sent_is_forgotten() {
+        let (old, new) = (state(5, 1 | 4), state(9, 2));
+        assert_eq!(merged(new, old), state(9, 3));
+        assert_eq!(merged(old, new), state(9, 7));
+        assert_eq!(merged(state(9, 1), state(9, 1 | 2 | CUT)), state(9, 3 | CUT));
+    }
+
+    /// Tables that are loaded, without a program.
+    fn tables() -> Option<Flows> {
+        if !kernel_can_be_asked() {
+            println!("SKIPPED: no kernel was asked, that needs root");
+            return None;
+        }
+        let options = Options::new().with_capacity(Capacity::SMALL);
+        let mut ebpf = object::load(&options, Behaviour { track: 1, events: [0; 2] }, &[]).unwrap();
+        Some(Flows::open(&mut ebpf).unwrap())
+    }
+
+    #[test]
+    fn where_not_all_flows_fit_the_newest_are_kept() {
+        let Some(mut tables) = tables() else { return };
+        // In no order, and three times as many as fit.
+        let number = |n: u32| n.wrapping_mul(1_000_003) % 3_072;
+        let entries: Entries<KeyV4> =
+            (0..3_072).map(|n| ([0, 0, number(n), 1, 6], state(number(n).into(), 1))).collect();
+        put(&mut tables.v4, entries).unwrap();
+        let kept: Vec<u32> = read(&tables.v4).unwrap().into_keys().map(|[_, _, ports, _, _]| ports).collect();
+        assert!(kept.len() <= 1_024 && kept.len() > 512, "{}", kept.len());
+        let newest = (2_560..3_072).filter(|n| kept.contains(n)).count();
+        assert_eq!(newest, 512, "of {} kept", kept.len());
+    }
+
+    /// The second copy adds to the first, and takes nothing back of what the new programs noted.
+    #[test]
+    fn a_second_copy_adds_what_happened_in_between() {
+        let Some(mut tables) = tables() else { return };
+        let key = |ports| [1, 2, ports, 3, 6];
+        let first = vec![(key(1), state(10, 1)), (key(2), state(10, 1))];
+        put(&mut tables.v4, first).unwrap();
+        tables.v4.insert(key(2), state(30, 1 | 2), 0).unwrap();
+        let second = vec![(key(1), state(20, 1 | 2)), (key(2), state(20, 1 | 4)), (key(3), state(20, 2))];
+        put(&mut tables.v4, second).unwrap();
+        let found: Vec<_> = read(&tables.v4).unwrap().into_iter().collect();
+        assert_eq!(found, [(key(1), state(20, 3)), (key(2), state(30, 3)), (key(3), state(20, 2))]);
+    }
+
+    /// As it will be when the layout changes: keys and values of an earlier one, converted.
+    #[test]
+    fn entries_of_an_earlier_layout_are_converted() {
+        let Some(mut tables) = tables() else { return };
+        let mut earlier: HashMap<_, [u32; 4], u64> = HashMap::create(16, 0).unwrap();
+        for ports in [1, 2] {
+            earlier.insert([1, 2, ports, 3], u64::from(ports) * 100, 0).unwrap();
+        }
+        let data = MapData::from_id(earlier_id(&earlier)).unwrap();
+        let converted = entries(data, |[local, remote, ports, interface]: [u32; 4], seen: u64| {
+            (ports != 2).then_some(([local, remote, ports, interface, 6], state(seen, SENT)))
+        });
+        put(&mut tables.v4, converted.unwrap()).unwrap();
+        let found: Vec<_> = read(&tables.v4).unwrap().into_iter().collect();
+        assert_eq!(found, [([1, 2, 1, 3, 6], state(100, SENT))]);
+    }
+
+    fn earlier_id(map: &HashMap<MapData, [u32; 4], u64>) -> u32 {
+        use aya::maps::IterableMap as _;
+        map.map().info().unwrap().id()
+    }
+
+    #[test]
+    fn an_unknown_layout_is_not_read() {
+        let at = |name: &str| Earlier::at(PathBuf::from(name)).map(|found| (found.is_v6, found.layout));
+        assert_eq!(at("/pins/flows_v6-3-1024"), Some((true, 3)));
+        assert_eq!([at("/pins/7-ingress"), at("/pins/flows_v5-1-2"), at("/pins/flows_v4")], [None; 3]);
+        let Some(tables) = tables() else { return };
+        use aya::maps::IterableMap as _;
+        let data = MapData::from_id(tables.v4.map().info().unwrap().id()).unwrap();
+        assert_eq!(earlier_v4(LAYOUT + 1, data).unwrap(), []);
+    }
+}

@@ -1,0 +1,240 @@
+//! TCX and clsact: the same enforcement, with other programs beside ours.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use aya::programs::TcAttachType::{Egress, Ingress};
+use portcullis::ebpf::{Attachment, Bindings, Enforcer};
+
+use crate::ebpf::{self, ONLY_80, attached, bind, on_a_node_with_bpf};
+use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
+use crate::node::{Pod, carries, connect, tcp, udp};
+use crate::{PODS, compiled};
+
+const BOTH: [Attachment; 2] = [Attachment::Tcx, Attachment::Clsact];
+
+#[test]
+fn random_policies_hold_with_tcx() {
+    ebpf::random_policies_hold(Attachment::Tcx);
+}
+
+#[test]
+fn random_policies_hold_with_clsact() {
+    ebpf::random_policies_hold(Attachment::Clsact);
+}
+
+#[test]
+fn the_steps_of_yaobank_hold_with_tcx() {
+    ebpf::the_steps_of_yaobank_hold(Attachment::Tcx);
+}
+
+#[test]
+fn the_steps_of_yaobank_hold_with_clsact() {
+    ebpf::the_steps_of_yaobank_hold(Attachment::Clsact);
+}
+
+#[test]
+fn established_flows_survive_tighter_policy_and_restarts_with_tcx() {
+    ebpf::established_flows_survive_tighter_policy_and_restarts(Attachment::Tcx);
+}
+
+#[test]
+fn established_flows_survive_tighter_policy_and_restarts_with_clsact() {
+    ebpf::established_flows_survive_tighter_policy_and_restarts(Attachment::Clsact);
+}
+
+#[test]
+fn replacing_a_link_by_a_link_leaves_no_gap() {
+    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([Attachment::Tcx; 2]);
+}
+
+#[test]
+fn replacing_a_filter_by_a_filter_leaves_no_gap() {
+    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([Attachment::Clsact; 2]);
+}
+
+#[test]
+fn changing_between_links_and_filters_leaves_no_gap() {
+    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through(BOTH);
+}
+
+/// Runs `test` with two pods, where the first may reach port 80 of the second and no other.
+fn with_port_80_open(test: impl FnOnce(&[Pod], &Path, &dyn Fn(Attachment) -> Enforcer) + Send + 'static) {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (engine, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
+        let bindings = bind(pods, &ids);
+        let start =
+            |attachment| Enforcer::start(attached(attachment), pins, engine.snapshot(), &bindings).unwrap();
+        test(pods, pins, &start);
+    });
+}
+
+fn reaches(pods: &[Pod], port: u16) -> bool {
+    let to: IpAddr = pods[1].addresses[0];
+    pods[0].run(move || tcp(to, port)).recv().unwrap()
+}
+
+fn is_answered(pods: &[Pod], port: u16) -> bool {
+    let to: IpAddr = pods[1].addresses[0];
+    pods[0].run(move || udp(to, port)).recv().unwrap()
+}
+
+const ONLY_UDP: &str = "
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: only-udp, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: server}}
+  ingress: [{ports: [{port: 80, protocol: UDP}, {port: 8080, protocol: UDP}]}]
+";
+
+/// Somebody else's programs, there before ours and added behind and before them, see what ours pass, and drop what they
+/// want; ours come and go beside them.
+#[test]
+fn programs_of_others_keep_working() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (engine, ids) = compiled(&format!("{PODS}{ONLY_UDP}"), pods);
+        let bindings = bind(pods, &ids);
+        let start =
+            |attachment| Enforcer::start(attached(attachment), pins, engine.snapshot(), &bindings).unwrap();
+        let mut foreign: Vec<(String, Foreign)> = Vec::new();
+        let mut add = |what: &str, pod: usize, direction, at| {
+            foreign.push((what.to_owned(), Foreign::attach(&pods[pod], direction, at, 8080, NEXT)));
+        };
+        add("a link from before", 1, Egress, At::TcxLast);
+        // Each of them alone is enough to drop datagrams to port 8080.
+        assert!(!is_answered(pods, 8080) && is_answered(pods, 80));
+        let tc = |line: &str| {
+            assert!(std::process::Command::new("tc").args(line.split(' ')).status().unwrap().success());
+        };
+        tc(&format!("qdisc add dev {} clsact", pods[1].interface));
+        add("a filter from before", 1, Egress, At::Filter(0));
+        let before = leftovers(pods);
+        let check = |foreign: &[(String, Foreign)], what: &str, guarded: bool| {
+            let seen: Vec<u64> = foreign.iter().map(|(_, foreign)| foreign.seen()).collect();
+            assert!(is_answered(pods, 80), "{what}");
+            for ((name, foreign), seen) in foreign.iter().zip(seen) {
+                assert!(foreign.seen() > seen, "{what}: {name} is not shown what passes");
+            }
+            assert!(!is_answered(pods, 8080), "{what}: policy lets it pass, the others do not");
+            assert_eq!(reaches(pods, 80), !guarded, "{what}");
+        };
+        check(&foreign, "before", false);
+        for attachment in BOTH {
+            let enforcer = start(attachment);
+            check(&foreign, &format!("{attachment:?}"), true);
+            drop(start(attachment));
+            check(&foreign, &format!("{attachment:?}, restarted"), true);
+            enforcer.remove().unwrap();
+            assert_eq!(leftovers(pods), before, "{attachment:?}");
+            check(&foreign, "removed", false);
+        }
+        // Now some that come after ours, before and behind them.
+        let mut enforcer = start(Attachment::Tcx);
+        let mut add = |what: &str, at| {
+            foreign.push((what.to_owned(), Foreign::attach(&pods[1], Egress, at, 8080, NEXT)));
+        };
+        add("a link that goes before ours", At::TcxFirst);
+        add("a link that goes behind ours", At::TcxLast);
+        check(&foreign, "links added", true);
+        enforcer = {
+            drop(enforcer);
+            start(Attachment::Clsact)
+        };
+        let mut add = |what: &str, at| {
+            foreign.push((what.to_owned(), Foreign::attach(&pods[1], Egress, at, 8080, NEXT)));
+        };
+        add("a filter in our own priority", At::Filter(1));
+        add("a filter behind ours", At::Filter(2));
+        check(&foreign, "filters added", true);
+        drop(enforcer);
+        enforcer = start(Attachment::Clsact);
+        check(&foreign, "filters added, restarted", true);
+        let both = foreign.len();
+        let present = leftovers(pods).iter().filter(|line| line.contains("foreign")).count();
+        enforcer.remove().unwrap();
+        check(&foreign, "all removed", false);
+        assert_eq!((both, present), (6, 6));
+        assert_eq!(leftovers(pods).iter().filter(|line| line.contains("foreign")).count(), 6);
+        assert!(!leftovers(pods).iter().any(|line| line.contains("workload")), "{:?}", leftovers(pods));
+    });
+}
+
+/// A program that accepts everything would hide packets from those behind it.
+#[test]
+fn programs_that_accept_do_not_hide_packets_from_ours() {
+    with_port_80_open(|pods, _, start| {
+        for (attachment, at) in [(Attachment::Tcx, At::TcxLast), (Attachment::Clsact, At::Filter(0))] {
+            if attachment == Attachment::Clsact {
+                let add = ["qdisc", "add", "dev", &pods[1].interface, "clsact"];
+                assert!(std::process::Command::new("tc").args(add).status().unwrap().success());
+            }
+            let foreign = Foreign::attach(&pods[1], Egress, at, 0, ACCEPT);
+            assert!(reaches(pods, 8080));
+            let enforcer = start(attachment);
+            assert!(!reaches(pods, 8080) && reaches(pods, 80), "{attachment:?}");
+            enforcer.remove().unwrap();
+            drop(foreign);
+        }
+    });
+}
+
+/// The clsact qdisc goes with our filters, unless it was there before or somebody uses it by now.
+#[test]
+fn the_qdisc_stays_for_others_only() {
+    with_port_80_open(|pods, pins, start| {
+        let nothing = Vec::<String>::new();
+        start(Attachment::Clsact).remove().unwrap();
+        assert_eq!((leftovers(pods), pins.exists()), (nothing.clone(), false));
+        let enforcer = start(Attachment::Clsact);
+        let foreign = Foreign::attach(&pods[0], Ingress, At::Filter(7), 0, NEXT);
+        let seen = foreign.seen();
+        enforcer.remove().unwrap();
+        let left = leftovers(pods);
+        assert_eq!(left.iter().filter(|line| line.contains("clsact")).count(), 1, "{left:?}");
+        assert!(left.iter().any(|line| line.contains("foreign")), "{left:?}");
+        assert!(!is_answered(pods, 8081) && foreign.seen() > seen);
+        // It is not ours any more, even when it is empty again.
+        let remove = ["filter", "del", "dev", &pods[0].interface, "ingress"];
+        assert!(std::process::Command::new("tc").args(remove).status().unwrap().success());
+        start(Attachment::Clsact).remove().unwrap();
+        let left = leftovers(pods);
+        assert!(left.len() == 1 && left[0].contains("clsact"), "{left:?}");
+    });
+}
+
+/// An interface that is not bound any more, one that goes, and one that comes back under the same number.
+#[test]
+fn filters_follow_bindings_and_interfaces() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let (engine, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
+        let bindings = bind(pods, &ids);
+        let start = |bindings: &Bindings| {
+            Enforcer::start(attached(Attachment::Clsact), pins, engine.snapshot(), bindings).unwrap()
+        };
+        let enforcer = start(&bindings);
+        assert!(!reaches(pods, 8080) && reaches(pods, 80));
+        drop(enforcer);
+        let server = bindings.iter().filter(|(id, _)| **id == ids[1]);
+        let server: Bindings = server.map(|(id, binding)| (id.clone(), binding.clone())).collect();
+        let enforcer = start(&server);
+        let on = |pod: usize| leftovers(&pods[pod..=pod]).len();
+        assert_eq!((on(0), on(1) > 0), (0, true), "{:?}", leftovers(pods));
+        assert!(!reaches(pods, 8080) && reaches(pods, 80));
+        // Somebody deletes our filters; the next start brings them back.
+        let qdisc = ["qdisc", "del", "dev", &pods[1].interface, "clsact"];
+        assert!(std::process::Command::new("tc").args(qdisc).status().unwrap().success());
+        assert!(reaches(pods, 8080));
+        drop(enforcer);
+        let to = pods[1].addresses[0];
+        let mut flow = pods[0].run(move || connect(to, 80)).recv().unwrap();
+        let enforcer = start(&bindings);
+        assert!(!reaches(pods, 8080) && reaches(pods, 80) && carries(&mut flow));
+        let link = ["link", "del", "dev", &pods[0].interface];
+        assert!(std::process::Command::new("ip").args(link).status().unwrap().success());
+        drop(enforcer);
+        start(&server).remove().unwrap();
+        assert_eq!((leftovers(&pods[1..]), pins.exists()), (Vec::new(), false));
+    });
+}
