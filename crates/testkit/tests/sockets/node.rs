@@ -11,8 +11,12 @@ use nix::sched::{CloneFlags, unshare};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How long a packet may take from pod to pod before it counts as dropped.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long a packet may take from pod to pod before it counts as dropped. `PORTCULLIS_PATIENCE_MS` is for slow machines.
+fn patience() -> Duration {
+    let milliseconds = std::env::var("PORTCULLIS_PATIENCE_MS").map_or(400, |value| value.parse().unwrap());
+    Duration::from_millis(milliseconds)
+}
+
 /// The ports that every pod serves, with TCP and with UDP.
 pub(crate) const PORTS: [u16; 2] = [80, 8080];
 
@@ -132,7 +136,7 @@ fn serve(at: SocketAddr) {
 
 /// Whether a new connection comes about.
 pub(crate) fn tcp(to: IpAddr, port: u16) -> bool {
-    TcpStream::connect_timeout(&SocketAddr::new(to, port), PATIENCE).is_ok()
+    TcpStream::connect_timeout(&SocketAddr::new(to, port), patience()).is_ok()
 }
 
 /// Whether a datagram is answered.
@@ -144,14 +148,14 @@ pub(crate) fn udp(to: IpAddr, port: u16) -> bool {
             break socket;
         }
     };
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(patience())).unwrap();
     socket.send_to(b"hello", (to, port)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
 }
 
 /// A connection that stays.
 pub(crate) fn connect(to: IpAddr, port: u16) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), patience()).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
     stream
 }
 
