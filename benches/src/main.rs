@@ -18,7 +18,7 @@ mod workloads;
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes]]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         #[cfg(target_os = "linux")]
         ("nftables", what) => nftables::run(what, &mut out),
         #[cfg(target_os = "linux")]
-        ("ebpf", []) => ebpf::run(&mut out),
+        ("ebpf", what) => ebpf::run(what, &mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
         _ => Err(USAGE.into()),
