@@ -20,7 +20,7 @@ mod workloads;
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf | ebpf-fit]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes] | ebpf-fit]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         #[cfg(target_os = "linux")]
         ("nftables", what) => nftables::run(what, &mut out),
         #[cfg(target_os = "linux")]
-        ("ebpf", []) => ebpf::run(&mut out),
+        ("ebpf", what) => ebpf::run(what, &mut out),
         #[cfg(target_os = "linux")]
         ("ebpf-fit", []) => ebpf_fit::run(&mut out),
         ("churn", []) => churn::run(10, &mut out),

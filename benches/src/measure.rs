@@ -20,6 +20,10 @@ pub(crate) fn time(rounds: u32, mut work: impl FnMut()) -> (f64, f64) {
 pub(crate) struct Times(Vec<f64>);
 
 impl Times {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn push(&mut self, time: f64) {
         let at = self.0.partition_point(|other| *other < time);
         self.0.insert(at, time);

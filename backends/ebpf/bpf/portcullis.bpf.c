@@ -237,10 +237,10 @@ FUNCTION int ask_sender(struct __sk_buff *skb, const struct packet *p, u32 now, 
 	return ask_hook(p, &at, &q, skb->len);
 }
 
-SEC("classifier")
-int to_workload(struct __sk_buff *skb)
+/* A packet to the workload behind `interface`, which came in by `from`. */
+INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 {
-	u32 now = now_side(), interface = skb->ifindex, from = skb->ingress_ifindex;
+	u32 now = now_side();
 	const struct side *side = endpoint_at(interface, now);
 	struct packet p = {};
 	struct place at = { interface, 0 };
@@ -275,6 +275,12 @@ int to_workload(struct __sk_buff *skb)
 			      class, UNSOUGHT };
 
 	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
+}
+
+SEC("classifier")
+int to_workload(struct __sk_buff *skb)
+{
+	return guard_in(skb, skb->ifindex, skb->ingress_ifindex);
 }
 
 struct fib {
@@ -430,12 +436,6 @@ int probe(struct __sk_buff *skb)
 	return judge(&p, &q, skb->len) == ACTION_DENY ? TC_DROP : TC_NEXT;
 }
 
-/* For measurements: what a run costs that does nothing. */
-SEC("classifier")
-int nothing(struct __sk_buff *skb)
-{
-	(void)skb;
-	return TC_NEXT;
-}
+#include "measure.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

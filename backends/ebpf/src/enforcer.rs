@@ -156,7 +156,7 @@ impl Enforcer {
             ("flows_v4", pins.flows("flows_v4", capacity.flows_v4)),
             ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
         ];
-        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2] };
+        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], drawn: [1; 2] };
         let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
         let memory = Memory::of(&ebpf)?;
         let mut flow_tables = Flows::open(&mut ebpf)?;

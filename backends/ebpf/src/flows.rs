@@ -363,7 +363,7 @@ mod tests {
             return None;
         }
         let options = Options::new().with_capacity(Capacity::SMALL);
-        let mut ebpf = object::load(&options, Behaviour { track: 1, events: [0; 2] }, &[]).unwrap();
+        let mut ebpf = object::load(&options, Behaviour { track: 1, ..Behaviour::PLAIN }, &[]).unwrap();
         Some(Flows::open(&mut ebpf).unwrap())
     }
 

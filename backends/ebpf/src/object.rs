@@ -19,6 +19,14 @@ pub(crate) struct Behaviour {
     pub(crate) track: u32,
     /// Events a second and at once on each CPU; 0 for no limit.
     pub(crate) events: [u32; 2],
+    /// Peers and workloads that a measurement draws packets from.
+    pub(crate) drawn: [u32; 2],
+}
+
+impl Behaviour {
+    /// No flows, no limit on events, nothing is drawn.
+    #[cfg(any(test, feature = "oracle"))]
+    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], drawn: [1; 2] };
 }
 
 /// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
@@ -34,9 +42,9 @@ pub(crate) fn load(
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.services.is_empty());
     let (mask, shift) = if services == 1 { (options.mark, options.mark.trailing_zeros()) } else { (0, 0) };
-    let Behaviour { track, events: [per_second, at_once] } = behaviour;
+    let Behaviour { track, events: [per_second, at_once], drawn: [peers, ends] } = behaviour;
     let mut loader = EbpfLoader::new();
-    // The object asks nothing of the running kernel's types, and reading them takes longer than all the rest.
+    // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
     loader.btf(None);
     for (name, entries) in [
         ("endpoints", capacity.endpoints),
@@ -53,6 +61,8 @@ pub(crate) fn load(
         ("flows_v4", capacity.flows_v4),
         ("flows_v6", capacity.flows_v6),
         ("events", capacity.event_bytes),
+        ("drawn_peers", peers),
+        ("drawn_ends", ends),
     ] {
         loader.map_max_entries(name, entries.max(1));
     }

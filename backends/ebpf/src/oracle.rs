@@ -4,6 +4,7 @@
 //! `BPF_PROG_TEST_RUN`. The event of a decision says which one the kernel took. What the kernel cannot see, principals
 //! and HTTP requests, is decided by the decision's L7 program as in the IR. Nothing is attached, and nothing is left behind.
 
+mod measure;
 mod sandbox;
 
 use alloc::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::options::{LoggedEvents, Options};
 use crate::write::Write;
+pub use measure::{Drawing, Draws, END_WORDS, MOST_DRAWN};
 pub use sandbox::Sandbox;
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.

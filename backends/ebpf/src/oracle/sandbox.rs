@@ -66,35 +66,17 @@ impl Sandbox {
     /// # Errors
     /// When the machine cannot do it.
     pub fn tracking(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        let mut sandbox = Self::behaving(lowering.options(), 1)?;
+        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track: 1, ..Behaviour::PLAIN })?;
         sandbox.carry_out(update)?;
         Ok(sandbox)
     }
 
-    /// How long a packet takes that goes to the workload at interface 1, and whether it passes; the mean of so many runs. The
-    /// kernel's own share is in it: see [`Sandbox::time_nothing`].
-    ///
-    /// # Errors
-    /// When there is no such packet, or the kernel cannot be asked.
-    pub fn time(&mut self, packet: &Packet, repeat: u32) -> Result<(bool, Duration), LoadError> {
-        let bytes = craft(packet).ok_or_else(|| LoadError::plain("there is no such packet"))?;
-        self.run("to_workload", &frame(&bytes), &context(OTHER_INTERFACE, [0; 2]), repeat)
-    }
-
-    /// How long a run takes that does nothing.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn time_nothing(&mut self, repeat: u32) -> Result<Duration, LoadError> {
-        Ok(self.run("nothing", &[0; 64], &context(OTHER_INTERFACE, [0; 2]), repeat)?.1)
-    }
-
     pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
-        Self::behaving(options, 0)
+        Self::behaving(options, Behaviour::PLAIN)
     }
 
-    fn behaving(options: &Options, track: u32) -> Result<Self, LoadError> {
-        let mut ebpf = object::load(options, Behaviour { track, events: [0; 2] }, &[])?;
+    pub(super) fn behaving(options: &Options, behaviour: Behaviour) -> Result<Self, LoadError> {
+        let mut ebpf = object::load(options, behaviour, &[])?;
         let memory = Memory::of(&ebpf)?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * Somebody else's tc program: counts UDP packets over IPv4, drops those to one port, and answers what it was told for all
- * others. Build: backends/ebpf/bpf/build.sh says how; the same flags.
+ * others. backends/ebpf/bpf/build.sh builds it.
  */
 #include "../../../../../backends/ebpf/bpf/kernel.h"
 
