@@ -8,6 +8,10 @@
 #define SENT_LOCAL 1
 #define SENT_REMOTE 2
 #define CLOSING 4
+/* The remote end began, not the local one. */
+#define BEGAN_REMOTE 8
+/* What the end that began sends is exempt from later questions, too: a hook allowed it that ends the say of a host endpoint. */
+#define EXEMPTED 16
 
 #define SECOND 1000000000ull
 
@@ -15,7 +19,16 @@
 struct place {
 	u32 interface;
 	u32 from_local;
+	u32 begins; /* flags of the flow that begins here */
 };
+
+/*
+ * What is known of a packet. Where a packet is settled, the other hooks that ask for this end need not ask: it is an answer, or
+ * its flow is exempt.
+ */
+#define UNKNOWN 0
+#define KNOWN 1
+#define SETTLED 2
 
 INLINE u64 timeout_of(u32 protocol, u32 flags)
 {
@@ -54,7 +67,7 @@ INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32
 	key->protocol = protocol;
 }
 
-/* Whether the packet belongs to a flow that is known here. */
+/* What is known of the packet here, by the flow that it belongs to. */
 FUNCTION int is_established(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
@@ -81,7 +94,7 @@ FUNCTION int is_established(const struct packet *p, const struct place *at)
 				return 0;
 			state = find_v4(local, remote, ports, at->interface, p->inner_protocol);
 		}
-		return state && now - state->seen < timeout_of(p->inner_protocol, state->flags);
+		return state && now - state->seen < timeout_of(p->inner_protocol, state->flags) ? SETTLED : UNKNOWN;
 	}
 	const u32 *local = at->from_local ? p->source : p->destination;
 	const u32 *remote = at->from_local ? p->destination : p->source;
@@ -109,7 +122,7 @@ FUNCTION int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
-	return 1;
+	return flags & EXEMPTED || !(flags & BEGAN_REMOTE) == !at->from_local ? SETTLED : KNOWN;
 }
 
 /* Notes that a packet of a flow was allowed here. */
@@ -117,7 +130,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
 		return 0;
-	struct flow_state state = { .seen = coarse_ns(), .flags = at->from_local ? SENT_LOCAL : SENT_REMOTE };
+	struct flow_state state = { .seen = coarse_ns(), .flags = at->begins | (at->from_local ? SENT_LOCAL : SENT_REMOTE | BEGAN_REMOTE) };
 	const u32 *local = at->from_local ? p->source : p->destination;
 	const u32 *remote = at->from_local ? p->destination : p->source;
 	u32 ports = at->from_local ? p->sent_ports : p->received_ports;

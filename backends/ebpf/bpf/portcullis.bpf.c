@@ -29,6 +29,14 @@ INLINE const struct side *endpoint_at(u32 interface, u32 now)
 	return side->flags & PRESENT ? side : 0;
 }
 
+/* The host endpoint that guards an interface. */
+INLINE const struct side *guard_of(u32 interface, u32 now)
+{
+	const struct side *side = endpoint_at(interface, now);
+
+	return side && !(side->flags & UNGUARDED) ? side : 0;
+}
+
 INLINE int drop(u32 reason, struct __sk_buff *skb)
 {
 	count(&reasons, reason, skb->len);
@@ -83,6 +91,7 @@ INLINE int has_ports(const struct packet *p)
 #define ACCEPTED 1
 #define ESTABLISHED 2
 #define EXEMPT 3 /* by a hook that ends the host endpoint's say */
+#define ANSWERED 4 /* established, and settled */
 
 /* Policy, where the flow table does not know the packet. */
 FUNCTION int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
@@ -102,7 +111,7 @@ FUNCTION int decide(const struct packet *p, const struct place *at, struct quest
 INLINE int is_known(const struct packet *p, const struct place *at)
 {
 	if (!track || (p->flags & (OPENS | NO_FLOW) && !(p->flags & ERROR)))
-		return 0;
+		return UNKNOWN;
 	return is_established(p, at);
 }
 
@@ -113,9 +122,11 @@ FUNCTION int ask(const struct packet *p, const struct place *at, struct question
 {
 	if (!p || !at || !q)
 		return REFUSED;
-	if (is_known(p, at)) {
+	int known = is_known(p, at);
+
+	if (known) {
 		count(&reasons, REASON_ESTABLISHED, bytes);
-		return ESTABLISHED;
+		return known == SETTLED ? ANSWERED : ESTABLISHED;
 	}
 	return decide(p, at, q, bytes);
 }
@@ -141,7 +152,19 @@ INLINE int accept(const struct packet *p, const struct place *at)
 INLINE void carry_class(struct __sk_buff *skb, u32 class)
 {
 	if (mark_mask)
-		skb->mark = (skb->mark & ~mark_mask) | (((class & 0xffff) + 1) << mark_shift & mark_mask);
+		skb->mark = (skb->mark & ~(mark_mask | mark_settled)) | (((class & 0xffff) + 1) << mark_shift & mark_mask);
+}
+
+/* They need not ask the endpoint at this interface again, whatever addresses they see. */
+INLINE void settle(struct __sk_buff *skb)
+{
+	if (mark_settled)
+		skb->mark |= mark_settled;
+}
+
+INLINE int is_settled(const struct __sk_buff *skb)
+{
+	return skb->mark & mark_settled;
 }
 
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */
@@ -152,115 +175,23 @@ INLINE u32 carried_class(const struct __sk_buff *skb)
 	return carried ? carried - 1 : UNSOUGHT;
 }
 
-SEC("classifier")
-int from_workload(struct __sk_buff *skb)
-{
-	u32 now = now_side(), interface = skb->ifindex;
-	const struct side *side = endpoint_at(interface, now);
-	struct packet p = {};
-	struct place at = { interface, 1 };
-
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
-	int parsed = parse(skb, &p);
-
-	if (parsed == PASS_ARP)
-		return TC_NEXT;
-	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.source)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
-	}
-	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	struct question q = { side->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, now,
-			      UNSOUGHT, UNSOUGHT };
-
-	if (services) {
-		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class);
-		if (has_ports(&p)) {
-			q.destination_class = class_of(p.v6, p.destination, now);
-			if (q.destination_class & SERVICE) {
-				/* Decided where it leaves. Its answers come back with the address of the service. */
-				if (track)
-					remember(&p, &at);
-				count(&reasons, REASON_EXEMPT, skb->len);
-				return accept(&p, &at);
-			}
-		}
-	}
-	if (ask(&p, &at, &q, skb->len) == REFUSED) {
-		/* A workload may always reach itself (decision D10). */
-		if (is_own(side, p.v6, p.destination)) {
-			count(&reasons, REASON_EXEMPT, skb->len);
-			return accept(&p, &at);
-		}
-		return TC_DROP;
-	}
-	return accept(&p, &at);
-}
-
 /*
- * The side of the interface that a forwarded packet came in by, where its destination was not known there: now it is.
+ * Where a destination may be rewritten, the packet is decided when it has its real one: where it leaves, or where it is delivered.
+ * Its answers come back with the address that is rewritten.
  */
-FUNCTION int ask_sender(struct __sk_buff *skb, const struct packet *p, u32 now, u32 class)
+INLINE int leave_open(struct __sk_buff *skb, const struct packet *p, const struct place *at)
 {
-	if (!p)
-		return REFUSED;
-	u32 from = skb->ingress_ifindex;
-	const struct side *side = endpoint_at(from, now);
+	int known = is_known(p, at);
 
-	if (!side || !has_ports(p))
-		return ACCEPTED;
-	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
-	struct place at = { from, side->flags & HOST ? 0 : 1 };
-	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
-	struct question q = { program, hook, from, now, class, UNSOUGHT };
-
-	return ask(p, &at, &q, skb->len);
-}
-
-SEC("classifier")
-int to_workload(struct __sk_buff *skb)
-{
-	u32 now = now_side(), interface = skb->ifindex, from = skb->ingress_ifindex;
-	const struct side *side = endpoint_at(interface, now);
-	struct packet p = {};
-	struct place at = { interface, 0 };
-
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
-	int parsed = parse(skb, &p);
-
-	if (parsed == PASS_ARP)
-		return TC_NEXT;
-	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.destination)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
+	if (known == SETTLED) {
+		count(&reasons, REASON_ESTABLISHED, skb->len);
+		settle(skb);
+		return accept(p, at);
 	}
-	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
-	if (!from || from == interface) {
-		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
-			remember(&p, &at);
-		count(&reasons, REASON_EXEMPT, skb->len);
-		return accept(&p, &at);
-	}
-	u32 class = services ? carried_class(skb) : UNSOUGHT;
-
-	if (services && ask_sender(skb, &p, now, class) == REFUSED)
-		return TC_DROP;
-	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
-			      class, UNSOUGHT };
-
-	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
+	if (track && known == UNKNOWN)
+		remember(p, at);
+	count(&reasons, REASON_EXEMPT, skb->len);
+	return accept(p, at);
 }
 
 struct fib {
@@ -288,17 +219,149 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 	__builtin_memcpy(fib.destination, p->destination, 16);
 	long found = fib_lookup(skb, &fib, sizeof(fib), 0);
 
-	/* Forwarded; or it would be, if the neighbour were known or the packet smaller. */
-	return !(found == 0 || found == 7 || found == 8);
+	/* Forwarded; or it would be, through a tunnel of the route, or if the neighbour were known or the packet smaller. */
+	return !(found == 0 || found == 6 || found == 7 || found == 8);
+}
+
+/* A workload's packet for the node itself, which the workload's own policy allowed. */
+FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
+{
+	if (!p)
+		return REFUSED;
+	if (is_discovery(p))
+		return ACCEPTED;
+	if (to_host != TO_HOST_POLICY) {
+		count(&reasons, REASON_TO_HOST, bytes);
+		return REFUSED;
+	}
+	const struct side *side = guard_of(NODE, now);
+
+	if (!side)
+		return ACCEPTED;
+	struct place at = { NODE, 0, 0 };
+	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
+
+	return ask(p, &at, &q, bytes);
+}
+
+SEC("classifier")
+int from_workload(struct __sk_buff *skb)
+{
+	u32 now = now_side(), interface = skb->ifindex;
+	const struct side *side = endpoint_at(interface, now);
+	struct packet p = {};
+	struct place at = { interface, 1, 0 };
+
+	if (!side || side->flags & HOST)
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	int parsed = parse(skb, &p);
+
+	if (parsed == PASS_ARP)
+		return TC_NEXT;
+	if (parsed != PARSED)
+		return drop(reason_of(parsed), skb);
+	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.source)) {
+		if (is_discovery(&p))
+			return TC_NEXT;
+		return drop(REASON_ADDRESS, skb);
+	}
+	if (p.flags & LATER_FRAGMENT)
+		return later_fragment(&p, &at, skb);
+	struct question q = { side->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, now,
+			      UNSOUGHT, UNSOUGHT };
+
+	if (services) {
+		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
+		carry_class(skb, q.source_class);
+		if (has_ports(&p)) {
+			q.destination_class = class_of(p.v6, p.destination, now);
+			if (q.destination_class & SERVICE)
+				return leave_open(skb, &p, &at);
+		}
+	}
+	int asked = ask(&p, &at, &q, skb->len);
+
+	if (asked == REFUSED) {
+		/* A workload may always reach itself (decision D10). */
+		if (is_own(side, p.v6, p.destination)) {
+			count(&reasons, REASON_EXEMPT, skb->len);
+			return accept(&p, &at);
+		}
+		return TC_DROP;
+	}
+	if (asked == ANSWERED)
+		settle(skb);
+	else if (to_host && is_for_node(skb, &p) && enter_node(&p, now, q.source_class, skb->len) == REFUSED)
+		return TC_DROP;
+	return accept(&p, &at);
+}
+
+/*
+ * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is.
+ */
+FUNCTION int ask_sender(const struct packet *p, u32 from, u32 now, u32 class, u32 bytes)
+{
+	if (!p)
+		return REFUSED;
+	const struct side *side = guard_of(from, now);
+
+	if (!side || !has_ports(p))
+		return ACCEPTED;
+	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
+	struct place at = { from, side->flags & HOST ? 0 : 1, 0 };
+	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
+	struct question q = { program, hook, from, now, class, UNSOUGHT };
+
+	return ask(p, &at, &q, bytes);
+}
+
+SEC("classifier")
+int to_workload(struct __sk_buff *skb)
+{
+	u32 now = now_side(), interface = skb->ifindex, from = skb->ingress_ifindex;
+	const struct side *side = endpoint_at(interface, now);
+	struct packet p = {};
+	struct place at = { interface, 0, 0 };
+
+	if (!side || side->flags & HOST)
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	int parsed = parse(skb, &p);
+
+	if (parsed == PASS_ARP)
+		return TC_NEXT;
+	if (parsed != PARSED)
+		return drop(reason_of(parsed), skb);
+	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.destination)) {
+		if (is_discovery(&p))
+			return TC_NEXT;
+		return drop(REASON_ADDRESS, skb);
+	}
+	if (p.flags & LATER_FRAGMENT)
+		return later_fragment(&p, &at, skb);
+	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
+	if (!from || from == interface) {
+		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
+			remember(&p, &at);
+		count(&reasons, REASON_EXEMPT, skb->len);
+		return accept(&p, &at);
+	}
+	u32 class = services ? carried_class(skb) : UNSOUGHT;
+
+	if (services && !is_settled(skb) && ask_sender(&p, from, now, class, skb->len) == REFUSED)
+		return TC_DROP;
+	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
+			      class, UNSOUGHT };
+
+	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 SEC("classifier")
 int from_network(struct __sk_buff *skb)
 {
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len;
-	const struct side *side = endpoint_at(interface, now);
+	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 0 };
+	struct place at = { interface, 0, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
@@ -320,28 +383,34 @@ int from_network(struct __sk_buff *skb)
 
 	if (action == ACTION_DENY)
 		return TC_DROP;
-	if (action == ACTION_ALLOW)
+	if (action == ACTION_ALLOW) {
+		settle(skb);
 		return accept(&p, &at);
-	if (is_known(&p, &at)) {
+	}
+	int known = is_known(&p, &at);
+
+	if (known) {
+		if (known == SETTLED)
+			settle(skb);
 		count(&reasons, REASON_ESTABLISHED, bytes);
 		return accept(&p, &at);
 	}
 	q.hook = HOOK_PRE_DNAT;
 	q.program = side->programs[HOOK_PRE_DNAT];
+	at.begins = EXEMPTED;
 	int decided = decide(&p, &at, &q, bytes);
 
 	if (decided == REFUSED)
 		return TC_DROP;
-	if (decided == EXEMPT)
+	if (decided == EXEMPT) {
+		settle(skb);
 		return accept(&p, &at);
+	}
+	at.begins = 0;
 	if (services && has_ports(&p)) {
 		q.destination_class = class_of(p.v6, p.destination, now);
-		if (q.destination_class & SERVICE) {
-			if (track)
-				remember(&p, &at);
-			count(&reasons, REASON_EXEMPT, bytes);
-			return accept(&p, &at);
-		}
+		if (q.destination_class & SERVICE)
+			return leave_open(skb, &p, &at);
 	}
 	if (is_for_node(skb, &p)) {
 		q.hook = HOOK_HOST_INGRESS;
@@ -357,9 +426,9 @@ SEC("classifier")
 int to_network(struct __sk_buff *skb)
 {
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len, from = skb->ingress_ifindex;
-	const struct side *side = endpoint_at(interface, now);
+	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 1 };
+	struct place at = { interface, 1, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
@@ -371,7 +440,7 @@ int to_network(struct __sk_buff *skb)
 	if (services && from) {
 		if (p.flags & LATER_FRAGMENT)
 			return later_fragment(&p, &at, skb);
-		if (ask_sender(skb, &p, now, class) == REFUSED)
+		if (!is_settled(skb) && ask_sender(&p, from, now, class, bytes) == REFUSED)
 			return TC_DROP;
 	}
 	if (!side)

@@ -52,7 +52,7 @@ impl Pins {
     pub(crate) fn attach(&self, ebpf: &mut Ebpf, interface: u32, binding: &Binding) -> Result<(), LoadError> {
         let programs = match binding {
             Binding::Workload { .. } | Binding::WorkloadAnyAddress { .. } => WORKLOAD,
-            Binding::Host { .. } => NETWORK,
+            Binding::Host { .. } | Binding::Uplink { .. } => NETWORK,
         };
         for (kind, direction, name) in programs {
             self.attach_one(object::program(ebpf, name)?, interface, kind, direction)

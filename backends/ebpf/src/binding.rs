@@ -30,6 +30,13 @@ pub enum Binding {
         /// The interfaces.
         interfaces: Vec<u32>,
     },
+    /// Interfaces of the host that no host endpoint guards: everything passes. On a node with
+    /// [services](crate::Options::with_services) they have to be bound, because what workloads send to services is decided
+    /// where it leaves, and the class of a source is found where it comes in. Any identity will do that no endpoint has.
+    Uplink {
+        /// The interfaces.
+        interfaces: Vec<u32>,
+    },
 }
 
 /// The endpoints of this node.
@@ -49,7 +56,7 @@ impl Binding {
             Self::Workload { interface, .. } | Self::WorkloadAnyAddress { interface } => {
                 core::slice::from_ref(interface)
             }
-            Self::Host { interfaces } => interfaces,
+            Self::Host { interfaces } | Self::Uplink { interfaces } => interfaces,
         }
     }
 }

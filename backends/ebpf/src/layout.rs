@@ -43,6 +43,8 @@ pub(crate) const ANY_ADDRESS: u32 = 1 << 2;
 pub(crate) const HAS_V4: u32 = 1 << 3;
 /// It has IPv6 addresses.
 pub(crate) const HAS_V6: u32 = 1 << 4;
+/// It is an interface of the host without a host endpoint.
+pub(crate) const UNGUARDED: u32 = 1 << 5;
 
 /// A word of a page or cell: a decision, or which page to look into next. Zero denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_kernel_program_has_the_same_numbers() {
-        let ours: [(&str, u64); 21] = [
+        let ours: [(&str, u64); 22] = [
             ("EVENT_BYTES", EVENT_BYTES as u64),
             ("PAGE_WORDS", PAGE_WORDS as u64),
             ("BLOCK_ROWS", BLOCK_ROWS as u64),
@@ -150,6 +152,7 @@ mod tests {
             ("ANY_ADDRESS", u64::from(ANY_ADDRESS)),
             ("HAS_V4", u64::from(HAS_V4)),
             ("HAS_V6", u64::from(HAS_V6)),
+            ("UNGUARDED", u64::from(UNGUARDED)),
             ("NODE_REFERENCE", u64::from(Node::MAX)),
             ("NODE_EVENT", u64::from(Node::EVENT)),
             ("TAG_KEY", u64::from(Node::page(Index::Key, 0).0 >> 30)),

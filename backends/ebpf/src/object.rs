@@ -33,7 +33,7 @@ pub(crate) fn load(
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.services.is_empty());
-    let (mask, shift) = if services == 1 { (options.mark, options.mark.trailing_zeros()) } else { (0, 0) };
+    let [mask, shift, settled] = options.mark_parts();
     let Behaviour { track, events: [per_second, at_once] } = behaviour;
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types, and reading them takes longer than all the rest.
@@ -64,6 +64,7 @@ pub(crate) fn load(
         .override_global("services", &services, true)
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
+        .override_global("mark_settled", &settled, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
     let failed = |error: aya::EbpfError| {

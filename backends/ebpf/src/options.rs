@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use portcullis_core::net::Cidr;
 
-use crate::error::LowerError;
+use crate::error::{Kind, LowerError};
 
 /// Choices about the program and its maps. [`Options::new`] gives the defaults; each setter returns the changed
 /// options.
@@ -182,12 +182,36 @@ impl Options {
     }
 
     /// The bits of the packet mark that are ours on a node with [services](Options::with_services): they carry the class
-    /// of the source past source NAT. They have to be in one piece and enough for all classes and one more value; the
-    /// default is the upper half, `0xffff0000`. All other bits stay as they are.
+    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, one bit more than
+    /// it takes for the number of [classes](Capacity::classes) itself; anything else is refused when the policy is lowered.
+    /// The default is the upper half, `0xffff0000`, enough for 32,767 classes. All other bits stay as they are; no other
+    /// program may change these.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
         self.mark = bits;
         self
+    }
+
+    /// The bits of the mark for classes, how far they are shifted, and the bit for settled packets.
+    #[cfg(feature = "load")]
+    pub(crate) fn mark_parts(&self) -> [u32; 3] {
+        if self.services.is_empty() {
+            return [0; 3];
+        }
+        let settled = 1_u32.checked_shl(self.mark.checked_ilog2().unwrap_or_default()).unwrap_or_default();
+        [self.mark & !settled, self.mark.trailing_zeros(), settled]
+    }
+
+    /// Whether the mark can carry what it has to.
+    pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
+        let in_one_piece =
+            self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
+        let values = self.capacity.classes.min(1 << 16);
+        let largest = (1_u64 << self.mark.count_ones()) / 2;
+        if self.services.is_empty() || in_one_piece && u64::from(values) < largest {
+            return Ok(());
+        }
+        Err(LowerError(Kind::Mark { bits: self.mark, values }))
     }
 
     /// How many entries the maps hold.
@@ -201,5 +225,28 @@ impl Options {
     #[must_use]
     pub const fn capacity(&self) -> &Capacity {
         &self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_has_to_carry_every_class() {
+        let services = || Options::new().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let classes = |classes| Capacity { classes, ..Capacity::default() };
+        for (options, fits) in [
+            (services(), true),
+            (services().with_capacity(classes(32_767)), true),
+            (services().with_capacity(classes(32_768)), false),
+            (services().with_capacity(classes(32_768)).with_mark(0x0001_ffff), true),
+            (services().with_capacity(classes(1 << 16)).with_mark(0x0003_ffff), true),
+            (services().with_mark(0), false),
+            (services().with_mark(0xff7f_ffff), false),
+            (Options::new().with_mark(0), true),
+        ] {
+            assert_eq!(options.check_mark().is_ok(), fits, "{options:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::node::{Pod, carries, connect, tcp, udp};
 use crate::{PODS, SHUT, compiled, on_a_node, random_policies, yaobank};
 
 /// Runs `test` on a node with a BPF file system of its own, which goes with it.
-fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'static) {
+pub(crate) fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'static) {
     on_a_node(pods, |pods| {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none: Option<&str> = None;
@@ -31,7 +31,7 @@ fn on_a_node_with_bpf(pods: usize, test: impl FnOnce(&[Pod], &Path) + Send + 'st
     });
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, ..Capacity::default() };
     Options::new().with_capacity(capacity)
 }
@@ -40,7 +40,7 @@ fn index(pod: &Pod) -> u32 {
     nix::net::if_::if_nametoindex(pod.interface.as_str()).unwrap()
 }
 
-fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
+pub(crate) fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
     let bind = |(pod, id): (&Pod, &EndpointId)| (id.clone(), Binding::workload(index(pod), pod.addresses));
     pods.iter().zip(ids).map(bind).collect()
 }

@@ -9,7 +9,9 @@
 )]
 
 mod ebpf;
+mod ebpf_services;
 mod node;
+mod wide;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
