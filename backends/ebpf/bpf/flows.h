@@ -12,6 +12,8 @@
 #define BEGAN_REMOTE 8
 /* What the end that began sends is exempt from later questions, too: a hook allowed it that ends the say of a host endpoint. */
 #define EXEMPTED 16
+/* Nobody decided yet about what the end that began sends. Known where it was left open, and nowhere else. */
+#define LEFT_OPEN 32
 
 #define SECOND 1000000000ull
 
@@ -122,7 +124,9 @@ FUNCTION int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
-	return flags & EXEMPTED || !(flags & BEGAN_REMOTE) == !at->from_local ? SETTLED : KNOWN;
+	if (flags & EXEMPTED || !(flags & BEGAN_REMOTE) == !at->from_local)
+		return SETTLED;
+	return flags & LEFT_OPEN & ~at->begins ? UNKNOWN : KNOWN;
 }
 
 /* Notes that a packet of a flow was allowed here. */

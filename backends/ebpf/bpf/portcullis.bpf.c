@@ -179,8 +179,9 @@ INLINE u32 carried_class(const struct __sk_buff *skb)
  * Where a destination may be rewritten, the packet is decided when it has its real one: where it leaves, or where it is delivered.
  * Its answers come back with the address that is rewritten.
  */
-INLINE int leave_open(struct __sk_buff *skb, const struct packet *p, const struct place *at)
+INLINE int leave_open(struct __sk_buff *skb, const struct packet *p, struct place *at)
 {
+	at->begins = LEFT_OPEN;
 	int known = is_known(p, at);
 
 	if (known == SETTLED) {
@@ -387,6 +388,7 @@ int from_network(struct __sk_buff *skb)
 		settle(skb);
 		return accept(&p, &at);
 	}
+	at.begins = services ? LEFT_OPEN : 0;
 	int known = is_known(&p, &at);
 
 	if (known) {
@@ -464,6 +466,42 @@ int to_network(struct __sk_buff *skb)
 		q.program = side->programs[HOOK_FORWARD_EGRESS];
 	}
 	return ask(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
+}
+
+/*
+ * Where a packet is delivered to a socket: what may have been left open because its destination could be rewritten, and was not
+ * forwarded then. The mark is gone where packets cross into another network namespace, so sockets of workloads are not concerned.
+ */
+SEC("cgroup_skb/ingress")
+int to_node(struct __sk_buff *skb)
+{
+	u32 interface = skb->ifindex, class = carried_class(skb), bytes = skb->len;
+
+	if (class == UNSOUGHT || is_settled(skb))
+		return DELIVER;
+	u32 now = now_side();
+	const struct side *side = guard_of(interface, now);
+	struct packet p = { .flags = TAKEN };
+
+	if (!side)
+		return DELIVER;
+	int parsed = parse(skb, &p);
+
+	if (parsed != PARSED) {
+		count(&reasons, reason_of(parsed), bytes);
+		return WITHHOLD;
+	}
+	if (!has_ports(&p))
+		return DELIVER;
+	if (side->flags & HOST) {
+		struct place at = { interface, 0, 0 };
+		struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, now, class, UNSOUGHT };
+
+		return ask(&p, &at, &q, bytes) == REFUSED ? WITHHOLD : DELIVER;
+	}
+	if (ask_sender(&p, interface, now, class, bytes) == REFUSED)
+		return WITHHOLD;
+	return to_host && enter_node(&p, now, class, bytes) == REFUSED ? WITHHOLD : DELIVER;
 }
 
 /*

@@ -42,6 +42,11 @@ impl Pins {
         Ok(Self(folder.to_owned()))
     }
 
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
     pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
         self.0.join(format!("{map}-{FLOW_LAYOUT}-{entries}"))

@@ -10,6 +10,7 @@ use portcullis_core::ir::{Decision, Delta, Snapshot};
 
 use crate::attach::Pins;
 use crate::binding::{Binding, Bindings};
+use crate::cgroup;
 use crate::error::LowerError;
 use crate::event::Event;
 use crate::load_error::LoadError;
@@ -92,13 +93,16 @@ pub enum Reason {
     LostEvent,
     /// Passed: the flow was allowed before.
     Established,
-    /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves.
+    /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves or is delivered.
     Exempt,
+    /// Dropped: from a workload to the node itself, as
+    /// [`Options::with_workload_to_host`](crate::Options::with_workload_to_host) says.
+    WorkloadToHost,
 }
 
 impl Reason {
     /// All of them, in the order of `bpf/layout.h`.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownInterface,
         Self::Malformed,
         Self::Fragment,
@@ -107,6 +111,7 @@ impl Reason {
         Self::LostEvent,
         Self::Established,
         Self::Exempt,
+        Self::WorkloadToHost,
     ];
 }
 
@@ -153,8 +158,11 @@ impl Enforcer {
         let reasons = take(&mut ebpf, "reasons")?;
         let attached = BTreeSet::new();
         let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached };
+        // What interfaces leave open is decided from here on.
+        let guard = cgroup::guard(&mut enforcer.ebpf, enforcer.pins.folder(), enforcer.lowering.options())?;
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
+        cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
         enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
         Ok(enforcer)
     }
@@ -237,7 +245,7 @@ impl Enforcer {
     fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
         for binding in bindings.values() {
             for interface in binding.interfaces() {
-                if !self.attached.contains(interface) {
+                if *interface != Binding::NODE && !self.attached.contains(interface) {
                     self.pins.attach(&mut self.ebpf, *interface, binding)?;
                     self.attached.insert(*interface);
                 }

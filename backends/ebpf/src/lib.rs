@@ -37,6 +37,8 @@ mod addresses;
 mod attach;
 mod binding;
 #[cfg(feature = "load")]
+mod cgroup;
+#[cfg(feature = "load")]
 mod enforcer;
 mod error;
 #[cfg(feature = "load")]
@@ -66,5 +68,5 @@ pub use event::Event;
 #[cfg(feature = "load")]
 pub use load_error::LoadError;
 pub use lowering::Lowering;
-pub use options::{Capacity, Inspected, LoggedEvents, Options};
+pub use options::{Capacity, Inspected, LoggedEvents, NodeBackends, Options};
 pub use write::{Update, Write};

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
+use portcullis_core::reference::WorkloadToHost;
 
-use crate::layout::BLOCK_ROWS;
+use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
 use crate::load_error::LoadError;
 use crate::options::Options;
 
@@ -34,6 +35,11 @@ pub(crate) fn load(
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.services.is_empty());
     let [mask, shift, settled] = options.mark_parts();
+    let to_host: u32 = match options.workload_to_host {
+        WorkloadToHost::Accept => 0,
+        WorkloadToHost::Drop => TO_HOST_DROP,
+        WorkloadToHost::HostPolicy => TO_HOST_POLICY,
+    };
     let Behaviour { track, events: [per_second, at_once] } = behaviour;
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types, and reading them takes longer than all the rest.
@@ -65,6 +71,7 @@ pub(crate) fn load(
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
         .override_global("mark_settled", &settled, true)
+        .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
     let failed = |error: aya::EbpfError| {

@@ -1,8 +1,10 @@
 //! What an embedder can choose.
 
 use alloc::vec::Vec;
+use std::path::PathBuf;
 
 use portcullis_core::net::Cidr;
+use portcullis_core::reference::WorkloadToHost;
 
 use crate::error::{Kind, LowerError};
 
@@ -14,6 +16,8 @@ pub struct Options {
     pub(crate) inspect: Inspected,
     pub(crate) services: Vec<Cidr>,
     pub(crate) mark: u32,
+    pub(crate) node_backends: NodeBackends,
+    pub(crate) workload_to_host: WorkloadToHost,
     pub(crate) capacity: Capacity,
 }
 
@@ -37,6 +41,21 @@ pub enum Inspected {
     Drop,
     /// It passes, because an L7 enforcer behind this program decides.
     HandOver,
+}
+
+/// What keeps a workload from processes of the node that a [service](Options::with_services) leads to, though its egress
+/// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeBackends {
+    /// The program is attached to the root of the hierarchy of control groups (cgroup2), wherever that is mounted. Loading
+    /// fails where it is not.
+    #[default]
+    Guarded,
+    /// The same at this folder of the hierarchy. All processes of the node that services can lead to have to be under it; for
+    /// nodes that do not have a machine for themselves.
+    GuardedAt(PathBuf),
+    /// Nothing: such a service is open to every workload. For nodes whose services never lead to the node itself.
+    Unguarded,
 }
 
 /// How many entries the maps hold. The kernel sets the memory aside when they are made; an update that needs more is
@@ -147,7 +166,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Events of Log rules only, HTTP rules fail closed, no services, the default [`Capacity`].
+    /// Events of Log rules only, HTTP rules fail closed, no services, workloads may reach the node, the default [`Capacity`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -155,6 +174,8 @@ impl Options {
             inspect: Inspected::default(),
             services: Vec::new(),
             mark: 0xffff_0000,
+            node_backends: NodeBackends::default(),
+            workload_to_host: WorkloadToHost::default(),
             capacity: Capacity::default(),
         }
     }
@@ -174,7 +195,11 @@ impl Options {
     }
 
     /// Destinations that this node rewrites: the service networks of kube-proxy, for example. TCP, UDP and SCTP to them are
-    /// decided where the packet leaves the node or enters its destination, when the real destination is known.
+    /// decided where the packet leaves the node or enters its destination, when the real destination is known. So every
+    /// interface that it may leave by has to be bound, and [`NodeBackends`] says what guards processes of the node.
+    ///
+    /// Addresses of the node itself may be among them, because of node ports; host endpoints are asked later then, too: for
+    /// processes of the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
     #[must_use]
     pub fn with_services(mut self, services: Vec<Cidr>) -> Self {
         self.services = services;
@@ -189,6 +214,22 @@ impl Options {
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
         self.mark = bits;
+        self
+    }
+
+    /// What keeps workloads from processes of the node that services lead to. Without services it makes no difference.
+    #[must_use]
+    pub fn with_node_backends(mut self, backends: NodeBackends) -> Self {
+        self.node_backends = backends;
+        self
+    }
+
+    /// What happens to traffic from a workload to the node itself, once its own policy allowed it. Neighbour discovery and
+    /// answers pass whatever is chosen; flows that are there already pass unless it is dropped. The default asks nothing and
+    /// costs nothing; the others ask the kernel's routing about every packet that begins something.
+    #[must_use]
+    pub const fn with_workload_to_host(mut self, action: WorkloadToHost) -> Self {
+        self.workload_to_host = action;
         self
     }
 

@@ -9,6 +9,7 @@
 )]
 
 mod ebpf;
+mod ebpf_node;
 mod ebpf_services;
 mod node;
 mod wide;
