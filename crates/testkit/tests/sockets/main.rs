@@ -9,8 +9,10 @@
 )]
 
 mod ebpf;
+mod ebpf_host;
 mod ebpf_node;
 mod ebpf_services;
+mod host_judge;
 mod node;
 mod wide;
 
