@@ -17,11 +17,15 @@
 
 #define SECOND 1000000000ull
 
+/* The node itself, as the peer of a flow. */
+#define OF_NODE 0xffffffff
+
 /* Where a packet is, as the flow table sees it. */
 struct place {
 	u32 interface;
 	u32 from_local;
 	u32 begins; /* flags of the flow that begins here */
+	u32 peer;   /* whom the flow is with, where source NAT may give one the address of another; or 0 */
 };
 
 /*
@@ -124,6 +128,9 @@ FUNCTION int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
+	/* The flow was somebody else's. */
+	if (at->peer && state->peer && at->peer != state->peer)
+		return UNKNOWN;
 	if (flags & EXEMPTED || !(flags & BEGAN_REMOTE) == !at->from_local)
 		return SETTLED;
 	return flags & LEFT_OPEN & ~at->begins ? UNKNOWN : KNOWN;
@@ -134,7 +141,8 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
 		return 0;
-	struct flow_state state = { .seen = coarse_ns(), .flags = at->begins | (at->from_local ? SENT_LOCAL : SENT_REMOTE | BEGAN_REMOTE) };
+	struct flow_state state = { .seen = coarse_ns(), .flags = at->begins | (at->from_local ? SENT_LOCAL : SENT_REMOTE | BEGAN_REMOTE),
+				    .peer = at->peer };
 	const u32 *local = at->from_local ? p->source : p->destination;
 	const u32 *remote = at->from_local ? p->destination : p->source;
 	u32 ports = at->from_local ? p->sent_ports : p->received_ports;

@@ -58,7 +58,8 @@
 #define REASON_ESTABLISHED 6
 #define REASON_EXEMPT 7
 #define REASON_TO_HOST 8
-#define REASONS 9
+#define REASON_STALE 9
+#define REASONS 10
 
 /* Longest silence of a flow, in seconds. */
 #define TIMEOUT_TCP 21600

@@ -93,11 +93,18 @@ INLINE int has_ports(const struct packet *p)
 #define EXEMPT 3 /* by a hook that ends the host endpoint's say */
 #define ANSWERED 4 /* established, and settled */
 
+/* The class of a packet that was on its way while classes got other numbers. */
+#define STALE 0xfffffffe
+
 /* Policy, where the flow table does not know the packet. */
 FUNCTION int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
 	if (!p || !at || !q)
 		return REFUSED;
+	if (q->source_class == STALE) {
+		count(&reasons, REASON_STALE, bytes);
+		return REFUSED;
+	}
 	u32 action = judge(p, q, bytes);
 
 	if (action == ACTION_DENY)
@@ -148,31 +155,54 @@ INLINE int accept(const struct packet *p, const struct place *at)
 	return TC_NEXT;
 }
 
-/* The class of the source before source NAT, for the programs that the packet meets later on this node. */
-INLINE void carry_class(struct __sk_buff *skb, u32 class)
+/*
+ * The mark carries the class of the source before source NAT to the programs that the packet meets later on this node, and one of
+ * these in the two bits above it.
+ */
+#define MARK_NONE 0
+/* Up to two: numbers of classes are those of the epoch, as far as one bit can tell. */
+#define MARK_CLASS 1
+/* The endpoint that the packet came in by need not be asked again, whatever addresses are seen later. */
+#define MARK_SETTLED 3
+
+INLINE u32 mark_of(u32 now)
 {
-	if (mark_mask)
-		skb->mark = (skb->mark & ~(mark_mask | mark_settled)) | (((class & 0xffff) + 1) << mark_shift & mark_mask);
+	return MARK_CLASS + ((now ^ epoch) & 1);
 }
 
-/* They need not ask the endpoint at this interface again, whatever addresses they see. */
+INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 now)
+{
+	if (mark_mask)
+		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (class << mark_shift & mark_mask) |
+			    mark_of(now) << mark_state;
+}
+
 INLINE void settle(struct __sk_buff *skb)
 {
-	if (mark_settled)
-		skb->mark |= mark_settled;
+	if (mark_mask)
+		skb->mark |= MARK_SETTLED << mark_state;
+}
+
+INLINE u32 state_of(const struct __sk_buff *skb)
+{
+	return mark_mask ? skb->mark >> mark_state & 3 : MARK_NONE;
 }
 
 INLINE int is_settled(const struct __sk_buff *skb)
 {
-	return skb->mark & mark_settled;
+	return state_of(skb) == MARK_SETTLED;
 }
 
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */
-INLINE u32 carried_class(const struct __sk_buff *skb)
+INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
 {
-	u32 carried = mark_mask ? (skb->mark & mark_mask) >> mark_shift : 0;
+	u32 state = state_of(skb);
 
-	return carried ? carried - 1 : UNSOUGHT;
+	if (state == MARK_NONE)
+		return UNSOUGHT;
+	if (state == MARK_SETTLED || state == mark_of(now))
+		return (skb->mark & mark_mask) >> mark_shift;
+	return STALE;
 }
 
 /*
@@ -239,10 +269,19 @@ FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
 
 	if (!side)
 		return ACCEPTED;
-	struct place at = { NODE, 0, 0 };
+	struct place at = { NODE, 0, 0, 0 };
 	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
 
 	return ask(p, &at, &q, bytes);
+}
+
+/*
+ * Whether the mark cannot be read because nobody is bound to the interface that the packet seems to have come in by: it came
+ * through the port of a bridge, or out of a tunnel.
+ */
+INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 now)
+{
+	return state_of(skb) != MARK_NONE && !endpoint_at(from, now);
 }
 
 SEC("classifier")
@@ -251,7 +290,7 @@ int from_workload(struct __sk_buff *skb)
 	u32 now = now_side(), interface = skb->ifindex;
 	const struct side *side = endpoint_at(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 1, 0 };
+	struct place at = { interface, 1, 0, 0 };
 
 	if (!side || side->flags & HOST)
 		return drop(REASON_UNKNOWN_INTERFACE, skb);
@@ -273,7 +312,7 @@ int from_workload(struct __sk_buff *skb)
 
 	if (services) {
 		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class);
+		carry_class(skb, q.source_class, now);
 		if (has_ports(&p)) {
 			q.destination_class = class_of(p.v6, p.destination, now);
 			if (q.destination_class & SERVICE)
@@ -309,7 +348,7 @@ FUNCTION int ask_sender(const struct packet *p, u32 from, u32 now, u32 class, u3
 	if (!side || !has_ports(p))
 		return ACCEPTED;
 	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
-	struct place at = { from, side->flags & HOST ? 0 : 1, 0 };
+	struct place at = { from, side->flags & HOST ? 0 : 1, 0, 0 };
 	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
 	struct question q = { program, hook, from, now, class, UNSOUGHT };
 
@@ -322,7 +361,7 @@ int to_workload(struct __sk_buff *skb)
 	u32 now = now_side(), interface = skb->ifindex, from = skb->ingress_ifindex;
 	const struct side *side = endpoint_at(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 0, 0 };
+	struct place at = { interface, 0, 0, 0 };
 
 	if (!side || side->flags & HOST)
 		return drop(REASON_UNKNOWN_INTERFACE, skb);
@@ -339,6 +378,8 @@ int to_workload(struct __sk_buff *skb)
 	}
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at, skb);
+	if (services)
+		at.peer = from ? from : OF_NODE;
 	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
 	if (!from || from == interface) {
 		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
@@ -346,7 +387,9 @@ int to_workload(struct __sk_buff *skb)
 		count(&reasons, REASON_EXEMPT, skb->len);
 		return accept(&p, &at);
 	}
-	u32 class = services ? carried_class(skb) : UNSOUGHT;
+	if (services && is_lost(skb, from, now))
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	u32 class = services ? carried_class(skb, now) : UNSOUGHT;
 
 	if (services && !is_settled(skb) && ask_sender(&p, from, now, class, skb->len) == REFUSED)
 		return TC_DROP;
@@ -362,7 +405,7 @@ int from_network(struct __sk_buff *skb)
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len;
 	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 0, 0 };
+	struct place at = { interface, 0, 0, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
@@ -373,7 +416,7 @@ int from_network(struct __sk_buff *skb)
 
 	if (services) {
 		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class);
+		carry_class(skb, q.source_class, now);
 	}
 	if (!side)
 		return TC_NEXT;
@@ -430,16 +473,18 @@ int to_network(struct __sk_buff *skb)
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len, from = skb->ingress_ifindex;
 	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 1, 0 };
+	struct place at = { interface, 1, 0, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
 		return TC_NEXT;
 	if (parsed != PARSED)
 		return side ? drop(reason_of(parsed), skb) : TC_NEXT;
-	u32 class = services && from ? carried_class(skb) : UNSOUGHT;
+	u32 class = services && from ? carried_class(skb, now) : UNSOUGHT;
 
 	if (services && from) {
+		if (is_lost(skb, from, now))
+			return drop(REASON_UNKNOWN_INTERFACE, skb);
 		if (p.flags & LATER_FRAGMENT)
 			return later_fragment(&p, &at, skb);
 		if (!is_settled(skb) && ask_sender(&p, from, now, class, bytes) == REFUSED)
@@ -475,11 +520,11 @@ int to_network(struct __sk_buff *skb)
 SEC("cgroup_skb/ingress")
 int to_node(struct __sk_buff *skb)
 {
-	u32 interface = skb->ifindex, class = carried_class(skb), bytes = skb->len;
+	u32 interface = skb->ifindex, bytes = skb->len;
 
-	if (class == UNSOUGHT || is_settled(skb))
+	if (state_of(skb) == MARK_NONE || is_settled(skb))
 		return DELIVER;
-	u32 now = now_side();
+	u32 now = now_side(), class = carried_class(skb, now);
 	const struct side *side = guard_of(interface, now);
 	struct packet p = { .flags = TAKEN };
 
@@ -494,7 +539,7 @@ int to_node(struct __sk_buff *skb)
 	if (!has_ports(&p))
 		return DELIVER;
 	if (side->flags & HOST) {
-		struct place at = { interface, 0, 0 };
+		struct place at = { interface, 0, 0, 0 };
 		struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, now, class, UNSOUGHT };
 
 		return ask(&p, &at, &q, bytes) == REFUSED ? WITHHOLD : DELIVER;

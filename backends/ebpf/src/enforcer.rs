@@ -11,6 +11,7 @@ use portcullis_core::ir::{Decision, Delta, Snapshot};
 use crate::attach::Pins;
 use crate::binding::{Binding, Bindings};
 use crate::cgroup;
+use crate::epoch::Epoch;
 use crate::error::LowerError;
 use crate::event::Event;
 use crate::load_error::LoadError;
@@ -79,7 +80,7 @@ impl From<LoadError> for EnforceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Dropped: nobody is bound to the interface.
+    /// Dropped: nobody is bound to the interface, or, on a node with services, to the one that the packet came in by.
     UnknownInterface,
     /// Dropped: the packet is not what it says it is, or too short.
     Malformed,
@@ -98,11 +99,13 @@ pub enum Reason {
     /// Dropped: from a workload to the node itself, as
     /// [`Options::with_workload_to_host`](crate::Options::with_workload_to_host) says.
     WorkloadToHost,
+    /// Dropped: on a node with services, on its way while addresses got other classes. It comes through when it is sent again.
+    Stale,
 }
 
 impl Reason {
     /// All of them, in the order of `bpf/layout.h`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UnknownInterface,
         Self::Malformed,
         Self::Fragment,
@@ -112,6 +115,7 @@ impl Reason {
         Self::Established,
         Self::Exempt,
         Self::WorkloadToHost,
+        Self::Stale,
     ];
 }
 
@@ -150,8 +154,13 @@ impl Enforcer {
             ("flows_v4", pins.flows("flows_v4", capacity.flows_v4)),
             ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
         ];
-        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2] };
-        let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
+        let marks = !lowering.options().services.is_empty();
+        let epoch = if marks { Some(Epoch::next(pins.folder())?) } else { None };
+        let parity = epoch.as_ref().map_or(0, |epoch| epoch.parity);
+        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], epoch: parity };
+        let mut shared = flows.to_vec();
+        shared.extend(epoch.as_ref().map(|epoch| ("phase", epoch.fresh.clone())));
+        let mut ebpf = object::load(lowering.options(), behaviour, &shared)?;
         let mut maps = Maps::open(&mut ebpf)?;
         maps.carry_out(&update)?;
         let events = take(&mut ebpf, "events")?;
@@ -160,9 +169,13 @@ impl Enforcer {
         let mut enforcer = Self { pins, ebpf, maps, events, reasons, lowering, attached };
         // What interfaces leave open is decided from here on.
         let guard = cgroup::guard(&mut enforcer.ebpf, enforcer.pins.folder(), enforcer.lowering.options())?;
+        if let Some(epoch) = &epoch {
+            epoch.begin()?;
+        }
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
         cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
+        Epoch::keep(enforcer.pins.folder(), epoch.as_ref())?;
         enforcer.pins.keep_flows(&flows.map(|(_, path)| path))?;
         Ok(enforcer)
     }

@@ -52,7 +52,7 @@ impl fmt::Display for LowerError {
             Kind::Mark { bits, values } => {
                 write!(
                     f,
-                    "the mark bits {bits:#010x} cannot carry {values} values and one bit more in one piece"
+                    "the mark bits {bits:#010x} cannot carry {values} classes and two bits more in one piece"
                 )
             }
         }

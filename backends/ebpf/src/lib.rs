@@ -40,6 +40,8 @@ mod binding;
 mod cgroup;
 #[cfg(feature = "load")]
 mod enforcer;
+#[cfg(feature = "load")]
+mod epoch;
 mod error;
 #[cfg(feature = "load")]
 mod event;

@@ -20,6 +20,8 @@ pub(crate) struct Behaviour {
     pub(crate) track: u32,
     /// Events a second and at once on each CPU; 0 for no limit.
     pub(crate) events: [u32; 2],
+    /// See [`Epoch::parity`](crate::epoch::Epoch).
+    pub(crate) epoch: u32,
 }
 
 /// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
@@ -34,13 +36,13 @@ pub(crate) fn load(
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.services.is_empty());
-    let [mask, shift, settled] = options.mark_parts();
+    let [mask, shift, state] = options.mark_parts();
     let to_host: u32 = match options.workload_to_host {
         WorkloadToHost::Accept => 0,
         WorkloadToHost::Drop => TO_HOST_DROP,
         WorkloadToHost::HostPolicy => TO_HOST_POLICY,
     };
-    let Behaviour { track, events: [per_second, at_once] } = behaviour;
+    let Behaviour { track, events: [per_second, at_once], epoch } = behaviour;
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types, and reading them takes longer than all the rest.
     loader.btf(None);
@@ -70,7 +72,8 @@ pub(crate) fn load(
         .override_global("services", &services, true)
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
-        .override_global("mark_settled", &settled, true)
+        .override_global("mark_state", &state, true)
+        .override_global("epoch", &epoch, true)
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);

@@ -196,7 +196,9 @@ impl Options {
 
     /// Destinations that this node rewrites: the service networks of kube-proxy, for example. TCP, UDP and SCTP to them are
     /// decided where the packet leaves the node or enters its destination, when the real destination is known. So every
-    /// interface that it may leave by has to be bound, and [`NodeBackends`] says what guards processes of the node.
+    /// interface that it may leave by has to be bound, tunnels included, and [`NodeBackends`] says what guards processes of
+    /// the node. Interfaces of workloads have to be routed, not ports of a bridge: behind one, nobody knows any more who
+    /// sent a packet, and it is dropped.
     ///
     /// Addresses of the node itself may be among them, because of node ports; host endpoints are asked later then, too: for
     /// processes of the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
@@ -207,9 +209,9 @@ impl Options {
     }
 
     /// The bits of the packet mark that are ours on a node with [services](Options::with_services): they carry the class
-    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, one bit more than
-    /// it takes for the number of [classes](Capacity::classes) itself; anything else is refused when the policy is lowered.
-    /// The default is the upper half, `0xffff0000`, enough for 32,767 classes. All other bits stay as they are; no other
+    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
+    /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
+    /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
     /// program may change these.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
@@ -233,14 +235,15 @@ impl Options {
         self
     }
 
-    /// The bits of the mark for classes, how far they are shifted, and the bit for settled packets.
+    /// The bits of the mark for classes, how far they are shifted, and where the two bits above them begin.
     #[cfg(feature = "load")]
     pub(crate) fn mark_parts(&self) -> [u32; 3] {
         if self.services.is_empty() {
             return [0; 3];
         }
-        let settled = 1_u32.checked_shl(self.mark.checked_ilog2().unwrap_or_default()).unwrap_or_default();
-        [self.mark & !settled, self.mark.trailing_zeros(), settled]
+        let state = self.mark.checked_ilog2().unwrap_or_default().saturating_sub(1);
+        let above = 3_u32.checked_shl(state).unwrap_or_default();
+        [self.mark & !above, self.mark.trailing_zeros(), state]
     }
 
     /// Whether the mark can carry what it has to.
@@ -248,8 +251,8 @@ impl Options {
         let in_one_piece =
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);
-        let largest = (1_u64 << self.mark.count_ones()) / 2;
-        if self.services.is_empty() || in_one_piece && u64::from(values) < largest {
+        let numbers = (1_u64 << self.mark.count_ones()) / 4;
+        if self.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
             return Ok(());
         }
         Err(LowerError(Kind::Mark { bits: self.mark, values }))
@@ -279,11 +282,11 @@ mod tests {
         let classes = |classes| Capacity { classes, ..Capacity::default() };
         for (options, fits) in [
             (services(), true),
-            (services().with_capacity(classes(32_767)), true),
-            (services().with_capacity(classes(32_768)), false),
-            (services().with_capacity(classes(32_768)).with_mark(0x0001_ffff), true),
+            (services().with_capacity(classes(16_385)), false),
+            (services().with_capacity(classes(16_385)).with_mark(0x0001_ffff), true),
             (services().with_capacity(classes(1 << 16)).with_mark(0x0003_ffff), true),
             (services().with_mark(0), false),
+            (services().with_capacity(classes(1)).with_mark(3 << 8), false),
             (services().with_mark(0xff7f_ffff), false),
             (Options::new().with_mark(0), true),
         ] {

@@ -91,7 +91,7 @@ impl Sandbox {
     }
 
     fn behaving(options: &Options, track: u32) -> Result<Self, LoadError> {
-        let mut ebpf = object::load(options, Behaviour { track, events: [0; 2] }, &[])?;
+        let mut ebpf = object::load(options, Behaviour { track, events: [0; 2], epoch: 0 }, &[])?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;
         Ok(Self { ebpf, maps, events })

@@ -1,6 +1,7 @@
 //! A host endpoint at the uplink: traffic of the node itself, forwarded traffic, before destination NAT, untracked, failsafe
 //! ports. What comes through is compared with the reference.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use portcullis::compile::{CompileScope, Engine};
@@ -15,7 +16,7 @@ use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis_testkit::generate::Generator;
 
 use crate::ebpf::{bind, options};
-use crate::ebpf_services::{Masquerade, kube_proxy, on_a_site, with_services};
+use crate::ebpf_services::{Flows, Masquerade, kube_proxy, on_a_site, with_services};
 use crate::host_judge::{Judge, compare, parties};
 use crate::place;
 use crate::wide::{NODE, Site, Tries, nft};
@@ -302,7 +303,7 @@ fn generated(site: &Site, seed: u64) -> (Cluster, [Vec<EndpointId>; 2]) {
 fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
     on_a_site(3, |site, pins| {
         nft(&kube_proxy(Masquerade::All));
-        let node = NODE.map(|text| text.parse().unwrap());
+        let node: [IpAddr; 2] = NODE.map(|text| text.parse().unwrap());
         let local = ["work", "web"].map(|name| EndpointId::workload("shop", name));
         let guard = EndpointId::host("edge");
         let own = NODE.map(|text| portcullis::net::Cidr::host(text.parse().unwrap()));
@@ -357,6 +358,9 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             tries.add(name, &site.far[0], node, 80, own);
             tries.add(name, &site.far[0], node, 8080, false);
             tries.check(name);
+            if port {
+                node.into_iter().for_each(|to| drop(Flows::begin(&site.far[0], to, 30_080)));
+            }
             enforcer.remove().unwrap();
         }
     });

@@ -1,17 +1,18 @@
 //! The eBPF program on a node that rewrites destinations and sources, as kube-proxy does.
 
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use portcullis::compile::Engine;
-use portcullis::ebpf::{Binding, Bindings, Enforcer, NodeBackends, Options};
+use portcullis::ebpf::{Binding, Bindings, Enforcer, NodeBackends, Options, Reason};
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 
 use crate::compiled;
 use crate::ebpf::{bind, on_a_node_with_bpf, options};
-use crate::node::{Pod, carries, connect};
-use crate::wide::{NODE, Site, Tries, answers, datagrams, nft, site};
+use crate::node::{Pod, carries, connect, ip, serve};
+use crate::wide::{NODE, Site, Tries, answers, datagrams, datagrams_from, nft, site};
 
 /// Runs `test` on a node with an uplink.
 pub(crate) fn on_a_site(pods: usize, test: impl FnOnce(&Site, &Path) + Send + 'static) {
@@ -202,6 +203,17 @@ pub(crate) fn bound(site: &Site, engine: &(Engine, Vec<EndpointId>)) -> Bindings
     bindings
 }
 
+const STRAY: u8 = 99;
+
+/// Serves an address of the service networks.
+fn stray(last: u8) {
+    for at in service(last) {
+        let nodad = if at.is_ipv6() { " nodad" } else { "" };
+        ip(&format!("addr add {at} dev lo{nodad}\n"));
+        serve(SocketAddr::new(at, 80));
+    }
+}
+
 /// Everything that is tried, with the right answers.
 fn tries(site: &Site) -> Tries<'_> {
     let mut tries = Tries::default();
@@ -223,6 +235,8 @@ fn tries(site: &Site) -> Tries<'_> {
         tries.add_here(&format!("node to service {to}"), service(to), 8888, true);
         tries.add_here(&format!("node to {to}"), direct(to), 80, true);
     }
+    tries.add("client to a service without a rule", client, service(STRAY), 80, false);
+    tries.add("vault to a service without a rule", vault, service(STRAY), 80, true);
     let node: [IpAddr; 2] = NODE.map(|text| text.parse().unwrap());
     for (far, last) in site.far.iter().zip([REMOTE, STRANGER, OUTSIDE, BEYOND]) {
         tries.add(&format!("{last} to the server's port of the node"), far, node, 30_080, last == REMOTE);
@@ -237,6 +251,8 @@ fn services_lead_to_what_policy_names(masquerade: Masquerade) {
     on_a_site(3, move |site, pins| {
         let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
         nft(&kube_proxy(masquerade));
+        // An address of the service networks that nothing rewrites, and that somebody has nevertheless.
+        site.second.run(|| stray(STRAY)).recv().unwrap();
         // The test of the test: without policy all of it works.
         let (all, came) = tries(site).open().check("without policy");
         assert_eq!(all, came);
@@ -334,4 +350,96 @@ fn flows_through_services_go_on_when_policy_tightens() {
 #[test]
 fn masqueraded_flows_go_on_when_policy_tightens() {
     flows_through_services_go_on(Masquerade::All);
+}
+
+/// Source NAT gives the vault the address and port that the client had before, which the server let in.
+#[test]
+fn an_address_that_was_somebody_elses_opens_nothing() {
+    on_a_site(3, |site, pins| {
+        nft(&kube_proxy(Masquerade::All));
+        // The kernel forgets flows before we do.
+        std::fs::write("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "1").unwrap();
+        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &engine);
+        let enforcer = Enforcer::start(with_services(site), pins, engine.0.snapshot(), &bindings).unwrap();
+        for to in service(SERVER) {
+            let [client, vault] = [0, 2].map(|pod: usize| {
+                let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+                move || {
+                    let probe = move || (0..3).any(|_| answers(&datagrams_from((any, 7_777), to, 8888)));
+                    let came = site.pods[pod].run(probe).recv().unwrap();
+                    std::thread::sleep(Duration::from_millis(2_500));
+                    came
+                }
+            });
+            assert!(client(), "{to}");
+            assert!(!vault(), "{to}");
+            assert!(client(), "{to}");
+        }
+        enforcer.remove().unwrap();
+    });
+}
+
+/// Two enforcers, one of which is replaced while the other is not yet.
+#[test]
+fn classes_of_another_process_are_not_taken_for_our_own() {
+    on_a_site(3, |site, pins| {
+        nft(&kube_proxy(Masquerade::All));
+        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &engine);
+        std::fs::create_dir_all(pins).unwrap();
+        let start = |name: &str| {
+            Enforcer::start(with_services(site), &pins.join(name), engine.0.snapshot(), &bindings).unwrap()
+        };
+        let check = |when: &str, allowed: bool| {
+            let mut tries = Tries::default();
+            tries.add("client", &site.pods[0], service(SERVER), 8888, allowed);
+            tries.check(when);
+        };
+        // Both see every packet; the mark is that of the second.
+        let (one, two) = (start("one"), start("two"));
+        check("at first", true);
+        let mut flows = Flows::begin(&site.pods[0], service(SERVER)[0], 8888);
+        drop(two);
+        let two = start("two");
+        check("between one and the other", false);
+        flows.go_on("between one and the other");
+        assert!(one.reasons().unwrap()[&Reason::Stale].packets > 0);
+        drop(one);
+        let one = start("one");
+        check("in the end", true);
+        flows.go_on("in the end");
+        [one, two].into_iter().for_each(|enforcer| enforcer.remove().unwrap());
+        std::fs::remove_dir(pins).unwrap();
+    });
+}
+
+/// Who sent a packet cannot be told when it came in by an interface that nobody is bound to.
+#[test]
+fn packets_that_crossed_a_bridge_are_dropped() {
+    on_a_site(3, |site, pins| {
+        nft(&kube_proxy(Masquerade::Hairpin));
+        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &engine);
+        // The client's interface becomes a port, and the bridge does what the interface did.
+        let Pod { interface, addresses: [v4, v6], .. } = &site.pods[0];
+        ip(&format!(
+            "link add br0 type bridge\nlink set br0 up\nlink set {interface} master br0\n\
+             addr add 169.254.1.1/32 dev br0\naddr del fe80::1/64 dev {interface}\naddr add fe80::1/64 dev br0 nodad\n\
+             route replace {v4}/32 dev br0\nroute replace {v6}/128 dev br0\n"
+        ));
+        site.pods[0].run(|| ip("-4 neigh flush dev eth0\n-6 neigh flush dev eth0\n")).recv().unwrap();
+        let tries = |allowed: bool| {
+            let mut tries = Tries::default();
+            for last in [SERVER, VAULT, REMOTE, STRANGER] {
+                tries.add("client", &site.pods[0], service(last), 8888, allowed);
+            }
+            tries
+        };
+        tries(true).check("without policy");
+        let enforcer = Enforcer::start(with_services(site), pins, engine.0.snapshot(), &bindings).unwrap();
+        tries(false).check("with policy");
+        assert!(enforcer.reasons().unwrap()[&Reason::UnknownInterface].packets > 0);
+        enforcer.remove().unwrap();
+    });
 }

@@ -249,7 +249,12 @@ fn here(job: impl FnOnce() -> bool + Send + 'static) -> Receiver<bool> {
 /// A flow of datagrams that stays.
 pub(crate) fn datagrams(to: IpAddr, port: u16) -> UdpSocket {
     let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).unwrap();
+    datagrams_from((any, 0), to, port)
+}
+
+/// The same from a certain port.
+pub(crate) fn datagrams_from(from: (IpAddr, u16), to: IpAddr, port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind(from).unwrap();
     socket.connect((to, port)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
