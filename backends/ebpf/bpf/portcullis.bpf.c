@@ -530,6 +530,9 @@ int to_node(struct __sk_buff *skb)
 
 	if (!side)
 		return DELIVER;
+	/* Source NAT comes later than this, so the source can still be told. */
+	if (class == STALE)
+		class = UNSOUGHT;
 	int parsed = parse(skb, &p);
 
 	if (parsed != PARSED) {

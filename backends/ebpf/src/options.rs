@@ -44,7 +44,8 @@ pub enum Inspected {
 }
 
 /// What keeps a workload from processes of the node that a [service](Options::with_services) leads to, though its egress
-/// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide.
+/// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide. What the
+/// kernel answers without a socket (a reset from a closed port) or takes for a tunnel of its own is not guarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodeBackends {
     /// The program is attached to the root of the hierarchy of control groups (cgroup2), wherever that is mounted. Loading

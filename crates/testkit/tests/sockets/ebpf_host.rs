@@ -16,7 +16,7 @@ use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis_testkit::generate::Generator;
 
 use crate::ebpf::{bind, options};
-use crate::ebpf_services::{Flows, Masquerade, kube_proxy, on_a_site, with_services};
+use crate::ebpf_services::{Flows, Masquerade, REMOTE, kube_proxy, on_a_site, service, with_services};
 use crate::host_judge::{Judge, compare, parties};
 use crate::place;
 use crate::wide::{NODE, Site, Tries, nft};
@@ -357,7 +357,10 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             tries.add(name, &site.far[0], node, 30_080, port);
             tries.add(name, &site.far[0], node, 80, own);
             tries.add(name, &site.far[0], node, 8080, false);
+            // A pod goes out through a service and gets the node's address; its answers are no new traffic.
+            tries.add(name, &site.pods[1], service(REMOTE), 8888, true);
             tries.check(name);
+            service(REMOTE).into_iter().for_each(|to| drop(Flows::begin(&site.pods[1], to, 8888)));
             if port {
                 node.into_iter().for_each(|to| drop(Flows::begin(&site.far[0], to, 30_080)));
             }

@@ -394,6 +394,9 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
         let check = |when: &str, allowed: bool| {
             let mut tries = Tries::default();
             tries.add("client", &site.pods[0], service(SERVER), 8888, allowed);
+            // Whose source can still be told.
+            tries.add("client", &site.pods[0], service(API), 8888, true);
+            tries.add("client", &site.pods[0], service(ADMIN), 8888, false);
             tries.check(when);
         };
         // Both see every packet; the mark is that of the second.
