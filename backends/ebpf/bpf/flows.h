@@ -8,18 +8,35 @@
 #define SENT_LOCAL 1
 #define SENT_REMOTE 2
 #define CLOSING 4
-/* Who sent the packet that policy was asked about; for cutting. */
+/* Who sent the packet that policy was asked about. */
 #define BEGAN_LOCAL 8
 /* Policy denies it by now (decision D16): it is not known any more, and only a packet that opens a flow makes it so. */
 #define CUT 16
+/* What the end that began sends is exempt from later questions, too: a hook allowed it that ends the say of a host endpoint. */
+#define EXEMPTED 32
+/* Nobody decided yet about what the end that began sends. Known where it was left open, and nowhere else. */
+#define LEFT_OPEN 64
 
 #define SECOND 1000000000ull
+
+/* The node itself, as the peer of a flow. */
+#define OF_NODE 0xffffffff
 
 /* Where a packet is, as the flow table sees it. */
 struct place {
 	u32 interface;
 	u32 from_local;
+	u32 begins; /* flags of the flow that begins here */
+	u32 peer;   /* whom the flow is with, where source NAT may give one the address of another; or 0 */
 };
+
+/*
+ * What is known of a packet. Where a packet is settled, the other hooks that ask for this end need not ask: it is an answer, or
+ * its flow is exempt.
+ */
+#define UNKNOWN 0
+#define KNOWN 1
+#define SETTLED 2
 
 INLINE u64 timeout_of(u32 protocol, u32 flags)
 {
@@ -96,7 +113,7 @@ FUNCTION int is_related(const struct packet *p, const struct place *at)
 	return state && is_alive(state, p->inner_protocol, coarse_ns());
 }
 
-/* Whether the packet belongs to a flow that is known here. */
+/* What is known of the packet here, by the flow that it belongs to. */
 INLINE int is_established(const struct packet *p, const struct place *at)
 {
 	const u32 *local = at->from_local ? p->source : p->destination;
@@ -128,7 +145,12 @@ INLINE int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
-	return 1;
+	/* The flow was somebody else's. */
+	if (at->peer && state->peer && at->peer != state->peer)
+		return UNKNOWN;
+	if (flags & EXEMPTED || !(flags & BEGAN_LOCAL) == !!at->from_local)
+		return SETTLED;
+	return flags & LEFT_OPEN & ~at->begins ? UNKNOWN : KNOWN;
 }
 
 /* Notes that a packet of a flow was allowed here. */
@@ -136,7 +158,9 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 {
 	if (!p || !at)
 		return 0;
-	struct flow_state state = { .seen = coarse_ns(), .flags = at->from_local ? SENT_LOCAL | BEGAN_LOCAL : SENT_REMOTE };
+	struct flow_state state = { .seen = coarse_ns(),
+				    .flags = at->begins | (at->from_local ? SENT_LOCAL | BEGAN_LOCAL : SENT_REMOTE),
+				    .peer = at->peer };
 	/* Packets of a flow that was cut may be allowed the one way. That does not allow the other. */
 	int goes_on = !(p->flags & OPENS) && (p->protocol == PROTO_TCP || p->protocol == PROTO_SCTP);
 	struct flow_state *old;

@@ -45,6 +45,9 @@ static u64 (*coarse_ns)(void) = (void *)160;
 
 #define TC_NEXT -1
 #define TC_DROP 2
+/* The same at a socket. */
+#define WITHHOLD 0
+#define DELIVER 1
 
 struct __sk_buff {
 	u32 len;

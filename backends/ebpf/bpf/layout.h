@@ -18,6 +18,14 @@
 #define ANY_ADDRESS (1u << 2)
 #define HAS_V4 (1u << 3)
 #define HAS_V6 (1u << 4)
+/* An interface of the host without a host endpoint. */
+#define UNGUARDED (1u << 5)
+
+/* The node itself, in the place of an interface. */
+#define NODE 0
+/* What becomes of a workload's packets for it: 0 is accepted. */
+#define TO_HOST_DROP 1
+#define TO_HOST_POLICY 2
 
 /*
  * A node: tag in the two upper bits; of a leaf, then two bits of action and one for an event; of others, this bit says that
@@ -54,7 +62,9 @@
 #define REASON_LOST_EVENT 5
 #define REASON_ESTABLISHED 6
 #define REASON_EXEMPT 7
-#define REASONS 8
+#define REASON_TO_HOST 8
+#define REASON_STALE 9
+#define REASONS 10
 
 /* Longest silence of a flow, in seconds. */
 #define TIMEOUT_TCP 21600

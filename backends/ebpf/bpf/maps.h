@@ -65,7 +65,7 @@ struct flow_v6 {
 struct flow_state {
 	u64 seen;
 	u32 flags;
-	u32 reserved;
+	u32 peer;
 };
 
 /* Fragments of one packet, on their way in one direction through one interface. */
@@ -240,9 +240,14 @@ volatile const u32 blocks_per_projection = 64;
 volatile const u32 track = 1;
 /* Whether destinations of services are decided where the packet leaves. */
 volatile const u32 services = 0;
-/* Upper bits of the packet mark that carry the source's class, and how far they are shifted. 0: none. */
+/* Bits of the packet mark that carry the source's class, and how far they are shifted; and the two bits above them. 0: none. */
 volatile const u32 mark_mask = 0;
 volatile const u32 mark_shift = 0;
+volatile const u32 mark_state = 0;
+/* What is added to the side that is read for the state of a mark. */
+volatile const u32 epoch = 0;
+/* What becomes of a workload's packets for the node itself. */
+volatile const u32 to_host = 0;
 /* Events for each CPU: in a second, and at once. 0: no limit. */
 volatile const u32 events_per_second = 1000;
 volatile const u32 events_at_once = 1000;

@@ -32,6 +32,8 @@
 #define ERROR 16
 /* ICMP of no flow: neither query, answer nor error. */
 #define NO_FLOW 32
+/* Set before parsing: the node's IP took it, so it is as long as it says. The last bytes may be where programs cannot look. */
+#define TAKEN 64
 
 struct packet {
 	u32 source[4];
@@ -264,7 +266,7 @@ INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 	if (ip[0] >> 4 != 4 || header < 20 || total < header)
 		return BAD_PACKET;
 	/* What it says it holds must be there. */
-	if (total < 0xffff && !is_there(skb, total + offset))
+	if (total < 0xffff && !(p->flags & TAKEN) && !is_there(skb, total + offset))
 		return BAD_PACKET;
 	__builtin_memcpy(p->source, ip + 12, 4);
 	__builtin_memcpy(p->destination, ip + 16, 4);
@@ -296,7 +298,7 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 
 	if (room == 0 && skb->gso_size)
 		room = 0xffff;
-	if (room < 0xffff && !is_there(skb, room + at))
+	if (room < 0xffff && !(p->flags & TAKEN) && !is_there(skb, room + at))
 		return BAD_PACKET;
 	__builtin_memcpy(p->source, ip + 8, 16);
 	__builtin_memcpy(p->destination, ip + 24, 16);

@@ -29,6 +29,14 @@ INLINE const struct side *endpoint_at(u32 interface, u32 now)
 	return side->flags & PRESENT ? side : 0;
 }
 
+/* The host endpoint that guards an interface. */
+INLINE const struct side *guard_of(u32 interface, u32 now)
+{
+	const struct side *side = endpoint_at(interface, now);
+
+	return side && !(side->flags & UNGUARDED) ? side : 0;
+}
+
 INLINE int drop(u32 reason, struct __sk_buff *skb)
 {
 	count(&reasons, reason, skb->len);
@@ -83,10 +91,18 @@ INLINE int has_ports(const struct packet *p)
 #define ACCEPTED 1
 #define ESTABLISHED 2
 #define EXEMPT 3 /* by a hook that ends the host endpoint's say */
+#define ANSWERED 4 /* established, and settled */
+
+/* The class of a packet that was on its way while classes got other numbers. */
+#define STALE 0xfffffffe
 
 /* Policy, where the flow table does not know the packet. */
 INLINE int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
+	if (q->source_class == STALE) {
+		count(&reasons, REASON_STALE, bytes);
+		return REFUSED;
+	}
 	u32 action = judge(p, q, bytes);
 
 	if (action == ACTION_DENY)
@@ -108,9 +124,9 @@ FUNCTION int decide_hook(const struct packet *p, const struct place *at, struct 
 INLINE int is_known(const struct packet *p, const struct place *at)
 {
 	if (!track)
-		return 0;
+		return UNKNOWN;
 	if (p->flags & (OPENS | NO_FLOW))
-		return p->flags & ERROR ? is_related(p, at) : 0;
+		return p->flags & ERROR && is_related(p, at) ? SETTLED : UNKNOWN;
 	return is_established(p, at);
 }
 
@@ -119,9 +135,11 @@ INLINE int is_known(const struct packet *p, const struct place *at)
  */
 INLINE int ask(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
-	if (is_known(p, at)) {
+	int known = is_known(p, at);
+
+	if (known) {
 		count(&reasons, REASON_ESTABLISHED, bytes);
-		return ESTABLISHED;
+		return known == SETTLED ? ANSWERED : ESTABLISHED;
 	}
 	return decide(p, at, q, bytes);
 }
@@ -151,136 +169,76 @@ INLINE int accept(const struct packet *p, const struct place *at)
 	return TC_NEXT;
 }
 
-/* The class of the source before source NAT, for the programs that the packet meets later on this node. */
-INLINE void carry_class(struct __sk_buff *skb, u32 class)
+/*
+ * The mark carries the class of the source before source NAT to the programs that the packet meets later on this node, and one of
+ * these in the two bits above it.
+ */
+#define MARK_NONE 0
+/* Up to two: numbers of classes are those of the epoch, as far as one bit can tell. */
+#define MARK_CLASS 1
+/* The endpoint that the packet came in by need not be asked again, whatever addresses are seen later. */
+#define MARK_SETTLED 3
+
+INLINE u32 mark_of(u32 now)
+{
+	return MARK_CLASS + ((now ^ epoch) & 1);
+}
+
+INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 now)
 {
 	if (mark_mask)
-		skb->mark = (skb->mark & ~mark_mask) | (((class & 0xffff) + 1) << mark_shift & mark_mask);
+		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (class << mark_shift & mark_mask) |
+			    mark_of(now) << mark_state;
+}
+
+INLINE void settle(struct __sk_buff *skb)
+{
+	if (mark_mask)
+		skb->mark |= MARK_SETTLED << mark_state;
+}
+
+INLINE u32 state_of(const struct __sk_buff *skb)
+{
+	return mark_mask ? skb->mark >> mark_state & 3 : MARK_NONE;
+}
+
+INLINE int is_settled(const struct __sk_buff *skb)
+{
+	return state_of(skb) == MARK_SETTLED;
 }
 
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */
-INLINE u32 carried_class(const struct __sk_buff *skb)
+INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
 {
-	u32 carried = mark_mask ? (skb->mark & mark_mask) >> mark_shift : 0;
+	u32 state = state_of(skb);
 
-	return carried ? carried - 1 : UNSOUGHT;
-}
-
-SEC("classifier")
-int from_workload(struct __sk_buff *skb)
-{
-	u32 now = now_side(), interface = skb->ifindex;
-	const struct side *side = endpoint_at(interface, now);
-	struct packet p = {};
-	struct place at = { interface, 1 };
-
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
-	int parsed = parse(skb, &p);
-
-	if (parsed == PASS_ARP)
-		return TC_NEXT;
-	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.source)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
-	}
-	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	struct question q = { side->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, now,
-			      UNSOUGHT, UNSOUGHT };
-
-	if (services) {
-		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class);
-		if (has_ports(&p)) {
-			q.destination_class = class_of(p.v6, p.destination, now);
-			if (q.destination_class & SERVICE) {
-				/* Decided where it leaves. Its answers come back with the address of the service. */
-				if (track)
-					remember(&p, &at);
-				count(&reasons, REASON_EXEMPT, skb->len);
-				return accept(&p, &at);
-			}
-		}
-	}
-	if (ask(&p, &at, &q, skb->len) == REFUSED) {
-		/* A workload may always reach itself (decision D10). */
-		if (is_own(side, p.v6, p.destination)) {
-			count(&reasons, REASON_EXEMPT, skb->len);
-			return accept(&p, &at);
-		}
-		return TC_DROP;
-	}
-	return accept(&p, &at);
+	if (state == MARK_NONE)
+		return UNSOUGHT;
+	if (state == MARK_SETTLED || state == mark_of(now))
+		return (skb->mark & mark_mask) >> mark_shift;
+	return STALE;
 }
 
 /*
- * The side of the interface that a forwarded packet came in by, where its destination was not known there: now it is.
+ * Where a destination may be rewritten, the packet is decided when it has its real one: where it leaves, or where it is delivered.
+ * Its answers come back with the address that is rewritten.
  */
-FUNCTION int ask_sender(struct __sk_buff *skb, const struct packet *p, u32 now, u32 class)
+FUNCTION int leave_open(struct __sk_buff *skb, const struct packet *p, struct place *at)
 {
-	if (!p)
-		return REFUSED;
-	u32 from = skb->ingress_ifindex;
-	const struct side *side = endpoint_at(from, now);
-
-	if (!side || !has_ports(p))
-		return ACCEPTED;
-	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
-	struct place at = { from, side->flags & HOST ? 0 : 1 };
-	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
-	struct question q = { program, hook, from, now, class, UNSOUGHT };
-
-	return ask_hook(p, &at, &q, skb->len);
-}
-
-/* A packet to the workload behind `interface`, which came in by `from`. */
-INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
-{
-	u32 now = now_side();
-	const struct side *side = endpoint_at(interface, now);
-	struct packet p = {};
-	struct place at = { interface, 0 };
-
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
-	int parsed = parse(skb, &p);
-
-	if (parsed == PASS_ARP)
-		return TC_NEXT;
-	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.destination)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
-	}
-	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
-	if (!from || from == interface) {
-		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
-			remember(&p, &at);
-		count(&reasons, REASON_EXEMPT, skb->len);
-		return accept(&p, &at);
-	}
-	u32 class = services ? carried_class(skb) : UNSOUGHT;
-
-	if (services && ask_sender(skb, &p, now, class) == REFUSED)
+	if (!p || !at)
 		return TC_DROP;
-	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
-			      class, UNSOUGHT };
+	at->begins = LEFT_OPEN;
+	int known = is_known(p, at);
 
-	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
-}
-
-SEC("classifier")
-int to_workload(struct __sk_buff *skb)
-{
-	return guard_in(skb, skb->ifindex, skb->ingress_ifindex);
+	if (known == SETTLED) {
+		count(&reasons, REASON_ESTABLISHED, skb->len);
+		settle(skb);
+		return accept(p, at);
+	}
+	if (track && known == UNKNOWN)
+		remember(p, at);
+	count(&reasons, REASON_EXEMPT, skb->len);
+	return accept(p, at);
 }
 
 struct fib {
@@ -308,17 +266,168 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 	__builtin_memcpy(fib.destination, p->destination, 16);
 	long found = fib_lookup(skb, &fib, sizeof(fib), 0);
 
-	/* Forwarded; or it would be, if the neighbour were known or the packet smaller. */
-	return !(found == 0 || found == 7 || found == 8);
+	/* Forwarded; or it would be, through a tunnel of the route, or if the neighbour were known or the packet smaller. */
+	return !(found == 0 || found == 6 || found == 7 || found == 8);
+}
+
+/* A workload's packet for the node itself, which the workload's own policy allowed. */
+FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
+{
+	if (!p)
+		return REFUSED;
+	if (is_discovery(p))
+		return ACCEPTED;
+	if (to_host != TO_HOST_POLICY) {
+		count(&reasons, REASON_TO_HOST, bytes);
+		return REFUSED;
+	}
+	const struct side *side = guard_of(NODE, now);
+
+	if (!side)
+		return ACCEPTED;
+	struct place at = { NODE, 0, 0, 0 };
+	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
+
+	return ask_hook(p, &at, &q, bytes);
+}
+
+/*
+ * Whether the mark cannot be read because nobody is bound to the interface that the packet seems to have come in by: it came
+ * through the port of a bridge, or out of a tunnel.
+ */
+INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 now)
+{
+	return state_of(skb) != MARK_NONE && !endpoint_at(from, now);
+}
+
+SEC("classifier")
+int from_workload(struct __sk_buff *skb)
+{
+	u32 now = now_side(), interface = skb->ifindex;
+	const struct side *side = endpoint_at(interface, now);
+	struct packet p = {};
+	struct place at = { interface, 1, 0, 0 };
+
+	if (!side || side->flags & HOST)
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	int parsed = parse(skb, &p);
+
+	if (parsed == PASS_ARP)
+		return TC_NEXT;
+	if (parsed != PARSED)
+		return drop(reason_of(parsed), skb);
+	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.source)) {
+		if (is_discovery(&p))
+			return TC_NEXT;
+		return drop(REASON_ADDRESS, skb);
+	}
+	if (p.flags & LATER_FRAGMENT)
+		return later_fragment(&p, &at, skb);
+	struct question q = { side->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, now,
+			      UNSOUGHT, UNSOUGHT };
+
+	if (services) {
+		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
+		carry_class(skb, q.source_class, now);
+		if (has_ports(&p)) {
+			q.destination_class = class_of(p.v6, p.destination, now);
+			if (q.destination_class & SERVICE)
+				return leave_open(skb, &p, &at);
+		}
+	}
+	int asked = ask(&p, &at, &q, skb->len);
+
+	if (asked == REFUSED) {
+		/* A workload may always reach itself (decision D10). */
+		if (is_own(side, p.v6, p.destination)) {
+			count(&reasons, REASON_EXEMPT, skb->len);
+			return accept(&p, &at);
+		}
+		return TC_DROP;
+	}
+	if (asked == ANSWERED)
+		settle(skb);
+	else if (to_host && is_for_node(skb, &p) && enter_node(&p, now, q.source_class, skb->len) == REFUSED)
+		return TC_DROP;
+	return accept(&p, &at);
+}
+
+/*
+ * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is.
+ */
+FUNCTION int ask_sender(const struct packet *p, u32 from, u32 now, u32 class, u32 bytes)
+{
+	if (!p)
+		return REFUSED;
+	const struct side *side = guard_of(from, now);
+
+	if (!side || !has_ports(p))
+		return ACCEPTED;
+	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
+	struct place at = { from, side->flags & HOST ? 0 : 1, 0, 0 };
+	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
+	struct question q = { program, hook, from, now, class, UNSOUGHT };
+
+	return ask_hook(p, &at, &q, bytes);
+}
+
+/* A packet to the workload behind `interface`, which came in by `from`. */
+INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
+{
+	u32 now = now_side();
+	const struct side *side = endpoint_at(interface, now);
+	struct packet p = {};
+	struct place at = { interface, 0, 0, 0 };
+
+	if (!side || side->flags & HOST)
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	int parsed = parse(skb, &p);
+
+	if (parsed == PASS_ARP)
+		return TC_NEXT;
+	if (parsed != PARSED)
+		return drop(reason_of(parsed), skb);
+	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.destination)) {
+		if (is_discovery(&p))
+			return TC_NEXT;
+		return drop(REASON_ADDRESS, skb);
+	}
+	if (p.flags & LATER_FRAGMENT)
+		return later_fragment(&p, &at, skb);
+	if (services)
+		at.peer = from ? from : OF_NODE;
+	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
+	if (!from || from == interface) {
+		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
+			remember(&p, &at);
+		count(&reasons, REASON_EXEMPT, skb->len);
+		return accept(&p, &at);
+	}
+	if (services && is_lost(skb, from, now))
+		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	u32 class = services ? carried_class(skb, now) : UNSOUGHT;
+
+	if (services && !is_settled(skb) && ask_sender(&p, from, now, class, skb->len) == REFUSED)
+		return TC_DROP;
+	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
+			      class, UNSOUGHT };
+
+	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
+}
+
+SEC("classifier")
+int to_workload(struct __sk_buff *skb)
+{
+	return guard_in(skb, skb->ifindex, skb->ingress_ifindex);
 }
 
 SEC("classifier")
 int from_network(struct __sk_buff *skb)
 {
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len;
-	const struct side *side = endpoint_at(interface, now);
+	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 0 };
+	struct place at = { interface, 0, 0, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
@@ -329,7 +438,7 @@ int from_network(struct __sk_buff *skb)
 
 	if (services) {
 		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class);
+		carry_class(skb, q.source_class, now);
 	}
 	if (!side)
 		return TC_NEXT;
@@ -340,28 +449,35 @@ int from_network(struct __sk_buff *skb)
 
 	if (action == ACTION_DENY)
 		return TC_DROP;
-	if (action == ACTION_ALLOW)
+	if (action == ACTION_ALLOW) {
+		settle(skb);
 		return accept(&p, &at);
-	if (is_known(&p, &at)) {
+	}
+	at.begins = services ? LEFT_OPEN : 0;
+	int known = is_known(&p, &at);
+
+	if (known) {
+		if (known == SETTLED)
+			settle(skb);
 		count(&reasons, REASON_ESTABLISHED, bytes);
 		return accept(&p, &at);
 	}
 	q.hook = HOOK_PRE_DNAT;
 	q.program = side->programs[HOOK_PRE_DNAT];
+	at.begins = EXEMPTED;
 	int decided = decide_hook(&p, &at, &q, bytes);
 
 	if (decided == REFUSED)
 		return TC_DROP;
-	if (decided == EXEMPT)
+	if (decided == EXEMPT) {
+		settle(skb);
 		return accept(&p, &at);
+	}
+	at.begins = 0;
 	if (services && has_ports(&p)) {
 		q.destination_class = class_of(p.v6, p.destination, now);
-		if (q.destination_class & SERVICE) {
-			if (track)
-				remember(&p, &at);
-			count(&reasons, REASON_EXEMPT, bytes);
-			return accept(&p, &at);
-		}
+		if (q.destination_class & SERVICE)
+			return leave_open(skb, &p, &at);
 	}
 	if (is_for_node(skb, &p)) {
 		q.hook = HOOK_HOST_INGRESS;
@@ -377,21 +493,23 @@ SEC("classifier")
 int to_network(struct __sk_buff *skb)
 {
 	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len, from = skb->ingress_ifindex;
-	const struct side *side = endpoint_at(interface, now);
+	const struct side *side = guard_of(interface, now);
 	struct packet p = {};
-	struct place at = { interface, 1 };
+	struct place at = { interface, 1, 0, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
 		return TC_NEXT;
 	if (parsed != PARSED)
 		return side ? drop(reason_of(parsed), skb) : TC_NEXT;
-	u32 class = services && from ? carried_class(skb) : UNSOUGHT;
+	u32 class = services && from ? carried_class(skb, now) : UNSOUGHT;
 
 	if (services && from) {
+		if (is_lost(skb, from, now))
+			return drop(REASON_UNKNOWN_INTERFACE, skb);
 		if (p.flags & LATER_FRAGMENT)
 			return later_fragment(&p, &at, skb);
-		if (ask_sender(skb, &p, now, class) == REFUSED)
+		if (!is_settled(skb) && ask_sender(&p, from, now, class, bytes) == REFUSED)
 			return TC_DROP;
 	}
 	if (!side)
@@ -418,6 +536,45 @@ int to_network(struct __sk_buff *skb)
 }
 
 /*
+ * Where a packet is delivered to a socket: what may have been left open because its destination could be rewritten, and was not
+ * forwarded then. The mark is gone where packets cross into another network namespace, so sockets of workloads are not concerned.
+ */
+SEC("cgroup_skb/ingress")
+int to_node(struct __sk_buff *skb)
+{
+	u32 interface = skb->ifindex, bytes = skb->len;
+
+	if (state_of(skb) == MARK_NONE || is_settled(skb))
+		return DELIVER;
+	u32 now = now_side(), class = carried_class(skb, now);
+	const struct side *side = guard_of(interface, now);
+	struct packet p = { .flags = TAKEN };
+
+	if (!side)
+		return DELIVER;
+	/* Source NAT comes later than this, so the source can still be told. */
+	if (class == STALE)
+		class = UNSOUGHT;
+	int parsed = parse(skb, &p);
+
+	if (parsed != PARSED) {
+		count(&reasons, reason_of(parsed), bytes);
+		return WITHHOLD;
+	}
+	if (!has_ports(&p))
+		return DELIVER;
+	if (side->flags & HOST) {
+		struct place at = { interface, 0, 0, 0 };
+		struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, now, class, UNSOUGHT };
+
+		return ask_hook(&p, &at, &q, bytes) == REFUSED ? WITHHOLD : DELIVER;
+	}
+	if (ask_sender(&p, interface, now, class, bytes) == REFUSED)
+		return WITHHOLD;
+	return to_host && enter_node(&p, now, class, bytes) == REFUSED ? WITHHOLD : DELIVER;
+}
+
+/*
  * For tests: one hook, named by cb[0], of the endpoint at the interface cb[1]. Nothing is remembered. The event of
  * the decision tells what decided.
  */
@@ -433,7 +590,7 @@ int probe(struct __sk_buff *skb)
 		return TC_DROP;
 	struct question q = { side->programs[hook], hook, skb->cb[1], now, UNSOUGHT, UNSOUGHT };
 
-	return judge(&p, &q, skb->len) == ACTION_DENY ? TC_DROP : TC_NEXT;
+	return judge_hook(&p, &q, skb->len) == ACTION_DENY ? TC_DROP : TC_NEXT;
 }
 
 #include "measure.h"

@@ -95,6 +95,11 @@ impl Pins {
         Ok(Self(folder.to_owned()))
     }
 
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
     pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
         self.0.join(format!("{map}-{}-{entries}", flows::LAYOUT))
@@ -117,7 +122,7 @@ impl Pins {
     ) -> Result<(), LoadError> {
         let programs = match binding {
             Binding::Workload { .. } | Binding::WorkloadAnyAddress { .. } => WORKLOAD,
-            Binding::Host { .. } => NETWORK,
+            Binding::Host { .. } | Binding::Uplink { .. } => NETWORK,
         };
         for (direction, name) in programs {
             let program = object::program(ebpf, name)?;

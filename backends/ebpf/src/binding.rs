@@ -27,6 +27,13 @@ pub enum Binding {
     },
     /// A host endpoint on these interfaces of the host.
     Host {
+        /// The interfaces; [`Binding::NODE`] among them for the one that guards the node itself.
+        interfaces: Vec<u32>,
+    },
+    /// Interfaces of the host that no host endpoint guards: everything passes. On a node with
+    /// [services](crate::Options::with_services) they have to be bound, because what workloads send to services is decided
+    /// where it leaves, and the class of a source is found where it comes in. Any identity will do that no endpoint has.
+    Uplink {
         /// The interfaces.
         interfaces: Vec<u32>,
     },
@@ -36,6 +43,11 @@ pub enum Binding {
 pub type Bindings = BTreeMap<EndpointId, Binding>;
 
 impl Binding {
+    /// The node itself, in the place of an interface, whose numbers begin at 1. The host endpoint that has it guards the node
+    /// against its own workloads, where [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides about
+    /// them; it should be the one that [`Topology`](portcullis_core::flow::Topology::host_endpoint) names.
+    pub const NODE: u32 = 0;
+
     /// A workload with these addresses.
     #[must_use]
     pub fn workload(interface: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
@@ -49,7 +61,7 @@ impl Binding {
             Self::Workload { interface, .. } | Self::WorkloadAnyAddress { interface } => {
                 core::slice::from_ref(interface)
             }
-            Self::Host { interfaces } => interfaces,
+            Self::Host { interfaces } | Self::Uplink { interfaces } => interfaces,
         }
     }
 }

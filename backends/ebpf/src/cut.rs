@@ -57,6 +57,7 @@ impl<'a> Tightened<'a> {
             Binding::Host { .. } => self.tightens(|of| self.host_allows(of, id, flow)),
             Binding::Workload { addresses, .. } => self.workload(id, addresses, flow),
             Binding::WorkloadAnyAddress { .. } => self.workload(id, &[], flow),
+            Binding::Uplink { .. } => false,
         }
     }
 

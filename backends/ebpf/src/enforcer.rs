@@ -10,7 +10,9 @@ use portcullis_core::ir::{Decision, Delta, Snapshot};
 
 use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
+use crate::cgroup;
 use crate::cut::Tightened;
+use crate::epoch::Epoch;
 use crate::error::LowerError;
 use crate::event::Event;
 use crate::flows::Flows;
@@ -89,7 +91,7 @@ impl From<LoadError> for EnforceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Dropped: nobody is bound to the interface.
+    /// Dropped: nobody is bound to the interface, or, on a node with services, to the one that the packet came in by.
     UnknownInterface,
     /// Dropped: the packet is not what it says it is, or too short.
     Malformed,
@@ -103,13 +105,18 @@ pub enum Reason {
     LostEvent,
     /// Passed: the flow was allowed before.
     Established,
-    /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves.
+    /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves or is delivered.
     Exempt,
+    /// Dropped: from a workload to the node itself, as
+    /// [`Options::with_workload_to_host`](crate::Options::with_workload_to_host) says.
+    WorkloadToHost,
+    /// Dropped: on a node with services, on its way while addresses got other classes. It comes through when it is sent again.
+    Stale,
 }
 
 impl Reason {
     /// All of them, in the order of `bpf/layout.h`.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::UnknownInterface,
         Self::Malformed,
         Self::Fragment,
@@ -118,6 +125,8 @@ impl Reason {
         Self::LostEvent,
         Self::Established,
         Self::Exempt,
+        Self::WorkloadToHost,
+        Self::Stale,
     ];
 }
 
@@ -156,8 +165,14 @@ impl Enforcer {
             ("flows_v4", pins.flows("flows_v4", capacity.flows_v4)),
             ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
         ];
-        let behaviour = Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], drawn: [1; 2] };
-        let mut ebpf = object::load(lowering.options(), behaviour, &flows)?;
+        let marks = !lowering.options().services.is_empty();
+        let epoch = if marks { Some(Epoch::next(pins.folder())?) } else { None };
+        let parity = epoch.as_ref().map_or(0, |epoch| epoch.parity);
+        let behaviour =
+            Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], epoch: parity, ..Behaviour::PLAIN };
+        let mut shared = flows.to_vec();
+        shared.extend(epoch.as_ref().map(|epoch| ("phase", epoch.fresh.clone())));
+        let mut ebpf = object::load(lowering.options(), behaviour, &shared)?;
         let memory = Memory::of(&ebpf)?;
         let mut flow_tables = Flows::open(&mut ebpf)?;
         let mut maps = Maps::open(&mut ebpf)?;
@@ -181,6 +196,11 @@ impl Enforcer {
             attached,
             attachment,
         };
+        // What interfaces leave open is decided from here on.
+        let guard = cgroup::guard(&mut enforcer.ebpf, enforcer.pins.folder(), enforcer.lowering.options())?;
+        if let Some(epoch) = &epoch {
+            epoch.begin()?;
+        }
         enforcer.attach(bindings)?;
         enforcer.detach(bindings)?;
         if !earlier.is_empty() {
@@ -188,6 +208,8 @@ impl Enforcer {
             enforcer.maps.wait()?;
             enforcer.flows.carry_over(&earlier)?;
         }
+        cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
+        Epoch::keep(enforcer.pins.folder(), epoch.as_ref())?;
         enforcer.pins.keep_flows(&flow_pins)?;
         Ok(enforcer)
     }
@@ -300,7 +322,7 @@ impl Enforcer {
     fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
         for binding in bindings.values() {
             for interface in binding.interfaces() {
-                if !self.attached.contains(interface) {
+                if *interface != Binding::NODE && !self.attached.contains(interface) {
                     self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
                     self.attached.insert(*interface);
                 }

@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     Limit { map: &'static str, limit: u32, needed: usize },
     BoundTwice { interface: u32 },
     Addresses { interface: u32 },
+    Mark { bits: u32, values: u32 },
 }
 
 impl LowerError {
@@ -47,6 +48,12 @@ impl fmt::Display for LowerError {
             Kind::BoundTwice { interface } => write!(f, "interface {interface} is bound to two endpoints"),
             Kind::Addresses { interface } => {
                 write!(f, "the workload at interface {interface} has more than four addresses of one family")
+            }
+            Kind::Mark { bits, values } => {
+                write!(
+                    f,
+                    "the mark bits {bits:#010x} cannot carry {values} classes and two bits more in one piece"
+                )
             }
         }
     }

@@ -47,6 +47,15 @@ pub(crate) const ANY_ADDRESS: u32 = 1 << 2;
 pub(crate) const HAS_V4: u32 = 1 << 3;
 /// It has IPv6 addresses.
 pub(crate) const HAS_V6: u32 = 1 << 4;
+/// It is an interface of the host without a host endpoint.
+pub(crate) const UNGUARDED: u32 = 1 << 5;
+
+/// Traffic of workloads to the node itself is dropped.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const TO_HOST_DROP: u32 = 1;
+/// The host endpoint that guards the node is asked about it.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const TO_HOST_POLICY: u32 = 2;
 
 /// A word of a page, list or cell: a decision, or which page or list to look into next. Zero denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_kernel_program_has_the_same_numbers() {
-        let ours: [(&str, u64); 23] = [
+        let ours: [(&str, u64); 27] = [
             ("EVENT_BYTES", EVENT_BYTES as u64),
             ("PAGE_WORDS", PAGE_WORDS as u64),
             ("RUNS", RUNS as u64),
@@ -160,6 +169,10 @@ mod tests {
             ("ANY_ADDRESS", u64::from(ANY_ADDRESS)),
             ("HAS_V4", u64::from(HAS_V4)),
             ("HAS_V6", u64::from(HAS_V6)),
+            ("UNGUARDED", u64::from(UNGUARDED)),
+            ("TO_HOST_DROP", u64::from(TO_HOST_DROP)),
+            ("TO_HOST_POLICY", u64::from(TO_HOST_POLICY)),
+            ("NODE", u64::from(crate::Binding::NODE)),
             ("NODE_REFERENCE", u64::from(Node::MAX)),
             ("NODE_EVENT", u64::from(Node::EVENT)),
             ("NODE_RUNS", u64::from(Node::RUNS)),

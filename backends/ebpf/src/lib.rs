@@ -37,11 +37,15 @@ mod addresses;
 mod attach;
 mod binding;
 #[cfg(feature = "load")]
+mod cgroup;
+#[cfg(feature = "load")]
 mod clsact;
 #[cfg(feature = "load")]
 mod cut;
 #[cfg(feature = "load")]
 mod enforcer;
+#[cfg(feature = "load")]
+mod epoch;
 mod error;
 #[cfg(feature = "load")]
 mod event;
@@ -76,5 +80,5 @@ pub use event::Event;
 #[cfg(feature = "load")]
 pub use load_error::LoadError;
 pub use lowering::Lowering;
-pub use options::{Attachment, Capacity, Inspected, LoggedEvents, Options};
+pub use options::{Attachment, Capacity, Inspected, LoggedEvents, NodeBackends, Options};
 pub use write::{Update, Write};

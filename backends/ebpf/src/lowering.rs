@@ -15,7 +15,8 @@ use crate::addresses::{Addresses, Entry, longest};
 use crate::binding::{Binding, Bindings};
 use crate::error::{Kind, LowerError};
 use crate::layout::{
-    ANY_ADDRESS, BOUND_ADDRESSES, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS, hook_index,
+    ANY_ADDRESS, BOUND_ADDRESSES, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS, UNGUARDED,
+    hook_index,
 };
 use crate::options::{Capacity, Options};
 use crate::store::{Changed, Store};
@@ -86,6 +87,7 @@ impl Lowering {
         snapshot: &Snapshot,
         bindings: &Bindings,
     ) -> Result<(Self, Update), LowerError> {
+        options.check_mark()?;
         let mut lowering = Self {
             generation: snapshot.generation,
             store: Store::new(&options),
@@ -423,6 +425,7 @@ fn side_of(interface: u32, binding: &Binding) -> Result<Side, LowerError> {
         }
         Binding::WorkloadAnyAddress { .. } => flags |= ANY_ADDRESS,
         Binding::Host { .. } => flags |= HOST,
+        Binding::Uplink { .. } => flags |= HOST | UNGUARDED,
     }
     if v4.len() > BOUND_ADDRESSES || v6.len() > BOUND_ADDRESSES {
         return Err(LowerError(Kind::Addresses { interface }));

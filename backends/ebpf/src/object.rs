@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
+use portcullis_core::reference::WorkloadToHost;
 
-use crate::layout::BLOCK_ROWS;
+use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
 use crate::load_error::LoadError;
 use crate::options::Options;
 
@@ -19,14 +20,15 @@ pub(crate) struct Behaviour {
     pub(crate) track: u32,
     /// Events a second and at once on each CPU; 0 for no limit.
     pub(crate) events: [u32; 2],
+    /// See [`Epoch::parity`](crate::epoch::Epoch).
+    pub(crate) epoch: u32,
     /// Peers and workloads that a measurement draws packets from.
     pub(crate) drawn: [u32; 2],
 }
 
 impl Behaviour {
-    /// No flows, no limit on events, nothing is drawn.
-    #[cfg(any(test, feature = "oracle"))]
-    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], drawn: [1; 2] };
+    /// No flows, no limit on events, no epochs, nothing is drawn.
+    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], epoch: 0, drawn: [1; 2] };
 }
 
 /// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
@@ -41,8 +43,13 @@ pub(crate) fn load(
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.services.is_empty());
-    let (mask, shift) = if services == 1 { (options.mark, options.mark.trailing_zeros()) } else { (0, 0) };
-    let Behaviour { track, events: [per_second, at_once], drawn: [peers, ends] } = behaviour;
+    let [mask, shift, state] = options.mark_parts();
+    let to_host: u32 = match options.workload_to_host {
+        WorkloadToHost::Accept => 0,
+        WorkloadToHost::Drop => TO_HOST_DROP,
+        WorkloadToHost::HostPolicy => TO_HOST_POLICY,
+    };
+    let Behaviour { track, events: [per_second, at_once], epoch, drawn: [peers, ends] } = behaviour;
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
     loader.btf(None);
@@ -75,6 +82,9 @@ pub(crate) fn load(
         .override_global("services", &services, true)
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
+        .override_global("mark_state", &state, true)
+        .override_global("epoch", &epoch, true)
+        .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
     let failed = |error: aya::EbpfError| {

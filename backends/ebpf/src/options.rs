@@ -1,10 +1,12 @@
 //! What an embedder can choose.
 
 use alloc::vec::Vec;
+use std::path::PathBuf;
 
 use portcullis_core::net::Cidr;
+use portcullis_core::reference::WorkloadToHost;
 
-use crate::error::LowerError;
+use crate::error::{Kind, LowerError};
 
 /// Choices about the program and its maps. [`Options::new`] gives the defaults; each setter returns the changed
 /// options.
@@ -14,6 +16,8 @@ pub struct Options {
     pub(crate) inspect: Inspected,
     pub(crate) services: Vec<Cidr>,
     pub(crate) mark: u32,
+    pub(crate) node_backends: NodeBackends,
+    pub(crate) workload_to_host: WorkloadToHost,
     pub(crate) capacity: Capacity,
     pub(crate) attachment: Attachment,
 }
@@ -50,6 +54,22 @@ pub enum Inspected {
     Drop,
     /// It passes, because an L7 enforcer behind this program decides.
     HandOver,
+}
+
+/// What keeps a workload from processes of the node that a [service](Options::with_services) leads to, though its egress
+/// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide. What the
+/// kernel answers without a socket (a reset from a closed port) or takes for a tunnel of its own is not guarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeBackends {
+    /// The program is attached to the root of the hierarchy of control groups (cgroup2), wherever that is mounted. Loading
+    /// fails where it is not.
+    #[default]
+    Guarded,
+    /// The same at this folder of the hierarchy. All processes of the node that services can lead to have to be under it; for
+    /// nodes that do not have a machine for themselves.
+    GuardedAt(PathBuf),
+    /// Nothing: such a service is open to every workload. For nodes whose services never lead to the node itself.
+    Unguarded,
 }
 
 /// How many entries the maps hold. The kernel sets the memory aside when they are made; an update that needs more is
@@ -167,7 +187,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Events of Log rules only, HTTP rules fail closed, no services, the default [`Capacity`].
+    /// Events of Log rules only, HTTP rules fail closed, no services, workloads may reach the node, the default [`Capacity`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -175,6 +195,8 @@ impl Options {
             inspect: Inspected::default(),
             services: Vec::new(),
             mark: 0xffff_0000,
+            node_backends: NodeBackends::default(),
+            workload_to_host: WorkloadToHost::default(),
             capacity: Capacity::default(),
             attachment: Attachment::default(),
         }
@@ -195,7 +217,13 @@ impl Options {
     }
 
     /// Destinations that this node rewrites: the service networks of kube-proxy, for example. TCP, UDP and SCTP to them are
-    /// decided where the packet leaves the node or enters its destination, when the real destination is known.
+    /// decided where the packet leaves the node or enters its destination, when the real destination is known. So every
+    /// interface that it may leave by has to be bound, tunnels included, and [`NodeBackends`] says what guards processes of
+    /// the node. Interfaces of workloads have to be routed, not ports of a bridge: behind one, nobody knows any more who
+    /// sent a packet, and it is dropped.
+    ///
+    /// Addresses of the node itself may be among them, because of node ports; host endpoints are asked later then, too: for
+    /// processes of the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
     #[must_use]
     pub fn with_services(mut self, services: Vec<Cidr>) -> Self {
         self.services = services;
@@ -203,12 +231,53 @@ impl Options {
     }
 
     /// The bits of the packet mark that are ours on a node with [services](Options::with_services): they carry the class
-    /// of the source past source NAT. They have to be in one piece and enough for all classes and one more value; the
-    /// default is the upper half, `0xffff0000`. All other bits stay as they are.
+    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
+    /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
+    /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
+    /// program may change these.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
         self.mark = bits;
         self
+    }
+
+    /// What keeps workloads from processes of the node that services lead to. Without services it makes no difference.
+    #[must_use]
+    pub fn with_node_backends(mut self, backends: NodeBackends) -> Self {
+        self.node_backends = backends;
+        self
+    }
+
+    /// What happens to traffic from a workload to the node itself, once its own policy allowed it. Neighbour discovery and
+    /// answers pass whatever is chosen; flows that are there already pass unless it is dropped. The default asks nothing and
+    /// costs nothing; the others ask the kernel's routing about every packet that begins something.
+    #[must_use]
+    pub const fn with_workload_to_host(mut self, action: WorkloadToHost) -> Self {
+        self.workload_to_host = action;
+        self
+    }
+
+    /// The bits of the mark for classes, how far they are shifted, and where the two bits above them begin.
+    #[cfg(feature = "load")]
+    pub(crate) fn mark_parts(&self) -> [u32; 3] {
+        if self.services.is_empty() {
+            return [0; 3];
+        }
+        let state = self.mark.checked_ilog2().unwrap_or_default().saturating_sub(1);
+        let above = 3_u32.checked_shl(state).unwrap_or_default();
+        [self.mark & !above, self.mark.trailing_zeros(), state]
+    }
+
+    /// Whether the mark can carry what it has to.
+    pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
+        let in_one_piece =
+            self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
+        let values = self.capacity.classes.min(1 << 16);
+        let numbers = (1_u64 << self.mark.count_ones()) / 4;
+        if self.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
+            return Ok(());
+        }
+        Err(LowerError(Kind::Mark { bits: self.mark, values }))
     }
 
     /// How many entries the maps hold.
@@ -235,5 +304,28 @@ impl Options {
     #[must_use]
     pub const fn capacity(&self) -> &Capacity {
         &self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_has_to_carry_every_class() {
+        let services = || Options::new().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let classes = |classes| Capacity { classes, ..Capacity::default() };
+        for (options, fits) in [
+            (services(), true),
+            (services().with_capacity(classes(16_385)), false),
+            (services().with_capacity(classes(16_385)).with_mark(0x0001_ffff), true),
+            (services().with_capacity(classes(1 << 16)).with_mark(0x0003_ffff), true),
+            (services().with_mark(0), false),
+            (services().with_capacity(classes(1)).with_mark(3 << 8), false),
+            (services().with_mark(0xff7f_ffff), false),
+            (Options::new().with_mark(0), true),
+        ] {
+            assert_eq!(options.check_mark().is_ok(), fits, "{options:?}");
+        }
     }
 }

@@ -100,7 +100,7 @@ impl Sandbox {
 
     fn that_draws(lowering: &Lowering, update: &Update, track: u32) -> Result<Self, LoadError> {
         let drawn = MOST_DRAWN.map(|count| u32::try_from(count).unwrap_or(1));
-        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track, events: [0; 2], drawn })?;
+        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track, drawn, ..Behaviour::PLAIN })?;
         sandbox.carry_out(update)?;
         Ok(sandbox)
     }

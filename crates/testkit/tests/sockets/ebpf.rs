@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portcullis::ebpf::{Attachment, Binding, Bindings, Capacity, Enforcer, LoggedEvents, Options, Reason};
+use portcullis::ebpf::{
+    Attachment, Binding, Bindings, Capacity, Enforcer, LoggedEvents, NodeBackends, Options, Reason,
+};
 use portcullis::model::EndpointId;
 use portcullis::verdict::Verdict;
 
@@ -253,7 +255,8 @@ fn policy_names_backends_and_services_rewrite_to_them() {
         for last in [10, 11, 12] {
             assert!(try_it(0, service(last), 8888), "{last}");
         }
-        let options = options().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let services = options().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let options = services.with_node_backends(NodeBackends::Unguarded);
         let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
         let [client, server, vault] = [0, 1, 2];
         let direct = |pod: usize| pods[pod].addresses[0];

@@ -11,10 +11,15 @@
 mod ebpf;
 mod ebpf_attachments;
 mod ebpf_flows;
+mod ebpf_host;
 mod ebpf_kill;
+mod ebpf_node;
+mod ebpf_services;
 mod foreign;
+mod host_judge;
 mod node;
 mod traffic;
+mod wide;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How long a packet may take from pod to pod before it counts as dropped. `PORTCULLIS_PATIENCE_MS` is for slow machines.
-fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     let milliseconds = std::env::var("PORTCULLIS_PATIENCE_MS").map_or(400, |value| value.parse().unwrap());
     Duration::from_millis(milliseconds)
 }
@@ -26,7 +26,8 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
 /// A thread in a namespace of its own.
 pub(crate) struct Pod {
     jobs: Sender<Job>,
-    thread: i32,
+    /// The thread that holds its namespace.
+    pub(crate) thread: i32,
     /// The host's end of its interface.
     pub(crate) interface: String,
     /// Its addresses.
@@ -35,6 +36,12 @@ pub(crate) struct Pod {
 
 impl Pod {
     fn start(number: usize) -> Self {
+        let addresses = [format!("10.0.9.{}", 10 + number), format!("fd00:9::{}", 10 + number)];
+        Self::open(format!("cali{number}"), addresses.map(|text| text.parse().unwrap()))
+    }
+
+    /// A namespace without any interface yet.
+    pub(crate) fn open(interface: String, addresses: [IpAddr; 2]) -> Self {
         let (jobs, todo) = channel::<Job>();
         let (tell, told) = channel();
         std::thread::spawn(move || {
@@ -43,9 +50,7 @@ impl Pod {
             todo.iter().for_each(|job| job());
         });
         let thread = told.recv().unwrap();
-        let addresses = [format!("10.0.9.{}", 10 + number), format!("fd00:9::{}", 10 + number)];
-        let addresses = addresses.map(|text| text.parse().unwrap());
-        Self { jobs, thread, interface: format!("cali{number}"), addresses }
+        Self { jobs, thread, interface, addresses }
     }
 
     /// Runs `job` in the pod, and gives a way to wait for its result.
@@ -115,7 +120,7 @@ pub(crate) fn node(pods: usize) -> Vec<Pod> {
 }
 
 /// Answers TCP and UDP at `at`.
-fn serve(at: SocketAddr) {
+pub(crate) fn serve(at: SocketAddr) {
     let (tcp, udp) = (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap());
     std::thread::spawn(move || {
         for stream in tcp.incoming().flatten() {
@@ -165,7 +170,8 @@ pub(crate) fn carries(stream: &mut TcpStream) -> bool {
     stream.write_all(b"x").is_ok() && stream.read(&mut [0; 1]).is_ok_and(|count| count == 1)
 }
 
-fn ip(batch: &str) {
+/// Runs `ip` for each line.
+pub(crate) fn ip(batch: &str) {
     for line in batch.lines() {
         let family = if line.contains("::") { "-6" } else { "-4" };
         let output =
