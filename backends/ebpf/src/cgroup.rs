@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::load_error::LoadError;
+use crate::object;
 use crate::options::{NodeBackends, Options};
 
 /// The name of the program, and of pins of its links up to a number.
@@ -31,11 +32,7 @@ pub(crate) fn guard(ebpf: &mut Ebpf, folder: &Path, options: &Options) -> Result
         return Err(LoadError::plain(format!("`{}` is not in a cgroup2 hierarchy", group.display())));
     }
     let file = File::open(&group).map_err(|error| failed(&error))?;
-    let program = ebpf
-        .program_mut(NAME)
-        .ok_or_else(|| LoadError::plain(format!("the object has no program `{NAME}`")))?;
-    let program: &mut CgroupSkb = program.try_into().map_err(|error| failed(&error))?;
-    program.load().map_err(|error| LoadError::new(format!("program `{NAME}`"), &error))?;
+    let program = object::socket_program(ebpf, NAME)?;
     // Links of control groups stand beside each other, whatever the mode; the kernel takes no flag for that.
     let id = program
         .attach(file, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)

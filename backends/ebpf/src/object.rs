@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aya::programs::SchedClassifier;
+use aya::programs::{CgroupSkb, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_core::reference::WorkloadToHost;
 
@@ -94,14 +94,26 @@ pub(crate) fn load(
     loader.load(OBJECT).map_err(failed)
 }
 
-/// One of the object's programs, accepted by the kernel's verifier.
+/// One of the object's programs for interfaces, accepted by the kernel's verifier.
 pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
-    let missing = || LoadError::plain(format!("the object has no program `{name}`"));
-    let program = ebpf.program_mut(name).ok_or_else(missing)?;
-    let program: &mut SchedClassifier =
-        program.try_into().map_err(|error| LoadError::new(format!("program `{name}`"), &error))?;
+    let failed = |error| LoadError::new(format!("program `{name}`"), &error);
+    let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
-        program.load().map_err(|error| LoadError::new(format!("program `{name}`"), &error))?;
+        program.load().map_err(failed)?;
     }
     Ok(program)
+}
+
+/// One of the object's programs for sockets, likewise.
+pub(crate) fn socket_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSkb, LoadError> {
+    let failed = |error| LoadError::new(format!("program `{name}`"), &error);
+    let program: &mut CgroupSkb = find(ebpf, name)?.try_into().map_err(failed)?;
+    if program.fd().is_err() {
+        program.load().map_err(failed)?;
+    }
+    Ok(program)
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, LoadError> {
+    ebpf.program_mut(name).ok_or_else(|| LoadError::plain(format!("the object has no program `{name}`")))
 }

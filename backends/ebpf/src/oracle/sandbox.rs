@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{Program, TestRun as _, TestRunOptions};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::Hook;
@@ -99,7 +99,10 @@ impl Sandbox {
         let mut names: Vec<String> = self.ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         names.sort();
         for name in &names {
-            object::program(&mut self.ebpf, name)?;
+            match self.ebpf.program(name) {
+                Some(Program::CgroupSkb(_)) => drop(object::socket_program(&mut self.ebpf, name)?),
+                _ => drop(object::program(&mut self.ebpf, name)?),
+            }
         }
         Ok(names)
     }
