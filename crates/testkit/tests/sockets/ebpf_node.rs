@@ -152,22 +152,28 @@ spec:
 ";
 
 /// Everything that has to do with workloads and the node; `client`, `vault` and `failsafe` say whether they reach it.
-fn to_the_node(site: &Site, client: bool, vault: bool, failsafe: bool) -> Tries<'_> {
+fn to_the_node(site: &Site, services: bool, [client, vault, failsafe]: [bool; 3]) -> Tries<'_> {
     let mut tries = Tries::default();
     let pods = [&site.pods[0], &site.pods[1], &site.pods[2]];
     for (what, pod, allowed) in
         [("client", pods[0], client), ("server", pods[1], false), ("vault", pods[2], vault)]
     {
         tries.add(what, pod, node(), 80, allowed);
-        tries.add(what, pod, service(API), 8888, allowed);
+        if services {
+            tries.add(what, pod, service(API), 8888, allowed);
+        }
     }
     tries.add("client", pods[0], node(), 8080, false);
     tries.add("client", pods[0], service(ADMIN), 8888, false);
-    tries.add("vault", pods[2], service(ADMIN), 8888, vault);
+    if services {
+        tries.add("vault", pods[2], service(ADMIN), 8888, vault);
+    }
     tries.add_tcp("vault", pods[2], node(), 22, failsafe);
     // The rest is as it was, answers to the node included.
     for to in [CLIENT, SERVER, REMOTE] {
-        tries.add("client", pods[0], service(to), 8888, true);
+        if services {
+            tries.add("client", pods[0], service(to), 8888, true);
+        }
         tries.add_here("node", service(to), 8888, true);
     }
     tries.add_here("node", service(VAULT), 8888, true);
@@ -187,12 +193,14 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
         };
         let guard = Binding::Host { interfaces: [vec![Binding::NODE], interfaces].concat() };
         bindings.insert(EndpointId::host("edge"), guard);
-        for (action, client, vault_comes, failsafe) in [
-            (WorkloadToHost::Accept, true, true, true),
-            (WorkloadToHost::Drop, false, false, false),
-            (WorkloadToHost::HostPolicy, true, false, true),
-        ] {
-            let options = with_services(site).with_workload_to_host(action);
+        let actions = [
+            (WorkloadToHost::Accept, [true, true, true]),
+            (WorkloadToHost::Drop, [false, false, false]),
+            (WorkloadToHost::HostPolicy, [true, false, true]),
+        ];
+        for ((action, reach), services) in actions.into_iter().flat_map(|one| [(one, true), (one, false)]) {
+            let options = if services { with_services(site) } else { options() };
+            let options = options.with_workload_to_host(action);
             let enforcer = Enforcer::start(options, pins, engine.0.snapshot(), &bindings).unwrap();
             // Neighbours have to be found anew.
             for pod in &site.pods {
@@ -201,7 +209,7 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
             for Pod { interface, .. } in &site.pods {
                 ip(&format!("-4 neigh flush dev {interface}\n-6 neigh flush dev {interface}\n"));
             }
-            let (all, came) = to_the_node(site, client, vault_comes, failsafe).check(&format!("{action:?}"));
+            let (all, came) = to_the_node(site, services, reach).check(&format!("{action:?}"));
             // More than one datagram of a flow: what was allowed until the last question is not remembered as allowed.
             let vault = node().map(|to| {
                 let several = move || {
@@ -210,10 +218,10 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
                 };
                 site.pods[2].run(several)
             });
-            assert!(vault.into_iter().all(|came| came.recv().unwrap() == vault_comes), "{action:?}");
+            assert!(vault.into_iter().all(|came| came.recv().unwrap() == reach[1]), "{action:?}");
             let dropped = enforcer.reasons().unwrap()[&Reason::WorkloadToHost].packets;
             eprintln!(
-                "{action:?}: {all} connections, {came} came through, {dropped} packets dropped as such"
+                "{action:?}, services: {services}: {all} connections, {came} came through, {dropped} packets dropped as such"
             );
             assert_eq!(dropped > 0, action == WorkloadToHost::Drop);
             enforcer.remove().unwrap();
