@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use aya::programs::SchedClassifier;
 use aya::programs::TcAttachType::{Egress, Ingress};
 use portcullis::ebpf::{Attachment, Bindings, Enforcer};
 
@@ -88,6 +89,18 @@ spec:
   podSelector: {matchLabels: {app: server}}
   ingress: [{ports: [{port: 80, protocol: UDP}, {port: 8080, protocol: UDP}]}]
 ";
+
+#[test]
+fn tcx_is_taken_where_the_kernel_has_it() {
+    with_port_80_open(|pods, _, start| {
+        let has_tcx = SchedClassifier::query_tcx("lo", Ingress).is_ok();
+        let enforcer = start(Attachment::Auto);
+        let expected = if has_tcx { Attachment::Tcx } else { Attachment::Clsact };
+        assert_eq!(enforcer.attachment(), expected);
+        assert!(!reaches(pods, 8080) && reaches(pods, 80));
+        enforcer.remove().unwrap();
+    });
+}
 
 /// Somebody else's programs, there before ours and added behind and before them, see what ours pass, and drop what they
 /// want; ours come and go beside them.
