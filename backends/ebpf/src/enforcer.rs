@@ -45,7 +45,8 @@ pub struct Enforcer {
     flows: Flows,
     memory: Memory,
     lowering: Lowering,
-    attached: BTreeSet<u32>,
+    /// Interfaces with programs, and whether those are for a host endpoint.
+    attached: BTreeMap<u32, bool>,
     attachment: Attachment,
 }
 
@@ -182,7 +183,7 @@ impl Enforcer {
         flow_tables.carry_over(&earlier)?;
         let events = take(&mut ebpf, "events")?;
         let reasons = take(&mut ebpf, "reasons")?;
-        let attached = BTreeSet::new();
+        let attached = BTreeMap::new();
         let attachment = attach::attachment(lowering.options().attachment());
         let mut enforcer = Self {
             pins,
@@ -225,7 +226,7 @@ impl Enforcer {
         bindings: &Bindings,
     ) -> Result<(), EnforceError> {
         let update = self.lowering.update(snapshot, delta, bindings)?;
-        // An interface that nobody is bound to yet lets nothing pass.
+        // An interface that nobody is bound to yet lets nothing pass, nor one that the programs are not made for.
         self.attach(bindings)?;
         self.maps.carry_out(&update)?;
         self.detach(bindings)?;
@@ -321,10 +322,11 @@ impl Enforcer {
 
     fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
         for binding in bindings.values() {
+            let is_host = matches!(binding, Binding::Host { .. } | Binding::Uplink { .. });
             for interface in binding.interfaces() {
-                if *interface != Binding::NODE && !self.attached.contains(interface) {
+                if *interface != Binding::NODE && self.attached.get(interface) != Some(&is_host) {
                     self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
-                    self.attached.insert(*interface);
+                    self.attached.insert(*interface, is_host);
                 }
             }
         }
@@ -334,7 +336,7 @@ impl Enforcer {
     fn detach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
         let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
         self.pins.detach_but(|interface| kept.contains(&interface))?;
-        self.attached.retain(|interface| kept.contains(interface));
+        self.attached.retain(|interface, _| kept.contains(interface));
         Ok(())
     }
 }

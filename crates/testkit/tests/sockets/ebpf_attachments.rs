@@ -3,13 +3,19 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use aya::programs::SchedClassifier;
 use aya::programs::TcAttachType::{Egress, Ingress};
-use portcullis::ebpf::{Attachment, Bindings, Enforcer};
+use portcullis::compile::{CompileScope, Engine};
+use portcullis::ebpf::{Attachment, Binding, Bindings, Enforcer};
+use portcullis::ir::Delta;
+use portcullis::model::{EndpointId, Update};
+use portcullis::reference::Settings;
+use portcullis::scenario::{LoadOptions, Scenario};
 
-use crate::ebpf::{self, ONLY_80, attached, bind, on_a_node_with_bpf};
+use crate::ebpf::{self, ONLY_80, attached, bind, index, on_a_node_with_bpf};
 use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
 use crate::node::{Pod, carries, connect, tcp, udp};
-use crate::{PODS, compiled};
+use crate::{EDGE, PODS, compiled, place};
 
 const BOTH: [Attachment; 2] = [Attachment::Tcx, Attachment::Clsact];
 
@@ -88,6 +94,18 @@ spec:
   podSelector: {matchLabels: {app: server}}
   ingress: [{ports: [{port: 80, protocol: UDP}, {port: 8080, protocol: UDP}]}]
 ";
+
+#[test]
+fn tcx_is_taken_where_the_kernel_has_it() {
+    with_port_80_open(|pods, _, start| {
+        let has_tcx = SchedClassifier::query_tcx("lo", Ingress).is_ok();
+        let enforcer = start(Attachment::Auto);
+        let expected = if has_tcx { Attachment::Tcx } else { Attachment::Clsact };
+        assert_eq!(enforcer.attachment(), expected);
+        assert!(!reaches(pods, 8080) && reaches(pods, 80));
+        enforcer.remove().unwrap();
+    });
+}
 
 /// Somebody else's programs, there before ours and added behind and before them, see what ours pass, and drop what they
 /// want; ours come and go beside them.
@@ -236,5 +254,35 @@ fn filters_follow_bindings_and_interfaces() {
         drop(enforcer);
         start(&server).remove().unwrap();
         assert_eq!((leftovers(&pods[1..]), pins.exists()), (Vec::new(), false));
+    });
+}
+
+/// Behind one interface there is a pod, then a host endpoint, then a pod again.
+#[test]
+fn another_kind_of_endpoint_gets_its_own_programs() {
+    on_a_node_with_bpf(2, |pods, pins| {
+        let scenario = Scenario::parse("edge", &format!("{PODS}{EDGE}"), LoadOptions::new()).unwrap();
+        let mut cluster = scenario.cluster().clone();
+        let ids = ["client", "server"].map(|name| EndpointId::workload("shop", name));
+        for (id, pod) in ids.iter().zip(pods) {
+            cluster.apply(Update::Endpoint(place(cluster.endpoints()[id].clone(), pod)));
+        }
+        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| engine.apply(update).unwrap());
+        engine.commit();
+        let (snapshot, workloads) = (engine.snapshot(), bind(pods, &ids));
+        let mut hosts = bind(&pods[1..], &ids[1..]);
+        hosts.insert(EndpointId::host("edge"), Binding::Host { interfaces: vec![index(&pods[0])] });
+        let same = Delta { from: snapshot.generation, to: snapshot.generation, ..Delta::default() };
+        for attachment in BOTH {
+            let mut enforcer = Enforcer::start(attached(attachment), pins, snapshot, &workloads).unwrap();
+            assert!(reaches(pods, 80) && reaches(pods, 8080));
+            enforcer.update(snapshot, &same, &hosts).unwrap();
+            assert!(!reaches(pods, 80) && reaches(pods, 8080), "{attachment:?}");
+            enforcer.update(snapshot, &same, &workloads).unwrap();
+            assert!(reaches(pods, 80) && reaches(pods, 8080), "{attachment:?}");
+            enforcer.remove().unwrap();
+            assert_eq!(leftovers(pods), Vec::<String>::new());
+        }
     });
 }

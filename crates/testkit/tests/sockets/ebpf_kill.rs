@@ -55,9 +55,10 @@ impl Killed {
     }
 
     fn wait_for_start(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !self.diary().contains(&STARTED) {
-            assert!(Instant::now() < deadline && self.child.try_wait().unwrap().is_none());
+            assert!(Instant::now() < deadline, "it does not start");
+            assert_eq!(self.child.try_wait().unwrap(), None, "it ended by itself");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -178,7 +179,7 @@ fn kills(attachments: [Attachment; 2]) {
             let wait = random >> 33;
             // Every third while it starts: that takes some time, mostly of the parser.
             if kill % 3 == 2 {
-                let deadline = Instant::now() + Duration::from_secs(30);
+                let deadline = Instant::now() + Duration::from_secs(60);
                 while process.diary().is_empty() && Instant::now() < deadline {
                     std::thread::sleep(Duration::from_millis(1));
                 }

@@ -83,7 +83,8 @@ fn attached(pods: &[Pod]) -> Vec<String> {
     let mut found = Vec::new();
     for Pod { interface, .. } in pods {
         for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-            let (_, programs) = SchedClassifier::query_tcx(interface, direction).unwrap();
+            // Kernels before 6.6 have no links to ask for.
+            let (_, programs) = SchedClassifier::query_tcx(interface, direction).unwrap_or_default();
             found.extend(programs.iter().map(|p| format!("{interface}: link of {:?}", p.name_as_str())));
         }
         for what in

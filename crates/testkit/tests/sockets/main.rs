@@ -10,6 +10,7 @@
 
 mod ebpf;
 mod ebpf_attachments;
+mod ebpf_cut;
 mod ebpf_flows;
 mod ebpf_host;
 mod ebpf_kill;

@@ -46,6 +46,8 @@ impl Traffic {
             let (going, moved) = (going(), Arc::clone(&moved));
             from.beside(move || {
                 let mut flow = connect(to, 80);
+                // A packet that is lost is sent again; only a flow that stops counts.
+                flow.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
                 while going() {
                     if !carries(&mut flow) {
                         return false;
