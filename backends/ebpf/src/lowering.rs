@@ -40,6 +40,8 @@ pub struct Lowering {
     unsettled: Unsettled,
     /// Whether packets may be on their way that read the other side.
     turned: bool,
+    /// What took effect at once, so that packets on their way may have met it or what was before.
+    recent: Recent,
     /// Classes that packets on their way may still have, though no address has.
     retired: BTreeSet<ClassId>,
 }
@@ -52,6 +54,12 @@ struct Bound {
 }
 
 type Side = [u32; SIDE_WORDS];
+
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    endpoints: bool,
+    addresses: BTreeSet<Cidr>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Unsettled {
@@ -97,6 +105,7 @@ impl Lowering {
             phase: 0,
             unsettled: Unsettled::default(),
             turned: false,
+            recent: Recent::default(),
             retired: BTreeSet::new(),
             options,
         };
@@ -179,7 +188,7 @@ impl Lowering {
     #[must_use]
     pub fn settle(&mut self) -> Update {
         let mut writes = Vec::new();
-        if self.turned || !self.retired.is_empty() || self.store.waits() {
+        if self.turned || self.recent.any() || !self.retired.is_empty() || self.store.waits() {
             self.wait(&mut writes);
         }
         Update { writes }
@@ -225,7 +234,7 @@ impl Lowering {
     ) -> Result<(Vec<Write>, Vec<Entry>), LowerError> {
         let rebound = *bindings != self.bindings;
         if rebound {
-            check_bindings(bindings, self.options.capacity.endpoints)?;
+            check_bindings(bindings, &self.bound, self.options.capacity.endpoints)?;
         }
         let arriving: BTreeSet<ClassId> = change.addresses.iter().filter_map(|(_, class)| *class).collect();
         let mut fresh: BTreeSet<ClassId> =
@@ -350,8 +359,12 @@ impl Lowering {
         }
         let at_once = start == Start::Empty
             || entries.is_empty()
-            || endpoints.is_empty() && (are_independent(entries) || !self.store.looks_both_ways());
+            || endpoints.is_empty() && self.recent.allows(entries, self.store.looks_both_ways());
         if at_once {
+            if start == Start::Live {
+                self.recent.endpoints |= !endpoints.is_empty();
+                self.recent.addresses.extend(entries.iter().map(|entry| entry.net));
+            }
             writes.extend(entries.iter().map(|entry| Write::Address(entry.net, entry.settled())));
             writes.extend(endpoints.into_iter().map(|(interface, _, after)| {
                 Write::Endpoint(interface, after.map(|side| Box::new(sides([side; 2]))))
@@ -385,25 +398,47 @@ impl Lowering {
             writes.push(Write::Endpoint(interface, words));
         }
         self.turned = false;
+        self.recent = Recent::default();
         self.retired.clear();
         self.store.reclaim();
     }
 }
 
-/// Whether each packet is touched by one of the changes at most, and in one address only.
-fn are_independent(entries: &[Entry]) -> bool {
-    let [v4, v6] = [IpVersion::V4, IpVersion::V6]
-        .map(|version| entries.iter().filter(|entry| entry.net.version() == version).count());
-    v4 <= 1 && v6 <= 1 && entries.iter().all(|entry| entry.net.prefix() == longest(entry.net.version()))
+impl Recent {
+    fn any(&self) -> bool {
+        self.endpoints || !self.addresses.is_empty()
+    }
+
+    /// Whether `entries` may change at once, too: however a packet's reads fall between all these changes, it gets the
+    /// decision of a state that was in force. Endpoints are read before addresses, so a packet may have met an old endpoint
+    /// already, and must not find a new address then. Of addresses, it may meet one change at most: where programs ask for
+    /// both ends, there is only one; where they ask for one, it is not looked for twice, as an address is first by itself and
+    /// then in networks.
+    fn allows(&self, entries: &[Entry], looks_both_ways: bool) -> bool {
+        if self.endpoints {
+            return false;
+        }
+        let nets: BTreeSet<Cidr> =
+            entries.iter().map(|entry| entry.net).chain(self.addresses.iter().copied()).collect();
+        if looks_both_ways {
+            let [v4, v6] = [IpVersion::V4, IpVersion::V6]
+                .map(|version| nets.iter().filter(|net| net.version() == version).count());
+            return v4 <= 1 && v6 <= 1 && nets.iter().all(|net| net.prefix() == longest(net.version()));
+        }
+        // In this order, what a network covers comes right behind it.
+        nets.iter().zip(nets.iter().skip(1)).all(|(net, next)| !net.covers(next))
+    }
 }
 
-fn check_bindings(bindings: &Bindings, limit: u32) -> Result<(), LowerError> {
+/// Interfaces that are bound no longer may have their entry a little longer than others get theirs.
+fn check_bindings(bindings: &Bindings, bound: &BTreeMap<u32, Bound>, limit: u32) -> Result<(), LowerError> {
     let mut seen = BTreeSet::new();
     for interface in bindings.values().flat_map(Binding::interfaces) {
         if !seen.insert(*interface) {
             return Err(LowerError(Kind::BoundTwice { interface: *interface }));
         }
     }
+    seen.extend(bound.keys());
     if seen.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
         return Err(LowerError::limit_of("endpoints", limit, seen.len()));
     }

@@ -247,8 +247,13 @@ const DROPS: u32 = 2;
 
 /// A `struct __sk_buff` for test runs, up to its `cb`: the interface the packet came in by, and two words for the program.
 pub(crate) fn context(from: u32, words: [u32; 2]) -> [u8; 68] {
+    context_at(INTERFACE, from, words)
+}
+
+/// The same at another interface.
+pub(crate) fn context_at(interface: u32, from: u32, words: [u32; 2]) -> [u8; 68] {
     let mut bytes = [0; 68];
-    for (at, value) in [(36, from), (40, INTERFACE), (48, words[0]), (52, words[1])] {
+    for (at, value) in [(36, from), (40, interface), (48, words[0]), (52, words[1])] {
         for (place, byte) in bytes.iter_mut().skip(at).zip(value.to_ne_bytes()) {
             *place = byte;
         }

@@ -20,7 +20,7 @@ use crate::maps::{Maps, take};
 use crate::memory::Memory;
 use crate::object::{self, Behaviour};
 use crate::options::Options;
-use crate::oracle::{DROPS, OTHER_INTERFACE, PASSES, context, frame};
+use crate::oracle::{DROPS, OTHER_INTERFACE, PASSES, context, context_at, frame};
 use crate::write::{Update, Write};
 
 /// A loaded program that nothing is attached to. Interfaces are mere numbers here.
@@ -158,6 +158,24 @@ impl Sandbox {
         let passed = self.run("probe", &frame(bytes), &context(OTHER_INTERFACE, [hook, interface]), 1)?.0;
         while self.events.next().is_some() {}
         Ok(passed)
+    }
+
+    /// Whether the frame passes on its way out of the workload at `interface`, which has to exist. What passes is remembered
+    /// in a [tracking](Sandbox::tracking) sandbox.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn from_workload(&mut self, interface: u32, frame: &[u8]) -> Result<bool, LoadError> {
+        Ok(self.run("from_workload", frame, &context_at(interface, 0, [0; 2]), 1)?.0)
+    }
+
+    /// Whether the frame passes on its way to the workload at `interface`, which has to exist. It came in by the interface
+    /// `from`; 0 for the node itself.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn to_workload(&mut self, interface: u32, from: u32, frame: &[u8]) -> Result<bool, LoadError> {
+        Ok(self.run("to_workload", frame, &context_at(interface, from, [0; 2]), 1)?.0)
     }
 
     /// Runs a program on a frame, so many times. Whether it passes, and how long one run takes.

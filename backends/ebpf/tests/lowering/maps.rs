@@ -1,0 +1,225 @@
+//! The maps as plain Rust values, written to as the kernel is and no further: sizes are kept, and nobody is forgiven.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use portcullis_core::ir::Decision;
+use portcullis_core::net::Cidr;
+use portcullis_ebpf::{Capacity, Write};
+
+/// Words of one side of an endpoint, and where its parts begin.
+pub(crate) const SIDE: usize = 30;
+pub(crate) const FLAGS: usize = 9;
+pub(crate) const PRESENT: u32 = 1;
+/// A projection that all classes are on row 0 of.
+pub(crate) const NO_PROJECTION: u32 = u32::MAX;
+/// Of a node that is no decision: it names a list of runs, not a page.
+pub(crate) const RUNS: u32 = 1 << 27;
+/// The slot that a node names.
+pub(crate) const REFERENCE: u32 = 0x7ff_ffff;
+
+/// The maps that writes go to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Maps {
+    capacity: Option<Capacity>,
+    pub(crate) phase: u32,
+    pub(crate) endpoints: BTreeMap<u32, Vec<u32>>,
+    /// Exact entries.
+    pub(crate) addresses: BTreeMap<IpAddr, [u32; 2]>,
+    /// Entries of the LPM maps.
+    pub(crate) networks: BTreeMap<Cidr, [u32; 2]>,
+    programs: BTreeMap<u32, [u32; 8]>,
+    rows: BTreeMap<u32, [u16; 256]>,
+    cells: BTreeMap<u32, [u32; 16]>,
+    runs: BTreeMap<u32, [u32; 16]>,
+    pages: BTreeMap<u32, [u32; 256]>,
+    /// What each counter counted.
+    pub(crate) counters: BTreeMap<u32, u64>,
+    /// What each decision meant when its counter was last set to zero.
+    pub(crate) meanings: BTreeMap<u32, Decision>,
+}
+
+/// How many slots of each array can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reached {
+    pub(crate) programs: u32,
+    pub(crate) projections: u32,
+    pub(crate) lines: u32,
+    pub(crate) runs: u32,
+    pub(crate) pages: u32,
+    pub(crate) decisions: u32,
+}
+
+impl Maps {
+    pub(crate) fn new(capacity: Capacity) -> Self {
+        Self { capacity: Some(capacity), ..Self::default() }
+    }
+
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.capacity.unwrap()
+    }
+
+    /// Carries out one write. `decision` says what decisions mean from now on. Waiting is the caller's part.
+    pub(crate) fn write(&mut self, write: &Write, decision: impl Fn(u32) -> Option<Decision>) {
+        let capacity = self.capacity();
+        let in_array = |slot: u32, size: u32, map: &str| assert!(slot < size, "{map} has no slot {slot}");
+        match write {
+            Write::Grace => {}
+            Write::Runs(slot, runs) => {
+                in_array(*slot, capacity.runs, "runs");
+                self.runs.insert(*slot, **runs);
+            }
+            Write::Page(slot, page) => {
+                in_array(*slot, capacity.pages, "pages");
+                self.pages.insert(*slot, **page);
+            }
+            Write::Rows(slot, rows) => {
+                in_array(*slot, capacity.projections * capacity.classes.div_ceil(256), "rows");
+                self.rows.insert(*slot, **rows);
+            }
+            Write::Cells(slot, cells) => {
+                in_array(*slot, capacity.cells.div_ceil(16), "cells");
+                self.cells.insert(*slot, **cells);
+            }
+            Write::Program(slot, words) => {
+                in_array(*slot, capacity.programs, "programs");
+                self.programs.insert(*slot, *words);
+            }
+            Write::ResetCounter(slot) => {
+                in_array(*slot, capacity.decisions, "counters");
+                self.counters.insert(*slot, 0);
+                self.meanings.insert(*slot, decision(*slot).unwrap());
+            }
+            Write::Endpoint(interface, words) => {
+                match words {
+                    Some(words) => self.endpoints.insert(*interface, words.to_vec()),
+                    None => self.endpoints.remove(interface),
+                };
+                in_hash(self.endpoints.len(), capacity.endpoints, "endpoints");
+            }
+            Write::Address(net, sides) => self.address(*net, *sides),
+            Write::Phase(side) => {
+                assert!(*side < 2);
+                self.phase = *side;
+            }
+            other => panic!("{other:?} is not modelled"),
+        }
+    }
+
+    fn address(&mut self, net: Cidr, sides: Option<[u32; 2]>) {
+        let capacity = self.capacity();
+        let v4 = net.address().is_ipv4();
+        if net.prefix() == if v4 { 32 } else { 128 } {
+            match sides {
+                Some(sides) => self.addresses.insert(net.address(), sides),
+                None => self.addresses.remove(&net.address()),
+            };
+            let held = self.addresses.keys().filter(|address| address.is_ipv4() == v4).count();
+            let size = if v4 { capacity.addresses_v4 } else { capacity.addresses_v6 };
+            in_hash(held, size, "addresses");
+        } else {
+            match sides {
+                Some(sides) => self.networks.insert(net, sides),
+                None => self.networks.remove(&net),
+            };
+            let held = self.networks.keys().filter(|net| net.address().is_ipv4() == v4).count();
+            in_hash(held, if v4 { capacity.networks_v4 } else { capacity.networks_v6 }, "networks");
+        }
+    }
+
+    /// The longest network around an address.
+    pub(crate) fn longest(&self, address: &IpAddr) -> Option<[u32; 2]> {
+        let around = self.networks.iter().filter(|(net, _)| net.contains(address));
+        around.max_by_key(|(net, _)| net.prefix()).map(|(_, sides)| *sides)
+    }
+
+    // What an array does not hold yet is zero.
+    pub(crate) fn program(&self, slot: u32) -> [u32; 8] {
+        self.programs.get(&slot).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn row(&self, projection: u32, class: u32) -> u32 {
+        let block = projection * self.capacity().classes.div_ceil(256) + (class >> 8);
+        self.rows.get(&block).map_or(0, |rows| rows[(class & 0xff) as usize].into())
+    }
+
+    pub(crate) fn cell(&self, cell: u32) -> u32 {
+        self.cells.get(&(cell / 16)).map_or(0, |cells| cells[(cell % 16) as usize])
+    }
+
+    pub(crate) fn word(&self, page: u32, index: u8) -> u32 {
+        self.pages.get(&page).map_or(0, |page| page[usize::from(index)])
+    }
+
+    /// The node of the last run that does not start behind `value`.
+    pub(crate) fn run(&self, list: u32, value: u32) -> u32 {
+        let Some(list) = self.runs.get(&list) else { return 0 };
+        let (starts, nodes) = list.split_at(8);
+        nodes[starts[..7].iter().filter(|start| **start <= value).count()]
+    }
+
+    /// How many lines of cells were ever written.
+    pub(crate) fn lines(&self) -> u32 {
+        self.cells.len() as u32
+    }
+
+    /// Everything that a packet could come to from any endpoint, on either side. Cells count up to the end of their line.
+    pub(crate) fn reached(&self) -> Reached {
+        let mut programs = BTreeSet::new();
+        for words in self.endpoints.values() {
+            for side in words.chunks(SIDE) {
+                programs.extend(side[..FLAGS].iter().copied().filter(|slot| *slot != 0));
+            }
+        }
+        // Rows of classes that no address has are left as they are.
+        let sides = self.addresses.values().chain(self.networks.values()).flatten();
+        let classes: BTreeSet<u32> = sides.map(|class| class & 0xffff).chain([0]).collect();
+        let (mut projections, mut lines) = (BTreeSet::new(), BTreeSet::new());
+        let mut nodes = Vec::new();
+        for slot in &programs {
+            for [source, destination, columns, cells] in self.program(*slot).as_chunks::<4>().0 {
+                if *columns == 0 {
+                    nodes.push(*cells);
+                    continue;
+                }
+                projections.extend([*source, *destination].into_iter().filter(|p| *p != NO_PROJECTION));
+                let rows = |projection: u32| match projection {
+                    NO_PROJECTION => 1,
+                    _ => classes.iter().map(|class| self.row(projection, *class)).max().unwrap() + 1,
+                };
+                for cell in *cells..cells + rows(*source) * columns {
+                    lines.insert(cell / 16);
+                    nodes.push(self.cell(cell));
+                }
+            }
+        }
+        let (mut runs, mut pages, mut decisions) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        while let Some(node) = nodes.pop() {
+            let slot = node & REFERENCE;
+            if node >> 30 == 0 {
+                decisions.insert(slot);
+            } else if node & RUNS != 0 {
+                if runs.insert(slot) {
+                    // The last of the starts is not used.
+                    nodes.extend(self.runs.get(&slot).into_iter().flat_map(|list| &list[8..]));
+                }
+            } else if pages.insert(slot) {
+                nodes.extend((0..=u8::MAX).map(|index| self.word(slot, index)));
+            }
+        }
+        decisions.remove(&0);
+        let count = |set: BTreeSet<u32>| set.len() as u32;
+        Reached {
+            programs: count(programs),
+            projections: count(projections),
+            lines: count(lines),
+            runs: count(runs),
+            pages: count(pages),
+            decisions: count(decisions),
+        }
+    }
+}
+
+fn in_hash(held: usize, size: u32, map: &str) {
+    assert!(held <= size as usize, "{map} holds {size}, the kernel refuses the {held}th");
+}
