@@ -301,6 +301,10 @@ impl Flows {
 fn flows_through_services_go_on(masquerade: Masquerade) {
     on_a_site(3, move |site, pins| {
         nft(&kube_proxy(masquerade));
+        // On a machine that is busy, the kernel must not forget what it rewrites meanwhile.
+        for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            std::fs::write(format!("/proc/sys/net/netfilter/{name}"), "600").unwrap();
+        }
         let policy = |rules: &str| compiled(&format!("{PODS}{rules}"), &site.pods);
         let (mut open, shut) = (policy(RULES), policy(CLOSED));
         let bindings = bound(site, &open);
