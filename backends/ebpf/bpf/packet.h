@@ -352,11 +352,8 @@ FUNCTION int parse_slowly(struct __sk_buff *skb, struct packet *p)
 	if (!p)
 		return BAD_PACKET;
 	u16 type = swap16((u16)skb->protocol);
-	u32 offset = 0, linear = linear_bytes(skb);
+	u32 offset = 0;
 
-	/* Headers that are not in one piece yet. */
-	if (linear < skb->len && linear < MOST_HEADERS)
-		pull_data(skb, skb->len < MOST_HEADERS ? skb->len : MOST_HEADERS);
 	/* Tags that the card did not take off. */
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -491,5 +488,10 @@ INLINE int parse(struct __sk_buff *skb, struct packet *p)
 		if (parse_plain_v6(skb, p))
 			return PARSED;
 	}
+	/* Headers that are not in one piece yet. */
+	u32 linear = linear_bytes(skb);
+
+	if (linear < skb->len && linear < MOST_HEADERS)
+		pull_data(skb, skb->len < MOST_HEADERS ? skb->len : MOST_HEADERS);
 	return parse_slowly(skb, p);
 }

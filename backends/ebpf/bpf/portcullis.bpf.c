@@ -555,7 +555,8 @@ int to_node(struct __sk_buff *skb)
 	/* Source NAT comes later than this, so the source can still be told. */
 	if (class == STALE)
 		class = UNSOUGHT;
-	int parsed = parse(skb, &p);
+	/* IP and transport have their headers in one piece by now. */
+	int parsed = parse_slowly(skb, &p);
 
 	if (parsed != PARSED) {
 		count(&reasons, reason_of(parsed), bytes);

@@ -1,9 +1,9 @@
 //! The programs of the object, before the kernel's verifier. As root only.
 
 use portcullis_core::compile::{CompileScope, Engine};
-use portcullis_core::reference::Settings;
+use portcullis_core::reference::{Settings, WorkloadToHost};
 use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Bindings, Options};
+use portcullis_ebpf::{Bindings, Lowering, Options};
 use portcullis_testkit::kernel_can_be_asked;
 
 #[test]
@@ -13,10 +13,16 @@ fn the_verifier_accepts_every_program() {
         return;
     }
     let engine = Engine::new(Settings::default(), CompileScope::All);
-    let (mut sandbox, _) = Sandbox::load(Options::new(), engine.snapshot(), &Bindings::new()).unwrap();
-    let names = sandbox.verify().unwrap();
-    println!("{} programs verified: {}", names.len(), names.join(" "));
-    for attached in ["from_network", "from_workload", "to_network", "to_workload"] {
-        assert!(names.iter().any(|name| name == attached), "{attached} is not among {names:?}");
+    // What is switched off is not looked at: once without anything, and once with everything.
+    let services = vec!["10.96.0.0/12".parse().unwrap()];
+    let all = Options::new().with_services(services).with_workload_to_host(WorkloadToHost::HostPolicy);
+    for (what, options) in [("the least", Options::new()), ("everything", all)] {
+        let (lowering, update) = Lowering::load(options, engine.snapshot(), &Bindings::new()).unwrap();
+        let mut sandbox = Sandbox::tracking(&lowering, &update).unwrap();
+        let names = sandbox.verify().unwrap();
+        println!("{what}: {} programs verified: {}", names.len(), names.join(" "));
+        for attached in ["from_network", "from_workload", "to_network", "to_node", "to_workload"] {
+            assert!(names.iter().any(|name| name == attached), "{attached} is not among {names:?}");
+        }
     }
 }
