@@ -15,7 +15,7 @@ use crate::cut::Tightened;
 use crate::epoch::Epoch;
 use crate::error::LowerError;
 use crate::event::Event;
-use crate::flows::Flows;
+use crate::flows::{Copied, Flows};
 use crate::load_error::LoadError;
 use crate::lowering::Lowering;
 use crate::maps::{Maps, sum, take};
@@ -180,7 +180,8 @@ impl Enforcer {
         maps.carry_out(&update)?;
         let flow_pins = flows.map(|(_, path)| path);
         let earlier = pins.earlier_flows(&flow_pins)?;
-        flow_tables.carry_over(&earlier)?;
+        let mut copied = Copied::default();
+        flow_tables.carry_over(&earlier, &mut copied)?;
         let events = take(&mut ebpf, "events")?;
         let reasons = take(&mut ebpf, "reasons")?;
         let attached = BTreeMap::new();
@@ -207,7 +208,7 @@ impl Enforcer {
         if !earlier.is_empty() {
             // What the programs before noted after the first copy, to the last packet.
             enforcer.maps.wait()?;
-            enforcer.flows.carry_over(&earlier)?;
+            enforcer.flows.carry_over(&earlier, &mut copied)?;
         }
         cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
         Epoch::keep(enforcer.pins.folder(), epoch.as_ref())?;
@@ -246,7 +247,8 @@ impl Enforcer {
     /// entries of the flow tables that were: a flow between two workloads of this node has one at each.
     ///
     /// Policy is asked again about the first packet of each flow, at the interface that noted it. A TCP or SCTP flow that was
-    /// cut stays so until it is opened anew. Left alone is what policy did not decide, and what cannot be known: flows from
+    /// cut stays so until it is opened anew; of others, what an end sends on that may begin such a flow is a new one. Left
+    /// alone is what policy did not decide, and what cannot be known: flows from
     /// the node itself or behind its source NAT to a workload; of flows to [services](Options::with_services), the entry with
     /// the service's address, but not the one with the backend's. The code of ICMP is taken to be 0. At host endpoints,
     /// flows that begin with an address of the node are asked about as the node's own.

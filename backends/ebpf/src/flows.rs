@@ -1,7 +1,7 @@
 //! The tables of flows, which outlive program and process: how they are laid out, and how their entries get from one table
 //! into the next. All that depends on the layout of keys and values is here; `bpf/maps.h` and `bpf/flows.h` say the same.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -178,21 +178,33 @@ impl Earlier {
     }
 }
 
+/// What earlier tables said when they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    v4: BTreeMap<KeyV4, State>,
+    v6: BTreeMap<KeyV6, State>,
+}
+
 impl Flows {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self { v4: take(ebpf, "flows_v4")?, v6: take(ebpf, "flows_v6")? })
     }
 
-    /// Adds what earlier tables know. Where they know more than fits, the flows that were seen last are kept.
-    pub(crate) fn carry_over(&mut self, earlier: &[Earlier]) -> Result<(), LoadError> {
+    /// Adds what earlier tables know that is not in `copied` yet. Where they know more than fits, the flows that were seen last
+    /// are kept.
+    pub(crate) fn carry_over(&mut self, earlier: &[Earlier], copied: &mut Copied) -> Result<(), LoadError> {
+        let mut found = Copied::default();
         for table in earlier {
             let data = MapData::from_pin(&table.path).map_err(|error| failed(&error))?;
             if table.is_v6 {
-                put(&mut self.v6, earlier_v6(table.layout, data)?)?;
+                gather(&mut found.v6, earlier_v6(table.layout, data)?);
             } else {
-                put(&mut self.v4, earlier_v4(table.layout, data)?)?;
+                gather(&mut found.v4, earlier_v4(table.layout, data)?);
             }
         }
+        put(&mut self.v4, news(&found.v4, &copied.v4))?;
+        put(&mut self.v6, news(&found.v6, &copied.v6))?;
+        *copied = found;
         Ok(())
     }
 
@@ -231,11 +243,25 @@ fn read<K: Pod + Ord, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<BTreeMap
     Ok(found)
 }
 
-fn put<K: Pod>(table: &mut HashMap<MapData, K, State>, mut entries: Entries<K>) -> Result<(), LoadError> {
-    entries.sort_by_key(|(_, state)| seen(*state));
-    let surplus = entries.len().saturating_sub(max_entries(table)?);
+fn gather<K: Ord>(found: &mut BTreeMap<K, State>, entries: Entries<K>) {
+    for (key, state) in entries {
+        found.entry(key).and_modify(|here| *here = merged(*here, state)).or_insert(state);
+    }
+}
+
+fn news<K: Copy + Ord>(found: &BTreeMap<K, State>, copied: &BTreeMap<K, State>) -> Entries<K> {
+    let is_new = |(key, state): &(&K, &State)| copied.get(*key) != Some(*state);
+    found.iter().filter(is_new).map(|(key, state)| (*key, *state)).collect()
+}
+
+fn put<K: Pod + Ord>(
+    table: &mut HashMap<MapData, K, State>,
+    mut entries: Entries<K>,
+) -> Result<(), LoadError> {
+    make_room(table, &mut entries)?;
     // The table forgets those first that came first.
-    for (key, state) in entries.into_iter().skip(surplus) {
+    entries.sort_by_key(|(_, state)| seen(*state));
+    for (key, state) in entries {
         match table.insert(key, state, NEW_ONLY) {
             Ok(()) => continue,
             Err(error) if is(&error, std::io::ErrorKind::AlreadyExists) => {}
@@ -247,6 +273,37 @@ fn put<K: Pod>(table: &mut HashMap<MapData, K, State>, mut entries: Entries<K>) 
             overwrite(table, &key, both)?;
         }
     }
+    Ok(())
+}
+
+/// Takes the oldest flows out of the table and out of what is to be added, if not all fit with an eighth to spare. A table that
+/// has to make room itself goes by when entries were written, which is not when their flows were seen.
+fn make_room<K: Pod + Ord>(
+    table: &mut HashMap<MapData, K, State>,
+    entries: &mut Entries<K>,
+) -> Result<(), LoadError> {
+    let limit = max_entries(table)?;
+    // As many as come in a moment of ordinary work.
+    if entries.len() <= limit / 16 {
+        return Ok(());
+    }
+    let mut ages: BTreeMap<K, u64> =
+        read(table)?.into_iter().map(|(key, state)| (key, seen(state))).collect();
+    for (key, state) in entries.iter() {
+        let age = ages.entry(*key).or_default();
+        *age = seen(*state).max(*age);
+    }
+    let surplus = ages.len().saturating_sub(limit.saturating_sub(limit / 8));
+    let mut oldest: Vec<(u64, K)> = ages.into_iter().map(|(key, seen)| (seen, key)).collect();
+    oldest.sort_unstable();
+    let dropped: BTreeSet<K> = oldest.into_iter().take(surplus).map(|(_, key)| key).collect();
+    for key in &dropped {
+        match table.remove(key) {
+            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(&error)),
+            _ => {}
+        }
+    }
+    entries.retain(|(key, _)| !dropped.contains(key));
     Ok(())
 }
 

@@ -73,13 +73,31 @@ fn where_not_all_flows_fit_the_newest_are_kept() {
     let Some(mut tables) = tables() else { return };
     // In no order, and three times as many as fit.
     let number = |n: u32| n.wrapping_mul(1_000_003) % 3_072;
-    let entries: Entries<KeyV4> =
-        (0..3_072).map(|n| ([0, 0, number(n), 1, 6], state(number(n).into(), 1))).collect();
-    put(&mut tables.v4, entries).unwrap();
-    let kept: Vec<u32> = read(&tables.v4).unwrap().into_keys().map(|[_, _, ports, _, _]| ports).collect();
-    assert!(kept.len() <= 1_024 && kept.len() > 512, "{}", kept.len());
-    let newest = (2_560..3_072).filter(|n| kept.contains(n)).count();
-    assert_eq!(newest, 512, "of {} kept", kept.len());
+    let entry = |n: u32| ([0, 0, n, 1, 6], state(n.into(), 1));
+    put(&mut tables.v4, (0..3_072).map(|n| entry(number(n))).collect()).unwrap();
+    let kept = |tables: &Flows| -> BTreeSet<u32> {
+        read(&tables.v4).unwrap().into_keys().map(|[_, _, ports, _, _]| ports).collect()
+    };
+    assert_eq!(kept(&tables), (3_072 - 896..3_072).collect());
+    // Again, into the full table, with some more: it keeps those that were there already as well as those that were not.
+    put(&mut tables.v4, (2_000..3_500).map(entry).collect()).unwrap();
+    assert_eq!(kept(&tables), (3_500 - 896..3_500).collect());
+}
+
+/// A process was killed after it had filled a table. The next one finds it so, and a live one that went on.
+#[test]
+fn a_full_table_from_a_broken_start_keeps_the_newest_too() {
+    let Some(mut tables) = tables() else { return };
+    let entry = |n: u32, seen: u32| ([0, 0, n, 1, 6], state(seen.into(), 1));
+    let broken = (0..1_000).map(|n| entry(n, n));
+    put(&mut tables.v4, broken.collect()).unwrap();
+    // Flow 300 is seen now and then, the others never again, and 400 new ones came.
+    let live = (0..1_000).map(|n| entry(n, if n == 300 { 1_001 } else { n }));
+    put(&mut tables.v4, live.chain((1_000..1_400).map(|n| entry(n, n + 2))).collect()).unwrap();
+    let kept = read(&tables.v4).unwrap();
+    assert_eq!(kept.len(), 896);
+    assert_eq!(kept.get(&[0, 0, 300, 1, 6]), Some(&state(1_001, 1)));
+    assert!((505..1_400).all(|n| kept.contains_key(&[0, 0, n, 1, 6])));
 }
 
 /// The second copy adds to the first, and takes nothing back of what the new programs noted.

@@ -222,9 +222,10 @@ fn the_bytes_of_maps_are_those_that_the_kernel_accounts() {
         ] {
             eprintln!("{map}: {} bytes an entry", bytes[map] / u64::from(entries));
         }
+        // Before Linux 6.4 the kernel tells an estimate, without its own share of each entry.
         let pages = u64::from(capacity.pages) * 1_024;
-        assert!((pages..pages + 16_384).contains(&bytes["pages"]), "{bytes:?}");
-        assert!((90 << 20..130 << 20).contains(&total), "{total}");
+        assert!((pages..pages + 128 * 1_024).contains(&bytes["pages"]), "{bytes:?}");
+        assert!((60 << 20..130 << 20).contains(&total), "{total}");
         enforcer.remove().unwrap();
         let small = Enforcer::start(options(), pins, engine.snapshot(), &bindings).unwrap();
         assert!(small.memory().unwrap()["addresses_v4"] < bytes["addresses_v4"] / 10);

@@ -139,9 +139,9 @@ fn the_process_that_is_killed() {
     let mut engine = Engine::new(Settings::default(), CompileScope::All);
     steps[0].iter().for_each(|update| engine.apply(update.clone()).unwrap());
     engine.commit();
-    // Tables of flows of another size, mostly.
+    // Tables of flows of another size, mostly; large enough for all that happens between two kills.
     let options = attached(attachment);
-    let flows = 2_048 << (std::process::id() % 4);
+    let flows = 16_384 << (std::process::id() % 4);
     let capacity = Capacity { flows_v4: flows, flows_v6: flows, ..*options.capacity() };
     diary.write_all(&[STARTS]).unwrap();
     let options = options.with_capacity(capacity);
@@ -167,6 +167,8 @@ fn kills(attachments: [Attachment; 2]) {
         drop(Enforcer::start(attached(attachments[0]), pins, open.snapshot(), &bindings).unwrap());
         // What policy does not allow any more goes on, as far as the table of flows goes.
         let mut established = pods[0].run(move || connect(to, 8080)).recv().unwrap();
+        // The machine is busy.
+        established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert!(carries(&mut established));
         let mut process = Killed::spawn(pods, pins, attachments[0]);
         process.wait_for_start();

@@ -65,10 +65,10 @@ impl Foreign {
     }
 }
 
-/// All programs on the pods' interfaces, and their clsact qdiscs. The kernel takes the link of a removed pin off a moment
-/// later; so while there is one of ours, it is asked again for a while.
+/// All programs on the pods' interfaces, and their clsact qdiscs. The kernel takes the link of a removed pin off later, when
+/// it comes to it, after freeing the maps of programs that are gone; so while there is one of ours, it is asked again.
 pub(crate) fn leftovers(pods: &[Pod]) -> Vec<String> {
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let found = attached(pods);
         let ours = found.iter().any(|line| line.contains("_workload") || line.contains("_network"));
