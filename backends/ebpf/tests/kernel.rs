@@ -1,5 +1,7 @@
 //! The kernel program, asked while its maps change. As root only.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use portcullis_core::compile::{CompileScope, Engine};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
@@ -7,7 +9,7 @@ use portcullis_core::packet::Packet;
 use portcullis_core::reference::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Binding, Bindings, Capacity, LoggedEvents, Options, Write};
+use portcullis_ebpf::{Binding, Bindings, Capacity, Event, LoggedEvents, Lowering, Options, Write};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
 
@@ -45,6 +47,27 @@ fn passes(snapshot: &Snapshot, bindings: &Bindings, question: &(EndpointId, Hook
     // An endpoint that is not bound has no interface that packets could pass.
     let verdict = Interpreter::new(snapshot).decide(id, *hook, packet).verdict;
     bindings.contains_key(id) && matches!(verdict, Verdict::Allow | Verdict::Continue)
+}
+
+/// Whether the event and its counter are those of the decision that the snapshot has for the packet.
+fn tell(
+    sandbox: &mut Sandbox,
+    lowering: &Lowering,
+    snapshot: &Snapshot,
+    (id, hook, packet): &(EndpointId, Hook, Packet),
+    interface: u32,
+    event: &Event,
+) {
+    let decision = lowering.decision(event.decision).unwrap();
+    let wanted = Interpreter::new(snapshot).look_up(id, *hook, packet).unwrap();
+    assert_eq!(Some(decision), snapshot.decisions.lookup(wanted), "{id} {hook} {packet:?}");
+    assert_eq!((event.hook, event.interface), (*hook, interface));
+    assert_eq!(event.dropped, matches!(decision.verdict, Verdict::Deny | Verdict::Inspect));
+    assert_eq!((event.packet.source, event.packet.destination), (packet.source, packet.destination));
+    let [before, _] = sandbox.counter(event.decision).unwrap();
+    assert!(sandbox.ask(interface, *hook, packet).unwrap().is_some());
+    let [after, _] = sandbox.counter(event.decision).unwrap();
+    assert_eq!(before + 1, after, "{id} {hook} {packet:?}");
 }
 
 /// Random changes: after every single write, each packet gets its old or its new answer, and in the end the new one.
@@ -110,14 +133,18 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
                 .iter()
                 .map(|question| [passes(&old, &old_bound, question), passes(new, &bound, question)])
                 .collect();
+            let known = lowering.clone();
             let mut check = |sandbox: &mut Sandbox, at: &dyn core::fmt::Debug, last: bool| {
                 for (question, [before, after]) in questions.iter().zip(&answers) {
                     let (id, hook, packet) = question;
                     let Some(binding) = bound.get(id).or(old_bound.get(id)) else { continue };
-                    let Some((passed, _)) = sandbox.ask(binding.interfaces()[0], *hook, packet).unwrap()
+                    let Some((passed, event)) = sandbox.ask(binding.interfaces()[0], *hook, packet).unwrap()
                     else {
                         continue;
                     };
+                    if let (true, Some(event)) = (last, event) {
+                        tell(sandbox, &known, new, question, binding.interfaces()[0], &event);
+                    }
                     asked += 1;
                     let fine = passed == *after || (!last && passed == *before);
                     assert!(
@@ -169,8 +196,7 @@ fn what_does_not_fit_is_refused_whole() {
         cluster.updates().for_each(|update| engine.apply(update).unwrap());
         engine.commit();
         let bound = bindings(&cluster);
-        let (mut lowering, _) =
-            portcullis_ebpf::Lowering::fitting(Options::new(), engine.snapshot(), &bound).unwrap();
+        let (mut lowering, _) = Lowering::fitting(Options::new(), engine.snapshot(), &bound).unwrap();
         for _ in 0..80 {
             let update = generator.object();
             cluster.apply(update.clone());

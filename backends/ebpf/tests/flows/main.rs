@@ -165,6 +165,11 @@ fn errors_pass_when_they_are_about_a_flow_and_go_to_its_end() {
                     (IN, sent.error(kind).error(kind), false),
                 ],
             );
+            // To or from another address that `w` has, too.
+            let other = if w == W4 { "10.0.0.19" } else { "fd00::19" };
+            let mut from_other = sent.back().error(kind);
+            from_other.source = other.parse().unwrap();
+            play(&mut node, &[(IN, stray(&sent, other), false), (OUT, from_other, false)]);
             // An error that leaves by `w` about a packet to somebody else.
             let mut foreign = sent.back().error(kind);
             if let Body::Error(_, about) = &mut foreign.body {
@@ -297,16 +302,39 @@ fn what_one_interface_allowed_says_nothing_about_another() {
     with_node(|mut node| {
         let sent = tcp(W4, X4, 5_000, 80, SYN);
         play(&mut node, &[(OUT, sent.clone(), true), (OUT, sent.flags(ACK), true)]);
+        // `v` has this address, too.
         assert_eq!(node.pass(V, OUT, &sent.flags(ACK)), [false; 2]);
+        assert_eq!(node.pass(V, IN, &sent.back().flags(ACK)), [false; 2]);
         // Nobody is bound to this one.
         assert!(!node.sandbox.to_workload(1_000_000, 99, &sent.bytes()).unwrap_or(false));
         // `v` may talk with nobody, whatever `w` did with the same ends.
         let flow = tcp("10.0.0.8", X4, 5_000, 80, SYN);
         assert_eq!(node.pass(V, OUT, &flow), [false; 2]);
         assert_eq!(node.pass(V, IN, &flow.back().flags(ACK)), [false; 2]);
-        // An address that both have would be another matter: bind it, and the tables stay apart.
+        // The node may talk with it, which again says nothing about `w`.
         assert_eq!(node.pass(V, Way::In { from: 0 }, &flow.back()), [true; 2]);
         assert_eq!(node.pass(V, OUT, &flow.flags(ACK)), [true; 2]);
         assert_eq!(node.pass(W, OUT, &flow.flags(ACK)), [false; 2]);
+    });
+}
+
+/// The shortest of the times: 30 seconds of silence.
+#[test]
+fn silence_ends_a_flow_and_fragments_in_half() {
+    with_node(|mut node| {
+        let ping = Frame::new(W4, X4, Body::Message(8, 0, 7));
+        let pong = Frame::new(X4, W4, Body::Message(0, 0, 7)).bytes();
+        let talk = tcp(W4, X4, 5_000, 80, SYN);
+        let (first, later) =
+            (udp(W4, X4, 5_000, 53).part(1, 0, true), udp(W4, X4, 5_000, 53).part(1, 100, false));
+        for frame in [&ping, &talk, &first] {
+            assert!(node.sandbox.from_workload(W, &frame.bytes()).unwrap());
+        }
+        assert!(node.sandbox.to_workload(W, 99, &pong).unwrap());
+        assert!(node.sandbox.from_workload(W, &later.bytes()).unwrap());
+        std::thread::sleep(core::time::Duration::from_millis(31_500));
+        assert!(!node.sandbox.to_workload(W, 99, &pong).unwrap());
+        assert!(!node.sandbox.from_workload(W, &later.bytes()).unwrap());
+        assert!(node.sandbox.to_workload(W, 99, &talk.back().flags(SYN | ACK).bytes()).unwrap());
     });
 }

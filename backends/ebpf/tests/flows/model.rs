@@ -27,7 +27,8 @@ pub(crate) enum Way {
 pub(crate) const OUT: Way = Way::Out;
 pub(crate) const IN: Way = Way::In { from: 99 };
 
-/// Two workloads: `w` may talk with `x` on a few ports both ways, `v` with nobody.
+/// Two workloads: `w` may talk with `x` on a few ports both ways, `v` with nobody. Each has two addresses of each family,
+/// and one of them is the same.
 pub(crate) struct Node {
     engine: Engine,
     pub(crate) sandbox: Sandbox,
@@ -211,8 +212,8 @@ impl Node {
 /// The addresses that the workload at an interface is bound to; none at interfaces that nobody is bound to.
 fn own(interface: u32) -> Vec<IpAddr> {
     let all: &[&str] = match interface {
-        W => &["10.0.0.9", "fd00::9"],
-        V => &["10.0.0.8", "fd00::8"],
+        W => &["10.0.0.9", "fd00::9", "10.0.0.19", "fd00::19"],
+        V => &["10.0.0.8", "fd00::8", "10.0.0.9", "fd00::9"],
         _ => &[],
     };
     all.iter().map(|address| address.parse().unwrap()).collect()

@@ -13,6 +13,7 @@
 )]
 
 mod capacity;
+mod edits;
 mod maps;
 mod reader;
 mod scenarios;
@@ -70,6 +71,16 @@ fn the_maps_say_what_the_reference_says() {
         }
         let state = world.state();
         for packet in packets.into_iter().map(plain) {
+            for address in [packet.source, packet.destination] {
+                let sides =
+                    world.maps.addresses.get(&address).copied().or_else(|| world.maps.longest(&address));
+                let is_service = world.style.services().iter().any(|net| net.contains(&address));
+                assert_eq!(
+                    sides.is_some_and(|sides| sides[0] >> 31 == 1),
+                    is_service,
+                    "seed {seed}: {address}"
+                );
+            }
             for (id, binding) in world.bindings.clone() {
                 for hook in hooks(id.kind) {
                     let question =

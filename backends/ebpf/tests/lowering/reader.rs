@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use portcullis_core::ir::Decision;
 use portcullis_core::net::canonical;
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::verdict::{Hook, Verdict};
+use portcullis_core::verdict::{Cause, Hook, Verdict};
 
 use crate::maps::{FLAGS, Maps, NO_PROJECTION, PRESENT, REFERENCE, RUNS, SIDE};
 
@@ -168,6 +168,9 @@ impl Reader {
                 let action = node >> 28 & 3;
                 assert_eq!(answer.passed, action != 0, "{self:?}");
                 if let Some(found) = &answer.decision {
+                    // Good for this hook only.
+                    let is_exemption = matches!(found.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
+                    assert_eq!(action == 3, found.verdict == Verdict::Allow && is_exemption, "{self:?}");
                     assert_eq!(action == 2, found.verdict == Verdict::Continue, "{self:?}");
                     assert_eq!(node >> 27 & 1 == 1, !found.logs.is_empty(), "{self:?}");
                 }

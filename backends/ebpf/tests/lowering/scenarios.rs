@@ -1,12 +1,15 @@
 //! Small clusters, a few updates in a row, and every order in which one packet's reads can fall between the writes.
 
-use portcullis_core::ir::{Decision, Delta};
+use std::rc::Rc;
+
+use portcullis_core::ir::{ClassId, Decision, Delta, Id as _, Snapshot};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::*;
+use portcullis_core::net::Cidr;
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::selector::{Expr, LabelRef};
 use portcullis_core::verdict::Hook;
-use portcullis_ebpf::{Options, Write};
+use portcullis_ebpf::{Capacity, Options, Write};
 use portcullis_testkit::generate::Generator;
 
 use crate::maps::Maps;
@@ -68,6 +71,10 @@ struct Script {
 
 impl Script {
     fn new(objects: Vec<Update>) -> Self {
+        Self::within(CAPACITY, objects)
+    }
+
+    fn within(capacity: Capacity, objects: Vec<Update>) -> Self {
         // There are others with these labels, so that no label comes or goes.
         let others = [
             pod("x", "10.9.0.1", "x"),
@@ -76,7 +83,7 @@ impl Script {
             set("y", "10.8.0.0/16", "y"),
         ];
         let cluster: Cluster = objects.into_iter().chain(others).collect();
-        let mut world = World::of(Generator::new(1), Style::Mixed, Cluster::new(), CAPACITY);
+        let mut world = World::of(Generator::new(1), Style::Mixed, Cluster::new(), capacity);
         world.silent = true;
         for object in cluster.updates() {
             world.apply(object);
@@ -94,8 +101,23 @@ impl Script {
             self.world.apply(object);
         }
         let delta = self.world.engine.commit();
+        let state = self.world.state();
+        self.follow(&delta, state)
+    }
+
+    /// One more update, which the compiler need not know how to make.
+    fn edit(&mut self, edit: impl FnOnce(&mut Snapshot)) {
+        let last = self.states.last().unwrap().clone();
+        let mut snapshot = Snapshot::clone(&last.snapshot);
+        edit(&mut snapshot);
+        snapshot.generation += 1;
+        let delta = last.snapshot.diff(&snapshot);
+        self.follow(&delta, State { snapshot: Rc::new(snapshot), ..last });
+    }
+
+    fn follow(&mut self, delta: &Delta, state: State) -> Vec<Write> {
         let world = &mut self.world;
-        let update = world.lowering.update(world.engine.snapshot(), &delta, &world.bindings).unwrap();
+        let update = world.lowering.update(&state.snapshot, delta, &world.bindings).unwrap();
         let number = self.states.len();
         for write in update.writes() {
             let meaning = match write {
@@ -104,7 +126,7 @@ impl Script {
             };
             self.writes.push((number, write.clone(), meaning));
         }
-        self.states.push(self.world.state());
+        self.states.push(state);
         update.writes().to_vec()
     }
 
@@ -252,18 +274,80 @@ fn a_pod_comes_and_then_the_network_around_it_changes() {
     script.every_order("10.1.1.5", "10.0.0.9");
 }
 
-/// A class that no address has any more is given to others: only after a wait.
+/// A class that no address has any more is given to others, with another row: only after a wait.
 #[test]
 fn a_class_that_is_given_again_waits() {
     let mut script = Script::new(vec![
         pod("w", "10.0.0.9", "w"),
-        pod("a", "10.0.0.1", "y"),
-        policy(vec![from(Action::Deny, "y"), from(Action::Allow, "x")]),
+        policy(vec![from(Action::Allow, "x"), from(Action::Deny, "y")]),
     ]);
-    for (address, app) in [("10.0.0.1", "x"), ("10.0.0.1", "z"), ("10.0.0.1", "x"), ("10.0.0.1", "y")] {
-        script.then(vec![pod("a", address, app)]);
-    }
+    let net = |text: &str| -> Cidr { text.parse().unwrap() };
+    let class = ClassId::new(40);
+    let like = |snapshot: &mut Snapshot, address: &str| {
+        let other = snapshot.class_of(address.parse().unwrap());
+        let ids: Vec<_> = snapshot.projections.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let projection = snapshot.projections.lookup_mut(id).unwrap();
+            let row = projection.row(other);
+            if row > 0 {
+                projection.row_of.insert(class, row);
+            }
+        }
+    };
+    // Denied as `y` is, then `y` itself; then the class is that of another address, which is allowed as `x` is.
+    script.edit(|snapshot| {
+        like(snapshot, "10.9.0.2");
+        snapshot.addresses.insert(net("10.0.0.1/32"), class);
+    });
+    script.edit(|snapshot| {
+        let y = snapshot.class_of("10.9.0.2".parse().unwrap());
+        snapshot.addresses.insert(net("10.0.0.1/32"), y);
+    });
+    script.edit(|snapshot| {
+        like(snapshot, "10.9.0.1");
+        snapshot.addresses.insert(net("10.0.0.2/32"), class);
+    });
     script.every_order("10.0.0.1", "10.0.0.9");
+    script.every_order("10.0.0.2", "10.0.0.9");
+    assert!(script.writes.iter().any(|(update, write, _)| *update == 3 && *write == Write::Grace));
+}
+
+/// While one address goes and another comes, both are there for a moment.
+#[test]
+fn what_goes_needs_its_room_until_what_comes_is_there() {
+    let objects = [
+        pod("w", "10.0.0.9", "w"),
+        pod("x", "10.0.0.1", "x"),
+        pod("y", "10.0.0.2", "y"),
+        policy(vec![from(Action::Allow, "x"), from(Action::Deny, "y")]),
+    ];
+    let cluster: Cluster = objects.into_iter().collect();
+    let capacity = Capacity { addresses_v4: 2, ..CAPACITY };
+    let mut world = World::of(Generator::new(1), Style::Mixed, cluster, capacity);
+    world.apply(pod("x", "10.0.0.3", "x"));
+    world.apply(pod("y", "10.0.0.4", "y"));
+    let delta = world.engine.commit();
+    let error = world.lowering.update(world.engine.snapshot(), &delta, &world.bindings).unwrap_err();
+    assert_eq!(error.limit(), Some(("addresses_v4", 2, 4)));
+}
+
+/// One policy after the other, each with arrays of its own: nobody may find what a later one wrote in place of the first.
+#[test]
+fn three_policies_in_a_row_do_not_share_slots() {
+    // In the second round there are cells for two policies only, so that the third has to wait.
+    for cells in [CAPACITY.cells, 64] {
+        let mut script = Script::within(
+            Capacity { cells, ..CAPACITY },
+            vec![pod("w", "10.0.0.9", "w"), policy(vec![from(Action::Deny, "x"), from(Action::Allow, "y")])],
+        );
+        script.then(vec![policy(vec![from(Action::Deny, "y"), from(Action::Deny, "x")])]);
+        let rules = vec![from(Action::Allow, "y"), from(Action::Deny, "x"), Rule::new(Action::Allow)];
+        let writes = script.then(vec![policy(rules)]);
+        for source in ["10.9.0.1", "10.9.0.2", "10.7.0.1"] {
+            script.every_order(source, "10.0.0.9");
+        }
+        assert_eq!(writes.contains(&Write::Grace), cells == 64);
+    }
 }
 
 /// A pod that looks like others is one write; the next one too, once what came before is settled.
@@ -319,7 +403,7 @@ fn what_changes_nothing_writes_nothing() {
 /// The same inputs give the same writes.
 #[test]
 fn the_same_changes_give_the_same_writes() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let [one, other] = [(); 2].map(|()| {
             let mut world = World::new(seed, Style::of(seed), CAPACITY);
             world.silent = true;

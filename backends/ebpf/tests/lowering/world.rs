@@ -83,7 +83,9 @@ impl Tally {
 pub(crate) struct World {
     pub(crate) name: String,
     pub(crate) style: Style,
+    /// Changes come from this one, packets and their steps from the other: so packets do not change what changes.
     pub(crate) generator: Generator,
+    packets: Generator,
     pub(crate) cluster: Cluster,
     pub(crate) engine: Engine,
     pub(crate) lowering: Lowering,
@@ -127,6 +129,7 @@ impl World {
             name: format!("{style:?} {}", cluster.endpoints().len()),
             style,
             generator,
+            packets: Generator::new(77),
             cluster,
             engine,
             lowering,
@@ -151,6 +154,10 @@ impl World {
     /// A number below `n`; 0 when there is none.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         self.generator.below(n.max(1) as u64) as usize
+    }
+
+    fn pick(&mut self, n: usize) -> usize {
+        self.packets.below(n.max(1) as u64) as usize
     }
 
     /// Random changes, carried out with packets in between.
@@ -273,7 +280,7 @@ impl World {
             if *write == Write::Grace {
                 // The kernel waits until whoever began before has ended. Others may begin, and need not.
                 while !self.readers.is_empty() {
-                    let number = self.below(self.readers.len());
+                    let number = self.pick(self.readers.len());
                     self.step(number);
                 }
                 self.tally.waits += 1;
@@ -301,15 +308,15 @@ impl World {
         if self.silent {
             return;
         }
-        for _ in 0..self.below(4) {
+        for _ in 0..self.pick(4) {
             if let Some(question) = self.question().filter(|question| !is_to_itself(&question.packet)) {
                 self.readers.push((self.in_force[0], Reader::new(question)));
             }
         }
         // The more there are, the more they do.
-        for _ in 0..self.below(2 + self.readers.len() * 3) {
+        for _ in 0..self.pick(2 + self.readers.len() * 3) {
             if !self.readers.is_empty() {
-                let number = self.below(self.readers.len());
+                let number = self.pick(self.readers.len());
                 self.step(number);
             }
         }
@@ -353,15 +360,15 @@ impl World {
         }
         let interface = *[self.maps.endpoints.keys().copied().collect::<Vec<_>>(), (10..14).collect()]
             .concat()
-            .get(self.generator.below(self.maps.endpoints.len() as u64 + 4) as usize)?;
+            .get(self.pick(self.maps.endpoints.len() + 4))?;
         let states = &self.history[self.in_force[0]..];
         let kind = states
             .iter()
             .flat_map(|state| state.bindings.iter())
             .find_map(|(id, binding)| binding.interfaces().contains(&interface).then_some(id.kind));
         let hooks = hooks(kind.unwrap_or(EndpointKind::Workload));
-        let hook = hooks[self.below(hooks.len())];
-        Some(Question { interface, hook, packet: plain(self.generator.packet()) })
+        let hook = hooks[self.pick(hooks.len())];
+        Some(Question { interface, hook, packet: plain(self.packets.packet()) })
     }
 }
 
