@@ -49,6 +49,14 @@ static u64 (*coarse_ns)(void) = (void *)160;
 #define WITHHOLD 0
 #define DELIVER 1
 
+/*
+ * In a value of a hash map, it makes the kernel write an element in place that is there. Without, a new element takes its place,
+ * and a reader on its way can miss both.
+ */
+struct bpf_spin_lock {
+	u32 value;
+};
+
 struct __sk_buff {
 	u32 len;
 	u32 pkt_type;

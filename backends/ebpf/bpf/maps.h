@@ -13,6 +13,7 @@ struct side {
 };
 struct endpoint {
 	struct side sides[2];
+	struct bpf_spin_lock lock;
 };
 _Static_assert(sizeof(struct side) == 4 * SIDE_WORDS, "layout.h");
 
@@ -41,6 +42,10 @@ struct cells {
 };
 struct classes {
 	u32 sides[2];
+};
+struct address {
+	struct classes classes;
+	struct bpf_spin_lock lock;
 };
 struct counter {
 	u64 packets;
@@ -115,7 +120,7 @@ struct {
 	UINT(type, MAP_HASH);
 	UINT(max_entries, 1024);
 	TYPE(key, u32);
-	TYPE(value, struct classes);
+	TYPE(value, struct address);
 } addresses_v4 SEC(".maps");
 
 struct address_v6 {
@@ -125,7 +130,7 @@ struct {
 	UINT(type, MAP_HASH);
 	UINT(max_entries, 1024);
 	TYPE(key, struct address_v6);
-	TYPE(value, struct classes);
+	TYPE(value, struct address);
 } addresses_v6 SEC(".maps");
 
 struct net_v4 {

@@ -10,22 +10,25 @@
 /* Kernels before 6.2 take no key of a look-up from the memory that a function was handed: it has to be on the stack. */
 INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
 {
-	struct classes *found;
+	struct classes *around;
+	struct address *found;
 
 	if (v6) {
 		struct net_v6 net = { 128, { address[0], address[1], address[2], address[3] } };
 
 		found = map_lookup(&addresses_v6, net.address);
-		if (!found)
-			found = map_lookup(&networks_v6, &net);
+		if (found)
+			return found->classes.sides[now & 1];
+		around = map_lookup(&networks_v6, &net);
 	} else {
 		struct net_v4 net = { 32, address[0] };
 
 		found = map_lookup(&addresses_v4, &net.address);
-		if (!found)
-			found = map_lookup(&networks_v4, &net);
+		if (found)
+			return found->classes.sides[now & 1];
+		around = map_lookup(&networks_v4, &net);
 	}
-	return found ? found->sides[now & 1] : 0;
+	return around ? around->sides[now & 1] : 0;
 }
 
 INLINE u32 row_of(u32 projection, u32 class)

@@ -42,6 +42,9 @@ pub struct Lowering {
     turned: bool,
     /// What took effect at once, so that packets on their way may have met it or what was before.
     recent: Recent,
+    /// Whether elements of hash maps were given back since the last wait. The kernel uses them again at once, so that packets
+    /// on their way would take what comes for what was.
+    removed: bool,
     /// Classes that packets on their way may still have, though no address has.
     retired: BTreeSet<ClassId>,
 }
@@ -106,6 +109,7 @@ impl Lowering {
             unsettled: Unsettled::default(),
             turned: false,
             recent: Recent::default(),
+            removed: false,
             retired: BTreeSet::new(),
             options,
         };
@@ -191,6 +195,10 @@ impl Lowering {
         if self.turned || self.recent.any() || !self.retired.is_empty() || self.store.waits() {
             self.wait(&mut writes);
         }
+        // What waiting let go.
+        if self.removed {
+            self.wait(&mut writes);
+        }
         Update { writes }
     }
 
@@ -264,6 +272,11 @@ impl Lowering {
 
         let mut writes = Vec::new();
         if self.turned || fresh.iter().any(|class| self.retired.contains(class)) {
+            self.wait(&mut writes);
+        }
+        let adds = bound.iter().any(|(interface, new)| new.is_some() && !self.bound.contains_key(interface))
+            || entries.iter().any(|entry| entry.is && !entry.was);
+        if adds && self.removed {
             self.wait(&mut writes);
         }
         self.store.set_rows(snapshot, &fresh);
@@ -357,18 +370,27 @@ impl Lowering {
                 endpoints.push((interface, before, after));
             }
         }
+        let in_place =
+            endpoints.iter().all(|(_, before, after)| is_one_change(before.as_ref(), after.as_ref()));
         let at_once = start == Start::Empty
-            || entries.is_empty()
+            || entries.is_empty() && in_place
             || endpoints.is_empty() && self.recent.allows(entries, self.store.looks_both_ways());
         if at_once {
             if start == Start::Live {
                 self.recent.endpoints |= !endpoints.is_empty();
                 self.recent.addresses.extend(entries.iter().map(|entry| entry.net));
             }
-            writes.extend(entries.iter().map(|entry| Write::Address(entry.net, entry.settled())));
-            writes.extend(endpoints.into_iter().map(|(interface, _, after)| {
-                Write::Endpoint(interface, after.map(|side| Box::new(sides([side; 2]))))
-            }));
+            // What goes goes last, so that nothing that comes gets its element.
+            for is in [true, false] {
+                let those = entries.iter().filter(|entry| entry.is == is);
+                writes.extend(those.map(|entry| Write::Address(entry.net, entry.settled())));
+                let those = endpoints.iter().filter(|(_, _, after)| after.is_some() == is);
+                writes.extend(those.map(|(interface, _, after)| {
+                    Write::Endpoint(*interface, after.map(|side| Box::new(sides([side; 2]))))
+                }));
+            }
+            self.removed |= entries.iter().any(|entry| !entry.is)
+                || endpoints.iter().any(|(_, _, after)| after.is_none());
             return;
         }
         let ordered = |old, new| if self.phase == 0 { [old, new] } else { [new, old] };
@@ -392,6 +414,8 @@ impl Lowering {
     fn wait(&mut self, writes: &mut Vec<Write>) {
         writes.push(Write::Grace);
         let Unsettled { addresses, endpoints } = core::mem::take(&mut self.unsettled);
+        self.removed = addresses.values().any(Option::is_none)
+            || endpoints.iter().any(|interface| !self.bound.contains_key(interface));
         writes.extend(addresses.into_iter().map(|(net, sides)| Write::Address(net, sides)));
         for interface in endpoints {
             let words = self.bound.get(&interface).map(|bound| Box::new(sides([bound.words; 2])));
@@ -428,6 +452,15 @@ impl Recent {
         // In this order, what a network covers comes right behind it.
         nets.iter().zip(nets.iter().skip(1)).all(|(net, next)| !net.covers(next))
     }
+}
+
+/// Whether an endpoint can change word by word while packets read it: one that comes or goes, or programs of a workload, of
+/// which each run reads one.
+fn is_one_change(before: Option<&Side>, after: Option<&Side>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return true };
+    let read_alone = [Hook::WorkloadIngress, Hook::WorkloadEgress].map(hook_index);
+    let words = before.iter().zip(after).enumerate();
+    words.into_iter().all(|(at, (old, new))| old == new || read_alone.contains(&at))
 }
 
 /// Interfaces that are bound no longer may have their entry a little longer than others get theirs.

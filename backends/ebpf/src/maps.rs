@@ -9,7 +9,7 @@ use aya::{Ebpf, Pod};
 use portcullis_core::net::Cidr;
 
 use crate::addresses::longest;
-use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
+use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs, SIDE_WORDS};
 use crate::load_error::LoadError;
 use crate::lowering::words_of;
 use crate::write::{Update, Write};
@@ -18,9 +18,9 @@ use crate::write::{Update, Write};
 pub(crate) struct Maps {
     phase: Array<MapData, u32>,
     grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
-    endpoints: HashMap<MapData, u32, EndpointWords>,
-    addresses_v4: HashMap<MapData, u32, [u32; 2]>,
-    addresses_v6: HashMap<MapData, [u32; 4], [u32; 2]>,
+    endpoints: HashMap<MapData, u32, [u32; ENDPOINT]>,
+    addresses_v4: HashMap<MapData, u32, [u32; 3]>,
+    addresses_v6: HashMap<MapData, [u32; 4], [u32; 3]>,
     networks_v4: LpmTrie<MapData, u32, [u32; 2]>,
     networks_v6: LpmTrie<MapData, [u32; 4], [u32; 2]>,
     programs: Array<MapData, ProgramWords>,
@@ -37,6 +37,11 @@ impl core::fmt::Debug for Maps {
         f.write_str("Maps")
     }
 }
+
+/// The words of an endpoint and a lock; see `struct bpf_spin_lock` in `bpf/kernel.h`.
+const ENDPOINT: usize = 2 * SIDE_WORDS + 1;
+/// `BPF_F_LOCK`: an element that is there is written where it is, word by word, and never missed meanwhile.
+const IN_PLACE: u64 = 4;
 
 /// Takes a map of the object, as the type it is used as.
 pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, LoadError>
@@ -88,9 +93,7 @@ impl Maps {
                     .map_err(|error| LoadError::new("counters", &error))?;
                 done("counters", self.counters.set(*slot, zeros, 0))
             }
-            Write::Endpoint(interface, Some(words)) => {
-                done("endpoints", self.endpoints.insert(interface, **words, 0))
-            }
+            Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
             Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
             Write::Address(net, sides) => self.address(net, *sides),
             Write::Phase(side) => done("phase", self.phase.set(0, side, 0)),
@@ -98,9 +101,12 @@ impl Maps {
     }
 
     /// Gives `interface` the words of an endpoint.
-    #[cfg(feature = "oracle")]
     pub(crate) fn set_endpoint(&mut self, interface: u32, words: &EndpointWords) -> Result<(), LoadError> {
-        done("endpoints", self.endpoints.insert(interface, words, 0))
+        let mut value = [0; ENDPOINT];
+        for (place, word) in value.iter_mut().zip(words) {
+            *place = *word;
+        }
+        done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))
     }
 
     /// The packets and bytes that each decision counted, on all CPUs.
@@ -140,12 +146,12 @@ pub(crate) fn sum(values: &PerCpuValues<[u64; 2]>) -> [u64; 2] {
 }
 
 fn put<K: Pod>(
-    map: &mut HashMap<MapData, K, [u32; 2]>,
+    map: &mut HashMap<MapData, K, [u32; 3]>,
     key: &K,
     sides: Option<[u32; 2]>,
 ) -> Result<(), LoadError> {
     match sides {
-        Some(sides) => done("addresses", map.insert(key, sides, 0)),
+        Some([first, second]) => done("addresses", map.insert(key, [first, second, 0], IN_PLACE)),
         None => gone("addresses", map.remove(key)),
     }
 }
