@@ -5,6 +5,8 @@
 //! and HTTP requests, is decided by the decision's L7 program as in the IR. Nothing is attached, and nothing is left behind.
 
 mod measure;
+#[cfg(test)]
+mod race;
 mod sandbox;
 
 use alloc::collections::BTreeMap;
