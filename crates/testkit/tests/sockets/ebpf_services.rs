@@ -403,7 +403,7 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
             tries.add("client", &site.pods[0], service(ADMIN), 8888, false);
             tries.check(when);
         };
-        // Both see every packet; the mark is that of the second.
+        // Both see every packet, the second first; the mark is that of the other.
         let (one, two) = (start("one"), start("two"));
         check("at first", true);
         let mut flows = Flows::begin(&site.pods[0], service(SERVER)[0], 8888);
@@ -411,7 +411,7 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
         let two = start("two");
         check("between one and the other", false);
         flows.go_on("between one and the other");
-        assert!(one.reasons().unwrap()[&Reason::Stale].packets > 0);
+        assert!(two.reasons().unwrap()[&Reason::Stale].packets > 0);
         drop(one);
         let one = start("one");
         check("in the end", true);
