@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use portcullis::ebpf::oracle::Sandbox;
-use portcullis::ebpf::{Capacity, Lowering, Options, Update};
+use portcullis::ebpf::{Lowering, Options, Update};
 
 use super::bytes::{by_name, megabytes, open_maps, since};
 use super::changes::{many_pods, pod_bindings};
@@ -66,7 +66,7 @@ fn capacity(out: &mut dyn Write) -> Result<(), Failure> {
 fn compare(out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(
         out,
-        "ebpf load: the rules of `hot`, ours in maps (default capacity, but twice the pages) and as a generated program; ms, best of 5; a change: one rule gets another port"
+        "ebpf load: the rules of `hot`, ours in maps (default capacity) and as a generated program; ms, best of 5; a change: one rule gets another port"
     )?;
     let mut table = Table::new(["", "10 rules", "100 rules", "1000 rules", "10000 rules"]);
     let ours = RULES.into_iter().map(ours).collect::<Result<Vec<_>, _>>()?;
@@ -109,9 +109,7 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 fn ours(count: usize) -> Result<[String; 6], Failure> {
-    // Each of 10,000 rules has a page of its own, and the change takes another.
-    let capacity = Capacity { pages: 32_768, ..Capacity::default() };
-    let options = Options::new().with_capacity(capacity);
+    let options = Options::new();
     let (mut engine, bindings) = rules(count)?;
     let [mut lowered, mut made, mut written, mut changed] = [const { Times::new() }; 4];
     let (mut bytes, mut writes) = (0, 0);
