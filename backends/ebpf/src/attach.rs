@@ -14,6 +14,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use crate::binding::Binding;
 use crate::clsact::Filters;
 use crate::flows::{self, Earlier};
+use crate::folder;
 use crate::load_error::LoadError;
 use crate::object;
 use crate::options::Attachment;
@@ -107,7 +108,7 @@ impl Pins {
 
     /// Flow tables that are pinned beside these.
     pub(crate) fn earlier_flows(&self, current: &[PathBuf]) -> Result<Vec<Earlier>, LoadError> {
-        let entries = self.entries()?.into_iter();
+        let entries = folder::entries(&self.0)?.into_iter().map(|(_, path)| path);
         Ok(entries.filter(|path| !current.contains(path)).filter_map(Earlier::at).collect())
     }
 
@@ -120,10 +121,7 @@ impl Pins {
         binding: &Binding,
         attachment: Attachment,
     ) -> Result<(), LoadError> {
-        let programs = match binding {
-            Binding::Workload { .. } | Binding::WorkloadAnyAddress { .. } => WORKLOAD,
-            Binding::Host { .. } | Binding::Uplink { .. } => NETWORK,
-        };
+        let programs = if binding.is_of_host() { NETWORK } else { WORKLOAD };
         for (direction, name) in programs {
             let program = object::program(ebpf, name)?;
             let filters = Filters(&self.0);
@@ -182,8 +180,7 @@ impl Pins {
 
     /// Takes the programs off every interface that is not kept.
     pub(crate) fn detach_but(&self, kept: impl Fn(u32) -> bool) -> Result<(), LoadError> {
-        for path in self.entries()? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        for (name, _) in folder::entries(&self.0)? {
             let interface = name.split_once('-').and_then(|(number, _)| number.parse().ok());
             if let Some(interface) = interface.filter(|interface| !kept(*interface)) {
                 self.detach(interface)?;
@@ -203,7 +200,7 @@ impl Pins {
     /// Removes everything, and the folder.
     pub(crate) fn remove(&self) -> Result<(), LoadError> {
         self.detach_but(|_| false)?;
-        for path in self.entries()? {
+        for (_, path) in folder::entries(&self.0)? {
             remove(&path)?;
         }
         fs::remove_dir(&self.0).map_err(|error| LoadError::new(format!("`{}`", self.0.display()), &error))
@@ -211,22 +208,12 @@ impl Pins {
 
     /// Removes flow tables but these.
     pub(crate) fn keep_flows(&self, kept: &[PathBuf]) -> Result<(), LoadError> {
-        for path in self.entries()? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        for (name, path) in folder::entries(&self.0)? {
             if name.starts_with("flows_") && !kept.contains(&path) {
                 remove(&path)?;
             }
         }
         Ok(())
-    }
-
-    fn entries(&self) -> Result<Vec<PathBuf>, LoadError> {
-        let failed = |error| LoadError::new(format!("`{}`", self.0.display()), &error);
-        let entries = fs::read_dir(&self.0).map_err(failed)?;
-        let mut entries: Vec<PathBuf> =
-            entries.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>().map_err(failed)?;
-        entries.sort();
-        Ok(entries)
     }
 }
 

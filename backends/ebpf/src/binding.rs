@@ -54,6 +54,15 @@ impl Binding {
         Self::Workload { interface, addresses: addresses.into_iter().map(canonical).collect() }
     }
 
+    /// Whether its interfaces are those of the host, which have other programs than those of workloads.
+    #[cfg(feature = "load")]
+    pub(crate) const fn is_of_host(&self) -> bool {
+        match self {
+            Self::Workload { .. } | Self::WorkloadAnyAddress { .. } => false,
+            Self::Host { .. } | Self::Uplink { .. } => true,
+        }
+    }
+
     /// The interfaces it takes.
     #[must_use]
     pub fn interfaces(&self) -> &[u32] {

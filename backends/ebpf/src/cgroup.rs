@@ -8,6 +8,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::folder;
 use crate::load_error::LoadError;
 use crate::object;
 use crate::options::{NodeBackends, Options};
@@ -57,16 +58,9 @@ pub(crate) fn keep(folder: &Path, kept: Option<&Path>) -> Result<(), LoadError> 
 
 /// Pins of links, with their numbers.
 fn pins(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LoadError> {
-    let failed = |error| LoadError::new(format!("`{}`", folder.display()), &error);
-    let mut pins = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(number) = name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('-')?.parse().ok()) {
-            pins.push((number, path));
-        }
-    }
-    Ok(pins)
+    let number = |name: &str| name.strip_prefix(NAME)?.strip_prefix('-')?.parse().ok();
+    let entries = folder::entries(folder)?.into_iter();
+    Ok(entries.filter_map(|(name, path)| Some((number(&name)?, path))).collect())
 }
 
 /// The root of the hierarchy. A control group that only looks like the root, because the process has a namespace of its

@@ -16,6 +16,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
 use nix::errno::Errno;
 
 use crate::attach::{Direction, interface_name};
+use crate::folder;
 use crate::load_error::LoadError;
 use crate::qdisc;
 
@@ -151,13 +152,9 @@ impl Filters<'_> {
     /// The priorities where our filter is, or may be.
     fn marked(self, interface: u32, direction: Direction) -> Result<Vec<u16>, LoadError> {
         let prefix = format!("{interface}-{}-clsact-", direction.name());
-        let failed = |error| LoadError::new(format!("`{}`", self.0.display()), &error);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(self.0).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let number: Option<u16> = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
-            found.extend(number);
-        }
+        let entries = folder::entries(self.0)?;
+        let numbers = entries.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.parse().ok());
+        let mut found: Vec<u16> = numbers.collect();
         found.sort_unstable();
         Ok(found)
     }

@@ -324,7 +324,7 @@ impl Enforcer {
 
     fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
         for binding in bindings.values() {
-            let is_host = matches!(binding, Binding::Host { .. } | Binding::Uplink { .. });
+            let is_host = binding.is_of_host();
             for interface in binding.interfaces() {
                 if *interface != Binding::NODE && self.attached.get(interface) != Some(&is_host) {
                     self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;

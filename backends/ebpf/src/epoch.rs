@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
 
+use crate::folder;
 use crate::load_error::LoadError;
 
 /// The name of pins of the map `phase`, up to a number and the parity.
@@ -63,11 +64,9 @@ impl Epoch {
 
 /// Pins with their number and parity.
 fn pins(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, LoadError> {
-    let failed = |error| LoadError::new(format!("`{}`", folder.display()), &error);
     let mut pins = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let mut parts = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().split('-');
+    for (name, path) in folder::entries(folder)? {
+        let mut parts = name.split('-');
         let is_ours = parts.next() == Some(NAME);
         let number = parts.next().and_then(|part| part.parse().ok());
         let parity = parts.next().and_then(|part| part.parse().ok());

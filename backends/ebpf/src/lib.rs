@@ -51,6 +51,8 @@ mod error;
 mod event;
 #[cfg(feature = "load")]
 mod flows;
+#[cfg(feature = "load")]
+mod folder;
 mod layout;
 #[cfg(feature = "load")]
 mod load_error;
