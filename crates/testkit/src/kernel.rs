@@ -1,10 +1,10 @@
 //! The kernel as one engine more.
 
+use alloc::collections::BTreeSet;
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicU32, Ordering};
 use std::io::Write as _;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use portcullis::flow::DecideHook;
 use portcullis::ir::{Snapshot, View};
@@ -43,15 +43,18 @@ pub fn kernel_can_be_asked() -> bool {
         missing.unwrap_or_default()
     );
     if let Some(missing) = missing {
-        static SKIPPED: AtomicU32 = AtomicU32::new(0);
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         let thread = std::thread::current();
-        let name = thread.name().unwrap_or("a test");
-        // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED {count} in this program: {name}: the kernel is NOT asked, {missing} is missing"
-        );
+        let name = thread.name().unwrap_or("a test").to_owned();
+        let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        if skipped.insert(name.clone()) {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED {} in this program: {name}: the kernel is NOT asked, {missing} is missing",
+                skipped.len()
+            );
+        }
     }
     missing.is_none()
 }
