@@ -35,7 +35,7 @@ use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
-use crate::object::Relevance;
+use crate::object::{self, Relevance};
 use crate::path::Path;
 use crate::validate;
 use policy::Kind;
@@ -90,10 +90,11 @@ enum Body {
 
 /// Whether policy depends on objects of this kind of the group `projectcalico.org` or `crd.projectcalico.org`.
 ///
-/// The other kinds of these groups configure Calico itself.
+/// The other kinds of these groups configure Calico itself, but for policies of its other editions.
 pub(crate) fn relevance(api_version: &str, kind: &str) -> Relevance {
     if !is_policy_kind(kind) {
-        return Relevance::Ignored;
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        return object::unread(group, kind);
     }
     if API_VERSIONS.contains(&api_version) {
         return Relevance::Relevant;
