@@ -149,6 +149,12 @@ pub(crate) struct ReadingArgs {
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
+
+    /// Refuse input with policies of other network plugins, which answers leave out
+    ///
+    /// Without it, a warning names them: Cilium, Antrea, OVN-Kubernetes, Istio and others.
+    #[arg(long, help_heading = "Options")]
+    pub(crate) strict: bool,
 }
 
 /// Compile policy into decision tables, and show them
