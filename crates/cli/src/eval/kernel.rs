@@ -1,9 +1,8 @@
 //! The engines `nftables` and `ebpf`: the kernel decides.
 
-use portcullis::flow::FlowDecision;
 use portcullis::ir::View;
 use portcullis::reference::Settings;
-use portcullis::scenario::{Evaluator, Resolved, Scenario};
+use portcullis::scenario::{Answer, Evaluator, Plan, Scenario};
 
 use crate::args::Engine;
 use crate::failure::Failure;
@@ -23,7 +22,7 @@ mod linux {
     use portcullis::verdict::{Cause, Decision, Hook, Verdict};
     use portcullis::{ebpf, nftables};
 
-    use super::{Engine, Evaluator, Failure, FlowDecision, Resolved, Scenario, Settings, View};
+    use super::{Answer, Engine, Evaluator, Failure, Plan, Scenario, Settings, View};
 
     /// The compiled policy in the kernel, where no traffic meets it but the packets asked about.
     pub(crate) struct Kernel {
@@ -49,14 +48,14 @@ mod linux {
             &self,
             evaluator: &Evaluator<'_>,
             view: View,
-            flow: &Resolved,
-        ) -> Result<FlowDecision, String> {
+            plan: &Plan,
+        ) -> Result<Answer, String> {
             let oracle = match (view, &self.staged) {
                 (View::Pending, Some(staged)) => staged,
                 _ => &self.enforced,
             };
             let asking = Asking { oracle, failed: RefCell::default() };
-            let decision = evaluator.decide(&asking, flow);
+            let decision = evaluator.decide(&asking, plan);
             match asking.failed.into_inner() {
                 Some(error) => Err(error),
                 None => Ok(decision),
@@ -124,7 +123,7 @@ impl Kernel {
         Err(Failure::Environment(format!("engine `{}` needs Linux", engine.name())))
     }
 
-    pub(crate) fn decide(&self, _: &Evaluator<'_>, _: View, _: &Resolved) -> Result<FlowDecision, String> {
+    pub(crate) fn decide(&self, _: &Evaluator<'_>, _: View, _: &Plan) -> Result<Answer, String> {
         match *self {}
     }
 }
