@@ -1,6 +1,7 @@
 //! From objects to the changes that build the model.
 
 mod complete;
+mod owners;
 mod pods;
 mod services;
 #[cfg(test)]
@@ -13,13 +14,18 @@ use alloc::vec::Vec;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
 
+use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::error::{ConvertError, Warning};
+use crate::frontend::Frontend;
 use crate::names::Names;
 use crate::object::Object;
-use crate::workload::{PodRecord, WorkloadKind};
+use crate::workload::{PodCount, PodRecord, WorkloadKind};
 
+pub use owners::WorkloadPods;
 pub use pods::SYNTHETIC_RANGES;
-use services::Services;
+
+use owners::Owners;
+use services::{Selectable, Services};
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +68,8 @@ pub struct Importer {
     warnings: Vec<Warning>,
     seen: BTreeSet<(&'static str, Option<Name>, Name)>,
     pods: Vec<PodRecord>,
-    workloads: Vec<(WorkloadKind, PodRecord)>,
+    workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
+    autoscalers: Vec<HorizontalPodAutoscaler>,
     services: Services,
     /// Namespaces and service accounts as profiles describe them.
     inherited: Vec<Update>,
@@ -77,6 +84,10 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Workloads by namespace and name; usually one of a name.
+    pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    /// Services as clients reach them, by name.
+    pub frontends: Vec<Frontend>,
 }
 
 /// Why a pod or workload of some name is no endpoint of that name.
@@ -89,8 +100,6 @@ pub enum PodPlace {
     Unplaced,
     /// It has finished (decision D14).
     Finished,
-    /// It is a workload whose pods were given; this is the first of them.
-    Pod(EndpointId),
 }
 
 impl Importer {
@@ -105,6 +114,7 @@ impl Importer {
             seen: BTreeSet::new(),
             pods: Vec::new(),
             workloads: Vec::new(),
+            autoscalers: Vec::new(),
             services: Services::default(),
             inherited: Vec::new(),
         }
@@ -141,10 +151,15 @@ impl Importer {
             }
             Object::Workload(o) => {
                 let (record, warnings) = o.record(names)?;
-                self.workloads.push((o.kind, record));
+                self.workloads.push((o.kind, record, o.count));
                 (Vec::new(), warnings)
             }
+            Object::HorizontalPodAutoscaler(o) => {
+                self.autoscalers.push(*o);
+                (Vec::new(), Vec::new())
+            }
             Object::Service(o) => (Vec::new(), self.services.add(&o, names)?),
+            Object::Endpoints(o) => (Vec::new(), self.services.add_endpoints(&o, names)?),
             Object::EndpointSlice(o) => (Vec::new(), self.services.add_slice(&o, names)?),
             Object::NetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::ExtensionsNetworkPolicy(o) => {
@@ -179,6 +194,8 @@ impl Importer {
     /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
         let Self { options, mut updates, mut warnings, pods, workloads, services, inherited, .. } = self;
+        let mut owners = Owners::new(&pods, &workloads, &self.autoscalers);
+        let selectable = Selectable::of(&pods);
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -188,10 +205,10 @@ impl Importer {
         });
         let known: BTreeSet<EndpointId> = known.collect();
         let mut endpoints =
-            pods::endpoints(pods, workloads, &known, &mut updates, &mut places, &mut warnings);
+            pods::endpoints(pods, workloads, &mut owners, &known, &mut updates, &mut places, &mut warnings);
         pods::give_addresses(&mut endpoints, &mut updates);
         updates.extend(endpoints.into_iter().map(Update::Endpoint));
-        services.finish(&mut updates);
+        let frontends = services.finish(&selectable, &mut updates);
         if options.baseline == BaselineReading::PerPod {
             complete::shield_baseline(&mut updates);
         }
@@ -199,7 +216,7 @@ impl Importer {
         complete::profiles(&mut updates);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        Ok(Import { updates, warnings, places })
+        Ok(Import { updates, warnings, places, workloads: owners.by_name(), frontends })
     }
 }
 

@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod admin_network_policy;
+pub mod autoscaling;
 pub mod calico;
 mod cidr;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod cluster_network_policy;
 mod context;
 mod error;
 mod foreign;
+mod frontend;
 mod importer;
 mod intstr;
 mod meta;
@@ -28,7 +30,10 @@ mod validate;
 pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
-pub use importer::{BaselineReading, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES};
+pub use frontend::{BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, TrafficPolicy};
+pub use importer::{
+    BaselineReading, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
+};
 pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_k8s::{
-    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    ConvertError, Frontend, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, WorkloadPods,
+    relevance,
 };
 
 use crate::document::Document;
@@ -55,6 +56,10 @@ pub struct Loaded {
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Workloads by namespace and name; usually one of a name.
+    pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    /// Services as clients reach them, by name.
+    pub frontends: Vec<Frontend>,
     /// Where each policy begins: its file, as the caller named it, and the position there.
     pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
 }
@@ -270,6 +275,8 @@ impl Collector {
             skipped,
             foreign: foreign.finish(),
             places: import.places,
+            workloads: import.workloads,
+            frontends: import.frontends,
             locations,
         })
     }

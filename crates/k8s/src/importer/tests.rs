@@ -45,8 +45,9 @@ fn a_workload_stands_for_one_pod_unless_its_pods_are_given() {
     let pod = pod("web-5d59d67564-x", Some(("ReplicaSet", "web-5d59d67564")));
     let (cluster, import) = import(&[workload("Deployment", "web"), pod]);
     assert_eq!(names(&cluster), ["n/web-5d59d67564-x"]);
-    let alias = &import.places[&EndpointId::workload("n", "web")];
-    assert_eq!(*alias, PodPlace::Pod(EndpointId::workload("n", "web-5d59d67564-x")));
+    let [web] = import.workloads[&EndpointId::workload("n", "web")].as_slice() else { panic!("{import:?}") };
+    assert_eq!(web.pods, [EndpointId::workload("n", "web-5d59d67564-x")]);
+    assert_eq!(web.count, PodCount::One);
 }
 
 #[test]
