@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::meta::ObjectMeta;
 
 /// A `HorizontalPodAutoscaler`, of which policy needs to know that a workload may have several pods.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct HorizontalPodAutoscaler {
     /// The metadata.
@@ -17,7 +17,7 @@ pub struct HorizontalPodAutoscaler {
 }
 
 /// What a [`HorizontalPodAutoscaler`] asks for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AutoscalerSpec {
     /// The workload.
@@ -27,7 +27,7 @@ pub struct AutoscalerSpec {
 }
 
 /// The workload that is scaled.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ScaleTarget {
     /// Its kind.

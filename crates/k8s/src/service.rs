@@ -10,7 +10,7 @@ use crate::intstr::IntOrString;
 use crate::meta::ObjectMeta;
 
 /// A `Service`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Service {
     /// The metadata.
@@ -22,7 +22,7 @@ pub struct Service {
 }
 
 /// What a [`Service`] asks for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// `ClusterIP` (also when missing), `NodePort`, `LoadBalancer` or `ExternalName`.
@@ -55,7 +55,7 @@ pub struct ServiceSpec {
 }
 
 /// What was observed of a [`Service`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceStatus {
     /// The load balancer.
@@ -63,7 +63,7 @@ pub struct ServiceStatus {
 }
 
 /// What was observed of a load balancer.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct LoadBalancerStatus {
     /// Where it takes traffic.
@@ -71,7 +71,7 @@ pub struct LoadBalancerStatus {
 }
 
 /// One way into a load balancer. One that only has a host name has no address to know it by.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct LoadBalancerIngress {
     /// Its address.
@@ -79,7 +79,7 @@ pub struct LoadBalancerIngress {
 }
 
 /// A port of a [`Service`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServicePort {
     /// Its name; may be missing when the service has one port.
@@ -95,7 +95,7 @@ pub struct ServicePort {
 }
 
 /// An `Endpoints` object of `v1`: backends as they were listed before there were slices.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Endpoints {
     /// The metadata; the name is that of the service.
@@ -105,7 +105,7 @@ pub struct Endpoints {
 }
 
 /// Backends of an [`Endpoints`] object that share ports.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSubset {
     /// Those that are ready.
@@ -117,7 +117,7 @@ pub struct EndpointSubset {
 }
 
 /// A backend in an [`EndpointSubset`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointAddress {
     /// Its address.
@@ -127,7 +127,7 @@ pub struct EndpointAddress {
 }
 
 /// An `EndpointSlice`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
     /// The metadata; the label `kubernetes.io/service-name` names the service.
@@ -142,7 +142,7 @@ pub struct EndpointSlice {
 
 /// A backend in an [`EndpointSlice`]. Policy that names the service ignores readiness, as Calico does; what reaches the
 /// service does not. Source: Calico `felix/serviceindex/serviceindex.go`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SliceEndpoint {
     /// Its addresses.
@@ -154,7 +154,7 @@ pub struct SliceEndpoint {
 }
 
 /// The state of a backend. A condition that is missing counts as the usual state.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SliceConditions {
     /// Whether it takes traffic; missing counts as true.
@@ -166,7 +166,7 @@ pub struct SliceConditions {
 }
 
 /// A port in an [`EndpointSlice`] or an [`EndpointSubset`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SlicePort {
     /// The name of the service's port.
