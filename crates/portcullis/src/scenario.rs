@@ -5,14 +5,18 @@
 
 mod answer;
 mod cuts;
+mod direct;
+mod ends;
 mod flow;
 mod load;
 mod near;
 mod peer;
 mod ports;
+mod reach;
 mod report;
 mod resolve;
 mod text;
+mod through;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -22,7 +26,7 @@ use portcullis_core::compile::{CompileScope, Engine, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::reference::Settings;
-use portcullis_k8s::PodPlace;
+use portcullis_k8s::{Frontend, PodPlace, WorkloadPods};
 use portcullis_manifest::ForeignPolicies;
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
@@ -38,6 +42,8 @@ pub use resolve::Evaluator;
 pub struct Scenario {
     cluster: Cluster,
     places: BTreeMap<EndpointId, PodPlace>,
+    workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    frontends: Vec<Frontend>,
     locations: BTreeMap<PolicyId, Location>,
     warnings: Vec<String>,
     foreign: Vec<ForeignPolicies>,

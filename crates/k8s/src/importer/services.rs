@@ -76,9 +76,9 @@ impl Services {
         slice: &EndpointSlice,
         names: &mut Names,
     ) -> Result<Vec<Warning>, Vec<ConvertError>> {
-        let ((service, listed), warnings) = listed::slice(slice, names)?;
-        if let Some(id) = service {
-            self.slices.entry(id).or_default().extend(listed);
+        let (slice, warnings) = listed::slice(slice, names)?;
+        if let Some(id) = slice.service {
+            self.slices.entry(id).or_default().extend(slice.listed);
         }
         Ok(warnings)
     }
@@ -88,8 +88,8 @@ impl Services {
         endpoints: &Endpoints,
         names: &mut Names,
     ) -> Result<Vec<Warning>, Vec<ConvertError>> {
-        let ((id, mirroring, listed), warnings) = listed::endpoints(endpoints, names)?;
-        self.endpoints.insert(id, (mirroring, listed));
+        let (read, warnings) = listed::endpoints(endpoints, names)?;
+        self.endpoints.insert(read.service, (read.mirroring, read.listed));
         Ok(warnings)
     }
 

@@ -29,7 +29,7 @@ use super::ports::PortSet;
 /// | `expect` | the flow expects a verdict | that verdict |
 /// | `asExpected` | as above | whether every part has it |
 /// | `service` | the flow goes to a service | its `namespace` and `name` |
-/// | `parts` | the answer has several parts, or is for every port, or for a service | one object for each: `from`, `to`, `source`, `destination`, `protocol`, `port` or `ports` (`"1-79, 81-65535"`), `verdict`, `egress`, `ingress` |
+/// | `parts` | the answer has several parts, or is for every port, or for a service | one object for each: `from`, `to`, `source`, `destination`, `protocol`, `port` or `ports` (`"1-79, 81-65535"`), `servicePort`, `sourcePorts`, `verdict`, `egress`, `ingress` |
 /// | `staged` | staged policies were asked about | `verdict`, `egress` and `ingress` with them in force |
 /// | `warnings` | there are any | texts |
 #[derive(Debug, Serialize)]
@@ -106,6 +106,7 @@ struct ServiceReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PartReport<'a> {
     #[serde(serialize_with = "end")]
     from: (&'a End, IpAddr),
@@ -116,6 +117,10 @@ struct PartReport<'a> {
     protocol: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "ports")]
+    source_ports: Option<&'a PortSet>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "ports")]
     ports: Option<&'a PortSet>,
     #[serde(flatten)]
@@ -127,7 +132,7 @@ impl<'a> Report<'a> {
     #[must_use]
     pub fn new(flow: &'a Flow, answer: &'a Answer, staged: Option<&'a Answer>) -> Self {
         let deciding = answer.deciding().map(|part| &part.resolved.packet);
-        let whole = |part: &Part| part.ports.is_some();
+        let whole = |part: &Part| part.ports.is_some() || part.source_ports.is_some();
         let in_parts =
             answer.parts().len() > 1 || answer.service().is_some() || answer.parts().iter().any(whole);
         Self {
@@ -173,6 +178,8 @@ fn part(part: &Part) -> PartReport<'_> {
         destination: *destination,
         protocol: protocol.to_string(),
         port: (protocol.has_ports() && part.ports.is_none()).then_some(*destination_port),
+        service_port: part.service_port,
+        source_ports: part.source_ports.as_ref(),
         ports: part.ports.as_ref(),
         answer: sides(&part.decision),
     }
@@ -203,7 +210,6 @@ fn side(side: &Side) -> SideReport<'_> {
 }
 
 /// An end as a peer is written; an outside one as its address.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 fn end<S: Serializer>((end, address): &(&End, IpAddr), serializer: S) -> Result<S::Ok, S::Error> {
     match end {
         End::Endpoint(id) => serializer.collect_str(id),

@@ -43,6 +43,19 @@ pub(super) struct Entry {
     pub(super) ports: Vec<(Option<Name>, Protocol, u16)>,
 }
 
+/// What a slice lists, and for which service.
+pub(super) struct OfSlice {
+    pub(super) service: Option<ServiceId>,
+    pub(super) listed: Listed,
+}
+
+/// What an `Endpoints` object lists, and for which service.
+pub(super) struct OfEndpoints {
+    pub(super) service: ServiceId,
+    pub(super) mirroring: Mirroring,
+    pub(super) listed: Listed,
+}
+
 /// Whether `Endpoints` become slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mirroring {
@@ -80,7 +93,7 @@ impl Listed {
 pub(super) fn slice(
     slice: &EndpointSlice,
     names: &mut Names,
-) -> Result<((Option<ServiceId>, Listed), Vec<Warning>), Vec<ConvertError>> {
+) -> Result<(OfSlice, Vec<Warning>), Vec<ConvertError>> {
     let mut cx = Context::new(names, slice.metadata.reference("EndpointSlice", Placing::Namespaced));
     let identity = slice.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
     let ports = ports(slice.ports.as_deref(), &Path::root("ports"), &mut cx);
@@ -124,8 +137,8 @@ pub(super) fn slice(
         );
     }
     let read = identity.map(|identity| {
-        let id = service.map(|name| ServiceId { namespace: identity.namespace(), name });
-        (id, Listed(entries))
+        let service = service.map(|name| ServiceId { namespace: identity.namespace(), name });
+        OfSlice { service, listed: Listed(entries) }
     });
     cx.finish(read)
 }
@@ -137,7 +150,7 @@ pub(super) fn slice(
 pub(super) fn endpoints(
     endpoints: &Endpoints,
     names: &mut Names,
-) -> Result<((ServiceId, Mirroring, Listed), Vec<Warning>), Vec<ConvertError>> {
+) -> Result<(OfEndpoints, Vec<Warning>), Vec<ConvertError>> {
     let mut cx = Context::new(names, endpoints.metadata.reference("Endpoints", Placing::Namespaced));
     let identity = endpoints.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
     let list = Path::root("subsets");
@@ -165,8 +178,8 @@ pub(super) fn endpoints(
     let elects = annotations.is_some_and(|annotations| annotations.contains_key(LEADER_ANNOTATION));
     let mirroring = if skips || elects { Mirroring::Skipped } else { Mirroring::Mirrored };
     let read = identity.map(|identity| {
-        let id = ServiceId { namespace: identity.namespace(), name: identity.name };
-        (id, mirroring, Listed(entries))
+        let service = ServiceId { namespace: identity.namespace(), name: identity.name };
+        OfEndpoints { service, mirroring, listed: Listed(entries) }
     });
     cx.finish(read)
 }
