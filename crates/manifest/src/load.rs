@@ -18,6 +18,7 @@ use portcullis_k8s::{
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
+use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
 
@@ -52,8 +53,8 @@ pub struct Loaded {
     pub skipped: BTreeMap<String, u64>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
-    /// Where each policy begins: its file, as the caller named it, and the position there.
-    pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
+    /// Where each policy and each of its rules begins.
+    pub locations: BTreeMap<PolicyId, PolicyPlace>,
 }
 
 /// Why there is no model. Never empty.
@@ -266,6 +267,8 @@ struct Places {
     /// By a hash of the object's name. Two objects with the same hash would at worst make a message name the wrong
     /// line.
     by_object: HashMap<u64, Place>,
+    /// Of policies with rules.
+    rules: HashMap<u64, RulePlaces>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -285,9 +288,16 @@ impl Places {
             file: u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX),
             position: document.position(),
         };
-        match self.by_object.entry(key(object)) {
+        let key = key(object);
+        match self.by_object.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(place);
+                if object.kind.contains("Policy") {
+                    let rules = RulePlaces::of(document);
+                    if !rules.is_empty() {
+                        self.rules.insert(key, rules);
+                    }
+                }
                 None
             }
             Entry::Occupied(entry) => {
@@ -299,14 +309,16 @@ impl Places {
     }
 
     /// Where a policy is.
-    fn policy(&self, id: &PolicyId) -> Option<(Arc<str>, Position)> {
+    fn policy(&self, id: &PolicyId) -> Option<PolicyPlace> {
         let object = ObjectRef {
             kind: id.kind.to_string(),
             namespace: id.namespace.as_ref().map(ToString::to_string),
             name: id.name.to_string(),
         };
-        let place = self.by_object.get(&key(&object))?;
-        Some((Arc::clone(self.files.get(place.file as usize)?), place.position))
+        let key = key(&object);
+        let place = self.by_object.get(&key)?;
+        let file = Arc::clone(self.files.get(place.file as usize)?);
+        Some(PolicyPlace::new(file, place.position, self.rules.get(&key).cloned().unwrap_or_default()))
     }
 
     fn locate(&self, object: &ObjectRef, field: &str, reason: &str) -> ReadError {

@@ -5,7 +5,7 @@ use std::path::Path;
 use portcullis_k8s::{BaselineReading, ImportOptions};
 use portcullis_manifest::{Limits, LoadError, Loader};
 
-use super::{Location, Scenario};
+use super::Scenario;
 
 /// How manifests are read.
 #[derive(Clone, Debug, Default)]
@@ -73,12 +73,10 @@ impl Scenario {
 
     fn finish(loader: Loader) -> Result<Self, LoadError> {
         let loaded = loader.finish()?;
-        let location =
-            |(file, position): (_, portcullis_manifest::Position)| Location { file, line: position.line() };
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
-            locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
+            policies: loaded.locations,
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             skipped: loaded.skipped,
         })
