@@ -1,6 +1,5 @@
 //! `portcullis eval`: what policy says to flows.
 
-mod describe;
 mod explain;
 mod kernel;
 mod many;
