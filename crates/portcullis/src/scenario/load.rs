@@ -78,6 +78,7 @@ impl Scenario {
             places: loaded.places,
             policies: loaded.locations,
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+            foreign: loaded.foreign,
             skipped: loaded.skipped,
         })
     }
