@@ -10,15 +10,22 @@ use portcullis::scenario::{LoadOptions, Scenario};
 use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
 use crate::output::to_stderr;
+use crate::progress::Progress;
 
 /// Reads the manifests. Warnings and the count of skipped objects go to standard error.
 pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
+    let progress = Progress::start("reading manifests", "");
     let baseline = match readings.baseline {
         Baseline::PerDirection => BaselineReading::PerDirection,
         Baseline::PerPod => BaselineReading::PerPod,
     };
-    let options = LoadOptions::new().baseline(baseline);
-    let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()))?;
+    let mut options = LoadOptions::new().baseline(baseline);
+    if let Some(namespace) = &readings.namespace {
+        options = options.namespace(namespace);
+    }
+    let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()));
+    drop(progress);
+    let scenario = scenario?;
     // What answers leave out is never hidden.
     let foreign: Vec<String> = scenario.foreign_policies().iter().map(ToString::to_string).collect();
     if readings.strict && !foreign.is_empty() {

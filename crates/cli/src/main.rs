@@ -8,6 +8,7 @@ mod eval;
 mod failure;
 mod load;
 mod output;
+mod progress;
 mod selector;
 mod stream;
 

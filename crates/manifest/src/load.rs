@@ -10,6 +10,7 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
 use std::path::Path;
 
+use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_k8s::{
     ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
@@ -76,6 +77,7 @@ impl Loader {
     #[must_use]
     pub fn new(limits: Limits, options: ImportOptions) -> Self {
         let import = Collector {
+            namespace: options.default_namespace().cloned(),
             importer: Importer::new(options),
             errors: Vec::new(),
             is_cut_off: false,
@@ -183,6 +185,8 @@ impl fmt::Display for ReadWarning {
 /// Takes objects one by one, and keeps of each only what the model needs and where it was.
 #[derive(Debug)]
 struct Collector {
+    /// Where objects go that name no namespace, if not to `default`.
+    namespace: Option<Name>,
     importer: Importer,
     errors: Vec<ReadError>,
     is_cut_off: bool,
@@ -219,12 +223,15 @@ impl Collector {
             // A variant of a later version of that crate.
             _ => return self.refuse(document.refuse("", "the kind is not understood")),
         }
-        let object = match document.deserialize_with(|deserializer| {
+        let mut object = match document.deserialize_with(|deserializer| {
             Object::deserialize(document.api_version(), document.kind(), deserializer)
         }) {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };
+        if let Some(namespace) = &self.namespace {
+            object.set_default_namespace(namespace);
+        }
         let earlier = self.places.insert(&object.reference(), document);
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
@@ -247,7 +254,7 @@ impl Collector {
     }
 
     fn finish(self) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped, foreign } = self;
+        let Self { importer, errors, is_cut_off, places, skipped, foreign, .. } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }

@@ -15,7 +15,7 @@ use portcullis_core::model::PolicyId;
 pub use cause::{Renderer, cause};
 pub use rule::rule;
 pub use selector::selector;
-pub use trace::{Place, TracedHook, TracedStep};
+pub use trace::{TracedHook, TracedStep};
 
 /// The language that an object is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

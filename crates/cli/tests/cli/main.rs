@@ -5,7 +5,9 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod gates;
 mod left_out;
+mod output;
 mod selector;
 
 extern crate alloc;

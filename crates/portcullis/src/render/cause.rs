@@ -3,14 +3,14 @@
 use alloc::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use portcullis_core::flow::{FlowDecision, Side};
+use portcullis_core::flow::{End, FlowDecision, Side};
 use portcullis_core::model::EndpointId;
 use portcullis_core::packet::Packet;
 use portcullis_core::reference::{Reference, Step};
 use portcullis_core::verdict::{Cause, Direction, Hook, Verdict};
 
 use super::Dialect;
-use crate::scenario::Scenario;
+use crate::scenario::{Answer, Scenario};
 
 /// Why a side of `direction` says what it does, in the dialect of the policy that decided.
 #[must_use]
@@ -105,6 +105,35 @@ impl<'a> Renderer<'a> {
         }
     }
 
+    /// Why an answer has its verdict, in one sentence. Where parts differ, which of them differ comes first: `allow on TCP 80;
+    /// otherwise deny: ...`.
+    #[must_use]
+    pub fn answer(&self, answer: &Answer) -> String {
+        let Some(deciding) = answer.deciding() else { return String::new() };
+        let why = self.deciding(&deciding.decision, &deciding.resolved.packet);
+        if !answer.is_mixed() {
+            return why;
+        }
+        let others = answer.parts().iter().filter(|part| part.decision.verdict != answer.verdict());
+        let mut shown: Vec<String> = Vec::new();
+        let mut more = 0_usize;
+        for part in others {
+            if shown.len() < SHOWN {
+                let to = match &part.resolved.to {
+                    End::Endpoint(id) if part.ports.is_none() => format!(" at {id}"),
+                    _ => String::new(),
+                };
+                shown.push(format!("{} on {part}{to}", part.decision.verdict));
+            } else {
+                more = more.saturating_add(1);
+            }
+        }
+        if more > 0 {
+            shown.push(format!("{more} more"));
+        }
+        format!("{}; otherwise {}: {why}", shown.join(", "), answer.verdict())
+    }
+
     fn is_selected(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> bool {
         let key = (endpoint.clone(), hook);
         let mut selected = self.selected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,3 +150,6 @@ impl<'a> Renderer<'a> {
         is
     }
 }
+
+/// Parts that are named.
+const SHOWN: usize = 4;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use serde::Serialize;
+use serde_json::Number;
 
 use portcullis_core::flow::Side;
 use portcullis_core::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
@@ -13,31 +14,8 @@ use portcullis_core::verdict::{Direction, Hook, RuleRef, Verdict};
 use super::{Dialect, Renderer, kubernetes_tier, rule};
 use crate::scenario::Location;
 
-/// A place in the input, for programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// The file as it was named, or `stdin`.
-    pub file: String,
-    /// The line, counted from 1.
-    pub line: u32,
-    /// The column in characters, counted from 1.
-    pub column: u32,
-}
-
-impl From<&Location> for Place {
-    fn from(location: &Location) -> Self {
-        Self { file: location.file().into(), line: location.line(), column: location.column() }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", super::printable(&self.file), self.line, self.column)
-    }
-}
-
 /// One hook on the way of a packet, and all that was looked at there.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TracedHook {
     /// Which hook, such as `workload-ingress`.
     pub hook: String,
@@ -50,7 +28,7 @@ pub struct TracedHook {
 }
 
 /// One step. Its text is a line of the explanation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TracedStep {
@@ -59,7 +37,7 @@ pub enum TracedStep {
         /// Its name.
         tier: String,
         /// Its position; none for last.
-        order: Option<f64>,
+        order: Option<Number>,
         /// What happens at its end: `deny` or `pass`.
         default: String,
         /// Whether it exists.
@@ -73,13 +51,13 @@ pub enum TracedStep {
         /// Its kind, namespace and name, as a user writes them.
         policy: String,
         /// Its order or priority; none for last.
-        order: Option<f64>,
+        order: Option<Number>,
         /// Whether it is staged.
         staged: bool,
         /// Whether its rules were looked at.
         consulted: bool,
         /// Where it stands.
-        location: Option<Place>,
+        location: Option<Location>,
         /// How its order is called, where the user gave one.
         #[serde(skip)]
         order_word: Option<&'static str>,
@@ -97,7 +75,7 @@ pub enum TracedStep {
         /// Why it did not match, or what comes of the match.
         reason: Option<String>,
         /// Where it stands.
-        location: Option<Place>,
+        location: Option<Location>,
     },
     /// No rule of a tier decided.
     TierEnd {
@@ -153,7 +131,7 @@ impl Renderer<'_> {
                 Step::Tier { name, .. } if name.as_str() == portcullis_k8s::SHIELD_TIER => {}
                 Step::Tier { name, order, default_action } => all.push(TracedStep::Tier {
                     tier: name.to_string(),
-                    order: order.map(Order::value),
+                    order: number(*order),
                     default: default_action.to_string(),
                     exists: self.scenario.cluster().tiers().contains_key(name),
                     title: kubernetes_tier(name).filter(|_| is_kubernetes(rest)),
@@ -166,10 +144,10 @@ impl Renderer<'_> {
                     }
                     all.push(TracedStep::Policy {
                         policy: id.to_string(),
-                        order: order.map(Order::value),
+                        order: number(*order),
                         staged: *enforcement == Enforcement::Staged,
                         consulted: *consulted,
-                        location: self.scenario.location(id).as_ref().map(Place::from),
+                        location: self.scenario.location(id),
                         order_word: order_word(id),
                     });
                     subject = Subject::Policy(id);
@@ -242,7 +220,7 @@ impl Renderer<'_> {
             matches: rules.get(index).map(|it| rule(it, direction, dialect)).unwrap_or_default(),
             outcome: outcome.into(),
             reason,
-            location: location.as_ref().map(Place::from),
+            location,
         })
     }
 }
@@ -289,12 +267,12 @@ impl fmt::Display for TracedStep {
             Self::Tier { title: Some(title), .. } => f.write_str(title),
             Self::Tier { tier, order, default, exists, title: None } => {
                 let missing = if *exists { "" } else { "does not exist, " };
-                write!(f, "tier {tier} ({missing}{}, ends in {default})", position("order", *order))
+                write!(f, "tier {tier} ({missing}{}, ends in {default})", position("order", order.as_ref()))
             }
             Self::Policy { policy, order, staged, consulted, location, order_word } => {
                 f.write_str(policy)?;
                 let mut notes = Vec::new();
-                notes.extend(order_word.map(|word| position(word, *order)));
+                notes.extend(order_word.map(|word| position(word, order.as_ref())));
                 match (staged, consulted) {
                     (true, false) => notes.push("staged: not enforced".into()),
                     (true, true) => notes.push("staged".into()),
@@ -308,7 +286,7 @@ impl fmt::Display for TracedStep {
             Self::Rule { rule, action, matches, outcome, reason, location } => {
                 write!(f, "rule {rule}")?;
                 if let Some(location) = location {
-                    write!(f, " at {}:{}", location.line, location.column)?;
+                    write!(f, " at {}:{}", location.line(), location.column())?;
                 }
                 write!(f, " {action} {matches}: ")?;
                 match (outcome.as_str(), reason) {
@@ -332,8 +310,13 @@ impl fmt::Display for TracedStep {
     }
 }
 
-fn position(word: &str, order: Option<f64>) -> String {
-    match order.and_then(Order::new) {
+/// An order as JSON has it: `10`, not `10.0`.
+fn number(order: Option<Order>) -> Option<Number> {
+    serde_json::from_str(&order?.to_string()).ok()
+}
+
+fn position(word: &str, order: Option<&Number>) -> String {
+    match order {
         Some(order) => format!("{word} {order}"),
         None => "last".into(),
     }

@@ -28,9 +28,16 @@ impl LoadOptions {
         self
     }
 
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.import = self.import.namespace(namespace);
+        self
+    }
+
     /// Sets which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
     #[must_use]
-    pub const fn baseline(mut self, reading: BaselineReading) -> Self {
+    pub fn baseline(mut self, reading: BaselineReading) -> Self {
         self.import = self.import.baseline(reading);
         self
     }

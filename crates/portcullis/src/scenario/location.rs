@@ -4,8 +4,9 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use portcullis_manifest::Position;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
-/// A place in the input. Prints as `file:line:column`, on one line.
+/// A place in the input. Prints as `file:line:column`, on one line; in JSON, `{"file", "line", "column"}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     file: Arc<str>,
@@ -40,5 +41,15 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file: String = self.file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         write!(f, "{file}:{}", self.position)
+    }
+}
+
+impl Serialize for Location {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Location", 3)?;
+        fields.serialize_field("file", self.file())?;
+        fields.serialize_field("line", &self.line())?;
+        fields.serialize_field("column", &self.column())?;
+        fields.end()
     }
 }
