@@ -86,6 +86,7 @@ impl Scenario {
             policies: loaded.locations,
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
+            repeated: loaded.repeated,
             skipped: loaded.skipped,
         })
     }
