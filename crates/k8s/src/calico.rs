@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod entity;
+mod felix;
 mod list;
 mod net;
 mod network_set;
@@ -37,6 +38,8 @@ use crate::names::Names;
 use crate::object::Relevance;
 use crate::path::Path;
 use crate::validate;
+pub use felix::FelixConfiguration;
+pub(crate) use felix::FelixSettings;
 use policy::Kind;
 use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,

@@ -3,6 +3,7 @@
 mod complete;
 mod pods;
 mod services;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,9 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
+use portcullis_core::settings::Settings;
 
+use crate::calico::FelixSettings;
 use crate::error::{ConvertError, Warning};
 use crate::names::Names;
 use crate::object::Object;
@@ -20,6 +23,7 @@ use crate::workload::{PodRecord, WorkloadKind};
 
 pub use pods::SYNTHETIC_RANGES;
 use services::Services;
+pub use settings::Configured;
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,7 @@ pub struct Importer {
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord)>,
     services: Services,
+    felix: Vec<FelixSettings>,
     /// Namespaces and service accounts as profiles describe them.
     inherited: Vec<Update>,
 }
@@ -77,6 +82,10 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy. Staged policies stay as they are by default.
+    pub settings: Settings,
+    /// Which settings the objects say something about.
+    pub configured: Configured,
 }
 
 /// Why a pod or workload of some name is no endpoint of that name.
@@ -106,6 +115,7 @@ impl Importer {
             pods: Vec::new(),
             workloads: Vec::new(),
             services: Services::default(),
+            felix: Vec::new(),
             inherited: Vec::new(),
         }
     }
@@ -159,6 +169,11 @@ impl Importer {
             Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::FelixConfiguration(o) => {
+                let (settings, warnings) = o.convert(names)?;
+                self.felix.extend(settings);
+                (Vec::new(), warnings)
+            }
             Object::Calico(o) => {
                 let (mut updates, warnings) = o.convert(names)?;
                 // A profile may carry labels of a namespace or service account, which may also be given itself.
@@ -178,7 +193,8 @@ impl Importer {
     /// # Errors
     /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
-        let Self { options, mut updates, mut warnings, pods, workloads, services, inherited, .. } = self;
+        let Self { options, mut updates, mut warnings, pods, workloads, services, felix, inherited, .. } =
+            self;
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -199,7 +215,8 @@ impl Importer {
         complete::profiles(&mut updates);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        Ok(Import { updates, warnings, places })
+        let (settings, configured) = settings::merge(&felix);
+        Ok(Import { updates, warnings, places, settings, configured })
     }
 }
 

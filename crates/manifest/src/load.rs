@@ -11,8 +11,9 @@ use std::io::Read;
 use std::path::Path;
 
 use portcullis_core::model::{EndpointId, PolicyId, Update};
+use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
 };
 
 use crate::document::Document;
@@ -52,6 +53,10 @@ pub struct Loaded {
     pub skipped: BTreeMap<String, u64>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy.
+    pub settings: Settings,
+    /// Which settings they say something about.
+    pub configured: Configured,
     /// Where each policy begins: its file, as the caller named it, and the position there.
     pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
 }
@@ -255,7 +260,15 @@ impl Collector {
             _ => None,
         });
         let locations = policies.filter_map(|id| Some((id.clone(), places.policy(id)?))).collect();
-        Ok(Loaded { updates: import.updates, warnings, skipped, places: import.places, locations })
+        Ok(Loaded {
+            updates: import.updates,
+            warnings,
+            skipped,
+            places: import.places,
+            settings: import.settings,
+            configured: import.configured,
+            locations,
+        })
     }
 }
 
