@@ -9,17 +9,17 @@ mod table;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use portcullis::flow::FlowDecision;
 use portcullis::ir::View;
+use portcullis::kernel::{KernelEngine, KernelError};
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
 use portcullis::reference::{Reference, Settings, StagedPolicies};
-use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenario};
+use portcullis::scenario::{Answer, Evaluator, Flow, FlowError, Port, Report, Scenario};
 use portcullis::verdict::Verdict;
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
-use crate::eval::kernel::Kernel;
+use crate::eval::kernel::InKernel;
 use crate::failure::Failure;
 use crate::load;
 use crate::output::{Colour, stdout};
@@ -41,11 +41,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let reference = Reference::new(scenario.cluster(), &settings);
     let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
     let engine = match args.engine {
-        Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
-        Engine::Nftables | Engine::Ebpf => {
-            Decider::Kernel(Kernel::load(args.engine, &scenario, &settings, args.staged)?)
-        }
         Engine::Reference => Decider::Reference,
+        Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
+        Engine::Nftables => {
+            Decider::Kernel(InKernel::load(KernelEngine::Nftables, &scenario, &settings, args.staged)?)
+        }
+        Engine::Ebpf => {
+            Decider::Kernel(InKernel::load(KernelEngine::Ebpf, &scenario, &settings, args.staged)?)
+        }
     };
     let judge = Judge { evaluator, engine, reference, staged };
     let denied = match &args.flows {
@@ -79,29 +82,28 @@ pub(crate) struct Judge<'a> {
 enum Decider {
     Reference,
     Matcher(Box<Matcher>),
-    Kernel(Kernel),
+    Kernel(InKernel),
 }
 
 /// The answer to one flow.
 pub(crate) struct Judgement {
-    resolved: Resolved,
-    decision: FlowDecision,
-    staged: Option<FlowDecision>,
+    answer: Answer,
+    staged: Option<Answer>,
 }
 
 impl Judge<'_> {
     fn judge(&self, flow: &Flow) -> Result<Judgement, Unjudged> {
-        let resolved = self.evaluator.resolve(flow).map_err(Unjudged::Flow)?;
+        let plan = self.evaluator.plan(flow).map_err(Unjudged::Flow)?;
         let ask = |view, reference: &Reference<'_>| match &self.engine {
-            Decider::Reference => Ok(self.evaluator.decide(reference, &resolved)),
-            Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &resolved)),
+            Decider::Reference => Ok(self.evaluator.decide(reference, &plan)),
+            Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &plan)),
             Decider::Kernel(kernel) => {
-                kernel.decide(&self.evaluator, view, &resolved).map_err(Unjudged::Kernel)
+                kernel.of(view).answer(|hooks| self.evaluator.decide(hooks, &plan)).map_err(Unjudged::Kernel)
             }
         };
-        let decision = ask(View::Enforced, &self.reference)?;
+        let answer = ask(View::Enforced, &self.reference)?;
         let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
-        Ok(Judgement { resolved, decision, staged })
+        Ok(Judgement { answer, staged })
     }
 
     fn scenario(&self) -> &Scenario {
@@ -114,7 +116,7 @@ pub(crate) enum Unjudged {
     /// The flow is at fault.
     Flow(FlowError),
     /// The kernel cannot be asked.
-    Kernel(String),
+    Kernel(KernelError),
 }
 
 impl Unjudged {
@@ -122,14 +124,14 @@ impl Unjudged {
     fn failure(self, at: &str, reason: impl Fn(&FlowError) -> String) -> Failure {
         match self {
             Self::Flow(error) => Failure::Input(format!("{at}{}", reason(&error))),
-            Self::Kernel(error) => Failure::Environment(format!("{at}{error}")),
+            Self::Kernel(error) => Failure::Environment(format!("{at}{}", kernel::reason(&error))),
         }
     }
 }
 
 impl Judgement {
     fn is_denied(&self) -> bool {
-        self.decision.verdict == Verdict::Deny
+        self.answer.verdict() == Verdict::Deny
     }
 }
 
@@ -149,7 +151,7 @@ fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<bool, Failure> {
             table.finish(&mut out)?;
         }
         Some(format) => {
-            let report = Report::new(&flow, &judgement.decision, judgement.staged.as_ref());
+            let report = Report::new(&flow, &judgement.answer, judgement.staged.as_ref());
             let json = serde_json::to_string(&report)
                 .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
             match format {
@@ -175,8 +177,10 @@ fn flow(args: &FlowArgs) -> Option<Flow> {
     if let Some(protocol) = args.protocol {
         flow = flow.with_protocol(protocol);
     }
-    if let Some(port) = args.port {
-        flow = flow.with_port(port);
+    match &args.port {
+        Some(Port::Number(port)) => flow = flow.with_port(*port),
+        Some(port) => flow = flow.with_port_name(&port.to_string()),
+        None => {}
     }
     if let Some(port) = args.source_port {
         flow = flow.with_source_port(port);

@@ -82,6 +82,7 @@ impl Scenario {
             configured: loaded.configured,
             locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+            foreign: loaded.foreign,
             skipped: loaded.skipped,
         })
     }
