@@ -4,6 +4,10 @@
 
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
 
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
+
 use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::{DecideHook, End, Topology};
 use portcullis::ir::{Delta, Interpreter, Snapshot, View};
@@ -370,7 +374,7 @@ fn settings_of_nodes_reach_the_tables() {
 /// others or alone, and every pair of ends.
 #[test]
 fn flows_between_any_ends_are_answered_alike() {
-    let (mut asked, mut hooks) = (0, std::collections::BTreeSet::new());
+    let (mut asked, mut hooks) = (0, BTreeSet::new());
     for seed in 0..rounds() {
         let mut generator = Generator::new(seed ^ 0xf10e);
         let settings = generator.settings();
