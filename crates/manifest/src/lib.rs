@@ -18,6 +18,7 @@ mod error;
 mod json;
 mod limits;
 mod load;
+mod other;
 mod position;
 mod reader;
 mod scalar;

@@ -18,6 +18,7 @@ use portcullis_k8s::{
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
+use crate::other::Others;
 use crate::position::Position;
 use crate::reader::Reader;
 
@@ -50,6 +51,8 @@ pub struct Loaded {
     pub warnings: Vec<ReadWarning>,
     /// Objects that policy does not depend on, by kind.
     pub skipped: BTreeMap<String, u64>,
+    /// Documents and folders that hold no Kubernetes objects, by what they are.
+    pub others: BTreeMap<&'static str, u64>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
     /// Where each policy begins: its file, as the caller named it, and the position there.
@@ -77,6 +80,7 @@ impl Loader {
             is_cut_off: false,
             places: Places::default(),
             skipped: BTreeMap::new(),
+            doubts: Vec::new(),
         };
         Self { reader: Reader::new(limits), import }
     }
@@ -101,7 +105,7 @@ impl Loader {
     /// All that was wrong with the input. What only shows when all objects are known is looked for when each of them
     /// is right by itself.
     pub fn finish(self) -> Result<Loaded, LoadError> {
-        self.import.finish()
+        self.import.finish(self.reader.into_others())
     }
 }
 
@@ -183,18 +187,20 @@ struct Collector {
     is_cut_off: bool,
     places: Places,
     skipped: BTreeMap<String, u64>,
+    /// What the text of objects makes one wonder about.
+    doubts: Vec<ReadError>,
 }
 
 impl Collector {
     fn take(&mut self, next: Result<Document, ReadError>) -> ControlFlow<()> {
         match next {
-            Ok(document) => self.add(&document)?,
+            Ok(document) => self.add(document)?,
             Err(error) => self.refuse(error)?,
         }
         ControlFlow::Continue(())
     }
 
-    fn add(&mut self, document: &Document) -> ControlFlow<()> {
+    fn add(&mut self, mut document: Document) -> ControlFlow<()> {
         match relevance(document.api_version(), document.kind()) {
             Relevance::Relevant => {}
             Relevance::Ignored => {
@@ -203,11 +209,17 @@ impl Collector {
                     Some(count) => *count = count.saturating_add(1),
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
+                self.doubts.extend(document.repeated_keys());
                 return ControlFlow::Continue(());
             }
             Relevance::Unsupported(reason) => return self.refuse(document.refuse("apiVersion", &reason)),
             // A variant of a later version of that crate.
             _ => return self.refuse(document.refuse("", "the kind is not understood")),
+        }
+        if document.has_repeated_keys() {
+            let unread = Unread::of(document.kind());
+            document.overlook(|path| unread.contains(path));
+            self.doubts.extend(document.repeated_keys());
         }
         let object = match document.deserialize_with(|deserializer| {
             Object::deserialize(document.api_version(), document.kind(), deserializer)
@@ -215,7 +227,7 @@ impl Collector {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };
-        let earlier = self.places.insert(&object.reference(), document);
+        let earlier = self.places.insert(&object.reference(), &document);
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
             let mut reason = error.reason().to_owned();
@@ -236,8 +248,8 @@ impl Collector {
         if self.is_cut_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finish(self) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped } = self;
+    fn finish(self, others: Others) -> Result<Loaded, LoadError> {
+        let Self { importer, errors, is_cut_off, places, skipped, doubts } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -249,13 +261,56 @@ impl Collector {
         let place = |warning: &portcullis_k8s::Warning| {
             ReadWarning(places.locate(&warning.object, &warning.field, &warning.message))
         };
-        let warnings = import.warnings.iter().map(place).collect();
+        let doubts = others.warnings.into_iter().chain(doubts).map(ReadWarning);
+        let warnings = doubts.chain(import.warnings.iter().map(place)).collect();
         let policies = import.updates.iter().filter_map(|update| match update {
             Update::Policy(policy) => Some(&policy.id),
             _ => None,
         });
         let locations = policies.filter_map(|id| Some((id.clone(), places.policy(id)?))).collect();
-        Ok(Loaded { updates: import.updates, warnings, skipped, places: import.places, locations })
+        Ok(Loaded {
+            updates: import.updates,
+            warnings,
+            skipped,
+            others: others.counts,
+            places: import.places,
+            locations,
+        })
+    }
+}
+
+/// What no policy depends on in an object of a kind that policy does depend on. Two different values of a key there
+/// change no answer. In a policy, every field counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    Nothing,
+    Annotations,
+    AnnotationsAndOwnLabels,
+}
+
+impl Unread {
+    fn of(kind: &str) -> Self {
+        match kind {
+            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" | "Endpoints" => Self::Annotations,
+            // The labels of their pods are those of the template.
+            "Service" | "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController"
+            | "Job" | "CronJob" => Self::AnnotationsAndOwnLabels,
+            _ => Self::Nothing,
+        }
+    }
+
+    fn contains(self, path: &str) -> bool {
+        let is_inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        let is_annotation = || {
+            let (before, rest) = path.split_once("metadata.annotations").unwrap_or((".", "x"));
+            (before.is_empty() || before.ends_with('.')) && is_inside(rest)
+        };
+        let is_own_label = || path.strip_prefix("metadata.labels").is_some_and(is_inside);
+        match self {
+            Self::Nothing => false,
+            Self::Annotations => is_annotation(),
+            Self::AnnotationsAndOwnLabels => is_annotation() || is_own_label(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::document::{Document, Sink, objects};
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
+use crate::other::Others;
 use crate::source::{Format, Notation, Piece, Source, io_reason};
 use crate::tree::Tree;
 use crate::{json, yaml};
@@ -42,13 +43,14 @@ pub struct Reader {
     /// again.
     seen: HashMap<PathBuf, u32>,
     call: u32,
+    others: Others,
 }
 
 impl Reader {
     /// A reader with the given limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, seen: HashMap::new(), call: 0 }
+        Self { limits, ..Self::default() }
     }
 
     /// Reads the objects of `path`: a file of any name, a directory with everything below it that ends in `.yaml`,
@@ -76,7 +78,7 @@ impl Reader {
 
     /// Reads the objects of a stream. `name` is its name in errors; `.json` at its end asks for strict JSON.
     pub fn read_stream(
-        &self,
+        &mut self,
         name: &str,
         stream: impl Read,
         sink: &mut dyn FnMut(Result<Document, ReadError>) -> ControlFlow<()>,
@@ -86,12 +88,17 @@ impl Reader {
         let mut source = Source::new(stream, format, &self.limits);
         while let Some(piece) = source.next_piece() {
             match piece.and_then(|piece| parse(&piece, &self.limits)) {
-                Ok(Some(tree)) => objects(tree, &file, sink)?,
+                Ok(Some(tree)) => objects(tree, &file, &mut self.others, sink)?,
                 Ok(None) => {}
                 Err(error) => sink(Err(error.with_file(Arc::clone(&file))))?,
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// What was read and is no object.
+    pub(crate) fn into_others(self) -> Others {
+        self.others
     }
 
     fn read_directory(&mut self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
@@ -161,7 +168,7 @@ impl Reader {
         self.open(path, sink)
     }
 
-    fn open(&self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
+    fn open(&mut self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
         match File::open(path) {
             Ok(file) => self.read_stream(&path.to_string_lossy(), file, sink),
             Err(error) => sink(Err(file_error(path, &error))),
