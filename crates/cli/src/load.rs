@@ -59,6 +59,12 @@ fn notes(scenario: &Scenario) -> String {
         let _ =
             writeln!(text, "skipped: {total} objects that policy does not depend on ({})", kinds.join(", "));
     }
+    let total: u64 = scenario.others().values().sum();
+    if total > 0 {
+        let kinds: Vec<String> =
+            scenario.others().iter().map(|(what, count)| format!("{what} {count}")).collect();
+        let _ = writeln!(text, "skipped: {total} that are no Kubernetes objects ({})", kinds.join(", "));
+    }
     text
 }
 

@@ -155,7 +155,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
         if self.node.kind() != NodeKind::Sequence {
             return Err(self.mismatch("a list"));
         }
-        visitor.visit_seq(Elements { refused: self.refused, items: self.node.items(), index: 0, left: self.node.len() })
+        visitor.visit_seq(Elements {
+            refused: self.refused,
+            items: self.node.items(),
+            index: 0,
+            left: self.node.len(),
+        })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {

@@ -291,10 +291,18 @@ enum Unread {
 impl Unread {
     fn of(kind: &str) -> Self {
         match kind {
-            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" | "Endpoints" => Self::Annotations,
+            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" | "Endpoints" => {
+                Self::Annotations
+            }
             // The labels of their pods are those of the template.
-            "Service" | "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController"
-            | "Job" | "CronJob" => Self::AnnotationsAndOwnLabels,
+            "Service"
+            | "Deployment"
+            | "StatefulSet"
+            | "DaemonSet"
+            | "ReplicaSet"
+            | "ReplicationController"
+            | "Job"
+            | "CronJob" => Self::AnnotationsAndOwnLabels,
             _ => Self::Nothing,
         }
     }

@@ -94,10 +94,23 @@ fn by_name(path: &Path, name: &str) -> Option<&'static str> {
     Some(match name {
         "kustomization.yaml" | "kustomization.yml" | "Kustomization" => "Kustomization",
         "Chart.yaml" | "Chart.yml" => "Helm chart",
-        ".gitlab-ci.yml" | ".gitlab-ci.yaml" | ".travis.yml" | ".drone.yml" | ".drone.yaml" | ".cirrus.yml"
-        | ".woodpecker.yml" | ".woodpecker.yaml" | "azure-pipelines.yml" | "azure-pipelines.yaml"
-        | "bitbucket-pipelines.yml" | "cloudbuild.yaml" | "cloudbuild.yml" | "buildspec.yml"
-        | "buildspec.yaml" | "appveyor.yml" | ".appveyor.yml" => "CI pipeline",
+        ".gitlab-ci.yml"
+        | ".gitlab-ci.yaml"
+        | ".travis.yml"
+        | ".drone.yml"
+        | ".drone.yaml"
+        | ".cirrus.yml"
+        | ".woodpecker.yml"
+        | ".woodpecker.yaml"
+        | "azure-pipelines.yml"
+        | "azure-pipelines.yaml"
+        | "bitbucket-pipelines.yml"
+        | "cloudbuild.yaml"
+        | "cloudbuild.yml"
+        | "buildspec.yml"
+        | "buildspec.yaml"
+        | "appveyor.yml"
+        | ".appveyor.yml" => "CI pipeline",
         _ if parent.ends_with(".github/workflows")
             || parent.ends_with(".gitea/workflows")
             || parent.ends_with(".forgejo/workflows") =>
@@ -113,7 +126,8 @@ fn by_name(path: &Path, name: &str) -> Option<&'static str> {
 /// `values`, `values-prod`, `values.prod`, `prod-values`, `prod.values`, `my_values`.
 fn is_values(stem: &str) -> bool {
     let is_separator = |character: char| matches!(character, '-' | '_' | '.');
-    let after = stem.strip_prefix("values").is_some_and(|rest| rest.is_empty() || rest.starts_with(is_separator));
+    let after =
+        stem.strip_prefix("values").is_some_and(|rest| rest.is_empty() || rest.starts_with(is_separator));
     after || stem.strip_suffix("values").is_some_and(|rest| rest.ends_with(is_separator))
 }
 

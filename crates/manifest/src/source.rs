@@ -158,7 +158,7 @@ impl<R: Read> Source<R> {
     /// document may begin with one (YAML 1.2.2, section 9.1.1, l-document-prefix).
     fn skip_late_mark(&mut self, cut: &Cut) -> usize {
         let bytes = self.buffer.get(cut.range.clone()).unwrap_or_default();
-        if cut.notation != Notation::Yaml || !bytes.contains(&MARK[0]) {
+        if cut.notation != Notation::Yaml || !bytes.contains(&MARK_LEAD) {
             return cut.range.start;
         }
         let mut line = 0;
@@ -239,7 +239,7 @@ impl<R: Read> Source<R> {
                     *ahead += 1;
                     self.check_size(*ahead)?;
                 }
-                Some(byte) if byte == MARK[0] && self.is_mark(*ahead)? => *ahead += MARK.len(),
+                Some(byte) if byte == MARK_LEAD && self.is_mark(*ahead)? => *ahead += MARK.len(),
                 other => return Ok(other),
             }
         }
@@ -477,6 +477,9 @@ fn is_content(line: &[u8]) -> bool {
 
 /// The byte-order mark, U+FEFF.
 const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Its first byte, which few other characters begin with.
+const MARK_LEAD: u8 = 0xef;
 
 /// The length of `---` and of `...`.
 const MARKER: usize = 3;

@@ -285,9 +285,7 @@ impl<'a> Node<'a> {
             return false;
         }
         match kind {
-            NodeKind::Sequence => {
-                self.items().zip(other.items()).all(|(one, other)| one.is_same_as(other))
-            }
+            NodeKind::Sequence => self.items().zip(other.items()).all(|(one, other)| one.is_same_as(other)),
             NodeKind::Mapping => {
                 let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
                     (self.entries().collect(), other.entries().collect());

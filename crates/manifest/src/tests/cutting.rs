@@ -256,8 +256,12 @@ fn a_byte_order_mark_begins_any_document() {
         format!("{T}v: a\n...\n{bom}---\n{T}v: b\n"),
         format!("{T}v: a\r\n---\r\n{bom}{T}v: b\r\n"),
         format!("{bom}{bom}{T}v: a\n--- \n{bom}\n{bom}{T}v: b\n"),
-        format!("{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"),
-        format!("{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n---\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"),
+        format!(
+            "{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"
+        ),
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n---\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"
+        ),
     ] {
         assert_eq!(values(&text), ["\"a\"", "\"b\""], "{text:?}");
     }
@@ -272,7 +276,9 @@ fn a_byte_order_mark_begins_any_document() {
 #[test]
 fn markers_between_json_documents() {
     let object = |value: &str| format!("{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"{value}\"}}");
-    for between in ["\n---\n", "\n--- \n\n", "\r\n---\r\n", "\n---\n---\n", "\n...\n---\n", "\n---\n\u{feff}", "\n--- "] {
+    for between in
+        ["\n---\n", "\n--- \n\n", "\r\n---\r\n", "\n---\n---\n", "\n...\n---\n", "\n---\n\u{feff}", "\n--- "]
+    {
         let text = format!("---\n{}{between}{}\n---\n", object("a"), object("b"));
         for name in ["a.json", "stdin"] {
             let seen = read_with(&Limits::default(), name, text.as_bytes());
@@ -287,7 +293,9 @@ fn markers_between_json_documents() {
 
 #[test]
 fn windows_lines_and_trailing_blanks() {
-    let text = format!("# c\n---  \n{T}v: a   \n---\t\n\n{T}v: b\t\n--- # c\n\n---\n# d\n...\n---\n{T}v: c\n...\n\n");
+    let text = format!(
+        "# c\n---  \n{T}v: a   \n---\t\n\n{T}v: b\t\n--- # c\n\n---\n# d\n...\n---\n{T}v: c\n...\n\n"
+    );
     assert_eq!(values(&text), ["\"a\"", "\"b\"", "\"c\""]);
     assert_eq!(values(&text.replace('\n', "\r\n")), ["\"a\"", "\"b\"", "\"c\""]);
 }

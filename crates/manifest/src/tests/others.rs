@@ -57,7 +57,10 @@ fn half_a_head_is_an_error() {
     for (text, expected) in [
         ("kind: Pod\n", "a.yaml:1:1: Pod: missing field `apiVersion`"),
         ("apiVersion: v1\nmetadata: {name: a}\n", "a.yaml:1:1: missing field `kind`"),
-        ("apiVersion: 1\nmetadata: {name: a}\n", "a.yaml:1:13: apiVersion: expected text, found the integer `1`"),
+        (
+            "apiVersion: 1\nmetadata: {name: a}\n",
+            "a.yaml:1:13: apiVersion: expected text, found the integer `1`",
+        ),
         ("apiversion: v1\nKind: Pod\nmetadata: {name: a}\n", "a.yaml:1:1: missing field `apiVersion`"),
         ("kind: {{ .Values.kind }}\n", "a.yaml:1:8: kind: a key must be text, not a list or a mapping"),
     ] {

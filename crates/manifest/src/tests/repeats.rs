@@ -55,7 +55,10 @@ fn a_first_value_that_is_null_does_not_hide_the_second() {
 #[test]
 fn what_an_object_is_must_be_beyond_doubt() {
     for (text, expected) in [
-        ("apiVersion: v1\nkind: T\nkind: Pod\n", "a.yaml:3:1: T: kind: duplicate key `kind`, first seen at 2:1"),
+        (
+            "apiVersion: v1\nkind: T\nkind: Pod\n",
+            "a.yaml:3:1: T: kind: duplicate key `kind`, first seen at 2:1",
+        ),
         (
             "apiVersion: v1\nkind: ConfigMap\napiVersion: v2\n",
             "a.yaml:3:1: ConfigMap: apiVersion: duplicate key `apiVersion`, first seen at 1:1",
@@ -72,9 +75,18 @@ fn what_an_object_is_must_be_beyond_doubt() {
 #[test]
 fn equal_values_are_told() {
     for (text, field) in [
-        ("kind: NetworkPolicy\napiVersion: networking.k8s.io/v1\nmetadata:\n  name: p\n  labels:\n    app: a\n    x: w\n    app: a\nspec: {podSelector: {}}\n", "metadata.labels.app"),
-        ("kind: NetworkPolicy\napiVersion: networking.k8s.io/v1\nmetadata: {name: p}\nspec:\n  ingress:\n  - {ports: [{port: 80}], ports: [{port: 0x50}]}\n  podSelector: {matchLabels: {a: b, c: d}}\n  podSelector: {matchLabels: {c: d, a: b}}\n", "spec.ingress[0].ports"),
-        ("{\"kind\": \"Pod\", \"apiVersion\": \"v1\", \"metadata\": {\"name\": \"p\", \"name\": \"p\"}}", "metadata.name"),
+        (
+            "kind: NetworkPolicy\napiVersion: networking.k8s.io/v1\nmetadata:\n  name: p\n  labels:\n    app: a\n    x: w\n    app: a\nspec: {podSelector: {}}\n",
+            "metadata.labels.app",
+        ),
+        (
+            "kind: NetworkPolicy\napiVersion: networking.k8s.io/v1\nmetadata: {name: p}\nspec:\n  ingress:\n  - {ports: [{port: 80}], ports: [{port: 0x50}]}\n  podSelector: {matchLabels: {a: b, c: d}}\n  podSelector: {matchLabels: {c: d, a: b}}\n",
+            "spec.ingress[0].ports",
+        ),
+        (
+            "{\"kind\": \"Pod\", \"apiVersion\": \"v1\", \"metadata\": {\"name\": \"p\", \"name\": \"p\"}}",
+            "metadata.name",
+        ),
         ("kind: Pod\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", "kind"),
     ] {
         let warnings = load(text).unwrap();
@@ -123,10 +135,7 @@ fn a_value_that_is_doubtful_inside_is_not_equal() {
 #[test]
 fn a_merge_sees_each_key_once() {
     let text = "apiVersion: v1\nkind: T\na: &a {x: 1, x: 1, z: 2}\nb:\n  <<: *a\n  z: 3\n  z: 3\n";
-    assert_eq!(
-        format!("{:?}", one(text).root().get("b").unwrap()),
-        "{\"z\": 3, \"x\": 1}"
-    );
+    assert_eq!(format!("{:?}", one(text).root().get("b").unwrap()), "{\"z\": 3, \"x\": 1}");
     assert_eq!(one(text).root().get("b").unwrap().len(), 2);
 }
 

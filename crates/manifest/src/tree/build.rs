@@ -1,6 +1,7 @@
 //! Making a tree from the events of a parser, with every check that does not depend on the notation.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use alloc::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
 use super::path::{Segment, push};
 use super::{Cell, CellKind, Repeat, Tree};
