@@ -85,6 +85,14 @@ impl Loader {
         Self { reader: Reader::new(limits), import }
     }
 
+    /// Leaves out of every directory what a pattern matches; see [`Reader::exclude`].
+    ///
+    /// # Errors
+    /// The pattern is not understood.
+    pub fn exclude(&mut self, pattern: &str) -> Result<(), ReadError> {
+        self.reader.exclude(pattern)
+    }
+
     /// Reads a file, a directory or `-` for standard input; see [`Reader::read_path`].
     pub fn add_path(&mut self, path: &Path) {
         if !self.import.is_cut_off {

@@ -5,7 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::tree::{Node, NodeKind};
@@ -15,6 +15,8 @@ use crate::tree::{Node, NodeKind};
 pub(crate) struct Others {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) warnings: Vec<ReadError>,
+    /// Folders that are read as they stand, although they build something else.
+    pub(crate) kustomizations: Vec<PathBuf>,
 }
 
 impl Others {

@@ -62,7 +62,7 @@ fn half_a_head_is_an_error() {
             "a.yaml:1:13: apiVersion: expected text, found the integer `1`",
         ),
         ("apiversion: v1\nKind: Pod\nmetadata: {name: a}\n", "a.yaml:1:1: missing field `apiVersion`"),
-        ("kind: {{ .Values.kind }}\n", "a.yaml:1:8: kind: a key must be text, not a list or a mapping"),
+        ("kind: {[a]: b}\n", "a.yaml:1:8: kind: a key must be text, not a list or a mapping"),
     ] {
         assert_eq!(shown(&read(text)), [expected], "{text}");
     }
