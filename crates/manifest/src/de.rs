@@ -180,7 +180,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         if self.node.kind() != NodeKind::Mapping {
             return Err(self.mismatch("a mapping"));
         }
-        visitor.visit_map(Fields::new(self, Nulls::Refused))
+        visitor.visit_map(Fields::new(self, Nulls::Value))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -260,8 +260,6 @@ impl<'de> de::SeqAccess<'de> for Elements<'de> {
 enum Nulls {
     /// That the field, one of these, is absent.
     Absent(&'static [&'static str]),
-    /// An error.
-    Refused,
     /// A value like others.
     Value,
 }
@@ -290,7 +288,7 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
                 !(entry.value().is_null() && fields.contains(&entry.key()))
                     || refused.binary_search(&entry.key_cell()).is_ok()
             }
-            Nulls::Refused | Nulls::Value => true,
+            Nulls::Value => true,
         };
         self.current = self.entries.find(is_present);
         let Some(entry) = self.current else { return Ok(None) };
@@ -301,13 +299,12 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
         let Some(entry) = self.current else { return Err(Error::new("a value without a key")) };
         let node = entry.value();
-        let is_refused = node.is_null() && matches!(self.nulls, Nulls::Refused);
-        let (result, position) = if self.refused.binary_search(&entry.key_cell()).is_ok() {
-            (seed.deserialize(Repeated(entry)), entry.key_position())
-        } else if is_refused {
-            (Err(Error::new("null where a value belongs")), entry.key_position())
+        // Where nothing stands, the key is the place to look at.
+        let position = if node.is_null() { entry.key_position() } else { node.position() };
+        let result = if self.refused.binary_search(&entry.key_cell()).is_ok() {
+            seed.deserialize(Repeated(entry))
         } else {
-            (seed.deserialize(Value { node, refused: self.refused }), node.position())
+            seed.deserialize(Value { node, refused: self.refused })
         };
         result.map_err(|error| error.inside(Segment::Key(entry.key().into()), position))
     }

@@ -17,10 +17,12 @@ use portcullis_k8s::{
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
+use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
 use crate::other::Others;
 use crate::position::Position;
 use crate::reader::Reader;
+use crate::unread::Unread;
 
 /// Reads manifests and builds the model they describe.
 ///
@@ -53,6 +55,8 @@ pub struct Loaded {
     pub skipped: BTreeMap<String, u64>,
     /// Documents and folders that hold no Kubernetes objects, by what they are.
     pub others: BTreeMap<&'static str, u64>,
+    /// Policies of other network plugins, by group and kind: answers leave them out.
+    pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
     /// Where each policy begins: its file, as the caller named it, and the position there.
@@ -81,6 +85,7 @@ impl Loader {
             places: Places::default(),
             skipped: BTreeMap::new(),
             doubts: Vec::new(),
+            foreign: ForeignCount::default(),
         };
         Self { reader: Reader::new(limits), import }
     }
@@ -197,6 +202,7 @@ struct Collector {
     skipped: BTreeMap<String, u64>,
     /// What the text of objects makes one wonder about.
     doubts: Vec<ReadError>,
+    foreign: ForeignCount,
 }
 
 impl Collector {
@@ -217,6 +223,11 @@ impl Collector {
                     Some(count) => *count = count.saturating_add(1),
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
+                self.doubts.extend(document.repeated_keys());
+                return ControlFlow::Continue(());
+            }
+            Relevance::Foreign => {
+                self.foreign.add(&document);
                 self.doubts.extend(document.repeated_keys());
                 return ControlFlow::Continue(());
             }
@@ -257,7 +268,7 @@ impl Collector {
     }
 
     fn finish(self, others: Others) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped, doubts } = self;
+        let Self { importer, errors, is_cut_off, places, skipped, foreign, doubts } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -281,52 +292,10 @@ impl Collector {
             warnings,
             skipped,
             others: others.counts,
+            foreign: foreign.finish(),
             places: import.places,
             locations,
         })
-    }
-}
-
-/// What no policy depends on in an object of a kind that policy does depend on. Two different values of a key there
-/// change no answer. In a policy, every field counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unread {
-    Nothing,
-    Annotations,
-    AnnotationsAndOwnLabels,
-}
-
-impl Unread {
-    fn of(kind: &str) -> Self {
-        match kind {
-            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" | "Endpoints" => {
-                Self::Annotations
-            }
-            // The labels of their pods are those of the template.
-            "Service"
-            | "Deployment"
-            | "StatefulSet"
-            | "DaemonSet"
-            | "ReplicaSet"
-            | "ReplicationController"
-            | "Job"
-            | "CronJob" => Self::AnnotationsAndOwnLabels,
-            _ => Self::Nothing,
-        }
-    }
-
-    fn contains(self, path: &str) -> bool {
-        let is_inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
-        let is_annotation = || {
-            let (before, rest) = path.split_once("metadata.annotations").unwrap_or((".", "x"));
-            (before.is_empty() || before.ends_with('.')) && is_inside(rest)
-        };
-        let is_own_label = || path.strip_prefix("metadata.labels").is_some_and(is_inside);
-        match self {
-            Self::Nothing => false,
-            Self::Annotations => is_annotation(),
-            Self::AnnotationsAndOwnLabels => is_annotation() || is_own_label(),
-        }
     }
 }
 
