@@ -60,20 +60,26 @@ fn notes(scenario: &Scenario) -> String {
         0 => {}
         more => drop(writeln!(text, "warning: {more} more warnings are not shown")),
     }
-    let total: u64 = scenario.skipped().values().sum();
-    if total > 0 {
-        let kinds: Vec<String> =
-            scenario.skipped().iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        let _ =
-            writeln!(text, "skipped: {total} objects that policy does not depend on ({})", kinds.join(", "));
-    }
-    let total: u64 = scenario.others().values().sum();
-    if total > 0 {
-        let kinds: Vec<String> =
-            scenario.others().iter().map(|(what, count)| format!("{what} {count}")).collect();
-        let _ = writeln!(text, "skipped: {total} that are no Kubernetes objects ({})", kinds.join(", "));
-    }
+    let skipped = scenario.skipped().iter().map(|(kind, count)| (kind.as_str(), *count));
+    count(&mut text, "objects that policy does not depend on", skipped);
+    let repeated = scenario.repeated().iter().map(|(kind, count)| (*kind, *count));
+    count(&mut text, "objects that were given before with the same meaning", repeated);
+    let others = scenario.others().iter().map(|(what, count)| (*what, *count));
+    count(&mut text, "that are no Kubernetes objects", others);
     text
+}
+
+/// Adds a line about objects that were skipped, if there are any.
+fn count<'a>(text: &mut String, what: &str, kinds: impl Iterator<Item = (&'a str, u64)>) {
+    let (mut total, mut parts) = (0u64, Vec::new());
+    for (kind, count) in kinds {
+        total = total.saturating_add(count);
+        parts.push(format!("{kind} {count}"));
+    }
+    if total > 0 {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "skipped: {total} {what} ({})", parts.join(", "));
+    }
 }
 
 /// Warnings that are shown.

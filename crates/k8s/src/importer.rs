@@ -1,7 +1,9 @@
 //! From objects to the changes that build the model.
 
 mod complete;
+mod doubts;
 mod pods;
+mod repeated;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -13,12 +15,13 @@ use alloc::vec::Vec;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
 
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::names::Names;
 use crate::object::Object;
 use crate::workload::{PodRecord, WorkloadKind};
 
 pub use pods::SYNTHETIC_RANGES;
+use repeated::Kept;
 use services::Services;
 
 /// How objects are turned into the model where there is a choice.
@@ -60,7 +63,9 @@ pub struct Importer {
     names: Names,
     updates: Vec<Update>,
     warnings: Vec<Warning>,
-    seen: BTreeSet<(&'static str, Option<Name>, Name)>,
+    kept: BTreeMap<(&'static str, Option<Name>, Name), Kept>,
+    repeated: BTreeMap<&'static str, u64>,
+    unread: BTreeSet<ObjectRef>,
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord)>,
     services: Services,
@@ -77,6 +82,8 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// How many objects were given again with the same meaning, by kind.
+    pub repeated: BTreeMap<&'static str, u64>,
 }
 
 /// Why a pod or workload of some name is no endpoint of that name.
@@ -102,7 +109,9 @@ impl Importer {
             names: Names::default(),
             updates: Vec::new(),
             warnings: Vec::new(),
-            seen: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+            unread: BTreeSet::new(),
             pods: Vec::new(),
             workloads: Vec::new(),
             services: Services::default(),
@@ -110,10 +119,11 @@ impl Importer {
         }
     }
 
-    /// Adds an object.
+    /// Adds an object. One that was given before and means the same is counted, and that is all.
     ///
     /// # Errors
-    /// All reasons why the object cannot be given its exact meaning. The object is then left out.
+    /// All reasons why the object cannot be given its exact meaning, or that another object has its name. The object
+    /// is then left out.
     pub fn add(&mut self, object: Object) -> Result<(), Vec<ConvertError>> {
         let reference = object.reference();
         // Calico's policy shares kind and name with the Kubernetes one, and is another object.
@@ -122,13 +132,14 @@ impl Importer {
             _ => object.kind(),
         };
         let key = (kind, reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
-        if !object.metadata().is_generated() && !self.seen.insert(key) {
-            return Err(vec![ConvertError::new(
-                reference,
-                "metadata.name",
-                "an object of this name was given before",
-            )]);
+        let is_named = !object.metadata().is_generated();
+        if is_named && let Some((key, kept)) = self.kept.remove_entry(&key) {
+            let added = self.add_again(object, &kept);
+            self.kept.insert(key, kept);
+            return added;
         }
+        let before = self.lengths();
+        let read = repeated::as_read(&object);
         let names = &mut self.names;
         let (updates, warnings) = match object {
             Object::Namespace(o) => one(o.convert_with(names)?, Update::Namespace),
@@ -168,7 +179,17 @@ impl Importer {
         };
         self.updates.extend(updates);
         self.warnings.extend(warnings);
+        if is_named {
+            let kept = read.map_or_else(|| self.added_since(&before), Kept::Object);
+            self.kept.insert(key, kept);
+        }
         Ok(())
+    }
+
+    /// Notes an object that makes pods from a template and is of a kind that is not read (a DeploymentConfig, a Rollout):
+    /// when none of its pods is added, a warning says so.
+    pub fn add_unread_workload(&mut self, object: ObjectRef) {
+        self.unread.insert(object);
     }
 
     /// The model of everything added so far, with what an API server and Calico's own controllers add to it:
@@ -178,7 +199,18 @@ impl Importer {
     /// # Errors
     /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
-        let Self { options, mut updates, mut warnings, pods, workloads, services, inherited, .. } = self;
+        let Self {
+            options,
+            mut updates,
+            mut warnings,
+            pods,
+            workloads,
+            services,
+            inherited,
+            repeated,
+            unread,
+            ..
+        } = self;
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -187,6 +219,8 @@ impl Importer {
             _ => None,
         });
         let known: BTreeSet<EndpointId> = known.collect();
+        let records = pods.iter().chain(workloads.iter().map(|(_, record)| record));
+        doubts::unread_workloads(&unread, records, &mut warnings);
         let mut endpoints =
             pods::endpoints(pods, workloads, &known, &mut updates, &mut places, &mut warnings);
         pods::give_addresses(&mut endpoints, &mut updates);
@@ -197,9 +231,11 @@ impl Importer {
         }
         complete::tiers(&mut updates, &mut warnings);
         complete::profiles(&mut updates);
+        doubts::unknown_namespaces(&updates, &mut warnings);
+        doubts::shared_addresses(&updates, &mut warnings);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        Ok(Import { updates, warnings, places })
+        Ok(Import { updates, warnings, places, repeated })
     }
 }
 

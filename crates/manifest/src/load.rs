@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::other::Others;
 use crate::position::Position;
 use crate::reader::Reader;
+use crate::tree::{Node, NodeKind};
 use crate::unread::Unread;
 
 /// Reads manifests and builds the model they describe.
@@ -55,6 +56,8 @@ pub struct Loaded {
     pub skipped: BTreeMap<String, u64>,
     /// Documents and folders that hold no Kubernetes objects, by what they are.
     pub others: BTreeMap<&'static str, u64>,
+    /// Objects that were given again with the same meaning, by kind.
+    pub repeated: BTreeMap<&'static str, u64>,
     /// Policies of other network plugins, by group and kind: answers leave them out.
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
@@ -224,6 +227,15 @@ impl Collector {
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
                 self.doubts.extend(document.repeated_keys());
+                if makes_pods(document.root()) {
+                    let object = ObjectRef {
+                        kind: document.kind().to_owned(),
+                        namespace: Some(document.namespace().unwrap_or("default").to_owned()),
+                        name: document.name().unwrap_or_default().to_owned(),
+                    };
+                    self.places.insert(&object, &document);
+                    self.importer.add_unread_workload(object);
+                }
                 return ControlFlow::Continue(());
             }
             Relevance::Foreign => {
@@ -292,6 +304,7 @@ impl Collector {
             warnings,
             skipped,
             others: others.counts,
+            repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
             locations,
@@ -361,6 +374,19 @@ impl Places {
             None => error,
         }
     }
+}
+
+/// Whether an object of a kind that is not read holds a template of pods, where workloads have it.
+fn makes_pods(object: Node<'_>) -> bool {
+    let paths: [&[&str]; 3] = [
+        &["spec", "template", "spec", "containers"],
+        &["spec", "jobTemplate", "spec", "template", "spec", "containers"],
+        &["spec", "jobTargetRef", "template", "spec", "containers"],
+    ];
+    paths.iter().any(|path| {
+        let containers = path.iter().try_fold(object, |node, key| node.get(key));
+        containers.is_some_and(|containers| containers.kind() == NodeKind::Sequence)
+    })
 }
 
 fn key(object: &ObjectRef) -> u64 {

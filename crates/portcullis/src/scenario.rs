@@ -41,6 +41,7 @@ pub struct Scenario {
     locations: BTreeMap<PolicyId, Location>,
     warnings: Vec<String>,
     foreign: Vec<ForeignPolicies>,
+    repeated: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<String, u64>,
     others: BTreeMap<&'static str, u64>,
 }
@@ -112,6 +113,12 @@ impl Scenario {
     #[must_use]
     pub fn foreign_policies(&self) -> &[ForeignPolicies] {
         &self.foreign
+    }
+
+    /// How many objects of which kind were given again with the same meaning, by kind.
+    #[must_use]
+    pub const fn repeated(&self) -> &BTreeMap<&'static str, u64> {
+        &self.repeated
     }
 
     /// How many objects of which kind were skipped because policy does not depend on them, by kind.

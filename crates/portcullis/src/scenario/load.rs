@@ -81,6 +81,7 @@ impl Scenario {
             locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
+            repeated: loaded.repeated,
             skipped: loaded.skipped,
             others: loaded.others,
         })
