@@ -77,14 +77,16 @@ fn notes(scenario: &Scenario) -> String {
         more => drop(writeln!(text, "warning: {more} more warnings are not shown")),
     }
     let skipped = scenario.skipped().iter().map(|(kind, count)| (kind.as_str(), *count));
-    count(&mut text, "that policy does not depend on", skipped);
+    count(&mut text, "objects that policy does not depend on", skipped);
     let repeated = scenario.repeated().iter().map(|(kind, count)| (*kind, *count));
-    count(&mut text, "that were given before with the same meaning", repeated);
+    count(&mut text, "objects that were given before with the same meaning", repeated);
+    let others = scenario.others().iter().map(|(what, count)| (*what, *count));
+    count(&mut text, "that are no Kubernetes objects", others);
     text
 }
 
 /// Adds a line about objects that were skipped, if there are any.
-fn count<'a>(text: &mut String, why: &str, kinds: impl Iterator<Item = (&'a str, u64)>) {
+fn count<'a>(text: &mut String, what: &str, kinds: impl Iterator<Item = (&'a str, u64)>) {
     let (mut total, mut parts) = (0u64, Vec::new());
     for (kind, count) in kinds {
         total = total.saturating_add(count);
@@ -92,7 +94,7 @@ fn count<'a>(text: &mut String, why: &str, kinds: impl Iterator<Item = (&'a str,
     }
     if total > 0 {
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "skipped: {total} objects {why} ({})", parts.join(", "));
+        let _ = writeln!(text, "skipped: {total} {what} ({})", parts.join(", "));
     }
 }
 

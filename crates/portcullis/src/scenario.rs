@@ -45,6 +45,7 @@ pub struct Scenario {
     foreign: Vec<ForeignPolicies>,
     repeated: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<String, u64>,
+    others: BTreeMap<&'static str, u64>,
 }
 
 /// Where an object stands.
@@ -139,6 +140,12 @@ impl Scenario {
     #[must_use]
     pub const fn skipped(&self) -> &BTreeMap<String, u64> {
         &self.skipped
+    }
+
+    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI pipeline`, ...
+    #[must_use]
+    pub const fn others(&self) -> &BTreeMap<&'static str, u64> {
+        &self.others
     }
 }
 

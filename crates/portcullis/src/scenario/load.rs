@@ -85,6 +85,7 @@ impl Scenario {
             foreign: loaded.foreign,
             repeated: loaded.repeated,
             skipped: loaded.skipped,
+            others: loaded.others,
         })
     }
 }
