@@ -84,10 +84,13 @@ impl Scenario {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
             policies: loaded.locations,
+            settings: loaded.settings,
+            configured: loaded.configured,
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
             repeated: loaded.repeated,
             skipped: loaded.skipped,
+            others: loaded.others,
         })
     }
 }
