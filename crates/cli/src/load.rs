@@ -1,7 +1,6 @@
 //! Manifests in, a scenario out, and what the user should know about it.
 
 use core::fmt::Write as _;
-use std::path::PathBuf;
 
 use portcullis::k8s::BaselineReading;
 use portcullis::reference::{Failsafes, Settings, WorkloadToHost};
@@ -9,16 +8,17 @@ use portcullis::scenario::{LoadOptions, Scenario};
 
 use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
+use crate::input::InputArgs;
 use crate::output::to_stderr;
 
 /// Reads the manifests. Warnings and the count of skipped objects go to standard error.
-pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
+pub(crate) fn scenario(input: &InputArgs, readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
     let baseline = match readings.baseline {
         Baseline::PerDirection => BaselineReading::PerDirection,
         Baseline::PerPod => BaselineReading::PerPod,
     };
     let options = LoadOptions::new().baseline(baseline);
-    let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()))?;
+    let scenario = input.read(options, quiet)?;
     // What answers leave out is never hidden.
     let foreign: Vec<String> = scenario.foreign_policies().iter().map(ToString::to_string).collect();
     if readings.strict && !foreign.is_empty() {
