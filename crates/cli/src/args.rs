@@ -137,13 +137,15 @@ pub(crate) struct FlowArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where clusters differ")]
 pub(crate) struct ReadingArgs {
-    /// Ports of a host endpoint that stay open whatever policy says
-    #[arg(long, value_enum, default_value_t = Failsafe::Default)]
-    pub(crate) failsafe: Failsafe,
+    /// Ports of a host endpoint that stay open whatever policy says, on every node [default: what a FelixConfiguration
+    /// in the input says, else `default`]
+    #[arg(long, value_enum)]
+    pub(crate) failsafe: Option<Failsafe>,
 
-    /// Traffic from a pod to its own node, once the pod's policy allowed it
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = WorkloadToHost::Accept)]
-    pub(crate) workload_to_host: WorkloadToHost,
+    /// Traffic from a pod to its own node, once the pod's policy allowed it, on every node [default: what a
+    /// FelixConfiguration in the input says, else `accept`]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub(crate) workload_to_host: Option<WorkloadToHost>,
 
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         Some(node) => CompileScope::Node(node.as_str().into()),
         None => CompileScope::All,
     };
-    let mut engine = Engine::new(load::settings(&args.readings), scope);
+    let mut engine = Engine::new(load::settings(&args.readings, &scenario, args.quiet), scope);
     times.of("apply", || -> Result<(), Failure> {
         for update in scenario.cluster().updates() {
             engine.apply(update).map_err(|error| Failure::Input(error.to_string()))?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
     }
     let scenario = load::scenario(&args.input, &args.readings, args.quiet)?;
-    let settings = load::settings(&args.readings);
+    let settings = load::settings(&args.readings, &scenario, args.quiet);
     let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);

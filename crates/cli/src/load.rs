@@ -3,8 +3,8 @@
 use core::fmt::Write as _;
 
 use portcullis::k8s::BaselineReading;
-use portcullis::reference::{Failsafes, Settings, WorkloadToHost};
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::{Failsafes, Settings, WorkloadToHost};
 
 use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
@@ -33,20 +33,36 @@ pub(crate) fn scenario(input: &InputArgs, readings: &ReadingArgs, quiet: bool) -
     Ok(scenario)
 }
 
-/// What the command line says about the cluster.
-pub(crate) fn settings(args: &ReadingArgs) -> Settings {
-    Settings {
-        failsafes: match args.failsafe {
+/// What the input and the command line say about the nodes. The command line wins, and says so where the input says
+/// something too.
+pub(crate) fn settings(args: &ReadingArgs, scenario: &Scenario, quiet: bool) -> Settings {
+    let mut settings = scenario.settings().clone();
+    let mut overridden = Vec::new();
+    if let Some(failsafe) = args.failsafe {
+        if scenario.configured().failsafes {
+            overridden.push(("--failsafe", "failsafeInboundHostPorts and failsafeOutboundHostPorts"));
+        }
+        settings = settings.with_failsafes(&match failsafe {
             args::Failsafe::Default => Failsafes::default(),
             args::Failsafe::None => Failsafes::none(),
-        },
-        workload_to_host: match args.workload_to_host {
+        });
+    }
+    if let Some(action) = args.workload_to_host {
+        if scenario.configured().workload_to_host {
+            overridden.push(("--workload-to-host", "defaultEndpointToHostAction"));
+        }
+        settings = settings.with_workload_to_host(match action {
             args::WorkloadToHost::Accept => WorkloadToHost::Accept,
             args::WorkloadToHost::Drop => WorkloadToHost::Drop,
             args::WorkloadToHost::Policy => WorkloadToHost::HostPolicy,
-        },
-        ..Settings::default()
+        });
     }
+    if !quiet {
+        for (flag, fields) in overridden {
+            to_stderr(&format!("note: {flag} overrides {fields} of every FelixConfiguration in the input\n"));
+        }
+    }
+    settings
 }
 
 fn notes(scenario: &Scenario) -> String {

@@ -11,8 +11,9 @@ use std::io::Read;
 use std::path::Path;
 
 use portcullis_core::model::{EndpointId, PolicyId, Update};
+use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
 };
 
 use crate::document::Document;
@@ -62,6 +63,10 @@ pub struct Loaded {
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy.
+    pub settings: Settings,
+    /// Which settings they say something about.
+    pub configured: Configured,
     /// Where each policy begins: its file, as the caller named it, and the position there.
     pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
 }
@@ -307,6 +312,8 @@ impl Collector {
             repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
+            settings: import.settings,
+            configured: import.configured,
             locations,
         })
     }

@@ -88,6 +88,8 @@ impl Scenario {
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
+            settings: loaded.settings,
+            configured: loaded.configured,
             locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
