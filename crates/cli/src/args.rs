@@ -7,6 +7,8 @@ use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
 use portcullis::verdict::Verdict;
 
+use crate::input::InputArgs;
+
 /// Is this flow allowed, and by which rule?
 ///
 /// Portcullis reads Kubernetes and Calico network policies from files and answers offline: no cluster is asked and
@@ -37,12 +39,8 @@ pub(crate) enum Command {
     after_long_help = EVAL_EXAMPLES,
 )]
 pub(crate) struct EvalArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    ///
-    /// YAML with one or more documents, or JSON, also in lists. In a directory: .yaml, .yml and .json. Objects that
-    /// policy does not depend on are skipped and counted.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// Flows to evaluate: a file with one JSON object a line, or - for standard input
     ///
@@ -188,9 +186,8 @@ pub(crate) struct ReadingArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = COMPILE_EXAMPLES)]
 pub(crate) struct CompileArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = CompileOutput::Text)]
@@ -365,6 +362,11 @@ Examples:
 
   What is running, from a cluster, in a CI job that must not lose the way to the API
     kubectl get ns,pods,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
+
+  A repository, less its charts; what a chart renders to; what a kustomization builds
+    portcullis eval -f repo/ --exclude charts --flows flows.jsonl
+    helm template web charts/web | portcullis eval -f - --flows flows.jsonl
+    portcullis eval -k overlays/prod --flows flows.jsonl
 
   A ping from outside over IPv6
     portcullis eval -f manifests/ --from 2001:db8::7 --to shop/customer --protocol ICMPv6

@@ -19,7 +19,7 @@ use crate::output::{stdout, to_stderr};
 /// Runs the command.
 pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
     let mut times = Times::default();
-    let scenario = times.of("read", || load::scenario(&args.files, &args.readings, args.quiet))?;
+    let scenario = times.of("read", || load::scenario(&args.input, &args.readings, args.quiet))?;
     let scope = match &args.node {
         Some(node) => CompileScope::Node(node.as_str().into()),
         None => CompileScope::All,

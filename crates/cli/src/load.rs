@@ -1,7 +1,6 @@
 //! Manifests in, a scenario out, and what the user should know about it.
 
 use core::fmt::Write as _;
-use std::path::PathBuf;
 
 use portcullis::k8s::BaselineReading;
 use portcullis::scenario::{LoadOptions, Scenario};
@@ -9,12 +8,12 @@ use portcullis::settings::{Failsafes, Settings, WorkloadToHost};
 
 use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
+use crate::input::InputArgs;
 use crate::output::to_stderr;
 use crate::progress::Progress;
 
 /// Reads the manifests. Warnings and the count of skipped objects go to standard error.
-pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
-    let progress = Progress::start("reading manifests", "");
+pub(crate) fn scenario(input: &InputArgs, readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
     let baseline = match readings.baseline {
         Baseline::PerDirection => BaselineReading::PerDirection,
         Baseline::PerPod => BaselineReading::PerPod,
@@ -23,9 +22,10 @@ pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -
     if let Some(namespace) = &readings.namespace {
         options = options.namespace(namespace);
     }
-    let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()));
+    let progress = Progress::start("reading manifests", "");
+    let read = input.read(options, quiet);
     drop(progress);
-    let scenario = scenario?;
+    let scenario = read?;
     // What answers leave out is never hidden.
     let foreign: Vec<String> = scenario.foreign_policies().iter().map(ToString::to_string).collect();
     if readings.strict && !foreign.is_empty() {
