@@ -9,14 +9,14 @@ use portcullis::compile::{CompileScope, Engine};
 use portcullis::ir::Interpreter;
 use portcullis::model::{Cluster, EndpointKind};
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::verdict::Hook;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let Ok(scenario) = Scenario::parse("fuzz.yaml", text, LoadOptions::new()) else { return };
-    let settings = Settings::default();
+    let settings = scenario.settings().clone();
     let cluster = scenario.cluster();
     let mut engine = Engine::new(settings.clone(), CompileScope::All);
     for update in cluster.updates() {

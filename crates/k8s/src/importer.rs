@@ -6,6 +6,7 @@ mod owners;
 mod pods;
 mod repeated;
 mod services;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +16,10 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
+use portcullis_core::settings::Settings;
 
 use crate::autoscaling::HorizontalPodAutoscaler;
+use crate::calico::FelixSettings;
 use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::frontend::Frontend;
 use crate::names::Names;
@@ -29,11 +32,13 @@ pub use pods::SYNTHETIC_RANGES;
 use owners::Owners;
 use repeated::Kept;
 use services::{Selectable, Services};
+pub use settings::Configured;
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     baseline: BaselineReading,
+    namespace: Option<Name>,
 }
 
 /// Which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
@@ -52,6 +57,20 @@ impl ImportOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise. Whoever reads the objects puts them there
+    /// with [`Object::set_default_namespace`] before anything is said about them.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<Name>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The namespace of namespaced objects that name none, when one was set.
+    #[must_use]
+    pub const fn default_namespace(&self) -> Option<&Name> {
+        self.namespace.as_ref()
     }
 
     /// Sets how the Baseline tier is read.
@@ -76,6 +95,7 @@ pub struct Importer {
     workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
     autoscalers: Vec<HorizontalPodAutoscaler>,
     services: Services,
+    felix: Vec<FelixSettings>,
     /// Namespaces and service accounts as profiles describe them.
     inherited: Vec<Update>,
 }
@@ -93,6 +113,10 @@ pub struct Import {
     pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
     /// Services as clients reach them, by name.
     pub frontends: Vec<Frontend>,
+    /// What the objects configure beside policy. Staged policies stay as they are by default.
+    pub settings: Settings,
+    /// Which settings the objects say something about.
+    pub configured: Configured,
     /// How many objects were given again with the same meaning, by kind.
     pub repeated: BTreeMap<&'static str, u64>,
 }
@@ -125,6 +149,7 @@ impl Importer {
             workloads: Vec::new(),
             autoscalers: Vec::new(),
             services: Services::default(),
+            felix: Vec::new(),
             inherited: Vec::new(),
         }
     }
@@ -185,6 +210,11 @@ impl Importer {
             Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::FelixConfiguration(o) => {
+                let (settings, warnings) = o.convert(names)?;
+                self.felix.extend(settings);
+                (Vec::new(), warnings)
+            }
             Object::Calico(o) => {
                 let (mut updates, warnings) = o.convert(names)?;
                 // A profile may carry labels of a namespace or service account, which may also be given itself.
@@ -222,6 +252,7 @@ impl Importer {
             workloads,
             autoscalers,
             services,
+            felix,
             inherited,
             repeated,
             unread,
@@ -254,7 +285,8 @@ impl Importer {
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
         let workloads = owners.by_name();
-        Ok(Import { updates, warnings, places, workloads, frontends, repeated })
+        let (settings, configured) = settings::merge(&felix);
+        Ok(Import { updates, warnings, places, workloads, frontends, settings, configured, repeated })
     }
 }
 

@@ -32,10 +32,11 @@ pub mod workload;
 pub use error::{ConvertError, ObjectRef, Warning};
 pub use frontend::{BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, TrafficPolicy};
 pub use importer::{
-    BaselineReading, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
+    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
 };
 pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use status::Status;
+pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};

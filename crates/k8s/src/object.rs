@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
 use crate::autoscaling::HorizontalPodAutoscaler;
-use crate::calico::{self, CalicoObject};
+use crate::calico::{self, CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
 use crate::context::quoted;
@@ -62,6 +62,7 @@ enum Known {
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
+    FelixConfiguration,
     Calico,
 }
 
@@ -92,6 +93,7 @@ impl Known {
             ("policy.networking.k8s.io", _) => {
                 return Err(Relevance::Unsupported(format!("unknown policy kind {}", quoted(kind))));
             }
+            ("projectcalico.org" | "crd.projectcalico.org", "FelixConfiguration") => Self::FelixConfiguration,
             ("projectcalico.org" | "crd.projectcalico.org", _) => Self::Calico,
             _ => return Err(misplaced(group, api_version, kind)),
         };
@@ -107,6 +109,7 @@ impl Known {
             Self::ExtensionsNetworkPolicy => &["v1beta1"],
             Self::ClusterNetworkPolicy => &["v1alpha2"],
             Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => &["v1alpha1"],
+            Self::FelixConfiguration if group == "projectcalico.org" => &["v3"],
             Self::Calico => return Ok(known),
             _ => &["v1"],
         };
@@ -135,6 +138,7 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
         "NetworkPolicy" => "networking.k8s.io/v1",
         "ClusterNetworkPolicy" => "policy.networking.k8s.io/v1alpha2",
         "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => "policy.networking.k8s.io/v1alpha1",
+        "FelixConfiguration" => "projectcalico.org/v3",
         _ if calico::is_policy_kind(kind) => "projectcalico.org/v3",
         _ => return unread(group, kind),
     };
@@ -183,7 +187,9 @@ pub enum Object {
     AdminNetworkPolicy(Box<AdminNetworkPolicy>),
     /// The BaselineAdminNetworkPolicy.
     BaselineAdminNetworkPolicy(Box<BaselineAdminNetworkPolicy>),
-    /// An object of one of Calico's kinds.
+    /// The configuration of Calico's node agent.
+    FelixConfiguration(Box<FelixConfiguration>),
+    /// An object of one of Calico's kinds of policy and of what policy selects.
     Calico(Box<CalicoObject>),
 }
 
@@ -225,6 +231,7 @@ impl Object {
             Known::ClusterNetworkPolicy => Self::ClusterNetworkPolicy(read(deserializer)?),
             Known::AdminNetworkPolicy => Self::AdminNetworkPolicy(read(deserializer)?),
             Known::BaselineAdminNetworkPolicy => Self::BaselineAdminNetworkPolicy(read(deserializer)?),
+            Known::FelixConfiguration => Self::FelixConfiguration(read(deserializer)?),
             Known::Calico => {
                 Self::Calico(Box::new(CalicoObject::deserialize(api_version, kind, deserializer)?))
             }
@@ -248,6 +255,7 @@ impl Object {
             Self::ClusterNetworkPolicy(_) => "ClusterNetworkPolicy",
             Self::AdminNetworkPolicy(_) => "AdminNetworkPolicy",
             Self::BaselineAdminNetworkPolicy(_) => "BaselineAdminNetworkPolicy",
+            Self::FelixConfiguration(_) => "FelixConfiguration",
             Self::Calico(o) => o.kind(),
         }
     }
@@ -269,6 +277,7 @@ impl Object {
             Self::ClusterNetworkPolicy(o) => &o.metadata,
             Self::AdminNetworkPolicy(o) => &o.metadata,
             Self::BaselineAdminNetworkPolicy(o) => &o.metadata,
+            Self::FelixConfiguration(o) => &o.metadata,
             Self::Calico(o) => o.metadata(),
         }
     }
@@ -279,13 +288,45 @@ impl Object {
         self.metadata().reference(self.kind(), self.placing())
     }
 
+    /// Puts a namespaced object that names no namespace into `namespace`, as `kubectl -n` does; other objects stay as they
+    /// are.
+    pub fn set_default_namespace(&mut self, namespace: &str) {
+        if matches!(self.placing(), Placing::Namespaced) {
+            let given = &mut self.metadata_mut().namespace;
+            if given.as_deref().unwrap_or_default().is_empty() {
+                *given = Some(namespace.into());
+            }
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(o) => &mut o.metadata,
+            Self::ServiceAccount(o) => &mut o.metadata,
+            Self::Node(o) => &mut o.metadata,
+            Self::Pod(o) => &mut o.metadata,
+            Self::Workload(o) => &mut o.metadata,
+            Self::Service(o) => &mut o.metadata,
+            Self::EndpointSlice(o) => &mut o.metadata,
+            Self::Endpoints(o) => &mut o.metadata,
+            Self::HorizontalPodAutoscaler(o) => &mut o.metadata,
+            Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &mut o.metadata,
+            Self::ClusterNetworkPolicy(o) => &mut o.metadata,
+            Self::AdminNetworkPolicy(o) => &mut o.metadata,
+            Self::BaselineAdminNetworkPolicy(o) => &mut o.metadata,
+            Self::FelixConfiguration(o) => &mut o.metadata,
+            Self::Calico(o) => o.metadata_mut(),
+        }
+    }
+
     pub(crate) fn placing(&self) -> Placing {
         match self {
             Self::Namespace(_)
             | Self::Node(_)
             | Self::ClusterNetworkPolicy(_)
             | Self::AdminNetworkPolicy(_)
-            | Self::BaselineAdminNetworkPolicy(_) => Placing::Cluster,
+            | Self::BaselineAdminNetworkPolicy(_)
+            | Self::FelixConfiguration(_) => Placing::Cluster,
             Self::ServiceAccount(_)
             | Self::Pod(_)
             | Self::Workload(_)
@@ -319,6 +360,8 @@ mod tests {
             ("discovery.k8s.io/v1", "EndpointSlice"),
             ("v1", "Endpoints"),
             ("autoscaling/v2", "HorizontalPodAutoscaler"),
+            ("projectcalico.org/v3", "FelixConfiguration"),
+            ("crd.projectcalico.org/v1", "FelixConfiguration"),
         ] {
             assert_eq!(relevance(version, kind), Relevance::Relevant, "{version} {kind}");
         }
@@ -352,6 +395,8 @@ mod tests {
             ("k8sV1", "NetworkPolicy"),
             ("networking.k8s.io/v1", "GlobalNetworkPolicy"),
             ("projectcalico/v3", "NetworkPolicy"),
+            ("projectcalico.org/v1", "FelixConfiguration"),
+            ("v1", "FelixConfiguration"),
         ] {
             assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
         }

@@ -10,6 +10,7 @@ use portcullis_core::verdict::{Cause, Decision, Verdict};
 
 use super::cuts::Cuts;
 use super::ports::PortSet;
+use super::shield::without_shields;
 
 /// A flow whose ends and addresses are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl Answer {
                 ports: question.ports.clone(),
                 source_ports: question.source_ports.clone(),
                 service_port: question.service_port,
-                decision,
+                decision: without_shields(decision),
             };
             if parts.get(first).is_none_or(|known| !known.is_beside(&part)) {
                 // Whole ranges of source ports are compared once all of their ports are together.
