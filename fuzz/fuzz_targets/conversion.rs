@@ -10,7 +10,7 @@ use portcullis::compile::{CompileScope, Engine};
 use portcullis::ir::Interpreter;
 use portcullis::model::{Cluster, EndpointKind};
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::verdict::Hook;
 use portcullis_testkit::mutate::{self, Outcome};
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let outcome = mutate::check(text, seed);
     assert!(!matches!(outcome, Outcome::Wider(..)), "{outcome}");
 
-    let settings = Settings::default();
+    let settings = scenario.settings().clone();
     let cluster = scenario.cluster();
     let mut engine = Engine::new(settings.clone(), CompileScope::All);
     for update in cluster.updates() {

@@ -6,6 +6,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
 
+use crate::input::InputArgs;
+
 /// Is this flow allowed, and by which rule?
 ///
 /// Portcullis reads Kubernetes and Calico network policies from files and answers offline: no cluster is asked and
@@ -36,12 +38,8 @@ pub(crate) enum Command {
     after_long_help = EVAL_EXAMPLES,
 )]
 pub(crate) struct EvalArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    ///
-    /// YAML with one or more documents, or JSON, also in lists. In a directory: .yaml, .yml and .json. Objects that
-    /// policy does not depend on are skipped and counted.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// Flows to evaluate: a file with one JSON object a line, or - for standard input
     ///
@@ -139,13 +137,15 @@ pub(crate) struct FlowArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where clusters differ")]
 pub(crate) struct ReadingArgs {
-    /// Ports of a host endpoint that stay open whatever policy says
-    #[arg(long, value_enum, default_value_t = Failsafe::Default)]
-    pub(crate) failsafe: Failsafe,
+    /// Ports of a host endpoint that stay open whatever policy says, on every node [default: what a FelixConfiguration
+    /// in the input says, else `default`]
+    #[arg(long, value_enum)]
+    pub(crate) failsafe: Option<Failsafe>,
 
-    /// Traffic from a pod to its own node, once the pod's policy allowed it
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = WorkloadToHost::Accept)]
-    pub(crate) workload_to_host: WorkloadToHost,
+    /// Traffic from a pod to its own node, once the pod's policy allowed it, on every node [default: what a
+    /// FelixConfiguration in the input says, else `accept`]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub(crate) workload_to_host: Option<WorkloadToHost>,
 
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
@@ -165,9 +165,8 @@ pub(crate) struct ReadingArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = COMPILE_EXAMPLES)]
 pub(crate) struct CompileArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = CompileOutput::Text)]
@@ -293,6 +292,11 @@ Examples:
 
   What is running, from a cluster, in a CI job that must not lose the way to the API
     kubectl get ns,pods,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
+
+  A repository, less its charts; what a chart renders to; what a kustomization builds
+    portcullis eval -f repo/ --exclude charts --flows flows.jsonl
+    helm template web charts/web | portcullis eval -f - --flows flows.jsonl
+    portcullis eval -k overlays/prod --flows flows.jsonl
 
   A ping from outside over IPv6
     portcullis eval -f manifests/ --from 2001:db8::7 --to shop/customer --protocol ICMPv6

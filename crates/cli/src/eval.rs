@@ -26,16 +26,15 @@ use crate::output::{Colour, stdout};
 
 /// Runs the command.
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
-    let stdin = |path: &std::path::PathBuf| path.as_os_str() == "-";
-    let uses = args.files.iter().chain(&args.flows).filter(|path| stdin(path)).count();
-    if uses > 1 {
+    let flows_from_stdin = args.flows.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    if args.input.reads_of_stdin().saturating_add(usize::from(flows_from_stdin)) > 1 {
         return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
     }
     if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
         return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
     }
-    let scenario = load::scenario(&args.files, &args.readings, args.quiet)?;
-    let settings = load::settings(&args.readings);
+    let scenario = load::scenario(&args.input, &args.readings, args.quiet)?;
+    let settings = load::settings(&args.readings, &scenario, args.quiet);
     let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);

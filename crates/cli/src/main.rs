@@ -6,6 +6,8 @@ mod args;
 mod compile;
 mod eval;
 mod failure;
+mod input;
+mod kustomize;
 mod load;
 mod output;
 mod selector;

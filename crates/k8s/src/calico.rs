@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod entity;
+mod felix;
 mod list;
 mod net;
 mod network_set;
@@ -38,6 +39,8 @@ use crate::names::Names;
 use crate::object::{self, Relevance};
 use crate::path::Path;
 use crate::validate;
+pub use felix::FelixConfiguration;
+pub(crate) use felix::FelixSettings;
 use policy::Kind;
 use rule::Families;
 use spec::{

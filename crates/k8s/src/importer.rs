@@ -5,6 +5,7 @@ mod doubts;
 mod pods;
 mod repeated;
 mod services;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,9 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
+use portcullis_core::settings::Settings;
 
+use crate::calico::FelixSettings;
 use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::names::Names;
 use crate::object::Object;
@@ -23,6 +26,7 @@ use crate::workload::{PodRecord, WorkloadKind};
 pub use pods::SYNTHETIC_RANGES;
 use repeated::Kept;
 use services::Services;
+pub use settings::Configured;
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +73,7 @@ pub struct Importer {
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord)>,
     services: Services,
+    felix: Vec<FelixSettings>,
     /// Namespaces and service accounts as profiles describe them.
     inherited: Vec<Update>,
 }
@@ -82,6 +87,10 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy. Staged policies stay as they are by default.
+    pub settings: Settings,
+    /// Which settings the objects say something about.
+    pub configured: Configured,
     /// How many objects were given again with the same meaning, by kind.
     pub repeated: BTreeMap<&'static str, u64>,
 }
@@ -115,6 +124,7 @@ impl Importer {
             pods: Vec::new(),
             workloads: Vec::new(),
             services: Services::default(),
+            felix: Vec::new(),
             inherited: Vec::new(),
         }
     }
@@ -170,6 +180,11 @@ impl Importer {
             Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::FelixConfiguration(o) => {
+                let (settings, warnings) = o.convert(names)?;
+                self.felix.extend(settings);
+                (Vec::new(), warnings)
+            }
             Object::Calico(o) => {
                 let (mut updates, warnings) = o.convert(names)?;
                 // A profile may carry labels of a namespace or service account, which may also be given itself.
@@ -206,6 +221,7 @@ impl Importer {
             pods,
             workloads,
             services,
+            felix,
             inherited,
             repeated,
             unread,
@@ -235,7 +251,8 @@ impl Importer {
         doubts::shared_addresses(&updates, &mut warnings);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        Ok(Import { updates, warnings, places, repeated })
+        let (settings, configured) = settings::merge(&felix);
+        Ok(Import { updates, warnings, places, settings, configured, repeated })
     }
 }
 

@@ -29,7 +29,9 @@ mod validate;
 pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
-pub use importer::{BaselineReading, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES};
+pub use importer::{
+    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES,
+};
 pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};

@@ -7,7 +7,7 @@ use alloc::string::String;
 use serde::{Deserialize, Deserializer};
 
 use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
-use crate::calico::{self, CalicoObject};
+use crate::calico::{self, CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
 use crate::context::quoted;
@@ -60,6 +60,7 @@ enum Known {
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
+    FelixConfiguration,
     Calico,
 }
 
@@ -88,6 +89,7 @@ impl Known {
             ("policy.networking.k8s.io", _) => {
                 return Err(Relevance::Unsupported(format!("unknown policy kind {}", quoted(kind))));
             }
+            ("projectcalico.org" | "crd.projectcalico.org", "FelixConfiguration") => Self::FelixConfiguration,
             ("projectcalico.org" | "crd.projectcalico.org", _) => Self::Calico,
             _ => return Err(misplaced(group, api_version, kind)),
         };
@@ -102,6 +104,7 @@ impl Known {
             Self::ExtensionsNetworkPolicy => &["v1beta1"],
             Self::ClusterNetworkPolicy => &["v1alpha2"],
             Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => &["v1alpha1"],
+            Self::FelixConfiguration if group == "projectcalico.org" => &["v3"],
             Self::Calico => return Ok(known),
             _ => &["v1"],
         };
@@ -130,6 +133,7 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
         "NetworkPolicy" => "networking.k8s.io/v1",
         "ClusterNetworkPolicy" => "policy.networking.k8s.io/v1alpha2",
         "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => "policy.networking.k8s.io/v1alpha1",
+        "FelixConfiguration" => "projectcalico.org/v3",
         _ if calico::is_policy_kind(kind) => "projectcalico.org/v3",
         _ => return unread(group, kind),
     };
@@ -156,7 +160,8 @@ pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
         "projectcalico.org" | "crd.projectcalico.org" => &calico::KINDS,
         _ => &[],
     };
-    match known.iter().find(|known| near::is_near(kind, known)) {
+    let felix: &[&str] = if group.ends_with("projectcalico.org") { &["FelixConfiguration"] } else { &[] };
+    match known.iter().chain(felix).find(|known| near::is_near(kind, known)) {
         Some(known) => {
             let group = if group.is_empty() { "v1" } else { group };
             Relevance::Unsupported(format!("`{group}` has no kind {}; did you mean `{known}`?", quoted(kind)))
@@ -193,7 +198,9 @@ pub enum Object {
     AdminNetworkPolicy(Box<AdminNetworkPolicy>),
     /// The BaselineAdminNetworkPolicy.
     BaselineAdminNetworkPolicy(Box<BaselineAdminNetworkPolicy>),
-    /// An object of one of Calico's kinds.
+    /// The configuration of Calico's node agent.
+    FelixConfiguration(Box<FelixConfiguration>),
+    /// An object of one of Calico's kinds of policy and of what policy selects.
     Calico(Box<CalicoObject>),
 }
 
@@ -233,6 +240,7 @@ impl Object {
             Known::ClusterNetworkPolicy => Self::ClusterNetworkPolicy(read(deserializer)?),
             Known::AdminNetworkPolicy => Self::AdminNetworkPolicy(read(deserializer)?),
             Known::BaselineAdminNetworkPolicy => Self::BaselineAdminNetworkPolicy(read(deserializer)?),
+            Known::FelixConfiguration => Self::FelixConfiguration(read(deserializer)?),
             Known::Calico => {
                 Self::Calico(Box::new(CalicoObject::deserialize(api_version, kind, deserializer)?))
             }
@@ -254,6 +262,7 @@ impl Object {
             Self::ClusterNetworkPolicy(_) => "ClusterNetworkPolicy",
             Self::AdminNetworkPolicy(_) => "AdminNetworkPolicy",
             Self::BaselineAdminNetworkPolicy(_) => "BaselineAdminNetworkPolicy",
+            Self::FelixConfiguration(_) => "FelixConfiguration",
             Self::Calico(o) => o.kind(),
         }
     }
@@ -273,6 +282,7 @@ impl Object {
             Self::ClusterNetworkPolicy(o) => &o.metadata,
             Self::AdminNetworkPolicy(o) => &o.metadata,
             Self::BaselineAdminNetworkPolicy(o) => &o.metadata,
+            Self::FelixConfiguration(o) => &o.metadata,
             Self::Calico(o) => o.metadata(),
         }
     }
@@ -289,7 +299,8 @@ impl Object {
             | Self::Node(_)
             | Self::ClusterNetworkPolicy(_)
             | Self::AdminNetworkPolicy(_)
-            | Self::BaselineAdminNetworkPolicy(_) => Placing::Cluster,
+            | Self::BaselineAdminNetworkPolicy(_)
+            | Self::FelixConfiguration(_) => Placing::Cluster,
             Self::ServiceAccount(_)
             | Self::Pod(_)
             | Self::Workload(_)
@@ -319,6 +330,8 @@ mod tests {
             ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
             ("batch/v1beta1", "CronJob"),
             ("discovery.k8s.io/v1", "EndpointSlice"),
+            ("projectcalico.org/v3", "FelixConfiguration"),
+            ("crd.projectcalico.org/v1", "FelixConfiguration"),
         ] {
             assert_eq!(relevance(version, kind), Relevance::Relevant, "{version} {kind}");
         }
@@ -357,6 +370,8 @@ mod tests {
             ("v1", "pod"),
             ("apps/v1", "Deploymnet"),
             ("crd.projectcalico.org/v1", "GlobalNetworkSets"),
+            ("projectcalico.org/v1", "FelixConfiguration"),
+            ("v1", "FelixConfiguration"),
         ] {
             assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
         }

@@ -15,18 +15,25 @@ extern crate alloc;
 mod de;
 mod document;
 mod error;
+mod folder;
 mod foreign;
 mod json;
+mod kustomization;
 mod limits;
 mod load;
+mod other;
+mod pattern;
 mod position;
 mod reader;
 mod scalar;
+mod shell;
 mod source;
+mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tree;
+mod unread;
 mod yaml;
 
 pub use document::Document;

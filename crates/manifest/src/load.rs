@@ -11,17 +11,20 @@ use std::io::Read;
 use std::path::Path;
 
 use portcullis_core::model::{EndpointId, PolicyId, Update};
+use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
 };
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
+use crate::other::Others;
 use crate::position::Position;
 use crate::reader::Reader;
 use crate::tree::{Node, NodeKind};
+use crate::unread::Unread;
 
 /// Reads manifests and builds the model they describe.
 ///
@@ -52,12 +55,18 @@ pub struct Loaded {
     pub warnings: Vec<ReadWarning>,
     /// Objects that policy does not depend on, by kind.
     pub skipped: BTreeMap<String, u64>,
+    /// Documents and folders that hold no Kubernetes objects, by what they are.
+    pub others: BTreeMap<&'static str, u64>,
     /// Objects that were given again with the same meaning, by kind.
     pub repeated: BTreeMap<&'static str, u64>,
     /// Policies of other network plugins, by group and kind: answers leave them out.
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy.
+    pub settings: Settings,
+    /// Which settings they say something about.
+    pub configured: Configured,
     /// Where each policy begins: its file, as the caller named it, and the position there.
     pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
 }
@@ -83,9 +92,18 @@ impl Loader {
             is_cut_off: false,
             places: Places::default(),
             skipped: BTreeMap::new(),
+            doubts: Vec::new(),
             foreign: ForeignCount::default(),
         };
         Self { reader: Reader::new(limits), import }
+    }
+
+    /// Leaves out of every directory what a pattern matches; see [`Reader::exclude`].
+    ///
+    /// # Errors
+    /// The pattern is not understood.
+    pub fn exclude(&mut self, pattern: &str) -> Result<(), ReadError> {
+        self.reader.exclude(pattern)
     }
 
     /// Reads a file, a directory or `-` for standard input; see [`Reader::read_path`].
@@ -108,7 +126,7 @@ impl Loader {
     /// All that was wrong with the input. What only shows when all objects are known is looked for when each of them
     /// is right by itself.
     pub fn finish(self) -> Result<Loaded, LoadError> {
-        self.import.finish()
+        self.import.finish(self.reader.into_others())
     }
 }
 
@@ -190,19 +208,21 @@ struct Collector {
     is_cut_off: bool,
     places: Places,
     skipped: BTreeMap<String, u64>,
+    /// What the text of objects makes one wonder about.
+    doubts: Vec<ReadError>,
     foreign: ForeignCount,
 }
 
 impl Collector {
     fn take(&mut self, next: Result<Document, ReadError>) -> ControlFlow<()> {
         match next {
-            Ok(document) => self.add(&document)?,
+            Ok(document) => self.add(document)?,
             Err(error) => self.refuse(error)?,
         }
         ControlFlow::Continue(())
     }
 
-    fn add(&mut self, document: &Document) -> ControlFlow<()> {
+    fn add(&mut self, mut document: Document) -> ControlFlow<()> {
         match relevance(document.api_version(), document.kind()) {
             Relevance::Relevant => {}
             Relevance::Ignored => {
@@ -211,24 +231,31 @@ impl Collector {
                     Some(count) => *count = count.saturating_add(1),
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
+                self.doubts.extend(document.repeated_keys());
                 if makes_pods(document.root()) {
                     let object = ObjectRef {
                         kind: document.kind().to_owned(),
                         namespace: Some(document.namespace().unwrap_or("default").to_owned()),
                         name: document.name().unwrap_or_default().to_owned(),
                     };
-                    self.places.insert(&object, document);
+                    self.places.insert(&object, &document);
                     self.importer.add_unread_workload(object);
                 }
                 return ControlFlow::Continue(());
             }
             Relevance::Foreign => {
-                self.foreign.add(document);
+                self.foreign.add(&document);
+                self.doubts.extend(document.repeated_keys());
                 return ControlFlow::Continue(());
             }
             Relevance::Unsupported(reason) => return self.refuse(document.refuse("apiVersion", &reason)),
             // A variant of a later version of that crate.
             _ => return self.refuse(document.refuse("", "the kind is not understood")),
+        }
+        if document.has_repeated_keys() {
+            let unread = Unread::of(document.kind());
+            document.overlook(|path| unread.contains(path));
+            self.doubts.extend(document.repeated_keys());
         }
         let object = match document.deserialize_with(|deserializer| {
             Object::deserialize(document.api_version(), document.kind(), deserializer)
@@ -236,7 +263,7 @@ impl Collector {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };
-        let earlier = self.places.insert(&object.reference(), document);
+        let earlier = self.places.insert(&object.reference(), &document);
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
             let mut reason = error.reason().to_owned();
@@ -257,8 +284,8 @@ impl Collector {
         if self.is_cut_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finish(self) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped, foreign } = self;
+    fn finish(self, others: Others) -> Result<Loaded, LoadError> {
+        let Self { importer, errors, is_cut_off, places, skipped, foreign, doubts } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -270,7 +297,8 @@ impl Collector {
         let place = |warning: &portcullis_k8s::Warning| {
             ReadWarning(places.locate(&warning.object, &warning.field, &warning.message))
         };
-        let warnings = import.warnings.iter().map(place).collect();
+        let doubts = others.warnings.into_iter().chain(doubts).map(ReadWarning);
+        let warnings = doubts.chain(import.warnings.iter().map(place)).collect();
         let policies = import.updates.iter().filter_map(|update| match update {
             Update::Policy(policy) => Some(&policy.id),
             _ => None,
@@ -280,9 +308,12 @@ impl Collector {
             updates: import.updates,
             warnings,
             skipped,
+            others: others.counts,
             repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
+            settings: import.settings,
+            configured: import.configured,
             locations,
         })
     }

@@ -21,8 +21,8 @@ use core::fmt;
 use portcullis_core::compile::{CompileScope, Engine, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
-use portcullis_core::reference::Settings;
-use portcullis_k8s::PodPlace;
+use portcullis_core::settings::Settings;
+use portcullis_k8s::{Configured, PodPlace};
 use portcullis_manifest::ForeignPolicies;
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
@@ -39,10 +39,13 @@ pub struct Scenario {
     cluster: Cluster,
     places: BTreeMap<EndpointId, PodPlace>,
     locations: BTreeMap<PolicyId, Location>,
+    settings: Settings,
+    configured: Configured,
     warnings: Vec<String>,
     foreign: Vec<ForeignPolicies>,
     repeated: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<String, u64>,
+    others: BTreeMap<&'static str, u64>,
 }
 
 /// Where an object stands.
@@ -79,6 +82,19 @@ impl Scenario {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What the input configures beside policy, such as failsafe ports of nodes. An engine and an [`Evaluator`] of this
+    /// scenario should be given these, or what is made of them.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Which settings the input says something about.
+    #[must_use]
+    pub const fn configured(&self) -> Configured {
+        self.configured
     }
 
     /// The decision tables of the whole cluster, every endpoint local.
@@ -124,6 +140,12 @@ impl Scenario {
     #[must_use]
     pub const fn skipped(&self) -> &BTreeMap<String, u64> {
         &self.skipped
+    }
+
+    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI pipeline`, ...
+    #[must_use]
+    pub const fn others(&self) -> &BTreeMap<&'static str, u64> {
+        &self.others
     }
 }
 

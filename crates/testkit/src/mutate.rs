@@ -11,9 +11,9 @@ use core::net::IpAddr;
 use core::ops::ControlFlow;
 
 use portcullis::manifest::{Limits, Reader};
-use portcullis::model::{Cluster, EndpointKind};
+use portcullis::model::EndpointKind;
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::verdict::{Hook, Verdict};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ pub fn check(text: &str, seed: u64) -> Outcome {
     if after.foreign_policies().len() > before.foreign_policies().len() {
         return Outcome::LeftOut(mistake);
     }
-    match widening(before.cluster(), after.cluster()) {
+    match widening(&before, &after) {
         Some(what) => Outcome::Wider(mistake, format!("{place}: {what}")),
         None => Outcome::NoWider(mistake),
     }
@@ -111,9 +111,10 @@ fn load(objects: &[Value]) -> Result<Scenario, portcullis::manifest::LoadError> 
 }
 
 /// A packet that `before` denies and `after` does not, at some hook of an endpoint.
-fn widening(before: &Cluster, after: &Cluster) -> Option<String> {
-    let settings = Settings::default();
-    let (old, new) = (Reference::new(before, &settings), Reference::new(after, &settings));
+fn widening(before: &Scenario, after: &Scenario) -> Option<String> {
+    let old = Reference::new(before.cluster(), before.settings());
+    let new = Reference::new(after.cluster(), after.settings());
+    let before = before.cluster();
     let known: Vec<IpAddr> =
         before.endpoints().values().flat_map(|endpoint| endpoint.addresses.iter().copied()).take(8).collect();
     for (id, endpoint) in before.endpoints().iter().take(8) {

@@ -169,6 +169,7 @@ spec: {selector: all(), types: [Ingress]}
 apiVersion: v1
 kind: Pod
 metadata: {name: a, namespace: shop}
+spec: {nodeName: n1}
 status: {podIP: 10.0.0.1}
 ---
 apiVersion: projectcalico.org/v3
@@ -211,6 +212,34 @@ fn options_that_change_the_answer() {
         for (action, word) in [("drop", "deny"), ("policy", "deny")] {
             let said = ask(&[&home[..], &["--workload-to-host", action]].concat());
             assert!(said.starts_with(&format!(r#"{{"id":null,"verdict":"{word}""#)), "{action}: {said}");
+        }
+    }
+}
+
+#[test]
+fn flags_come_before_what_the_input_configures() {
+    let felix =
+        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.n1}\nspec: ";
+    let spec = "{defaultEndpointToHostAction: Drop, failsafeInboundHostPorts: []}\n";
+    let folder = Folder::new("felix");
+    let file = folder.write("objects.yaml", format!("{STAGED}\n---\n{felix}{spec}"));
+    let ask = |args: &[&str]| {
+        let run = portcullis(&[&["eval", "-f", &file, "-o", "jsonl"][..], args].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        (run.stdout.contains(r#""verdict":"allow","egress""#), run.stderr)
+    };
+    for engine in ["reference", "matcher"] {
+        let ssh = ["--from", "203.0.113.7", "--to", "hep/hep", "--port", "22", "--engine", engine];
+        let home = ["--from", "shop/a", "--to", "node/n1", "--port", "80", "--engine", engine];
+        for (flow, flag, value, field) in [
+            (&ssh, "--failsafe", "default", "failsafeInboundHostPorts"),
+            (&home, "--workload-to-host", "accept", "defaultEndpointToHostAction"),
+        ] {
+            let (allowed, said) = ask(flow);
+            assert!(!allowed && !said.contains("overrides"), "{flow:?}: {said}");
+            let (allowed, said) = ask(&[&flow[..], &[flag, value]].concat());
+            let note = format!("note: {flag} overrides {field}");
+            assert!(allowed && said.contains(&note), "{flow:?}: {said}");
         }
     }
 }

@@ -5,6 +5,8 @@
 mod bad_input;
 mod compile;
 mod eval;
+#[cfg(unix)]
+mod kustomize;
 mod left_out;
 mod selector;
 

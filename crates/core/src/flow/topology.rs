@@ -9,7 +9,7 @@ use crate::label::Name;
 use crate::model::{Cluster, Endpoint, EndpointId, EndpointKind};
 use crate::net::canonical;
 use crate::packet::Packet;
-use crate::reference::Settings;
+use crate::settings::Settings;
 use crate::verdict::Verdict;
 
 /// Who lives where, as far as flows need it.

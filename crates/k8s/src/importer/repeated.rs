@@ -29,6 +29,7 @@ pub(super) struct Lists<T> {
     inherited: T,
     pods: T,
     workloads: T,
+    felix: T,
 }
 
 impl Importer {
@@ -39,6 +40,7 @@ impl Importer {
             inherited: self.inherited.len(),
             pods: self.pods.len(),
             workloads: self.workloads.len(),
+            felix: self.felix.len(),
         }
     }
 
@@ -50,6 +52,7 @@ impl Importer {
             inherited: before.inherited..now.inherited,
             pods: before.pods..now.pods,
             workloads: before.workloads..now.workloads,
+            felix: before.felix..now.felix,
         })
     }
 
@@ -72,6 +75,7 @@ impl Importer {
                     && self.inherited.get(at.inherited.clone()) == Some(&alone.inherited[..])
                     && self.pods.get(at.pods.clone()) == Some(&alone.pods[..])
                     && self.workloads.get(at.workloads.clone()) == Some(&alone.workloads[..])
+                    && self.felix.get(at.felix.clone()) == Some(&alone.felix[..])
             }
         };
         if !is_same {

@@ -34,6 +34,12 @@ impl LoadOptions {
         self.import = self.import.baseline(reading);
         self
     }
+
+    /// A loader that has read nothing, for manifests from several places.
+    #[must_use]
+    pub fn loader(self) -> Loader {
+        Loader::new(self.limits, self.import)
+    }
 }
 
 impl Scenario {
@@ -54,11 +60,11 @@ impl Scenario {
         paths: impl IntoIterator<Item = P>,
         options: LoadOptions,
     ) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(options.limits, options.import);
+        let mut loader = options.loader();
         for path in paths {
             loader.add_path(path.as_ref());
         }
-        Self::finish(loader)
+        Self::from_loader(loader)
     }
 
     /// Reads manifests from a text.
@@ -66,23 +72,30 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::load`].
     pub fn parse(name: &str, text: &str, options: LoadOptions) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(options.limits, options.import);
+        let mut loader = options.loader();
         loader.add_stream(name, text.as_bytes());
-        Self::finish(loader)
+        Self::from_loader(loader)
     }
 
-    fn finish(loader: Loader) -> Result<Self, LoadError> {
+    /// What a loader has read.
+    ///
+    /// # Errors
+    /// As [`Scenario::load`].
+    pub fn from_loader(loader: Loader) -> Result<Self, LoadError> {
         let loaded = loader.finish()?;
         let location =
             |(file, position): (_, portcullis_manifest::Position)| Location { file, line: position.line() };
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
+            settings: loaded.settings,
+            configured: loaded.configured,
             locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
             repeated: loaded.repeated,
             skipped: loaded.skipped,
+            others: loaded.others,
         })
     }
 }
