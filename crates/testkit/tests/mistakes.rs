@@ -2,6 +2,8 @@
 //!
 //! `PORTCULLIS_ROUNDS` sets how many mistakes are made; 200 without it.
 
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
+
 extern crate alloc;
 
 use alloc::collections::BTreeMap;
