@@ -5,6 +5,7 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod folders;
 #[cfg(unix)]
 mod kustomize;
 mod left_out;
