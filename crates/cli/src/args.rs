@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
+use portcullis::verdict::Verdict;
 
 use crate::input::InputArgs;
 
@@ -53,11 +54,13 @@ pub(crate) struct EvalArgs {
     pub(crate) output: Option<Output>,
 
     /// Which engine answers
-    #[arg(long, value_enum, default_value_t = Engine::Reference)]
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
     pub(crate) engine: Engine,
 
     /// Walk through tiers, policies and rules for both ends: what matched, what missed and why
-    #[arg(long)]
+    ///
+    /// As text, or with -o json and jsonl as `trace`.
+    #[arg(long, visible_alias = "trace")]
     pub(crate) explain: bool,
 
     /// Also answer as if staged policies were enforced
@@ -65,8 +68,18 @@ pub(crate) struct EvalArgs {
     pub(crate) staged: bool,
 
     /// Exit with code 4 when any flow is denied
+    ///
+    /// A flow with `expect` fails with code 4 when the answer is another, with or without this option.
     #[arg(long)]
     pub(crate) fail_on_deny: bool,
+
+    /// Pass with nothing to check: --fail-on-deny and `expect` otherwise fail without flows, or without policies and pods
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub(crate) color: When,
 
     /// Print neither warnings nor the count of skipped objects
     #[arg(short, long)]
@@ -103,6 +116,10 @@ pub(crate) struct FlowArgs {
     /// TCP, UDP, SCTP, ICMP, ICMPv6, UDPLite or a number [default: TCP]
     #[arg(long, requires = "from", conflicts_with = "flows", value_parser = protocol)]
     pub(crate) protocol: Option<Protocol>,
+
+    /// The verdict that the flow should have; exit with code 4 when it has another
+    #[arg(long, value_enum, value_name = "VERDICT", requires = "from", conflicts_with = "flows")]
+    pub(crate) expect: Option<Expected>,
 
     /// Source port
     #[arg(long, value_name = "PORT", requires = "from", conflicts_with = "flows")]
@@ -150,6 +167,10 @@ pub(crate) struct ReadingArgs {
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
+
+    /// The namespace of objects that name none [default: default]
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Options", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
 
     /// Refuse input with policies of other network plugins, which answers leave out
     ///
@@ -214,9 +235,11 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// A table for people
+    /// A table for people: why each flow has its verdict
     Table,
-    /// One JSON array
+    /// A table with what both ends say, and where that stands
+    Wide,
+    /// One JSON array; with --from, one JSON object
     Json,
     /// One JSON object a line
     Jsonl,
@@ -234,6 +257,8 @@ pub(crate) enum CompileOutput {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
+    /// The matcher for many flows, the reference where it is sooner or has to explain: the answers are the same
+    Auto,
     /// The plain evaluator that defines what policy means
     Reference,
     /// The compiled in-process matcher
@@ -242,6 +267,37 @@ pub(crate) enum Engine {
     Nftables,
     /// The Linux kernel, through eBPF (root; feature kernel-engines)
     Ebpf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal that has them, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Expected {
+    /// It passes
+    Allow,
+    /// It is dropped
+    Deny,
+    /// An HTTP rule decides
+    Inspect,
+}
+
+impl Expected {
+    /// The verdict.
+    pub(crate) const fn verdict(self) -> Verdict {
+        match self {
+            Self::Allow => Verdict::Allow,
+            Self::Deny => Verdict::Deny,
+            Self::Inspect => Verdict::Inspect,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -268,6 +324,20 @@ pub(crate) enum Baseline {
     PerDirection,
     /// Not at all, as kube-network-policies reads it
     PerPod,
+}
+
+/// Source: RFC 1123 labels, as Kubernetes demands of names of namespaces.
+fn namespace(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    let is_label = text.len() <= 63
+        && ends.into_iter().all(|end| end.is_some_and(is_plain))
+        && text.bytes().all(|byte| is_plain(byte) || byte == b'-');
+    if is_label {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a namespace: lower-case letters, digits and `-`, at most 63".into())
+    }
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {

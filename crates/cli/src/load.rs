@@ -10,6 +10,7 @@ use crate::args::{self, Baseline, ReadingArgs};
 use crate::failure::Failure;
 use crate::input::InputArgs;
 use crate::output::to_stderr;
+use crate::progress::Progress;
 
 /// Reads the manifests. Warnings and the count of skipped objects go to standard error.
 pub(crate) fn scenario(input: &InputArgs, readings: &ReadingArgs, quiet: bool) -> Result<Scenario, Failure> {
@@ -17,8 +18,14 @@ pub(crate) fn scenario(input: &InputArgs, readings: &ReadingArgs, quiet: bool) -
         Baseline::PerDirection => BaselineReading::PerDirection,
         Baseline::PerPod => BaselineReading::PerPod,
     };
-    let options = LoadOptions::new().baseline(baseline);
-    let scenario = input.read(options, quiet)?;
+    let mut options = LoadOptions::new().baseline(baseline);
+    if let Some(namespace) = &readings.namespace {
+        options = options.namespace(namespace);
+    }
+    let progress = Progress::start("reading manifests", "");
+    let read = input.read(options, quiet);
+    drop(progress);
+    let scenario = read?;
     // What answers leave out is never hidden.
     let foreign: Vec<String> = scenario.foreign_policies().iter().map(ToString::to_string).collect();
     if readings.strict && !foreign.is_empty() {

@@ -10,6 +10,7 @@ mod input;
 mod kustomize;
 mod load;
 mod output;
+mod progress;
 mod selector;
 mod stream;
 

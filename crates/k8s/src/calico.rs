@@ -198,6 +198,10 @@ impl CalicoObject {
         &self.meta
     }
 
+    pub(crate) const fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+
     /// The object in the model.
     ///
     /// A staged deletion gives no update. A profile that carries the labels of a namespace or a service account

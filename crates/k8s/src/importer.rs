@@ -32,6 +32,7 @@ pub use settings::Configured;
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     baseline: BaselineReading,
+    namespace: Option<Name>,
 }
 
 /// Which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
@@ -50,6 +51,20 @@ impl ImportOptions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise. Whoever reads the objects puts them there
+    /// with [`Object::set_default_namespace`] before anything is said about them.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<Name>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The namespace of namespaced objects that name none, when one was set.
+    #[must_use]
+    pub const fn default_namespace(&self) -> Option<&Name> {
+        self.namespace.as_ref()
     }
 
     /// Sets how the Baseline tier is read.

@@ -36,3 +36,4 @@ pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use status::Status;
+pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};

@@ -272,6 +272,35 @@ impl Object {
         self.metadata().reference(self.kind(), self.placing())
     }
 
+    /// Puts a namespaced object that names no namespace into `namespace`, as `kubectl -n` does; other objects stay as they
+    /// are.
+    pub fn set_default_namespace(&mut self, namespace: &str) {
+        if matches!(self.placing(), Placing::Namespaced) {
+            let given = &mut self.metadata_mut().namespace;
+            if given.as_deref().unwrap_or_default().is_empty() {
+                *given = Some(namespace.into());
+            }
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(o) => &mut o.metadata,
+            Self::ServiceAccount(o) => &mut o.metadata,
+            Self::Node(o) => &mut o.metadata,
+            Self::Pod(o) => &mut o.metadata,
+            Self::Workload(o) => &mut o.metadata,
+            Self::Service(o) => &mut o.metadata,
+            Self::EndpointSlice(o) => &mut o.metadata,
+            Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &mut o.metadata,
+            Self::ClusterNetworkPolicy(o) => &mut o.metadata,
+            Self::AdminNetworkPolicy(o) => &mut o.metadata,
+            Self::BaselineAdminNetworkPolicy(o) => &mut o.metadata,
+            Self::FelixConfiguration(o) => &mut o.metadata,
+            Self::Calico(o) => o.metadata_mut(),
+        }
+    }
+
     pub(crate) fn placing(&self) -> Placing {
         match self {
             Self::Namespace(_)

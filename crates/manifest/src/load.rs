@@ -10,6 +10,7 @@ use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_core::settings::Settings;
 use portcullis_k8s::{
@@ -21,6 +22,7 @@ use crate::error::{ReadError, ReadErrorKind};
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
 use crate::other::Others;
+use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
 use crate::shell;
@@ -68,8 +70,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Which settings they say something about.
     pub configured: Configured,
-    /// Where each policy begins: its file, as the caller named it, and the position there.
-    pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
+    /// Where each policy and each of its rules begins.
+    pub locations: BTreeMap<PolicyId, PolicyPlace>,
 }
 
 /// Why there is no model. Never empty.
@@ -88,6 +90,7 @@ impl Loader {
     #[must_use]
     pub fn new(limits: Limits, options: ImportOptions) -> Self {
         let import = Collector {
+            namespace: options.default_namespace().cloned(),
             importer: Importer::new(options),
             errors: Vec::new(),
             is_cut_off: false,
@@ -222,6 +225,8 @@ impl fmt::Display for ReadWarning {
 /// Takes objects one by one, and keeps of each only what the model needs and where it was.
 #[derive(Debug)]
 struct Collector {
+    /// Where objects go that name no namespace, if not to `default`.
+    namespace: Option<Name>,
     importer: Importer,
     errors: Vec<ReadError>,
     is_cut_off: bool,
@@ -276,12 +281,15 @@ impl Collector {
             document.overlook(|path| unread.contains(path));
             self.doubts.extend(document.repeated_keys());
         }
-        let object = match document.deserialize_with(|deserializer| {
+        let mut object = match document.deserialize_with(|deserializer| {
             Object::deserialize(document.api_version(), document.kind(), deserializer)
         }) {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };
+        if let Some(namespace) = &self.namespace {
+            object.set_default_namespace(namespace);
+        }
         let earlier = self.places.insert(&object.reference(), &document);
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
@@ -304,7 +312,7 @@ impl Collector {
     }
 
     fn finish(self, others: Others) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped, foreign, doubts } = self;
+        let Self { importer, errors, is_cut_off, places, skipped, foreign, doubts, .. } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -345,6 +353,8 @@ struct Places {
     /// By a hash of the object's name. Two objects with the same hash would at worst make a message name the wrong
     /// line.
     by_object: HashMap<u64, Place>,
+    /// Of policies with rules.
+    rules: HashMap<u64, RulePlaces>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -364,9 +374,16 @@ impl Places {
             file: u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX),
             position: document.position(),
         };
-        match self.by_object.entry(key(object)) {
+        let key = key(object);
+        match self.by_object.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(place);
+                if object.kind.contains("Policy") {
+                    let rules = RulePlaces::of(document);
+                    if !rules.is_empty() {
+                        self.rules.insert(key, rules);
+                    }
+                }
                 None
             }
             Entry::Occupied(entry) => {
@@ -378,14 +395,16 @@ impl Places {
     }
 
     /// Where a policy is.
-    fn policy(&self, id: &PolicyId) -> Option<(Arc<str>, Position)> {
+    fn policy(&self, id: &PolicyId) -> Option<PolicyPlace> {
         let object = ObjectRef {
             kind: id.kind.to_string(),
             namespace: id.namespace.as_ref().map(ToString::to_string),
             name: id.name.to_string(),
         };
-        let place = self.by_object.get(&key(&object))?;
-        Some((Arc::clone(self.files.get(place.file as usize)?), place.position))
+        let key = key(&object);
+        let place = self.by_object.get(&key)?;
+        let file = Arc::clone(self.files.get(place.file as usize)?);
+        Some(PolicyPlace::new(file, place.position, self.rules.get(&key).cloned().unwrap_or_default()))
     }
 
     fn locate(&self, object: &ObjectRef, field: &str, reason: &str) -> ReadError {

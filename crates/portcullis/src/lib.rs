@@ -41,6 +41,8 @@ pub use portcullis_nftables as nftables;
 #[cfg(feature = "std")]
 pub mod kernel;
 #[cfg(feature = "std")]
+pub mod render;
+#[cfg(feature = "std")]
 pub mod scenario;
 
 /// Compiles the examples of the README.

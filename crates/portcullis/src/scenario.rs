@@ -7,27 +7,30 @@ mod answer;
 mod cuts;
 mod flow;
 mod load;
+mod location;
 mod near;
 mod peer;
 mod ports;
 mod report;
 mod resolve;
+mod shield;
 mod text;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use core::fmt;
 
 use portcullis_core::compile::{CompileScope, Engine, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::settings::Settings;
+use portcullis_core::verdict::{Cause, RuleRef};
 use portcullis_k8s::{Configured, PodPlace};
-use portcullis_manifest::ForeignPolicies;
+use portcullis_manifest::{ForeignPolicies, PolicyPlace};
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
 pub use flow::{Flow, FlowError, Port, parse_protocol};
 pub use load::LoadOptions;
+pub use location::Location;
 pub use peer::{Peer, PeerError};
 pub use ports::PortSet;
 pub use report::Report;
@@ -38,7 +41,7 @@ pub use resolve::Evaluator;
 pub struct Scenario {
     cluster: Cluster,
     places: BTreeMap<EndpointId, PodPlace>,
-    locations: BTreeMap<PolicyId, Location>,
+    policies: BTreeMap<PolicyId, PolicyPlace>,
     settings: Settings,
     configured: Configured,
     warnings: Vec<String>,
@@ -46,35 +49,6 @@ pub struct Scenario {
     repeated: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<String, u64>,
     others: BTreeMap<&'static str, u64>,
-}
-
-/// Where an object stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
-    file: Arc<str>,
-    line: u32,
-}
-
-impl Location {
-    /// The file as it was named, or `stdin`.
-    #[must_use]
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
-    /// The line the object begins in, counted from 1.
-    #[must_use]
-    pub const fn line(&self) -> u32 {
-        self.line
-    }
-}
-
-/// `file:line`.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file: String = self.file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        write!(f, "{file}:{}", self.line)
-    }
 }
 
 impl Scenario {
@@ -112,8 +86,25 @@ impl Scenario {
 
     /// Where a policy was read from.
     #[must_use]
-    pub fn location(&self, policy: &PolicyId) -> Option<&Location> {
-        self.locations.get(policy)
+    pub fn location(&self, policy: &PolicyId) -> Option<Location> {
+        let place = self.policies.get(policy)?;
+        Some(Location::new(Arc::clone(&place.file), place.position))
+    }
+
+    /// Where a rule of a policy was read from.
+    #[must_use]
+    pub fn rule_location(&self, rule: &RuleRef) -> Option<Location> {
+        let place = self.policies.get(&rule.policy)?;
+        Some(Location::new(Arc::clone(&place.file), place.rule(rule.direction, rule.index)?))
+    }
+
+    /// Where the reader finds what decided: the rule, else the policy.
+    #[must_use]
+    pub fn cause_location(&self, cause: &Cause) -> Option<Location> {
+        match cause {
+            Cause::Rule(rule) => self.rule_location(rule).or_else(|| self.location(&rule.policy)),
+            _ => self.location(cause.policy()?),
+        }
     }
 
     /// Doubts about the input that do not stop an evaluation: one line each, with file, line, object and field.

@@ -24,8 +24,12 @@ fn the_answers_of_the_contract() {
     assert_eq!(run.code, 0, "{run:?}");
     let open = r#"{"verdict":"allow","cause":"no-policy","tier":null,"policy":null,"rule":null}"#;
     let policy = r#""tier":"default","policy":{"kind":"NetworkPolicy","namespace":"yaobank","name":"database-policy"}"#;
-    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0}}"#);
-    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null}}"#);
+    let at = |line: u8, column: u8| {
+        format!(r#""location":{{"file":"{POLICY}/database-policy.yaml","line":{line},"column":{column}}}"#)
+    };
+    // The rule, and where no rule decides, the policy.
+    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0,{}}}"#, at(13, 7));
+    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null,{}}}"#, at(2, 1));
     let line = |id: &str, verdict: &str, ingress: &str, [from, to]: [(&str, u8); 2], port: u16| {
         let ends = format!(r#""from":"{}","to":"{}","protocol":"TCP","port":{port}"#, from.0, to.0);
         let addresses = format!(r#""source":"10.48.0.{}","destination":"10.48.0.{}""#, from.1, to.1);
@@ -68,8 +72,7 @@ fn the_table_has_a_line_for_each_flow() {
             "yaobank/database",
             "TCP 2379",
             "deny",
-            "allow: no policy decides",
-            "deny: NetworkPolicy yaobank/database-policy: no rule matches, tier default ends in deny",
+            "NetworkPolicy yaobank/database-policy: no ingress rule allows it",
         ]
     );
     assert!(!run.stdout.contains('\u{1b}'), "colours belong on a terminal only");

@@ -6,9 +6,11 @@ mod bad_input;
 mod compile;
 mod eval;
 mod folders;
+mod gates;
 #[cfg(unix)]
 mod kustomize;
 mod left_out;
+mod output;
 mod selector;
 
 extern crate alloc;

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
-    Action, Cluster, Directions, EndpointId, Namespace, Placement, Policy, PolicyId, Profile, ProfileOrigin,
-    Rule, Update,
+    Action, Cluster, Directions, EndpointId, Namespace, Placement, Policy, Profile, ProfileOrigin, Rule,
+    Update,
 };
 use portcullis_core::reference::{Reference, Settings};
 
@@ -215,12 +215,7 @@ pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
         if directions == Directions::NONE {
             continue;
         }
-        let id = PolicyId::new(
-            "NetworkPolicy",
-            policy.id.namespace.clone(),
-            format!("{}#baseline", policy.id.name),
-        );
-        let mut shield = Policy::new(id, tier::SHIELD, policy.subject.clone());
+        let mut shield = Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone());
         shield.directions = directions;
         shield.ingress = vec![Rule::new(Action::Allow)];
         shield.egress = vec![Rule::new(Action::Allow)];

@@ -5,7 +5,7 @@ use std::path::Path;
 use portcullis_k8s::{BaselineReading, ImportOptions};
 use portcullis_manifest::{Limits, LoadError, Loader};
 
-use super::{Location, Scenario};
+use super::Scenario;
 
 /// How manifests are read.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +28,16 @@ impl LoadOptions {
         self
     }
 
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.import = self.import.namespace(namespace);
+        self
+    }
+
     /// Sets which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
     #[must_use]
-    pub const fn baseline(mut self, reading: BaselineReading) -> Self {
+    pub fn baseline(mut self, reading: BaselineReading) -> Self {
         self.import = self.import.baseline(reading);
         self
     }
@@ -83,14 +90,12 @@ impl Scenario {
     /// As [`Scenario::load`].
     pub fn from_loader(loader: Loader) -> Result<Self, LoadError> {
         let loaded = loader.finish()?;
-        let location =
-            |(file, position): (_, portcullis_manifest::Position)| Location { file, line: position.line() };
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
+            policies: loaded.locations,
             settings: loaded.settings,
             configured: loaded.configured,
-            locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
             repeated: loaded.repeated,
