@@ -133,7 +133,7 @@ impl Scenario {
         &self.skipped
     }
 
-    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI pipeline`, ...
+    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI workflow`, ...
     #[must_use]
     pub const fn others(&self) -> &BTreeMap<&'static str, u64> {
         &self.others

@@ -5,6 +5,7 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod folders;
 mod gates;
 #[cfg(unix)]
 mod kustomize;
