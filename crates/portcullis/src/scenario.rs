@@ -28,7 +28,7 @@ use portcullis_k8s::{Configured, PodPlace};
 use portcullis_manifest::{ForeignPolicies, PolicyPlace};
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
-pub use flow::{Flow, FlowError, Port, parse_protocol};
+pub use flow::{Flow, FlowError, FlowFormat, FlowListError, ListedFlow, Port, parse_protocol};
 pub use load::LoadOptions;
 pub use location::Location;
 pub use peer::{Peer, PeerError};

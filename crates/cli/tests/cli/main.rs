@@ -11,6 +11,7 @@ mod gates;
 mod kustomize;
 mod left_out;
 mod output;
+mod schemas;
 mod selector;
 
 extern crate alloc;
