@@ -292,7 +292,7 @@ fn required<'a, S>(cx: &mut Context<'_>, spec: Option<&'a S>) -> Option<&'a S> {
 }
 
 /// The kinds that policy depends on.
-const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 11] = [
     "GlobalNetworkPolicy",
     "GlobalNetworkSet",
     "HostEndpoint",

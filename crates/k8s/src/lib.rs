@@ -19,6 +19,7 @@ mod importer;
 mod intstr;
 mod meta;
 mod names;
+mod near;
 pub mod network_policy;
 mod object;
 mod path;

@@ -15,6 +15,7 @@ use crate::context::quoted;
 use crate::error::ObjectRef;
 use crate::foreign;
 use crate::meta::{ObjectMeta, Placing};
+use crate::near;
 use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
 use crate::service::{EndpointSlice, Endpoints, Service};
 use crate::workload::{Pod, Workload, WorkloadKind};
@@ -150,9 +151,29 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
     Relevance::Unsupported(format!("{api_version} has no kind `{kind}`; it is one of `{home}`"))
 }
 
-/// What becomes of a kind that is not read.
+/// What becomes of a kind that is not read. One that is almost spelt like a kind of its group that is read is refused: no
+/// server has it, and skipping it would drop what its author meant.
 pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
-    if foreign::is_policy(group, kind) { Relevance::Foreign } else { Relevance::Ignored }
+    if foreign::is_policy(group, kind) {
+        return Relevance::Foreign;
+    }
+    let known: &[&str] = match group {
+        "" => &["Namespace", "ServiceAccount", "Node", "Pod", "Service", "ReplicationController"],
+        "apps" => &["Deployment", "DaemonSet", "ReplicaSet", "StatefulSet"],
+        "batch" => &["Job", "CronJob"],
+        "discovery.k8s.io" => &["EndpointSlice"],
+        "networking.k8s.io" | "extensions" => &["NetworkPolicy"],
+        "projectcalico.org" | "crd.projectcalico.org" => &calico::KINDS,
+        _ => &[],
+    };
+    let felix: &[&str] = if group.ends_with("projectcalico.org") { &["FelixConfiguration"] } else { &[] };
+    match known.iter().chain(felix).find(|known| near::is_near(kind, known)) {
+        Some(known) => {
+            let group = if group.is_empty() { "v1" } else { group };
+            Relevance::Unsupported(format!("`{group}` has no kind {}; did you mean `{known}`?", quoted(kind)))
+        }
+        None => Relevance::Ignored,
+    }
 }
 
 /// An object that policy depends on, as its manifest has it. Not yet checked.
@@ -395,6 +416,11 @@ mod tests {
             ("k8sV1", "NetworkPolicy"),
             ("networking.k8s.io/v1", "GlobalNetworkPolicy"),
             ("projectcalico/v3", "NetworkPolicy"),
+            ("networking.k8s.io/v1", "Networkpolicy"),
+            ("networking.k8s.io/v1", "NetworkPolicys"),
+            ("v1", "pod"),
+            ("apps/v1", "Deploymnet"),
+            ("crd.projectcalico.org/v1", "GlobalNetworkSets"),
             ("projectcalico.org/v1", "FelixConfiguration"),
             ("v1", "FelixConfiguration"),
         ] {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::calico::net;
 use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
-use crate::meta::{ObjectMeta, Placing};
+use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
 use crate::validate;
@@ -23,7 +23,7 @@ use crate::validate;
 /// Of its many fields only those that change verdicts are read; the others are neither kept nor checked.
 #[derive(Clone, Debug, Deserialize)]
 pub struct FelixConfiguration {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "meta::strict")]
     pub(crate) metadata: ObjectMeta,
     spec: Option<Box<Spec>>,
 }

@@ -187,7 +187,15 @@ fn an_object_of_the_same_meaning_is_counted_and_another_one_refused() {
         "Node",
         json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
     );
+    let felix = object(
+        "projectcalico.org/v3",
+        "FelixConfiguration",
+        json!({"spec": {"failsafeInboundHostPorts": []}}),
+    );
+    let felix = with(&with(&felix, "/metadata/name", json!("default")), "/metadata/namespace", Value::Null);
     for (first, path, value) in [
+        (&felix, "/spec/logSeverityScreen", json!("Info")),
+        (&felix, "/metadata/annotations", json!({"a": "b"})),
         (&policy, "/metadata/annotations", json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"})),
         (&policy, "/metadata/resourceVersion", json!("9")),
         (&policy, "/metadata/labels", json!({"other": "label"})),
@@ -217,6 +225,8 @@ fn an_object_of_the_same_meaning_is_counted_and_another_one_refused() {
         assert_eq!((import.updates, once.repeated.len()), (once.updates, 0), "{path}");
     }
     for (first, path, value) in [
+        (&felix, "/spec/failsafeInboundHostPorts", Value::Null),
+        (&felix, "/spec/defaultEndpointToHostAction", json!("Accept")),
         (&policy, "/spec/ingress/0/ports/0/port", json!(81)),
         (&policy, "/spec/policyTypes", json!(["Ingress", "Egress"])),
         (&policy, "/spec/ingress", json!([])),
