@@ -149,6 +149,12 @@ pub(crate) struct ReadingArgs {
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
+
+    /// Refuse input with policies of other network plugins, which answers leave out
+    ///
+    /// Without it, a warning names them: Cilium, Antrea, OVN-Kubernetes, Istio and others.
+    #[arg(long, help_heading = "Options")]
+    pub(crate) strict: bool,
 }
 
 /// Compile policy into decision tables, and show them
@@ -232,22 +238,10 @@ pub(crate) enum Engine {
     Reference,
     /// The compiled in-process matcher
     Matcher,
-    /// The Linux kernel, through nftables
+    /// The Linux kernel, through nftables (root; feature kernel-engines)
     Nftables,
-    /// The Linux kernel, through eBPF
+    /// The Linux kernel, through eBPF (root; feature kernel-engines)
     Ebpf,
-}
-
-impl Engine {
-    /// What it is called on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Matcher => "matcher",
-            Self::Nftables => "nftables",
-            Self::Ebpf => "ebpf",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -20,6 +20,7 @@ use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::reference::Settings;
 use portcullis_k8s::PodPlace;
+use portcullis_manifest::ForeignPolicies;
 
 pub use flow::{Flow, FlowError, parse_protocol};
 pub use load::LoadOptions;
@@ -34,6 +35,7 @@ pub struct Scenario {
     places: BTreeMap<EndpointId, PodPlace>,
     locations: BTreeMap<PolicyId, Location>,
     warnings: Vec<String>,
+    foreign: Vec<ForeignPolicies>,
     skipped: BTreeMap<String, u64>,
 }
 
@@ -96,6 +98,14 @@ impl Scenario {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Policies of other network plugins (Cilium, Antrea, Istio, ...) in the input, by group and kind. They are not
+    /// read, so answers leave them out, and whoever shows an answer should show these (decision D30). They are not
+    /// among the [`warnings`](Self::warnings).
+    #[must_use]
+    pub fn foreign_policies(&self) -> &[ForeignPolicies] {
+        &self.foreign
     }
 
     /// How many objects of which kind were skipped because policy does not depend on them, by kind.
