@@ -374,10 +374,10 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 	return !(found == 0 || found == 6 || found == 7 || found == 8);
 }
 
-/* A workload's packet for the node itself, which the workload's own policy allowed. */
-FUNCTION int enter_node(const struct packet *p, const struct side *workload, u32 now, u32 class, u32 bytes)
+/* A workload's packet for the node itself, which the workload's own policy allowed. Of host endpoints, only `*` guards its interface. */
+FUNCTION int enter_node(const struct packet *p, const struct side *side, u32 now, u32 class, u32 bytes)
 {
-	if (!p || !workload)
+	if (!p || !side)
 		return REFUSED;
 	if (is_discovery(p))
 		return ACCEPTED;
@@ -385,9 +385,7 @@ FUNCTION int enter_node(const struct packet *p, const struct side *workload, u32
 		count(&reasons, REASON_TO_HOST, bytes);
 		return REFUSED;
 	}
-	const struct side *side = workload->flags & COVERED ? workload : guard_of(NODE, now);
-
-	if (!side)
+	if (!(side->flags & COVERED))
 		return ACCEPTED;
 	struct place at = { NODE, 0, 0, 0 };
 	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };

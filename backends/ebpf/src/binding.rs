@@ -27,14 +27,15 @@ pub enum Binding {
     },
     /// A host endpoint on these interfaces of the host, and on no other.
     Host {
-        /// The interfaces; [`Binding::NODE`] among them for the one that guards the node itself.
+        /// The interfaces.
         interfaces: Vec<u32>,
     },
     /// The host endpoint for all interfaces (`*`), one on a node at most (decision D24). It covers the interfaces of all workloads as
     /// well, whatever other host endpoints there are: what a workload sends passes its pre-DNAT and, where it is
     /// forwarded, its forward ingress policy before the workload's egress; what was forwarded to a workload passes its forward egress
-    /// policy after the workload's ingress. Packets of the node itself to its workloads pass none of it (decision D11). It
-    /// stands for [`Binding::NODE`] too, and untracked policy does not act on it (decision D25). Source: Calico
+    /// policy after the workload's ingress. Packets of the node itself to its workloads pass none of it (decision D11), and
+    /// untracked policy does not act on it (decision D25). What workloads send to their node, it is asked about where
+    /// [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides. Source: Calico
     /// `felix/rules/static.go`, `filterForwardChain` and `StaticManglePreroutingChain`, which dispatch by interface with `*` as the
     /// default.
     AllInterfaces {
@@ -54,11 +55,6 @@ pub enum Binding {
 pub type Bindings = BTreeMap<EndpointId, Binding>;
 
 impl Binding {
-    /// The node itself, in the place of an interface, whose numbers begin at 1. The host endpoint that has it guards the node
-    /// against its own workloads, where [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides about
-    /// them and no [`Binding::AllInterfaces`] does.
-    pub const NODE: u32 = 0;
-
     /// A workload with these addresses.
     #[must_use]
     pub fn workload(interface: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {

@@ -11,6 +11,7 @@ use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::binding::{Binding, Bindings};
 use crate::flows::Flow;
+use crate::layout::NODE;
 use crate::options::{Inspected, Options};
 
 /// Asks both snapshots about flows again.
@@ -34,7 +35,7 @@ impl<'a> Tightened<'a> {
         new: &'a Snapshot,
     ) -> Self {
         let at = |(id, binding): (&'a EndpointId, &'a Binding)| {
-            let node = binding.is_for_all().then_some(&Binding::NODE);
+            let node = binding.is_for_all().then_some(&NODE);
             binding.interfaces().iter().chain(node).map(move |interface| (*interface, (id, binding)))
         };
         Self {

@@ -330,7 +330,7 @@ impl Enforcer {
         for binding in bindings.values() {
             let is_host = binding.is_of_host();
             for interface in binding.interfaces() {
-                if *interface != Binding::NODE && self.attached.get(interface) != Some(&is_host) {
+                if self.attached.get(interface) != Some(&is_host) {
                     self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
                     self.attached.insert(*interface, is_host);
                 }

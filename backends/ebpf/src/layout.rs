@@ -55,10 +55,13 @@ pub(crate) const TRACKED_ONLY: u32 = 1 << 6;
 /// has not.
 pub(crate) const COVERED: u32 = 1 << 7;
 
+/// The node itself, in the place of an interface, whose numbers begin at 1.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const NODE: u32 = 0;
 /// Traffic of workloads to the node itself is dropped.
 #[cfg(any(test, feature = "load"))]
 pub(crate) const TO_HOST_DROP: u32 = 1;
-/// The host endpoint that guards the node is asked about it.
+/// The host endpoint for all interfaces is asked about it.
 #[cfg(any(test, feature = "load"))]
 pub(crate) const TO_HOST_POLICY: u32 = 2;
 
@@ -179,7 +182,7 @@ mod tests {
             ("COVERED", u64::from(COVERED)),
             ("TO_HOST_DROP", u64::from(TO_HOST_DROP)),
             ("TO_HOST_POLICY", u64::from(TO_HOST_POLICY)),
-            ("NODE", u64::from(crate::Binding::NODE)),
+            ("NODE", u64::from(NODE)),
             ("NODE_REFERENCE", u64::from(Node::MAX)),
             ("NODE_EVENT", u64::from(Node::EVENT)),
             ("NODE_RUNS", u64::from(Node::RUNS)),
