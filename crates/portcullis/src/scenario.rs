@@ -3,10 +3,13 @@
 //! A [`Scenario`] is built from model updates or loaded from manifests. A [`Flow`] names its two ends the way people
 //! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
 
+mod answer;
+mod cuts;
 mod flow;
 mod load;
 mod near;
 mod peer;
+mod ports;
 mod report;
 mod resolve;
 mod text;
@@ -22,11 +25,13 @@ use portcullis_core::reference::Settings;
 use portcullis_k8s::PodPlace;
 use portcullis_manifest::ForeignPolicies;
 
-pub use flow::{Flow, FlowError, parse_protocol};
+pub use answer::{Answer, Part, Plan, Question, Resolved};
+pub use flow::{Flow, FlowError, Port, parse_protocol};
 pub use load::LoadOptions;
 pub use peer::{Peer, PeerError};
+pub use ports::PortSet;
 pub use report::Report;
-pub use resolve::{Evaluator, Resolved};
+pub use resolve::Evaluator;
 
 /// A state of a cluster, with what only names need.
 #[derive(Clone, Debug, Default)]
