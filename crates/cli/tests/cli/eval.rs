@@ -24,8 +24,12 @@ fn the_answers_of_the_contract() {
     assert_eq!(run.code, 0, "{run:?}");
     let open = r#"{"verdict":"allow","cause":"no-policy","tier":null,"policy":null,"rule":null}"#;
     let policy = r#""tier":"default","policy":{"kind":"NetworkPolicy","namespace":"yaobank","name":"database-policy"}"#;
-    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0}}"#);
-    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null}}"#);
+    let at = |line: u8, column: u8| {
+        format!(r#""location":{{"file":"{POLICY}/database-policy.yaml","line":{line},"column":{column}}}"#)
+    };
+    // The rule, and where no rule decides, the policy.
+    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0,{}}}"#, at(13, 7));
+    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null,{}}}"#, at(2, 1));
     let line = |id: &str, verdict: &str, ingress: &str, [from, to]: [(&str, u8); 2], port: u16| {
         let ends = format!(r#""from":"{}","to":"{}","protocol":"TCP","port":{port}"#, from.0, to.0);
         let addresses = format!(r#""source":"10.48.0.{}","destination":"10.48.0.{}""#, from.1, to.1);
@@ -68,8 +72,7 @@ fn the_table_has_a_line_for_each_flow() {
             "yaobank/database",
             "TCP 2379",
             "deny",
-            "allow: no policy decides",
-            "deny: NetworkPolicy yaobank/database-policy: no rule matches, tier default ends in deny",
+            "NetworkPolicy yaobank/database-policy: no ingress rule allows it",
         ]
     );
     assert!(!run.stdout.contains('\u{1b}'), "colours belong on a terminal only");
@@ -169,6 +172,7 @@ spec: {selector: all(), types: [Ingress]}
 apiVersion: v1
 kind: Pod
 metadata: {name: a, namespace: shop}
+spec: {nodeName: n1}
 status: {podIP: 10.0.0.1}
 ---
 apiVersion: projectcalico.org/v3
@@ -211,6 +215,34 @@ fn options_that_change_the_answer() {
         for (action, word) in [("drop", "deny"), ("policy", "deny")] {
             let said = ask(&[&home[..], &["--workload-to-host", action]].concat());
             assert!(said.starts_with(&format!(r#"{{"id":null,"verdict":"{word}""#)), "{action}: {said}");
+        }
+    }
+}
+
+#[test]
+fn flags_come_before_what_the_input_configures() {
+    let felix =
+        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.n1}\nspec: ";
+    let spec = "{defaultEndpointToHostAction: Drop, failsafeInboundHostPorts: []}\n";
+    let folder = Folder::new("felix");
+    let file = folder.write("objects.yaml", format!("{STAGED}\n---\n{felix}{spec}"));
+    let ask = |args: &[&str]| {
+        let run = portcullis(&[&["eval", "-f", &file, "-o", "jsonl"][..], args].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        (run.stdout.contains(r#""verdict":"allow","egress""#), run.stderr)
+    };
+    for engine in ["reference", "matcher"] {
+        let ssh = ["--from", "203.0.113.7", "--to", "hep/hep", "--port", "22", "--engine", engine];
+        let home = ["--from", "shop/a", "--to", "node/n1", "--port", "80", "--engine", engine];
+        for (flow, flag, value, field) in [
+            (&ssh, "--failsafe", "default", "failsafeInboundHostPorts"),
+            (&home, "--workload-to-host", "accept", "defaultEndpointToHostAction"),
+        ] {
+            let (allowed, said) = ask(flow);
+            assert!(!allowed && !said.contains("overrides"), "{flow:?}: {said}");
+            let (allowed, said) = ask(&[&flow[..], &[flag, value]].concat());
+            let note = format!("note: {flag} overrides {field}");
+            assert!(allowed && said.contains(&note), "{flow:?}: {said}");
         }
     }
 }

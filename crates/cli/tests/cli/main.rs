@@ -5,7 +5,11 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod gates;
+#[cfg(unix)]
+mod kustomize;
 mod left_out;
+mod output;
 mod selector;
 
 extern crate alloc;
