@@ -113,18 +113,25 @@ impl Walk<'_> {
         let Some(kustomization) = Kustomization::read(file) else { return };
         let real = |path: &String| fs::canonicalize(folder.join(path)).ok();
         patches.extend(kustomization.patches().iter().filter_map(real));
-        if let Some(warning) = kustomization.warning(file, folder, root) {
-            self.others.warnings.push(warning);
-            self.others.kustomizations.push(folder.to_owned());
-        }
+        self.others.warnings.extend(kustomization.warning(file, folder, root));
+        self.others.kustomizations.push(folder.to_owned());
     }
 
     /// Hidden folders belong to tools. One that holds manifests all the same is told.
     fn pass_over_hidden(&mut self, path: &Path) {
-        self.others.count("hidden folder");
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // `..data` and its like are how the kubelet writes a volume; the files are there once more, as links.
-        if TOOLS.contains(&&*name) || name.starts_with("..") || !holds_manifest(path) {
+        if TOOLS.contains(&&*name) || name.starts_with("..") {
+            self.others.count("hidden folder");
+            return;
+        }
+        let manifests = count_manifests(path);
+        if manifests > 0 && CI.contains(&&*name) {
+            self.others.count_many("CI workflow", manifests);
+            return;
+        }
+        self.others.count("hidden folder");
+        if manifests == 0 {
             return;
         }
         let reason = "a hidden folder is passed over; to read its manifests, name it";
@@ -166,24 +173,26 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().first() == Some(&b'.'))
 }
 
-/// Whether there is a manifest in a folder or below it. Links are not followed, and a very large folder is taken to
-/// hold one.
-fn holds_manifest(path: &Path) -> bool {
+/// How many files in a folder or below it are called like manifests. Links are not followed, and the rest of a very
+/// large folder counts as one.
+fn count_manifests(path: &Path) -> u64 {
     let mut waiting = vec![path.to_owned()];
-    let mut looked_at = 0_usize;
+    let (mut looked_at, mut found) = (0_usize, 0_u64);
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             looked_at = looked_at.saturating_add(1);
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if looked_at > ENTRIES || (!is_folder && is_manifest(&entry.path())) {
-                return true;
+            if looked_at > ENTRIES {
+                return found.saturating_add(1);
             }
             if is_folder {
                 waiting.push(entry.path());
+            } else if is_manifest(&entry.path()) {
+                found = found.saturating_add(1);
             }
         }
     }
-    false
+    found
 }
 
 /// An error about a file as a whole.
@@ -194,12 +203,6 @@ pub(crate) fn file_error(path: &Path, error: &io::Error) -> ReadError {
 /// Hidden folders of which everybody knows that they hold no objects.
 const TOOLS: &[&str] = &[
     ".git",
-    ".github",
-    ".gitlab",
-    ".gitea",
-    ".forgejo",
-    ".circleci",
-    ".buildkite",
     ".hg",
     ".svn",
     ".idea",
@@ -211,6 +214,9 @@ const TOOLS: &[&str] = &[
     ".yarn",
     ".devcontainer",
 ];
+
+/// Hidden folders that say what happens to a repository.
+const CI: &[&str] = &[".github", ".gitlab", ".gitea", ".forgejo", ".circleci", ".buildkite", ".woodpecker"];
 
 /// Entries of a hidden folder that are looked at.
 const ENTRIES: usize = 10_000;

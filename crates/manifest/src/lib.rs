@@ -35,6 +35,7 @@ mod tests;
 mod text;
 mod tree;
 mod unread;
+mod values;
 mod yaml;
 
 pub use document::Document;
@@ -47,3 +48,4 @@ pub use portcullis_k8s as k8s;
 pub use position::Position;
 pub use reader::Reader;
 pub use tree::{Entries, Entry, Items, Node, NodeKind};
+pub use values::read_values;

@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
@@ -25,6 +25,7 @@ use crate::other::Others;
 use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
+use crate::shell;
 use crate::tree::{Node, NodeKind};
 use crate::unread::Unread;
 
@@ -129,11 +130,29 @@ impl Loader {
     /// All that was wrong with the input. What only shows when all objects are known is looked for when each of them
     /// is right by itself.
     pub fn finish(self) -> Result<Loaded, LoadError> {
-        self.import.finish(self.reader.into_others())
+        let others = self.reader.into_others();
+        let kustomizations = others.kustomizations.clone();
+        self.import.finish(others).map_err(|error| error.with_kustomizations(&kustomizations))
     }
 }
 
 impl LoadError {
+    /// Adds to errors about two objects of one name, where they stand in a kustomization, how to read what it builds:
+    /// objects of one name in several overlays are as they should be.
+    fn with_kustomizations(mut self, kustomizations: &[PathBuf]) -> Self {
+        for error in self.errors.iter_mut().filter(|error| error.reason().contains(ANOTHER)) {
+            let file = Path::new(error.file().unwrap_or_default()).to_owned();
+            if let Some(folder) =
+                file.ancestors().find(|folder| kustomizations.iter().any(|known| known == folder))
+            {
+                let folder = shell::quoted(folder);
+                *error =
+                    error.clone().with_note(&format!("; `-k {folder}` reads what this kustomization builds"));
+            }
+        }
+        self
+    }
+
     /// The errors, in the order of the input. Never empty.
     #[must_use]
     pub fn errors(&self) -> &[ReadError] {
@@ -276,7 +295,7 @@ impl Collector {
         for error in &errors {
             let mut reason = error.reason().to_owned();
             if let Some(earlier) = earlier.as_deref().filter(|_| error.field() == "metadata.name") {
-                reason.push_str("; another one of this name is at ");
+                reason.push_str(ANOTHER);
                 reason.push_str(earlier);
             }
             self.refuse(
@@ -421,6 +440,9 @@ fn key(object: &ObjectRef) -> u64 {
     object.hash(&mut hasher);
     hasher.finish()
 }
+
+/// What stands before the place of an earlier object.
+const ANOTHER: &str = "; another one of this name is at ";
 
 /// Errors that are collected before reading stops.
 const ERRORS: usize = 100;

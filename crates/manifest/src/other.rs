@@ -15,7 +15,7 @@ use crate::tree::{Node, NodeKind};
 pub(crate) struct Others {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) warnings: Vec<ReadError>,
-    /// Folders that are read as they stand, although they build something else.
+    /// Folders that are kustomizations, and may build something else than what is in them.
     pub(crate) kustomizations: Vec<PathBuf>,
 }
 
@@ -32,10 +32,15 @@ impl Others {
         }
     }
 
-    /// Counts something.
+    /// Counts one of something.
     pub(crate) fn count(&mut self, what: &'static str) {
+        self.count_many(what, 1);
+    }
+
+    /// Counts some of something.
+    pub(crate) fn count_many(&mut self, what: &'static str, more: u64) {
         let count = self.counts.entry(what).or_default();
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(more);
     }
 }
 
@@ -66,7 +71,7 @@ fn mapping(root: Node<'_>, path: &Path, name: &str) -> Option<&'static str> {
 }
 
 /// What can have one of `apiVersion` and `kind` for reasons of its own.
-const HEADLESS: &[&str] = &["Kustomization", "Helm chart", "Helm values", "CI pipeline"];
+const HEADLESS: &[&str] = &["Kustomization", "Helm chart", "Helm values", "CI workflow"];
 
 fn sequence(root: Node<'_>, path: &Path, name: &str) -> Option<&'static str> {
     let has_head = |item: Node<'_>| item.get("apiVersion").is_some() || item.get("kind").is_some();
@@ -112,14 +117,14 @@ fn by_name(path: &Path, name: &str) -> Option<&'static str> {
         | "buildspec.yml"
         | "buildspec.yaml"
         | "appveyor.yml"
-        | ".appveyor.yml" => "CI pipeline",
+        | ".appveyor.yml" => "CI workflow",
         _ if parent.ends_with(".github/workflows")
             || parent.ends_with(".gitea/workflows")
             || parent.ends_with(".forgejo/workflows") =>
         {
-            "CI pipeline"
+            "CI workflow"
         }
-        _ if parent.ends_with(".circleci") || parent.ends_with(".buildkite") => "CI pipeline",
+        _ if parent.ends_with(".circleci") || parent.ends_with(".buildkite") => "CI workflow",
         _ if is_values(stem) => "Helm values",
         _ => return None,
     })
@@ -149,10 +154,10 @@ fn by_content(root: Node<'_>) -> &'static str {
     }
     // `on` is a truth value in YAML 1.1.
     if is_mapping("jobs") && (has("on") || has("true")) {
-        return "CI pipeline";
+        return "CI workflow";
     }
     if is_list("stages") {
-        return "CI pipeline";
+        return "CI workflow";
     }
     let of_service = |key: &str| {
         let services = root.get("services").into_iter().flat_map(Node::entries);

@@ -238,7 +238,8 @@ fn parse_manifest(
     }
 }
 
-fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> {
+/// Parses one document; `None` when there is none.
+pub(crate) fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> {
     match piece.notation {
         Notation::Yaml => yaml::parse(piece.text, piece.start, limits),
         Notation::Json => json::parse(piece.text, piece.start, limits).map(Some),

@@ -28,7 +28,7 @@ use portcullis_k8s::{Configured, PodPlace};
 use portcullis_manifest::{ForeignPolicies, PolicyPlace};
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
-pub use flow::{Flow, FlowError, Port, parse_protocol};
+pub use flow::{Flow, FlowError, FlowFormat, FlowListError, ListedFlow, Port, parse_protocol};
 pub use load::LoadOptions;
 pub use location::Location;
 pub use peer::{Peer, PeerError};
@@ -133,7 +133,7 @@ impl Scenario {
         &self.skipped
     }
 
-    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI pipeline`, ...
+    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI workflow`, ...
     #[must_use]
     pub const fn others(&self) -> &BTreeMap<&'static str, u64> {
         &self.others

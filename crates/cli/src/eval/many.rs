@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use portcullis::render::Renderer;
-use portcullis::scenario::Flow;
+use portcullis::scenario::{Flow, FlowFormat, ListedFlow};
 
 use crate::args::{EvalArgs, Output};
 use crate::eval::gate::Tally;
@@ -19,7 +19,10 @@ use crate::stream::{self, Chunk};
 
 /// Answers every flow in `file`.
 pub(crate) fn run(judge: &Judge<'_>, args: &EvalArgs, file: &Path) -> Result<Tally, Failure> {
-    let (input, name) = open(file)?;
+    let (mut input, name) = open(file)?;
+    let beginning = begin(&mut input).map_err(|error| Failure::unreadable(&name, &error))?;
+    let written = FlowFormat::guess(&name, &beginning);
+    let input = io::Cursor::new(beginning).chain(input);
     let colour = Colour::choose(args.color);
     let format = match args.output {
         None if args.explain => Format::Explain,
@@ -40,8 +43,7 @@ pub(crate) fn run(judge: &Judge<'_>, args: &EvalArgs, file: &Path) -> Result<Tal
     let progress = (!io::stdout().is_terminal()).then(|| Progress::start("answering", "flows"));
     let renderer = judge.renderer();
     let asking = Asking { judge, renderer: &renderer, name: &name, format, colour, traced: args.explain };
-    let work = |chunk: &Chunk| asking.answer_all(chunk);
-    let streamed = stream::run(input, &name, work, |block: Block| {
+    let done = |block: Block| {
         tally.add(block.tally);
         notes.add(block.notes);
         if let Some(progress) = &progress {
@@ -65,7 +67,14 @@ pub(crate) fn run(judge: &Judge<'_>, args: &EvalArgs, file: &Path) -> Result<Tal
         count = count.saturating_add(block.tally.flows());
         out.flush()?;
         block.error.map_or(Ok(()), Err)
-    });
+    };
+    let streamed = match written {
+        FlowFormat::JsonLines => {
+            stream::run(Box::new(input), &name, |chunk: &Chunk| asking.answer_all(chunk), done)
+        }
+        // Only lines can be answered one by one.
+        _ => asking.answer_list(input, written, done),
+    };
     // What was answered before an error is printed all the same; a list is then left open, so that nothing takes it
     // for complete.
     if let Some(table) = table {
@@ -193,10 +202,47 @@ impl Asking<'_> {
         block
     }
 
+    /// Reads a whole list and answers it block by block.
+    fn answer_list(
+        &self,
+        input: impl Read,
+        format: FlowFormat,
+        mut done: impl FnMut(Block) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        input
+            .take(MOST_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Failure::unreadable(self.name, &error))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) >= MOST_BYTES {
+            let reason =
+                format!("{}: longer than {MOST_BYTES} bytes; write one JSON object a line", self.name);
+            return Err(Failure::Input(reason));
+        }
+        let (flows, error) = Flow::list(self.name, format, &bytes);
+        drop(bytes);
+        for some in flows.chunks(BLOCK) {
+            let mut block = Block::default();
+            for ListedFlow { line, flow } in some {
+                let at = format!("{}:{line}: ", self.name);
+                if let Err(failure) = self.answer_one(flow, &at, &mut block) {
+                    block.error = Some(failure);
+                    break;
+                }
+            }
+            done(block)?;
+        }
+        error.map_or(Ok(()), |error| Err(Failure::Input(error.to_string())))
+    }
+
     fn answer(&self, line: &str, at: &str, block: &mut Block) -> Result<(), Failure> {
         let flow = Flow::from_json(line).map_err(|error| Failure::Input(format!("{at}{error}")))?;
-        let judgement = self.judge.judge(&flow).map_err(|error| error.failure(at, ToString::to_string))?;
-        let as_expected = block.tally.count(&flow, &judgement);
+        self.answer_one(&flow, at, block)
+    }
+
+    fn answer_one(&self, flow: &Flow, at: &str, block: &mut Block) -> Result<(), Failure> {
+        let judgement = self.judge.judge(flow).map_err(|error| error.failure(at, ToString::to_string))?;
+        let as_expected = block.tally.count(flow, &judgement);
         let mut notes = Notes::default();
         notes.warnings.extend(judgement.answer.warnings().iter().map(|it| format!("warning: {at}{it}\n")));
         if let (false, Some(expected)) = (as_expected, flow.expect()) {
@@ -207,7 +253,7 @@ impl Asking<'_> {
                 None => writeln!(text),
             };
             if self.format != Format::Explain && block.notes.unexpected.len() < SHOWN {
-                for line in explain::text(self.judge, &flow, &judgement, Colour::Off).lines() {
+                for line in explain::text(self.judge, flow, &judgement, Colour::Off).lines() {
                     let _ = if line.is_empty() { writeln!(text) } else { writeln!(text, "  {line}") };
                 }
             }
@@ -216,13 +262,13 @@ impl Asking<'_> {
         block.notes.add(notes);
         block.bytes.extend_from_slice(self.format.part().as_bytes());
         match self.format {
-            Format::Table(shape) => block.rows.push(Row::new(self.renderer, &flow, &judgement, shape)),
+            Format::Table(shape) => block.rows.push(Row::new(self.renderer, flow, &judgement, shape)),
             Format::Explain => {
-                let text = explain::text(self.judge, &flow, &judgement, self.colour);
+                let text = explain::text(self.judge, flow, &judgement, self.colour);
                 block.bytes.extend_from_slice(text.as_bytes());
             }
             Format::Json | Format::Jsonl => {
-                serde_json::to_writer(&mut block.bytes, &self.judge.report(&flow, &judgement, self.traced))
+                serde_json::to_writer(&mut block.bytes, &self.judge.report(flow, &judgement, self.traced))
                     .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
                 if self.format == Format::Jsonl {
                     block.bytes.push(b'\n');
@@ -232,6 +278,35 @@ impl Asking<'_> {
         Ok(())
     }
 }
+
+/// The beginning of the input, as far as its format needs it. Input that arrives slowly is not waited for longer than that.
+fn begin(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        beginning.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        let mark = "\u{feff}".as_bytes();
+        let text = beginning.strip_prefix(mark).unwrap_or(&beginning).trim_ascii_start();
+        let is_enough = text.contains(&b'\n') || text.len() > buffer.len() || beginning.len() > MANY_BLANKS;
+        if count == 0 || is_enough {
+            return Ok(beginning);
+        }
+    }
+}
+
+/// White space at the beginning that is looked past.
+const MANY_BLANKS: usize = 1 << 20;
+
+/// The longest list that is read as a whole.
+const MOST_BYTES: u64 = 1 << 28;
+
+/// Flows of a list that are answered before anything is written.
+const BLOCK: usize = 256;
 
 /// Notes of a kind that are printed.
 const SHOWN: usize = 20;

@@ -163,6 +163,45 @@ fn flows_are_read_strictly_and_ids_come_back() {
     }
 }
 
+#[test]
+fn flows_in_every_format_have_the_same_answers() {
+    let folder = Folder::new("formats");
+    let lines = "{\"id\": \"a\", \"from\": \"yaobank/summary\", \"to\": \"yaobank/database\", \"port\": 2379}\n\
+        {\"id\": \"b\", \"from\": \"1.2.3.4\", \"to\": \"yaobank/database\", \"port\": 80, \"protocol\": \"UDP\", \"expect\": \"deny\"}\n";
+    let array = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
+    let yaml = "- {id: a, from: yaobank/summary, to: yaobank/database, port: 2379}\n\
+        - id: b\n  from: 1.2.3.4\n  to: yaobank/database\n  port: 80\n  protocol: UDP\n  expect: deny\n";
+    let csv = "id,from,to,port,protocol,expect\na,yaobank/summary,yaobank/database,2379,,\n\
+        b,1.2.3.4,yaobank/database,80,UDP,deny\n";
+    let ask = |flows: &str, stdin: &str| {
+        let args = ["eval", "-f", BASE, "-f", POLICY, "-o", "jsonl", "--flows", flows];
+        let run = portcullis_with(&args, stdin.as_bytes());
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(run.stderr, "2 flows: 1 allow, 1 deny; all as expected\n");
+        run.stdout
+    };
+    let answers = ask("-", lines);
+    assert_eq!(answers.lines().count(), 2, "{answers}");
+    for (name, text) in [("f.jsonl", lines), ("f.json", &array), ("f.yaml", yaml), ("f.csv", csv)] {
+        assert_eq!(ask("-", text), answers, "{text}");
+        assert_eq!(ask(&folder.write(name, text), ""), answers, "{name}");
+    }
+    // The flows before a bad one are answered, and its line is named.
+    for (name, text) in [
+        ("bad.yaml", format!("{yaml}- {{from: 1.2.3.4}}\n")),
+        ("bad.csv", format!("{csv},1.2.3.4,,,,\n")),
+        ("bad.json", array.replace("]", ",\n{\"from\": \"1.2.3.4\"}]")),
+    ] {
+        let file = folder.write(name, text);
+        let run = portcullis(&["eval", "-f", BASE, "-f", POLICY, "-o", "jsonl", "--flows", &file]);
+        assert_eq!((run.code, &run.stdout), (1, &answers), "{name}: {run:?}");
+        assert!(
+            run.stderr.contains(&format!("error: {file}:")) && run.stderr.contains(": to: required"),
+            "{run:?}"
+        );
+    }
+}
+
 const STAGED: &str = "
 apiVersion: projectcalico.org/v3
 kind: StagedGlobalNetworkPolicy

@@ -205,7 +205,7 @@ fn hidden_folders_are_passed_over() {
     assert_eq!(scratch.read(&mut Reader::default(), ""), ["a.yaml"]);
     let (warnings, counts) = scratch.load("", &[]);
     assert_eq!(warnings, ["./.k8s: a hidden folder is passed over; to read its manifests, name it"]);
-    assert_eq!(counts, [("hidden folder", 4)]);
+    assert_eq!(counts, [("CI workflow", 1), ("hidden folder", 3)]);
     // One that is named is read.
     assert_eq!(scratch.read(&mut Reader::default(), ".k8s"), [".k8s/sub/d.yaml"]);
 }
