@@ -92,11 +92,11 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
 #[test]
 fn progress_is_shown_on_a_terminal_after_a_second() {
     let bin = env!("CARGO_BIN_EXE_portcullis");
-    let args = "eval -q -f - --from default/visitor --to yaobank/customer -o jsonl";
+    let args = "eval -q -f - --from 203.0.113.1 --to yaobank/customer -o jsonl";
     for (seconds, end, shown) in
         [("1.8", ">/dev/null", true), ("0", ">/dev/null", false), ("1.8", ">/dev/null 2>&1", false)]
     {
-        let command = format!("(sleep {seconds}; cat {BASE}/*.yaml) | {bin} {args} {end}");
+        let command = format!("(sleep {seconds}; cat {BASE}/yaobank.yaml) | {bin} {args} {end}");
         let Some(text) = in_terminal(80, &[], &command) else { return };
         assert_eq!(text.contains("reading manifests"), shown, "{command}: {text:?}");
     }
