@@ -232,22 +232,10 @@ pub(crate) enum Engine {
     Reference,
     /// The compiled in-process matcher
     Matcher,
-    /// The Linux kernel, through nftables
+    /// The Linux kernel, through nftables (root; feature kernel-engines)
     Nftables,
-    /// The Linux kernel, through eBPF
+    /// The Linux kernel, through eBPF (root; feature kernel-engines)
     Ebpf,
-}
-
-impl Engine {
-    /// What it is called on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Matcher => "matcher",
-            Self::Nftables => "nftables",
-            Self::Ebpf => "ebpf",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use portcullis::flow::FlowDecision;
 use portcullis::ir::View;
+use portcullis::kernel::{KernelEngine, KernelError};
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
@@ -19,7 +20,7 @@ use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenari
 use portcullis::verdict::Verdict;
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
-use crate::eval::kernel::Kernel;
+use crate::eval::kernel::InKernel;
 use crate::failure::Failure;
 use crate::load;
 use crate::output::{Colour, stdout};
@@ -41,11 +42,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let reference = Reference::new(scenario.cluster(), &settings);
     let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
     let engine = match args.engine {
-        Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
-        Engine::Nftables | Engine::Ebpf => {
-            Decider::Kernel(Kernel::load(args.engine, &scenario, &settings, args.staged)?)
-        }
         Engine::Reference => Decider::Reference,
+        Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
+        Engine::Nftables => {
+            Decider::Kernel(InKernel::load(KernelEngine::Nftables, &scenario, &settings, args.staged)?)
+        }
+        Engine::Ebpf => {
+            Decider::Kernel(InKernel::load(KernelEngine::Ebpf, &scenario, &settings, args.staged)?)
+        }
     };
     let judge = Judge { evaluator, engine, reference, staged };
     let denied = match &args.flows {
@@ -79,7 +83,7 @@ pub(crate) struct Judge<'a> {
 enum Decider {
     Reference,
     Matcher(Box<Matcher>),
-    Kernel(Kernel),
+    Kernel(InKernel),
 }
 
 /// The answer to one flow.
@@ -95,9 +99,10 @@ impl Judge<'_> {
         let ask = |view, reference: &Reference<'_>| match &self.engine {
             Decider::Reference => Ok(self.evaluator.decide(reference, &resolved)),
             Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &resolved)),
-            Decider::Kernel(kernel) => {
-                kernel.decide(&self.evaluator, view, &resolved).map_err(Unjudged::Kernel)
-            }
+            Decider::Kernel(kernel) => kernel
+                .of(view)
+                .answer(|hooks| self.evaluator.decide(hooks, &resolved))
+                .map_err(Unjudged::Kernel),
         };
         let decision = ask(View::Enforced, &self.reference)?;
         let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
@@ -114,7 +119,7 @@ pub(crate) enum Unjudged {
     /// The flow is at fault.
     Flow(FlowError),
     /// The kernel cannot be asked.
-    Kernel(String),
+    Kernel(KernelError),
 }
 
 impl Unjudged {
@@ -122,7 +127,7 @@ impl Unjudged {
     fn failure(self, at: &str, reason: impl Fn(&FlowError) -> String) -> Failure {
         match self {
             Self::Flow(error) => Failure::Input(format!("{at}{}", reason(&error))),
-            Self::Kernel(error) => Failure::Environment(format!("{at}{error}")),
+            Self::Kernel(error) => Failure::Environment(format!("{at}{}", kernel::reason(&error))),
         }
     }
 }

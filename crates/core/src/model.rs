@@ -11,7 +11,7 @@ mod rule;
 pub use cluster::{Cluster, Update};
 pub use endpoint::{
     Endpoint, EndpointId, EndpointKind, NamedPort, Namespace, NetworkSet, NetworkSetId, Node, ServiceAccount,
-    ServiceBackend, ServiceEndpoints, ServiceId,
+    ServiceBackend, ServiceEndpoints, ServiceId, WILDCARD_INTERFACE,
 };
 pub(crate) use policy::cmp_order;
 pub use policy::{

@@ -197,6 +197,14 @@ impl<'a> Reference<'a> {
         }
     }
 
+    /// Whether `policy` has `endpoint` as a subject: it is selected, wherever on the way the policy acts. `false` for an
+    /// endpoint that is not known.
+    #[must_use]
+    pub fn selects(&self, policy: &Policy, endpoint: &EndpointId) -> bool {
+        let endpoint = self.cluster.endpoints().get(endpoint);
+        endpoint.is_some_and(|endpoint| self.entities.selects_endpoint(&policy.subject, endpoint))
+    }
+
     /// Names of tiers that policies refer to and that do not exist (decision D3), in order.
     pub fn missing_tiers(&self) -> impl Iterator<Item = &Name> {
         self.tiers.iter().filter(|tier| tier.tier.is_none()).map(|tier| tier.name)

@@ -198,6 +198,7 @@ impl Importer {
         complete::tiers(&mut updates, &mut warnings);
         complete::profiles(&mut updates);
         complete::namespaces(&mut updates);
+        complete::untracked_on_wildcards(&updates, &mut warnings);
         Ok(Import { updates, warnings, places })
     }
 }

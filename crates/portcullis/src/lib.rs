@@ -38,6 +38,8 @@ pub use portcullis_matcher as matcher;
 pub use portcullis_nftables as nftables;
 
 #[cfg(feature = "std")]
+pub mod kernel;
+#[cfg(feature = "std")]
 pub mod scenario;
 
 /// Compiles the examples of the README.

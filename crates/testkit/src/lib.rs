@@ -5,6 +5,8 @@
 //! answers by what the case expects, and compares every other engine with the reference, cause included.
 //! [`generate`] makes clusters and packets for properties.
 
+extern crate alloc;
+
 mod case;
 mod engines;
 #[expect(

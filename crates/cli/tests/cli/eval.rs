@@ -1,5 +1,7 @@
 //! `portcullis eval`: answers, formats, peers, options and exit codes.
 
+use std::io::Write as _;
+
 use crate::{Folder, portcullis, portcullis_with};
 
 const BASE: &str = "examples/yaobank/base";
@@ -216,16 +218,32 @@ fn exit_codes() {
     assert_eq!(portcullis(&[&allowed[..], &["--fail-on-deny"]].concat()).code, 0);
 }
 
-/// As root the kernel decides; without, the command says that it needs root.
+/// Whether `run` could not ask the kernel for a reason that lies in this build or machine. It is said past the harness,
+/// which keeps what passing tests print.
+fn is_without_kernel(run: &crate::Run, engine: &str) -> bool {
+    let reasons = ["the feature `kernel-engines`", "root is needed", "there is no program", "not permitted"];
+    let missing = run.code == 3 && reasons.iter().any(|reason| run.stderr.contains(reason));
+    if missing {
+        let required = std::env::var_os("PORTCULLIS_KERNEL").is_some_and(|value| value == "required");
+        assert!(!required, "the kernel cannot be asked: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{run:?}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: the command did NOT ask the kernel through {engine}: {}",
+            run.stderr.trim_end()
+        );
+    }
+    missing
+}
+
+/// The kernel decides, or the command says why it cannot be asked: the feature, root, or a program.
 #[test]
 fn the_kernel_decides_or_the_command_says_why_not() {
     for engine in ["nftables", "ebpf"] {
         let flow =
             ["--from", "default/visitor", "--to", "yaobank/database", "--engine", engine, "-o", "jsonl"];
         let run = portcullis(&[&["eval", "-q", "-f", BASE, "-f", POLICY][..], &flow].concat());
-        if run.code == 3 {
-            assert!(run.stderr.contains("root is needed"), "{run:?}");
-            eprintln!("SKIPPED: the command did not ask the kernel through {engine}, that needs root");
+        if is_without_kernel(&run, engine) {
             continue;
         }
         let reference =
@@ -236,10 +254,10 @@ fn the_kernel_decides_or_the_command_says_why_not() {
     // No kernel forwards a packet from a loopback address, so no policy is asked.
     let odd = ["--from", "127.0.0.9", "--to", "yaobank/database", "--engine", "nftables"];
     let run = portcullis(&[&["eval", "-q", "-f", BASE][..], &odd].concat());
-    assert_eq!(run.code, 3, "{run:?}");
-    let reason =
-        if run.stderr.contains("root is needed") { "root is needed" } else { "does not route 127.0.0.9" };
-    assert!(run.stderr.contains(reason), "{run:?}");
+    if !is_without_kernel(&run, "nftables") {
+        assert_eq!(run.code, 3, "{run:?}");
+        assert!(run.stderr.contains("does not route 127.0.0.9"), "{run:?}");
+    }
 }
 
 #[test]

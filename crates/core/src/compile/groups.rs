@@ -33,6 +33,16 @@ pub(super) struct GroupKey {
     pub(super) profiles: Vec<Name>,
     /// Sorted, without duplicates.
     pub(super) ports: Vec<NamedPort>,
+    pub(super) untracked: UntrackedPolicy,
+}
+
+/// Whether untracked policy acts on a host endpoint; see [`crate::reference`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum UntrackedPolicy {
+    #[default]
+    Acts,
+    /// The endpoint is for all interfaces.
+    Ignored,
 }
 
 /// A [`GroupKey`] that borrows from the owner: what is needed to find a group that exists.
@@ -44,11 +54,20 @@ pub(super) struct Shape<'a> {
     pub(super) labels: &'a Labels,
     pub(super) profiles: &'a [Name],
     pub(super) ports: Cow<'a, [NamedPort]>,
+    pub(super) untracked: UntrackedPolicy,
 }
 
 impl<'a> Shape<'a> {
     pub(super) const fn plain(kind: EntityKinds, namespace: Option<&'a Name>, labels: &'a Labels) -> Self {
-        Self { kind, namespace, service_account: None, labels, profiles: &[], ports: Cow::Borrowed(&[]) }
+        Self {
+            kind,
+            namespace,
+            service_account: None,
+            labels,
+            profiles: &[],
+            ports: Cow::Borrowed(&[]),
+            untracked: UntrackedPolicy::Acts,
+        }
     }
 
     /// Sorts the ports, which mostly is nothing to do.
@@ -72,6 +91,7 @@ impl<'a> Shape<'a> {
             labels: self.labels.clone(),
             profiles: self.profiles.to_vec(),
             ports: self.ports.to_vec(),
+            untracked: self.untracked,
         }
     }
 }
@@ -85,6 +105,7 @@ impl GroupKey {
             labels: &self.labels,
             profiles: &self.profiles,
             ports: Cow::Borrowed(&self.ports),
+            untracked: self.untracked,
         }
     }
 }

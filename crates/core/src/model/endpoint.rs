@@ -88,7 +88,16 @@ impl Endpoint {
             profiles: Vec::new(),
         }
     }
+
+    /// Whether it is a host endpoint for all interfaces of its node (`*`).
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.id.kind == EndpointKind::Host && self.interface.as_deref() == Some(WILDCARD_INTERFACE)
+    }
 }
+
+/// The interface of a host endpoint that stands for all interfaces that no other host endpoint names.
+pub const WILDCARD_INTERFACE: &str = "*";
 
 /// A port with a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

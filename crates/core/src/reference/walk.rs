@@ -218,6 +218,9 @@ impl<'r, 'a> Walk<'r, 'a> {
     }
 
     /// Whether `policy` takes part at this hook of this endpoint, staged or not.
+    ///
+    /// Untracked policy does not on an endpoint for all interfaces (decision D25). Source: Calico
+    /// `felix/dataplane/linux/endpoint_mgr.go`, `updateHostEndpoints`.
     fn applies(&self, policy: &Policy) -> bool {
         let direction = match self.hook.direction() {
             Direction::Ingress => policy.directions.ingress,
@@ -225,6 +228,7 @@ impl<'r, 'a> Walk<'r, 'a> {
         };
         direction
             && placed_at(policy.placement, self.hook)
+            && !(policy.placement == Placement::Untracked && self.endpoint.is_wildcard())
             && hook_kind(self.hook) == self.endpoint.id.kind
             && self.reference.entities.selects_endpoint(&policy.subject, self.endpoint)
     }

@@ -8,8 +8,10 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
-    Action, Directions, Namespace, Policy, PolicyId, Profile, ProfileOrigin, Rule, Update,
+    Action, Cluster, Directions, EndpointId, Namespace, Placement, Policy, PolicyId, Profile, ProfileOrigin,
+    Rule, Update,
 };
+use portcullis_core::reference::{Reference, Settings};
 
 use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::tier;
@@ -41,11 +43,7 @@ pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
         let Update::Policy(policy) = update else { continue };
         if !known.contains(&policy.tier) {
             warnings.push(Warning {
-                object: ObjectRef {
-                    kind: policy.id.kind.split('.').next().unwrap_or_default().to_string(),
-                    namespace: policy.id.namespace.as_ref().map(ToString::to_string),
-                    name: policy.id.name.to_string(),
-                },
+                object: object_of(policy),
                 field: "spec.tier".into(),
                 message: format!(
                     "tier `{}` does not exist: the policy applies after all tiers, and denies what it does not allow",
@@ -53,6 +51,48 @@ pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
                 ),
             });
         }
+    }
+}
+
+/// Warns of untracked policies that select a host endpoint for all interfaces, where they do not act (decision D25).
+/// Source: Calico `felix/dataplane/linux/endpoint_mgr.go`, `updateHostEndpoints`.
+pub(super) fn untracked_on_wildcards(updates: &[Update], warnings: &mut Vec<Warning>) {
+    let wildcards = updates.iter().filter_map(|update| match update {
+        Update::Endpoint(endpoint) if endpoint.is_wildcard() => Some(&endpoint.id),
+        _ => None,
+    });
+    let wildcards: Vec<&EndpointId> = wildcards.collect();
+    let untracked = updates.iter().filter_map(|update| match update {
+        Update::Policy(policy) if policy.placement == Placement::Untracked => Some(policy),
+        _ => None,
+    });
+    let untracked: Vec<&Policy> = untracked.collect();
+    if wildcards.is_empty() || untracked.is_empty() {
+        return;
+    }
+    let (cluster, settings) = (updates.iter().cloned().collect::<Cluster>(), Settings::default());
+    let reference = Reference::new(&cluster, &settings);
+    for policy in untracked {
+        for endpoint in wildcards.iter().filter(|endpoint| reference.selects(policy, endpoint)) {
+            warnings.push(Warning {
+                object: object_of(policy),
+                field: "spec.doNotTrack".into(),
+                message: format!(
+                    "ignored for HostEndpoint {}: untracked policy does not act on an endpoint with \
+                     `interfaceName: \"*\"`",
+                    endpoint.name
+                ),
+            });
+        }
+    }
+}
+
+/// How messages call a policy.
+fn object_of(policy: &Policy) -> ObjectRef {
+    ObjectRef {
+        kind: policy.id.kind.split('.').next().unwrap_or_default().to_string(),
+        namespace: policy.id.namespace.as_ref().map(ToString::to_string),
+        name: policy.id.name.to_string(),
     }
 }
 

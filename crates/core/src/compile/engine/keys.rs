@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Engine, Work};
+use crate::compile::groups::UntrackedPolicy;
 use crate::compile::owners::{OwnerId, OwnerState};
 use crate::compile::policies::{PolicyIx, cmp_policies};
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
@@ -27,8 +28,11 @@ impl Engine {
             let programs = if group.local == 0 {
                 None
             } else {
-                let (kind, policies) = (group.key.kind, self.ordered(group.policies.as_slice()));
-                let profiles = group.key.profiles.clone();
+                let mut policies = self.ordered(group.policies.as_slice());
+                let (kind, profiles) = (group.key.kind, group.key.profiles.clone());
+                if group.key.untracked == UntrackedPolicy::Ignored {
+                    self.drop_untracked(&mut policies);
+                }
                 let enforce_staged = self.settings.staged == StagedPolicies::Enforce;
                 let enforced = self.hook_programs(kind, &policies, &profiles, enforce_staged);
                 let staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
@@ -57,6 +61,16 @@ impl Engine {
 
     fn is_staged(&self, ix: PolicyIx) -> bool {
         self.policies.lookup(ix).is_some_and(|state| state.policy.enforcement == Enforcement::Staged)
+    }
+
+    /// Takes untracked policies out of an ordered list.
+    fn drop_untracked(&self, tiers: &mut Vec<(Name, Vec<PolicyIx>)>) {
+        for (_, policies) in &mut *tiers {
+            policies.retain(|ix| {
+                self.policies.lookup(*ix).is_some_and(|state| state.policy.placement != Placement::Untracked)
+            });
+        }
+        tiers.retain(|(_, policies)| !policies.is_empty());
     }
 
     /// The policies by tier, both in evaluation order; see [`crate::reference`].

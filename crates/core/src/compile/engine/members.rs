@@ -1,7 +1,7 @@
 //! Owners of addresses join and leave groups.
 
 use super::{CompileScope, Engine, Work};
-use crate::compile::groups::{GroupId, Shape};
+use crate::compile::groups::{GroupId, Shape, UntrackedPolicy};
 use crate::compile::owners::{OwnerId, OwnerIx, OwnerState, Prefixes};
 use crate::model::{Cluster, EndpointKind, EntityKinds};
 
@@ -131,6 +131,11 @@ fn describe<'a>(cluster: &'a Cluster, scope: &CompileScope, id: &OwnerId) -> Opt
             let shape = Shape {
                 service_account: endpoint.service_account.as_ref(),
                 profiles: &endpoint.profiles,
+                untracked: if endpoint.is_wildcard() {
+                    UntrackedPolicy::Ignored
+                } else {
+                    UntrackedPolicy::Acts
+                },
                 ..plain.with_ports(&endpoint.ports)
             };
             let local = match scope {
