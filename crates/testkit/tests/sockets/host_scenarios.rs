@@ -2,13 +2,18 @@
 //!
 //! What has to come through is not written here: the reference says it, see [`crate::host_judge`].
 
-use portcullis::model::{Cluster, EndpointId, Update};
+use portcullis::label::Labels;
+use portcullis::model::{
+    Action, Cluster, Endpoint, EndpointId, EndpointKind, Node, Profile, ProfileOrigin, Rule, Update,
+};
 use portcullis::packet::Protocol;
 use portcullis::reference::{Settings, WorkloadToHost};
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis_testkit::generate::Generator;
 
 use crate::node::Pod;
 use crate::place;
+use crate::wide::{NODE, Site};
 
 /// Which host endpoints stand on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,5 +434,84 @@ impl On {
             text.push_str(&format!("  {field}: {rules}\n"));
         }
         text
+    }
+}
+
+/// A random cluster and where its endpoints are: two pods of this node, one behind the second node, and two host
+/// endpoints of this node, the first at the uplink, the second for all interfaces.
+pub(crate) struct Generated {
+    pub(crate) cluster: Cluster,
+    pub(crate) local: Vec<EndpointId>,
+    pub(crate) remote: Vec<EndpointId>,
+    pub(crate) named: EndpointId,
+    pub(crate) all: EndpointId,
+}
+
+/// The random cluster of `seed`.
+pub(crate) fn generated(site: &Site, seed: u64) -> Generated {
+    let mut generator = Generator::new(seed);
+    let mut cluster = Cluster::new();
+    let (mut workloads, mut hosts, mut policies) = (Vec::<Endpoint>::new(), Vec::<Endpoint>::new(), 0);
+    let wanted = 3 + generator.below(5);
+    while workloads.len() < 3 || hosts.len() < 2 || policies < wanted {
+        match generator.object() {
+            Update::Endpoint(endpoint) => {
+                let (list, room) = match endpoint.id.kind {
+                    EndpointKind::Workload => (&mut workloads, 3),
+                    EndpointKind::Host => (&mut hosts, 2),
+                };
+                if list.len() < room && list.iter().all(|other| other.id != endpoint.id) {
+                    list.push(endpoint);
+                }
+            }
+            Update::Policy(policy) if policies < wanted => {
+                policies += 1;
+                cluster.apply(Update::Policy(policy));
+            }
+            Update::Policy(_) => {}
+            other => cluster.apply(other),
+        }
+    }
+    // Most generated profiles deny everything, which would leave little for policy to decide.
+    let rules = vec![Rule::new(Action::Allow)];
+    cluster.apply(Update::Profile(Profile {
+        name: "all".into(),
+        ingress: rules.clone(),
+        egress: rules,
+        labels: Labels::new(),
+        origin: ProfileOrigin::Declared,
+    }));
+    let pods = site.pods.iter().map(|pod| (pod, "node")).chain([(&site.far[0], "second")]);
+    for (endpoint, (pod, node)) in workloads.iter_mut().zip(pods) {
+        *endpoint = place(endpoint.clone(), pod);
+        (endpoint.node, endpoint.profiles) = (Some(node.into()), vec!["all".into()]);
+    }
+    let addresses = NODE.map(|text| text.parse().unwrap()).to_vec();
+    // The host endpoint that has an address of the node is the one at its uplink.
+    let node = Node { name: "node".into(), labels: Labels::new(), addresses: addresses.clone() };
+    cluster.apply(Update::Node(node));
+    for (endpoint, interface) in hosts.iter_mut().zip(["up0", "*"]) {
+        endpoint.addresses.clone_from(&addresses);
+        (endpoint.node, endpoint.interface) = (Some("node".into()), Some(interface.into()));
+        endpoint.profiles = vec!["all".into()];
+    }
+    workloads.iter().chain(&hosts).for_each(|endpoint| cluster.apply(Update::Endpoint(endpoint.clone())));
+    let mut ids = workloads.into_iter().map(|endpoint| endpoint.id);
+    let local = ids.by_ref().take(2).collect();
+    let [named, all] = [0, 1].map(|number| hosts[number].id.clone());
+    Generated { cluster, local, remote: ids.collect(), named, all }
+}
+
+impl Generated {
+    /// The cluster without the host endpoints that `guards` leaves out.
+    pub(crate) fn guarded_by(&self, guards: Guards) -> Cluster {
+        let mut cluster = self.cluster.clone();
+        let out = match guards {
+            Guards::All => Some(&self.named),
+            Guards::Named => Some(&self.all),
+            Guards::Both => None,
+        };
+        out.into_iter().for_each(|id| cluster.apply(Update::RemoveEndpoint(id.clone())));
+        cluster
     }
 }

@@ -18,8 +18,8 @@ mod ebpf_node;
 mod ebpf_services;
 mod foreign;
 mod host_judge;
-#[expect(dead_code, reason = "the tests that run them follow with the reference that judges them")]
 mod host_scenarios;
+mod nft_host;
 mod node;
 mod traffic;
 mod wide;
