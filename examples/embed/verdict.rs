@@ -30,9 +30,10 @@ spec:
         (Evaluator::new(&scenario, &settings), Reference::new(scenario.cluster(), &settings));
     for from in ["shop/web", "shop/report"] {
         let flow = Flow::new(from.parse()?, "shop/database".parse()?).with_port(5432);
-        let answer = evaluator.decide(&engine, &evaluator.resolve(&flow)?);
-        let reason = answer.ingress.map(|side| side.decision.cause.to_string()).unwrap_or_default();
-        println!("{from} -> shop/database: {} ({reason})", answer.verdict);
+        let answer = evaluator.answer(&engine, &flow)?;
+        let ingress = answer.deciding().and_then(|part| part.decision.ingress.as_ref());
+        let reason = ingress.map(|side| side.decision.cause.to_string()).unwrap_or_default();
+        println!("{from} -> shop/database: {} ({reason})", answer.verdict());
     }
     Ok(())
 }

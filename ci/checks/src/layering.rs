@@ -52,6 +52,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     (
         "serde_json",
         &[
+            // Stored objects of Calico keep JSON in an annotation.
+            "portcullis-k8s",
             "portcullis-manifest",
             "portcullis",
             "portcullis-cli",

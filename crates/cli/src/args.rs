@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use portcullis::packet::Protocol;
-use portcullis::scenario::{Peer, parse_protocol};
+use portcullis::scenario::{Peer, Port, parse_protocol};
 
 /// Is this flow allowed, and by which rule?
 ///
@@ -97,9 +97,10 @@ pub(crate) struct FlowArgs {
     #[arg(long, value_name = "PEER", requires = "from", conflicts_with = "flows")]
     pub(crate) to: Option<Peer>,
 
-    /// Destination port, after destination NAT
+    /// Destination port, by number or name: for a service its port, else the port after destination NAT. Without it, every
+    /// port is asked about
     #[arg(short, long, requires = "from", conflicts_with = "flows")]
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<Port>,
 
     /// TCP, UDP, SCTP, ICMP, ICMPv6, UDPLite or a number [default: TCP]
     #[arg(long, requires = "from", conflicts_with = "flows", value_parser = protocol)]
@@ -149,6 +150,12 @@ pub(crate) struct ReadingArgs {
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
+
+    /// Refuse input with policies of other network plugins, which answers leave out
+    ///
+    /// Without it, a warning names them: Cilium, Antrea, OVN-Kubernetes, Istio and others.
+    #[arg(long, help_heading = "Options")]
+    pub(crate) strict: bool,
 }
 
 /// Compile policy into decision tables, and show them

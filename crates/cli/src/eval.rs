@@ -9,14 +9,13 @@ mod table;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use portcullis::flow::FlowDecision;
 use portcullis::ir::View;
 use portcullis::kernel::{KernelEngine, KernelError};
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
 use portcullis::reference::{Reference, Settings, StagedPolicies};
-use portcullis::scenario::{Evaluator, Flow, FlowError, Report, Resolved, Scenario};
+use portcullis::scenario::{Answer, Evaluator, Flow, FlowError, Port, Report, Scenario};
 use portcullis::verdict::Verdict;
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
@@ -88,25 +87,23 @@ enum Decider {
 
 /// The answer to one flow.
 pub(crate) struct Judgement {
-    resolved: Resolved,
-    decision: FlowDecision,
-    staged: Option<FlowDecision>,
+    answer: Answer,
+    staged: Option<Answer>,
 }
 
 impl Judge<'_> {
     fn judge(&self, flow: &Flow) -> Result<Judgement, Unjudged> {
-        let resolved = self.evaluator.resolve(flow).map_err(Unjudged::Flow)?;
+        let plan = self.evaluator.plan(flow).map_err(Unjudged::Flow)?;
         let ask = |view, reference: &Reference<'_>| match &self.engine {
-            Decider::Reference => Ok(self.evaluator.decide(reference, &resolved)),
-            Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &resolved)),
-            Decider::Kernel(kernel) => kernel
-                .of(view)
-                .answer(|hooks| self.evaluator.decide(hooks, &resolved))
-                .map_err(Unjudged::Kernel),
+            Decider::Reference => Ok(self.evaluator.decide(reference, &plan)),
+            Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &plan)),
+            Decider::Kernel(kernel) => {
+                kernel.of(view).answer(|hooks| self.evaluator.decide(hooks, &plan)).map_err(Unjudged::Kernel)
+            }
         };
-        let decision = ask(View::Enforced, &self.reference)?;
+        let answer = ask(View::Enforced, &self.reference)?;
         let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
-        Ok(Judgement { resolved, decision, staged })
+        Ok(Judgement { answer, staged })
     }
 
     fn scenario(&self) -> &Scenario {
@@ -134,7 +131,7 @@ impl Unjudged {
 
 impl Judgement {
     fn is_denied(&self) -> bool {
-        self.decision.verdict == Verdict::Deny
+        self.answer.verdict() == Verdict::Deny
     }
 }
 
@@ -154,7 +151,7 @@ fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<bool, Failure> {
             table.finish(&mut out)?;
         }
         Some(format) => {
-            let report = Report::new(&flow, &judgement.decision, judgement.staged.as_ref());
+            let report = Report::new(&flow, &judgement.answer, judgement.staged.as_ref());
             let json = serde_json::to_string(&report)
                 .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
             match format {
@@ -180,8 +177,10 @@ fn flow(args: &FlowArgs) -> Option<Flow> {
     if let Some(protocol) = args.protocol {
         flow = flow.with_protocol(protocol);
     }
-    if let Some(port) = args.port {
-        flow = flow.with_port(port);
+    match &args.port {
+        Some(Port::Number(port)) => flow = flow.with_port(*port),
+        Some(port) => flow = flow.with_port_name(&port.to_string()),
+        None => {}
     }
     if let Some(port) = args.source_port {
         flow = flow.with_source_port(port);

@@ -19,6 +19,14 @@ pub(crate) fn scenario(files: &[PathBuf], readings: &ReadingArgs, quiet: bool) -
     };
     let options = LoadOptions::new().baseline(baseline);
     let scenario = Scenario::load(files, options).map_err(|error| Failure::Input(error.to_string()))?;
+    // What answers leave out is never hidden.
+    let foreign: Vec<String> = scenario.foreign_policies().iter().map(ToString::to_string).collect();
+    if readings.strict && !foreign.is_empty() {
+        let refused: Vec<String> =
+            foreign.iter().map(|line| format!("{line} (refused by `--strict`)")).collect();
+        return Err(Failure::Input(refused.join("\n")));
+    }
+    to_stderr(&foreign.iter().map(|line| format!("warning: {line}\n")).collect::<String>());
     if !quiet {
         to_stderr(&notes(&scenario));
     }

@@ -164,6 +164,10 @@ pub enum Cause {
     Failsafe,
     /// ICMPv6 neighbour and listener discovery is never subject to policy.
     NeighbourDiscovery,
+    /// The service has no backend that takes traffic here. No hook says so: there is no packet to ask about.
+    NoBackend,
+    /// The service has no such port. No hook says so, as above.
+    NoServicePort,
 }
 
 impl Cause {
@@ -181,6 +185,8 @@ impl Cause {
             Self::WorkloadToHost => "workload-to-host",
             Self::Failsafe => "failsafe",
             Self::NeighbourDiscovery => "neighbour-discovery",
+            Self::NoBackend => "no-backend",
+            Self::NoServicePort => "no-service-port",
         }
     }
 
@@ -231,6 +237,8 @@ impl fmt::Display for Cause {
             Self::WorkloadToHost => f.write_str("traffic from a workload to its own node"),
             Self::Failsafe => f.write_str("failsafe port"),
             Self::NeighbourDiscovery => f.write_str("ICMPv6 neighbour discovery"),
+            Self::NoBackend => f.write_str("the service has no ready backend"),
+            Self::NoServicePort => f.write_str("the service has no such port"),
         }
     }
 }

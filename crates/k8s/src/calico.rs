@@ -17,6 +17,7 @@ mod scalar;
 mod selector;
 mod spec;
 mod staged_kubernetes;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -34,10 +35,11 @@ use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
-use crate::object::Relevance;
+use crate::object::{self, Relevance};
 use crate::path::Path;
 use crate::validate;
 use policy::Kind;
+use rule::Families;
 use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
     WorkloadEndpointSpec,
@@ -47,7 +49,30 @@ use spec::{
 #[derive(Clone, Debug)]
 pub struct CalicoObject {
     meta: ObjectMeta,
+    group: Group,
     body: Body,
+}
+
+/// The group that an object was given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// `projectcalico.org`: the API, which validates.
+    Api,
+    /// `crd.projectcalico.org`: its storage in the cluster, which does not.
+    Storage,
+}
+
+impl Group {
+    fn of(api_version: &str) -> Self {
+        if api_version.starts_with("crd.") { Self::Storage } else { Self::Api }
+    }
+
+    const fn families(self) -> Families {
+        match self {
+            Self::Api => Families::One,
+            Self::Storage => Families::Mixed,
+        }
+    }
 }
 
 /// The kind and the spec. A missing spec is reported by the conversion.
@@ -65,10 +90,11 @@ enum Body {
 
 /// Whether policy depends on objects of this kind of the group `projectcalico.org` or `crd.projectcalico.org`.
 ///
-/// The other kinds of these groups configure Calico itself.
+/// The other kinds of these groups configure Calico itself, but for policies of its other editions.
 pub(crate) fn relevance(api_version: &str, kind: &str) -> Relevance {
     if !is_policy_kind(kind) {
-        return Relevance::Ignored;
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        return object::unread(group, kind);
     }
     if API_VERSIONS.contains(&api_version) {
         return Relevance::Relevant;
@@ -92,19 +118,6 @@ pub(crate) fn is_policy_kind(kind: &str) -> bool {
 struct Raw<S> {
     api_version: Option<IgnoredAny>,
     kind: Option<IgnoredAny>,
-    #[serde(default)]
-    metadata: ObjectMeta,
-    spec: Option<S>,
-    status: Option<IgnoredAny>,
-}
-
-/// As [`Raw`], with metadata read strictly: for policies.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "S: Deserialize<'de>")]
-#[expect(dead_code, reason = "fields that are known and do not matter")]
-struct RawPolicy<S> {
-    api_version: Option<IgnoredAny>,
-    kind: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "meta::strict")]
     metadata: ObjectMeta,
     spec: Option<S>,
@@ -121,36 +134,30 @@ impl CalicoObject {
         if let Relevance::Unsupported(reason) = relevance(api_version, kind) {
             return Err(D::Error::custom(reason));
         }
-        match kind {
-            "NetworkPolicy" => Self::policy(Kind::Namespaced, deserializer),
-            "GlobalNetworkPolicy" => Self::policy(Kind::Global, deserializer),
-            "StagedNetworkPolicy" => Self::policy(Kind::StagedNamespaced, deserializer),
-            "StagedGlobalNetworkPolicy" => Self::policy(Kind::StagedGlobal, deserializer),
-            staged_kubernetes::KIND => {
-                let raw = RawPolicy::<Box<StagedKubernetesSpec>>::deserialize(deserializer)?;
-                Ok(Self { meta: raw.metadata, body: Body::StagedKubernetes(raw.spec) })
+        let (mut meta, body) = match kind {
+            "NetworkPolicy" => policy(Kind::Namespaced, deserializer)?,
+            "GlobalNetworkPolicy" => policy(Kind::Global, deserializer)?,
+            "StagedNetworkPolicy" => policy(Kind::StagedNamespaced, deserializer)?,
+            "StagedGlobalNetworkPolicy" => policy(Kind::StagedGlobal, deserializer)?,
+            staged_kubernetes::KIND => other(Body::StagedKubernetes, deserializer)?,
+            "Tier" => other(Body::Tier, deserializer)?,
+            "NetworkSet" => other(Body::NetworkSet, deserializer)?,
+            "GlobalNetworkSet" => other(Body::GlobalNetworkSet, deserializer)?,
+            "HostEndpoint" => other(Body::HostEndpoint, deserializer)?,
+            "WorkloadEndpoint" => other(Body::WorkloadEndpoint, deserializer)?,
+            "Profile" => other(Body::Profile, deserializer)?,
+            _ => {
+                return Err(D::Error::custom(format!(
+                    "{} is not a kind that policy depends on",
+                    quoted(kind)
+                )));
             }
-            "Tier" => Self::other(Body::Tier, deserializer),
-            "NetworkSet" => Self::other(Body::NetworkSet, deserializer),
-            "GlobalNetworkSet" => Self::other(Body::GlobalNetworkSet, deserializer),
-            "HostEndpoint" => Self::other(Body::HostEndpoint, deserializer),
-            "WorkloadEndpoint" => Self::other(Body::WorkloadEndpoint, deserializer),
-            "Profile" => Self::other(Body::Profile, deserializer),
-            _ => Err(D::Error::custom(format!("{} is not a kind that policy depends on", quoted(kind)))),
+        };
+        let group = Group::of(api_version);
+        if group == Group::Storage {
+            stored::restore(&mut meta).map_err(D::Error::custom)?;
         }
-    }
-
-    fn policy<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<Self, D::Error> {
-        let raw = RawPolicy::<Box<PolicySpec>>::deserialize(deserializer)?;
-        Ok(Self { meta: raw.metadata, body: Body::Policy(kind, raw.spec) })
-    }
-
-    fn other<'de, D: Deserializer<'de>, S: Deserialize<'de>>(
-        body: fn(Option<S>) -> Body,
-        deserializer: D,
-    ) -> Result<Self, D::Error> {
-        let raw = Raw::<S>::deserialize(deserializer)?;
-        Ok(Self { meta: raw.metadata, body: body(raw.spec) })
+        Ok(Self { meta, group, body })
     }
 
     /// The kind as a user writes it. The kind NetworkPolicy also exists in Kubernetes, so Calico's is written with
@@ -217,10 +224,14 @@ impl CalicoObject {
             Placing::Cluster => None,
         };
         let namespace = namespace.as_ref();
+        let families = self.group.families();
         let updates = match &self.body {
             Body::Policy(kind, spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                policy::convert(cx, *kind, namespace, &name, spec).map(Update::Policy).into_iter().collect()
+                policy::convert(cx, *kind, namespace, &name, spec, families)
+                    .map(Update::Policy)
+                    .into_iter()
+                    .collect()
             }
             Body::StagedKubernetes(spec) => {
                 let spec = required(cx, spec.as_ref())?;
@@ -245,11 +256,24 @@ impl CalicoObject {
             }
             Body::Profile(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                profile::convert(cx, &name, spec)
+                profile::convert(cx, &name, spec, families)
             }
         };
         id.map(|_| updates)
     }
+}
+
+fn policy<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<(ObjectMeta, Body), D::Error> {
+    let raw = Raw::<Box<PolicySpec>>::deserialize(deserializer)?;
+    Ok((raw.metadata, Body::Policy(kind, raw.spec)))
+}
+
+fn other<'de, D: Deserializer<'de>, S: Deserialize<'de>>(
+    body: fn(Option<S>) -> Body,
+    deserializer: D,
+) -> Result<(ObjectMeta, Body), D::Error> {
+    let raw = Raw::<S>::deserialize(deserializer)?;
+    Ok((raw.metadata, body(raw.spec)))
 }
 
 /// The spec, or an error that it is missing.

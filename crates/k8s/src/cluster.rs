@@ -113,7 +113,7 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeAddress {
-    /// `InternalIP` and `ExternalIP` are addresses; other types are names.
+    /// `InternalIP` and `ExternalIP` are addresses; other types may be names.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The address or name.
@@ -121,7 +121,11 @@ pub struct NodeAddress {
 }
 
 impl Node {
-    /// The node in the model. Internal addresses come before external ones.
+    /// The node in the model, with every address that its status has, whatever its type: internal ones first, then
+    /// external ones. Entries of other types that are no address are names.
+    ///
+    /// Source: network policy API `apis/v1alpha2/shared_types.go`, on `nodes`: the addresses in
+    /// `node.status.addresses` are meant.
     ///
     /// # Errors
     /// When its metadata or one of its addresses is not valid.
@@ -139,17 +143,24 @@ impl Node {
         let list = status.field("addresses");
         let mut addresses: Vec<IpAddr> = Vec::new();
         let given = self.status.iter().filter_map(|s| s.addresses.as_deref()).flatten();
-        for wanted in ["InternalIP", "ExternalIP"] {
+        let mut add = |address| {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        };
+        let typed = ["InternalIP", "ExternalIP"];
+        for wanted in typed {
             for (i, entry) in given.clone().enumerate().filter(|(_, e)| e.kind.as_deref() == Some(wanted)) {
                 let text = entry.address.as_deref().unwrap_or_default();
                 let item = list.index(i);
-                if let Some(address) = ip(text, &item.field("address"), &mut cx)
-                    && !addresses.contains(&address)
-                {
-                    addresses.push(address);
-                }
+                ip(text, &item.field("address"), &mut cx).map(&mut add);
             }
         }
+        given
+            .filter(|entry| !entry.kind.as_deref().is_some_and(|kind| typed.contains(&kind)))
+            .filter_map(|entry| entry.address.as_deref()?.parse().ok())
+            .map(canonical)
+            .for_each(add);
         let node = identity.map(|identity| model::Node {
             labels: self.metadata.shared_labels(&mut cx),
             name: identity.name,

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod cluster_network_policy;
 mod context;
 mod error;
+mod foreign;
 mod importer;
 mod intstr;
 mod meta;

@@ -25,8 +25,10 @@ pub struct ObjectMeta {
     /// The namespace; missing means `default` for kinds that have one (decision D17).
     pub namespace: Option<String>,
     /// The labels.
+    #[serde(deserialize_with = "texts")]
     pub labels: Option<BTreeMap<String, String>>,
     /// The annotations. Only their spelling is checked.
+    #[serde(deserialize_with = "texts")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// The objects that this one belongs to.
     pub owner_references: Option<Vec<OwnerReference>>,
@@ -58,7 +60,9 @@ struct StrictMeta {
     name: Option<String>,
     generate_name: Option<String>,
     namespace: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "texts")]
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<StrictOwner>>,
     finalizers: Option<Vec<String>>,
@@ -70,6 +74,9 @@ struct StrictMeta {
     deletion_timestamp: Option<Timestamp>,
     deletion_grace_period_seconds: Option<i64>,
     managed_fields: Option<Vec<IgnoredAny>>,
+    // Printed by servers before 1.24 and before 1.16.
+    cluster_name: Option<String>,
+    initializers: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +89,13 @@ struct StrictOwner {
     uid: Option<String>,
     controller: Option<bool>,
     block_owner_deletion: Option<bool>,
+}
+
+/// Reads labels or annotations. A value that is null counts as the empty text, which is how the server reads it: Go's
+/// JSON decoder leaves the zero value of a string. Source: `encoding/json`, Unmarshal, on null.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let texts = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    Ok(texts.map(|texts| texts.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect()))
 }
 
 /// Reads metadata as the API server does in strict mode: unknown fields and wrong types are errors.
@@ -427,7 +441,6 @@ mod tests {
                 "metadata.labels[a]: the label value `x y`",
             ),
             (serde_json::json!({"name": "a", "labels": {"a": 1}}), "invalid type"),
-            (serde_json::json!({"name": "a", "labels": {"a": null}}), "invalid type"),
             (serde_json::json!({"name": "a", "annotations": {"a b": "x"}}), "metadata.annotations[a b]"),
             (serde_json::json!({"name": "a", "annotations": {"a": "x".repeat(262_144)}}), "262145 bytes"),
             (serde_json::json!({"name": "a", "lables": {}}), "unknown field"),
@@ -448,11 +461,23 @@ mod tests {
             "name": "a", "namespace": "n", "uid": "1", "resourceVersion": "5", "generation": 1,
             "creationTimestamp": "2024-02-29T10:00:00Z", "deletionTimestamp": null, "selfLink": "/x",
             "deletionGracePeriodSeconds": 3, "managedFields": [{"manager": "kubectl"}],
-            "annotations": {"Example.COM/x": ""}, "finalizers": ["a/b"], "labels": null,
+            "annotations": {"Example.COM/x": null}, "finalizers": ["a/b"], "labels": null, "clusterName": "",
+            "initializers": {"pending": [{"name": "x"}]},
             "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u",
                 "controller": true, "blockOwnerDeletion": true}],
         });
         assert_eq!(identify(json, Placing::Namespaced).unwrap(), ("n/a".into(), 0));
+    }
+
+    #[test]
+    fn null_in_labels_and_annotations_is_the_empty_text() {
+        let json =
+            serde_json::json!({"name": "a", "labels": {"a": null, "b": "c"}, "annotations": {"d": null}});
+        for meta in [strict(json.clone()).unwrap(), ObjectMeta::deserialize(json).unwrap()] {
+            let labels: Vec<_> = meta.labels.as_ref().unwrap().iter().collect();
+            assert_eq!(labels, [(&"a".to_string(), &String::new()), (&"b".to_string(), &"c".to_string())]);
+            assert_eq!(meta.annotations.unwrap()["d"], "");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 use crate::intstr::IntOrString;
 use crate::meta::{self, ObjectMeta};
 use crate::selector::LabelSelector;
+use crate::status::Status;
 
 /// A `NetworkPolicy` of `networking.k8s.io/v1`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -29,6 +30,8 @@ pub struct NetworkPolicy {
     pub metadata: ObjectMeta,
     /// The specification. Missing is empty, which isolates every pod of the namespace for ingress.
     pub spec: Option<NetworkPolicySpec>,
+    /// Written by servers 1.24 to 1.27; ignored.
+    pub status: Option<Status>,
 }
 
 /// The specification of a [`NetworkPolicy`].
@@ -114,6 +117,7 @@ pub struct ExtensionsNetworkPolicy {
 
 impl From<ExtensionsNetworkPolicy> for NetworkPolicy {
     fn from(old: ExtensionsNetworkPolicy) -> Self {
-        Self { api_version: old.api_version, kind: old.kind, metadata: old.metadata, spec: old.spec }
+        let ExtensionsNetworkPolicy { api_version, kind, metadata, spec, _status } = old;
+        Self { api_version, kind, metadata, spec, status: None }
     }
 }

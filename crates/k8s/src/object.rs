@@ -12,6 +12,7 @@ use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
 use crate::context::quoted;
 use crate::error::ObjectRef;
+use crate::foreign;
 use crate::meta::{ObjectMeta, Placing};
 use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
 use crate::service::{EndpointSlice, Service};
@@ -25,6 +26,9 @@ pub enum Relevance {
     Relevant,
     /// It does not: skip the object.
     Ignored,
+    /// It is a policy of another network plugin, which is not read: answers leave it out, and must say so (decision
+    /// D30).
+    Foreign,
     /// It would, but the object's version or kind is not known, so skipping it could change verdicts. Holds the
     /// reason, one line.
     Unsupported(String),
@@ -126,14 +130,19 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
         "ClusterNetworkPolicy" => "policy.networking.k8s.io/v1alpha2",
         "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => "policy.networking.k8s.io/v1alpha1",
         _ if calico::is_policy_kind(kind) => "projectcalico.org/v3",
-        _ => return Relevance::Ignored,
+        _ => return unread(group, kind),
     };
     let foreign = group.contains('.') && !group.ends_with(".k8s.io") && !group.ends_with("projectcalico.org");
     if foreign {
-        return Relevance::Ignored;
+        return unread(group, kind);
     }
     let api_version = quoted(api_version);
     Relevance::Unsupported(format!("{api_version} has no kind `{kind}`; it is one of `{home}`"))
+}
+
+/// What becomes of a kind that is not read.
+pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
+    if foreign::is_policy(group, kind) { Relevance::Foreign } else { Relevance::Ignored }
 }
 
 /// An object that policy depends on, as its manifest has it. Not yet checked.
@@ -296,11 +305,23 @@ mod tests {
         for (version, kind) in [
             ("v1", "ConfigMap"),
             ("networking.k8s.io/v1", "Ingress"),
-            ("crd.antrea.io/v1beta1", "NetworkPolicy"),
+            ("projectcalico.org/v3", "IPPool"),
             ("serving.knative.dev/v1", "Service"),
             ("", ""),
         ] {
             assert_eq!(relevance(version, kind), Relevance::Ignored, "{version} {kind}");
+        }
+        for (version, kind) in [
+            ("crd.antrea.io/v1beta1", "NetworkPolicy"),
+            ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy"),
+            ("cilium.io/v2", "CiliumNetworkPolicy"),
+            ("v1", "EgressNetworkPolicy"),
+            ("k8s.cni.cncf.io/v1beta1", "MultiNetworkPolicy"),
+            ("networking.k8s.aws/v1alpha1", "ClusterNetworkPolicy"),
+            ("projectcalico.org/v3", "EgressGatewayPolicy"),
+            ("crd.projectcalico.org/v1", "EgressGatewayPolicy"),
+        ] {
+            assert_eq!(relevance(version, kind), Relevance::Foreign, "{version} {kind}");
         }
         for (version, kind) in [
             ("networking.k8s.io/v2", "NetworkPolicy"),

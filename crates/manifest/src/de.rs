@@ -168,7 +168,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         if self.0.kind() != NodeKind::Mapping {
             return Err(self.mismatch("a mapping"));
         }
-        visitor.visit_map(Fields::new(self.0.entries(), Nulls::Refused))
+        visitor.visit_map(Fields::new(self.0.entries(), Nulls::Value))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -244,8 +244,6 @@ impl<'de> de::SeqAccess<'de> for Elements<'de> {
 enum Nulls {
     /// That the field, one of these, is absent.
     Absent(&'static [&'static str]),
-    /// An error.
-    Refused,
     /// A value like others.
     Value,
 }
@@ -270,7 +268,7 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         let nulls = self.nulls;
         let is_present = |entry: &Entry<'de>| match nulls {
             Nulls::Absent(fields) => !(entry.value().is_null() && fields.contains(&entry.key())),
-            Nulls::Refused | Nulls::Value => true,
+            Nulls::Value => true,
         };
         self.current = self.entries.find(is_present);
         let Some(entry) = self.current else { return Ok(None) };
@@ -281,13 +279,10 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
         let Some(entry) = self.current else { return Err(Error::new("a value without a key")) };
         let node = entry.value();
-        let is_refused = node.is_null() && matches!(self.nulls, Nulls::Refused);
-        let (result, position) = if is_refused {
-            (Err(Error::new("null where a value belongs")), entry.key_position())
-        } else {
-            (seed.deserialize(Value(node)), node.position())
-        };
-        result.map_err(|error| error.inside(Segment::Key(entry.key().into()), position))
+        // Where nothing stands, the key is the place to look at.
+        let position = if node.is_null() { entry.key_position() } else { node.position() };
+        seed.deserialize(Value(node))
+            .map_err(|error| error.inside(Segment::Key(entry.key().into()), position))
     }
 }
 

@@ -98,8 +98,8 @@ impl Document {
     /// Reads the object into a type.
     ///
     /// Types are strict: no number becomes text, no text a number, no float an integer. A field that is null counts as
-    /// absent; null is an error inside a list and as a value of a map (source: the API server takes it for a zero
-    /// value there, which in a rule list allows everything). `#[serde(flatten)]` and untagged enums work, but lose
+    /// absent; null is an error inside a list (source: the API server takes it for a zero value there, which in a rule
+    /// list allows everything), and as a value of a map whose type has no word for it. `#[serde(flatten)]` and untagged enums work, but lose
     /// the position of what is wrong inside them.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ extern crate alloc;
 mod de;
 mod document;
 mod error;
+mod foreign;
 mod json;
 mod limits;
 mod load;
@@ -30,6 +31,7 @@ mod yaml;
 
 pub use document::Document;
 pub use error::{ReadError, ReadErrorKind};
+pub use foreign::ForeignPolicies;
 pub use limits::Limits;
 pub use load::{LoadError, Loaded, Loader, ReadWarning};
 pub use portcullis_k8s as k8s;

@@ -17,6 +17,7 @@ use portcullis_k8s::{
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
+use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
 use crate::position::Position;
 use crate::reader::Reader;
@@ -50,6 +51,8 @@ pub struct Loaded {
     pub warnings: Vec<ReadWarning>,
     /// Objects that policy does not depend on, by kind.
     pub skipped: BTreeMap<String, u64>,
+    /// Policies of other network plugins, by group and kind: answers leave them out.
+    pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
     /// Where each policy begins: its file, as the caller named it, and the position there.
@@ -77,6 +80,7 @@ impl Loader {
             is_cut_off: false,
             places: Places::default(),
             skipped: BTreeMap::new(),
+            foreign: ForeignCount::default(),
         };
         Self { reader: Reader::new(limits), import }
     }
@@ -183,6 +187,7 @@ struct Collector {
     is_cut_off: bool,
     places: Places,
     skipped: BTreeMap<String, u64>,
+    foreign: ForeignCount,
 }
 
 impl Collector {
@@ -203,6 +208,10 @@ impl Collector {
                     Some(count) => *count = count.saturating_add(1),
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
+                return ControlFlow::Continue(());
+            }
+            Relevance::Foreign => {
+                self.foreign.add(document);
                 return ControlFlow::Continue(());
             }
             Relevance::Unsupported(reason) => return self.refuse(document.refuse("apiVersion", &reason)),
@@ -237,7 +246,7 @@ impl Collector {
     }
 
     fn finish(self) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped } = self;
+        let Self { importer, errors, is_cut_off, places, skipped, foreign } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -255,7 +264,14 @@ impl Collector {
             _ => None,
         });
         let locations = policies.filter_map(|id| Some((id.clone(), places.policy(id)?))).collect();
-        Ok(Loaded { updates: import.updates, warnings, skipped, places: import.places, locations })
+        Ok(Loaded {
+            updates: import.updates,
+            warnings,
+            skipped,
+            foreign: foreign.finish(),
+            places: import.places,
+            locations,
+        })
     }
 }
 

@@ -3,10 +3,13 @@
 //! A [`Scenario`] is built from model updates or loaded from manifests. A [`Flow`] names its two ends the way people
 //! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
 
+mod answer;
+mod cuts;
 mod flow;
 mod load;
 mod near;
 mod peer;
+mod ports;
 mod report;
 mod resolve;
 mod text;
@@ -20,12 +23,15 @@ use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::reference::Settings;
 use portcullis_k8s::PodPlace;
+use portcullis_manifest::ForeignPolicies;
 
-pub use flow::{Flow, FlowError, parse_protocol};
+pub use answer::{Answer, Part, Plan, Question, Resolved};
+pub use flow::{Flow, FlowError, Port, parse_protocol};
 pub use load::LoadOptions;
 pub use peer::{Peer, PeerError};
+pub use ports::PortSet;
 pub use report::Report;
-pub use resolve::{Evaluator, Resolved};
+pub use resolve::Evaluator;
 
 /// A state of a cluster, with what only names need.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +40,7 @@ pub struct Scenario {
     places: BTreeMap<EndpointId, PodPlace>,
     locations: BTreeMap<PolicyId, Location>,
     warnings: Vec<String>,
+    foreign: Vec<ForeignPolicies>,
     skipped: BTreeMap<String, u64>,
 }
 
@@ -96,6 +103,14 @@ impl Scenario {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Policies of other network plugins (Cilium, Antrea, Istio, ...) in the input, by group and kind. They are not
+    /// read, so answers leave them out, and whoever shows an answer should show these (decision D30). They are not
+    /// among the [`warnings`](Self::warnings).
+    #[must_use]
+    pub fn foreign_policies(&self) -> &[ForeignPolicies] {
+        &self.foreign
     }
 
     /// How many objects of which kind were skipped because policy does not depend on them, by kind.

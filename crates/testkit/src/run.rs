@@ -1,11 +1,11 @@
 //! Running a case on every engine.
 
 use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::{FlowDecision, Side};
+use portcullis::flow::{End, FlowDecision, Side};
 use portcullis::ir::{Interpreter, View};
 use portcullis::label::Labels;
 use portcullis::reference::{Reference, Settings, StagedPolicies};
-use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
+use portcullis::scenario::{Answer, Evaluator, Flow, LoadOptions, Part, Scenario};
 use portcullis::selector::Selector;
 use portcullis::verdict::Verdict;
 use portcullis_matcher::Matcher;
@@ -123,9 +123,9 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         }
     }
     for FlowCase { flow: line, expect, staged } in &case.flows {
-        let resolved = Flow::from_json(line).and_then(|flow| evaluator.resolve(&flow));
-        let resolved = match resolved {
-            Ok(resolved) => resolved,
+        let plan = Flow::from_json(line).and_then(|flow| evaluator.plan(&flow));
+        let plan = match plan {
+            Ok(plan) => plan,
             Err(error) => {
                 let wanted = expect.0.get("error").and_then(Value::as_str);
                 let said = error.to_string();
@@ -134,21 +134,21 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
                 continue;
             }
         };
-        let answer = evaluator.decide(&reference, &resolved);
+        let answer = evaluator.decide(&reference, &plan);
         judge(line, expect, &answer, outcome);
-        let compiled = evaluator.decide(&interpreter, &resolved);
+        let compiled = evaluator.decide(&interpreter, &plan);
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
-        let matched = evaluator.decide(&matcher, &resolved);
+        let matched = evaluator.decide(&matcher, &plan);
         outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
         for (dataplane, kernel, _) in &kernels {
             let name = dataplane.name();
-            let decided = evaluator.decide(kernel, &resolved);
+            let decided = evaluator.decide(kernel, &plan);
             outcome.check(decided == answer, || format!("{line}: {name} says {decided:?}\nnot {answer:?}"));
         }
-        let answer = evaluator.decide(&pending, &resolved);
+        let answer = evaluator.decide(&pending, &plan);
         for (dataplane, _, kernel) in &kernels {
             let (name, Some(kernel)) = (dataplane.name(), kernel) else { continue };
-            let decided = evaluator.decide(kernel, &resolved);
+            let decided = evaluator.decide(kernel, &plan);
             outcome.check(decided == answer, || {
                 format!("staged {line}: {name} says {decided:?}\nnot {answer:?}")
             });
@@ -156,10 +156,10 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         if let Some(staged) = staged {
             judge(&format!("staged {line}"), staged, &answer, outcome);
         }
-        let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &resolved);
+        let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &plan);
         outcome
             .check(compiled == answer, || format!("staged {line}: the IR says {compiled:?}\nnot {answer:?}"));
-        let matched = evaluator.decide(&matcher.view(View::Pending), &resolved);
+        let matched = evaluator.decide(&matcher.view(View::Pending), &plan);
         outcome.check(matched == answer, || {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });
@@ -176,30 +176,89 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
 }
 
 /// Compares what is expected with an answer of the reference.
-fn judge(line: &str, expect: &Expectation, answer: &FlowDecision, outcome: &mut Outcome) {
+fn judge(line: &str, expect: &Expectation, answer: &Answer, outcome: &mut Outcome) {
+    let whole = || describe(answer);
     for (key, want) in &expect.0 {
         match key.as_str() {
             "verdict" => {
-                let got = word(answer.verdict);
-                outcome.check(want == got, || format!("{line}: {got}, not {want}: {}", describe(answer)));
+                let got = word(answer.verdict());
+                outcome.check(want == got, || format!("{line}: {got}, not {want}: {}", whole()));
             }
             "egress" | "ingress" => {
-                let side = if key == "egress" { &answer.egress } else { &answer.ingress };
-                match (want, side) {
-                    (Value::Null, None) => outcome.check(true, String::new),
-                    (Value::Object(want), Some(side)) => {
-                        for (field, want) in want {
-                            let got = field_of(side, field);
-                            outcome.check(got.as_ref() == Some(want), || {
-                                format!("{line}: {key} {field} is {got:?}, not {want}: {}", describe(answer))
-                            });
-                        }
+                let decision = answer.deciding().map(|part| &part.decision);
+                side(line, key, want, decision, outcome);
+            }
+            "service" => {
+                let got = answer.service().map(|id| format!("{}/{}", id.namespace, id.name));
+                outcome.check(want.as_str() == got.as_deref(), || {
+                    format!("{line}: the service is {got:?}, not {want}")
+                });
+            }
+            "warnings" => {
+                for text in want.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    let found = answer.warnings().iter().any(|warning| warning.contains(text));
+                    outcome.check(found, || {
+                        format!("{line}: no warning says `{text}`: {:?}", answer.warnings())
+                    });
+                }
+                let none = want.as_array().is_some_and(Vec::is_empty);
+                outcome.check(!none || answer.warnings().is_empty(), || {
+                    format!("{line}: there are warnings: {:?}", answer.warnings())
+                });
+            }
+            "parts" => {
+                let wanted = want.as_array().map(Vec::as_slice).unwrap_or_default();
+                let (got, want) = (answer.parts().len(), wanted.len());
+                outcome.check(got == want, || format!("{line}: {got} parts, not {want}: {}", whole()));
+                for (want, part) in wanted.iter().filter_map(Value::as_object).zip(answer.parts()) {
+                    for (key, want) in want {
+                        self::part(line, key, want, part, outcome);
                     }
-                    _ => outcome.check(false, || format!("{line}: {key} is {side:?}, not {want}")),
                 }
             }
             other => outcome.check(false, || format!("{line}: unknown expectation `{other}`")),
         }
+    }
+}
+
+fn part(line: &str, key: &str, want: &Value, part: &Part, outcome: &mut Outcome) {
+    let packet = &part.resolved.packet;
+    let end = |end: &End| match end {
+        End::Endpoint(id) => id.to_string(),
+        End::Node(node) => format!("node/{node}"),
+        End::Outside => "outside".into(),
+    };
+    let got: Value = match key {
+        "egress" | "ingress" => return side(line, key, want, Some(&part.decision), outcome),
+        "verdict" => word(part.decision.verdict).into(),
+        "from" => end(&part.resolved.from).into(),
+        "to" => end(&part.resolved.to).into(),
+        "source" => packet.source.to_string().into(),
+        "destination" => packet.destination.to_string().into(),
+        "port" => packet.destination_port.into(),
+        "ports" => part.ports.as_ref().map(ToString::to_string).into(),
+        other => {
+            outcome.check(false, || format!("{line}: unknown expectation `{other}` of a part"));
+            return;
+        }
+    };
+    outcome.check(got == *want, || format!("{line}: {key} of the part {part} is {got}, not {want}"));
+}
+
+fn side(line: &str, key: &str, want: &Value, decision: Option<&FlowDecision>, outcome: &mut Outcome) {
+    let side = decision
+        .and_then(|answer| if key == "egress" { answer.egress.as_ref() } else { answer.ingress.as_ref() });
+    match (want, side) {
+        (Value::Null, None) => outcome.check(true, String::new),
+        (Value::Object(want), Some(side)) => {
+            for (field, want) in want {
+                let got = field_of(side, field);
+                outcome.check(got.as_ref() == Some(want), || {
+                    format!("{line}: {key} {field} is {got:?}, not {want}: {}", side.decision.cause)
+                });
+            }
+        }
+        _ => outcome.check(false, || format!("{line}: {key} is {side:?}, not {want}")),
     }
 }
 
@@ -224,9 +283,13 @@ const fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn describe(answer: &FlowDecision) -> String {
+fn describe(answer: &Answer) -> String {
     let side = |side: &Option<Side>| side.as_ref().map_or("-".into(), |side| side.decision.cause.to_string());
-    format!("egress: {}; ingress: {}", side(&answer.egress), side(&answer.ingress))
+    let parts = answer.parts().iter().map(|part| {
+        let FlowDecision { egress, ingress, .. } = &part.decision;
+        format!("{part} egress: {}, ingress: {}", side(egress), side(ingress))
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 fn selector(want: &Value, outcome: &mut Outcome) {

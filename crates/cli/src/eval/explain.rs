@@ -2,10 +2,10 @@
 
 use core::fmt::{self, Write as _};
 
-use portcullis::flow::{End, FlowDecision, Side};
+use portcullis::flow::{End, Side};
 use portcullis::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
 use portcullis::reference::{Reference, RuleOutcome, Step, Trace};
-use portcullis::scenario::{Flow, Peer, Resolved, Scenario};
+use portcullis::scenario::{Answer, Flow, Part, Peer, Resolved, Scenario};
 use portcullis::verdict::Direction;
 
 use crate::eval::{Judge, Judgement, describe, table};
@@ -13,17 +13,11 @@ use crate::output::Colour;
 
 /// The explanation of one answer, ending in a line break.
 pub(crate) fn text(judge: &Judge<'_>, flow: &Flow, judgement: &Judgement, colour: Colour) -> String {
-    let mut writer = Writer {
-        scenario: judge.scenario(),
-        flow,
-        resolved: &judgement.resolved,
-        colour,
-        out: String::new(),
-    };
+    let mut writer = Writer { scenario: judge.scenario(), flow, colour, out: String::new() };
     // Writing into a string cannot fail.
-    let _ = writer.answer(&judge.reference, &judgement.decision);
-    if let (Some(engine), Some(decision)) = (&judge.staged, &judgement.staged) {
-        let _ = writer.staged(engine, decision, &judgement.decision);
+    let _ = writer.answer(&judge.reference, &judgement.answer);
+    if let (Some(engine), Some(staged)) = (&judge.staged, &judgement.staged) {
+        let _ = writer.staged(engine, staged, &judgement.answer);
     }
     writer.out
 }
@@ -31,36 +25,48 @@ pub(crate) fn text(judge: &Judge<'_>, flow: &Flow, judgement: &Judgement, colour
 struct Writer<'a> {
     scenario: &'a Scenario,
     flow: &'a Flow,
-    resolved: &'a Resolved,
     colour: Colour,
     out: String,
 }
 
 impl Writer<'_> {
-    fn answer(&mut self, engine: &Reference<'_>, decision: &FlowDecision) -> fmt::Result {
-        let (flow, packet) = (self.flow, &self.resolved.packet);
-        let verdict = self.colour.verdict(decision.verdict, decision.verdict);
+    fn answer(&mut self, engine: &Reference<'_>, answer: &Answer) -> fmt::Result {
+        let flow = self.flow;
+        let verdict = self.colour.verdict(answer.verdict(), answer.verdict());
         write!(self.out, "{verdict}: {} to {}, {}", flow.from(), flow.to(), table::service(flow))?;
         if let Some(request) = flow.http() {
             write!(self.out, ", HTTP {} {}", printable(&request.method), printable(&request.path))?;
         }
-        writeln!(self.out, "\n  {} to {}", packet.source, packet.destination)?;
-        self.sides(engine, decision)
+        self.out.push('\n');
+        self.parts(engine, answer)
     }
 
-    fn staged(&mut self, engine: &Reference<'_>, decision: &FlowDecision, now: &FlowDecision) -> fmt::Result {
-        let verdict = self.colour.verdict(decision.verdict, decision.verdict);
-        if decision == now {
+    fn parts(&mut self, engine: &Reference<'_>, answer: &Answer) -> fmt::Result {
+        for part in answer.parts() {
+            let packet = &part.resolved.packet;
+            if answer.parts().len() > 1 {
+                let verdict = self.colour.verdict(part.decision.verdict, part.decision.verdict);
+                writeln!(self.out, "\n{verdict} on {part}")?;
+            }
+            writeln!(self.out, "  {} to {}", packet.source, packet.destination)?;
+            self.sides(engine, part)?;
+        }
+        Ok(())
+    }
+
+    fn staged(&mut self, engine: &Reference<'_>, staged: &Answer, now: &Answer) -> fmt::Result {
+        let verdict = self.colour.verdict(staged.verdict(), staged.verdict());
+        if staged == now {
             return writeln!(self.out, "\nwith staged policies enforced: {verdict}, as now");
         }
         writeln!(self.out, "\nwith staged policies enforced: {verdict}")?;
-        self.sides(engine, decision)
+        self.parts(engine, staged)
     }
 
-    fn sides(&mut self, engine: &Reference<'_>, decision: &FlowDecision) -> fmt::Result {
-        let (flow, resolved) = (self.flow, self.resolved);
-        self.side(engine, "egress from", flow.from(), &resolved.from, decision.egress.as_ref())?;
-        self.side(engine, "ingress to", flow.to(), &resolved.to, decision.ingress.as_ref())
+    fn sides(&mut self, engine: &Reference<'_>, part: &Part) -> fmt::Result {
+        let (flow, Part { resolved, decision, .. }) = (self.flow, part);
+        self.side(engine, "egress from", flow.from(), resolved, &resolved.from, decision.egress.as_ref())?;
+        self.side(engine, "ingress to", flow.to(), resolved, &resolved.to, decision.ingress.as_ref())
     }
 
     fn side(
@@ -68,6 +74,7 @@ impl Writer<'_> {
         engine: &Reference<'_>,
         words: &str,
         peer: &Peer,
+        resolved: &Resolved,
         end: &End,
         side: Option<&Side>,
     ) -> fmt::Result {
@@ -87,8 +94,7 @@ impl Writer<'_> {
         let verdict = self.colour.verdict(side.decision.verdict, side.decision.verdict);
         writeln!(self.out, ": {verdict}, {}", side.decision.cause)?;
         for consulted in &side.consulted {
-            let (decision, trace) =
-                engine.explain(&consulted.endpoint, consulted.hook, &self.resolved.packet);
+            let (decision, trace) = engine.explain(&consulted.endpoint, consulted.hook, &resolved.packet);
             writeln!(self.out, "  {} of {}: {}", consulted.hook, consulted.endpoint, decision.verdict)?;
             self.trace(&trace, consulted.hook.direction())?;
         }

@@ -137,7 +137,7 @@ fn answer(
             block.bytes.extend_from_slice(explain::text(judge, &flow, &judgement, colour).as_bytes());
         }
         Format::Json | Format::Jsonl => {
-            let report = Report::new(&flow, &judgement.decision, judgement.staged.as_ref());
+            let report = Report::new(&flow, &judgement.answer, judgement.staged.as_ref());
             serde_json::to_writer(&mut block.bytes, &report)
                 .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
             if format == Format::Jsonl {

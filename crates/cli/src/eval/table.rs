@@ -3,8 +3,8 @@
 use core::fmt::Write as _;
 use std::io::{self, Write};
 
-use portcullis::flow::{FlowDecision, Side};
-use portcullis::scenario::Flow;
+use portcullis::flow::Side;
+use portcullis::scenario::{Answer, Flow, Part};
 use portcullis::verdict::Verdict;
 
 use crate::eval::Judgement;
@@ -20,20 +20,21 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(flow: &Flow, judgement: &Judgement) -> Self {
-        let decision = &judgement.decision;
+        let (answer, staged) = (&judgement.answer, judgement.staged.as_ref());
+        let decision = answer.deciding().map(|part| &part.decision);
         Self {
-            verdict: decision.verdict,
-            staged: judgement.staged.as_ref().map(|staged| staged.verdict),
+            verdict: answer.verdict(),
+            staged: staged.map(Answer::verdict),
             cells: [
                 flow.id().map(id).unwrap_or_default(),
                 flow.from().to_string(),
                 flow.to().to_string(),
                 service(flow),
-                decision.verdict.to_string(),
-                judgement.staged.as_ref().map(|staged| staged.verdict.to_string()).unwrap_or_default(),
-                side(decision.egress.as_ref()),
-                side(decision.ingress.as_ref()),
-                judgement.staged.as_ref().map(|staged| changes(decision, staged)).unwrap_or_default(),
+                answer.verdict().to_string(),
+                staged.map(|staged| staged.verdict().to_string()).unwrap_or_default(),
+                side(decision.and_then(|decision| decision.egress.as_ref())),
+                side(decision.and_then(|decision| decision.ingress.as_ref())),
+                staged.map(|staged| changes(answer, staged)).unwrap_or_default(),
             ],
         }
     }
@@ -152,8 +153,10 @@ pub(crate) fn service(flow: &Flow) -> String {
     let protocol = flow.protocol();
     match flow.icmp() {
         Some(icmp) => format!("{protocol} {}/{}", icmp.kind, icmp.code),
-        None if protocol.has_ports() && flow.port() != 0 => format!("{protocol} {}", flow.port()),
-        None => protocol.to_string(),
+        None => match flow.port().filter(|_| protocol.has_ports()) {
+            Some(port) => format!("{protocol} {port}"),
+            None => protocol.to_string(),
+        },
     }
 }
 
@@ -162,7 +165,9 @@ fn side(side: Option<&Side>) -> String {
 }
 
 /// What staged policies would change.
-fn changes(now: &FlowDecision, staged: &FlowDecision) -> String {
+fn changes(now: &Answer, staged: &Answer) -> String {
+    let decision = |answer| Answer::deciding(answer).map(|part: &Part| &part.decision);
+    let (Some(now), Some(staged)) = (decision(now), decision(staged)) else { return String::new() };
     let mut parts = Vec::new();
     for (name, now, staged) in
         [("egress", &now.egress, &staged.egress), ("ingress", &now.ingress, &staged.ingress)]

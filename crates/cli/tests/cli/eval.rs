@@ -26,15 +26,21 @@ fn the_answers_of_the_contract() {
     let policy = r#""tier":"default","policy":{"kind":"NetworkPolicy","namespace":"yaobank","name":"database-policy"}"#;
     let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0}}"#);
     let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null}}"#);
-    let line = |id: &str, verdict: &str, ingress: &str| {
-        format!(r#"{{"id":"{id}","verdict":"{verdict}","egress":{open},"ingress":{ingress}}}"#)
+    let line = |id: &str, verdict: &str, ingress: &str, [from, to]: [(&str, u8); 2], port: u16| {
+        let ends = format!(r#""from":"{}","to":"{}","protocol":"TCP","port":{port}"#, from.0, to.0);
+        let addresses = format!(r#""source":"10.48.0.{}","destination":"10.48.0.{}""#, from.1, to.1);
+        format!(
+            r#"{{"id":"{id}","verdict":"{verdict}","egress":{open},"ingress":{ingress},"flow":{{{ends},{addresses}}}}}"#
+        )
     };
+    let (customer, summary) = (("yaobank/customer", 11), ("yaobank/summary", 12));
+    let (database, visitor) = (("yaobank/database", 13), ("default/visitor", 99));
     let lines = [
-        line("customer to summary", "allow", open),
-        line("summary to database", "allow", &allowed),
-        line("attack: customer to database", "deny", &denied),
-        line("summary to another database port", "deny", &denied),
-        line("visitor to database", "deny", &denied),
+        line("customer to summary", "allow", open, [customer, summary], 80),
+        line("summary to database", "allow", &allowed, [summary, database], 2379),
+        line("attack: customer to database", "deny", &denied, [customer, database], 2379),
+        line("summary to another database port", "deny", &denied, [summary, database], 2380),
+        line("visitor to database", "deny", &denied, [visitor, database], 2379),
     ];
     assert_eq!(run.stdout, format!("{}\n", lines.join("\n")));
 
@@ -93,8 +99,9 @@ fn every_way_to_name_an_end() {
     let allowed = to("yaobank/summary", "yaobank/database");
     assert!(allowed.starts_with(r#"{"id":null,"verdict":"allow","egress":{"#), "{allowed}");
     // The address of a pod is the pod.
-    assert_eq!(to("10.48.0.12", "yaobank/database"), allowed);
-    assert_eq!(to("yaobank/summary", "10.48.0.13"), allowed);
+    let answer = |line: &str| line.split_once(r#","flow""#).map(|(answer, _)| answer.to_owned());
+    assert_eq!(answer(&to("10.48.0.12", "yaobank/database")), answer(&allowed));
+    assert_eq!(answer(&to("yaobank/summary", "10.48.0.13")), answer(&allowed));
     for outside in ["203.0.113.7", "2001:db8::7", "node/bank-control"] {
         let args = ["-f", BASE, "-f", TIERS, "--from", outside, "--to", "yaobank/database", "--port", "2379"];
         let mut all = vec!["eval", "-q", "-o", "jsonl"];

@@ -5,6 +5,7 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod left_out;
 mod selector;
 
 extern crate alloc;

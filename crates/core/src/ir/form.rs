@@ -254,6 +254,8 @@ mod words {
         "workload-to-host",
         "failsafe",
         "neighbour-discovery",
+        "no-backend",
+        "no-service-port",
     ];
     pub(super) const DIRECTIONS: &[&str] = &["ingress", "egress"];
     pub(super) const EFFECTS: &[&str] = &["decide", "skip-to", "log"];

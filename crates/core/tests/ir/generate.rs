@@ -251,7 +251,7 @@ fn rule(rng: &mut Rng) -> RuleRef {
 }
 
 fn cause(rng: &mut Rng) -> Cause {
-    match rng.below(11) {
+    match rng.below(13) {
         0 => Cause::TierDefault { tier: "default".into(), policy: policy(rng) },
         1 => Cause::Profile { profile: "kns.yaobank".into(), index: Some(1) },
         2 => Cause::Profile { profile: "missing".into(), index: None },
@@ -262,6 +262,8 @@ fn cause(rng: &mut Rng) -> Cause {
         7 => Cause::WorkloadToHost,
         8 => Cause::Failsafe,
         9 => Cause::NeighbourDiscovery,
+        10 => Cause::NoBackend,
+        11 => Cause::NoServicePort,
         _ => Cause::Rule(rule(rng)),
     }
 }

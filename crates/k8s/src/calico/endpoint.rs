@@ -44,7 +44,8 @@ pub(super) fn host(cx: &mut Context<'_>, name: &str, labels: Labels, spec: &Host
     endpoint.labels = labels;
     endpoint.node = node.map(|node| cx.name(node));
     endpoint.interface = interface.map(|interface| cx.name(interface));
-    endpoint.ports = ports(cx, &path.field("ports"), spec.ports.as_deref(), Unnamed::Refused);
+    let given: Vec<EndpointPortSpec> = spec.ports.iter().flatten().map(EndpointPortSpec::from).collect();
+    endpoint.ports = ports(cx, &path.field("ports"), &given, Unnamed::Refused);
     endpoint.profiles = profiles(cx, &path.field("profiles"), spec.profiles.as_deref());
     endpoint
 }
@@ -108,7 +109,8 @@ pub(super) fn workload(
     endpoint.service_account = account;
     endpoint.node = filled(&spec.node).map(|node| cx.name(&node));
     endpoint.interface = filled(&spec.interface_name).map(|interface| cx.name(&interface));
-    endpoint.ports = ports(cx, &path.field("ports"), spec.ports.as_deref(), Unnamed::HostPort);
+    endpoint.ports =
+        ports(cx, &path.field("ports"), spec.ports.as_deref().unwrap_or_default(), Unnamed::HostPort);
     endpoint.profiles = profiles;
     endpoint
 }
@@ -133,11 +135,11 @@ enum Unnamed {
 fn ports(
     cx: &mut Context<'_>,
     path: &Path<'_>,
-    specs: Option<&[EndpointPortSpec]>,
+    specs: &[EndpointPortSpec],
     unnamed: Unnamed,
 ) -> Vec<NamedPort> {
     let mut ports = Vec::new();
-    for (index, spec) in specs.unwrap_or_default().iter().enumerate() {
+    for (index, spec) in specs.iter().enumerate() {
         let path = path.index(index);
         let name = spec.name.as_deref().filter(|name| !name.is_empty());
         match name {

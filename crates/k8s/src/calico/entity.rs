@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EntityKinds, EntityMatch, EntitySelector, IdentityMatch, PortMatch, ServiceId};
-use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::net::Cidr;
 use portcullis_core::selector::Expr;
 
 use crate::calico::list::{self, Limit};
 use crate::calico::net;
+use crate::calico::rule::{Families, Family};
 use crate::calico::scalar;
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::{EntitySpec, ServiceAccountSpec, ServiceSpec};
@@ -60,7 +61,7 @@ pub(super) struct Entity {
     pub(super) not_ports: Vec<PortMatch>,
 }
 
-/// Converts one end of a rule. `family` is the family of the networks seen in the rule so far.
+/// Converts one end of a rule. `family` tells of the networks seen in the rule so far.
 ///
 /// Source of the rewriting: Calico `libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go` and
 /// `felix/calc/rule_scanner.go`.
@@ -69,7 +70,7 @@ pub(super) fn convert(
     path: &Path<'_>,
     spec: &EntitySpec,
     end: End<'_>,
-    family: &mut Option<IpVersion>,
+    family: &mut Family,
 ) -> Entity {
     let selector = selector::read(cx, &path.field("selector"), spec.selector.as_deref(), Place::Own);
     let not_selector =
@@ -144,14 +145,17 @@ fn nets(
     cx: &mut Context<'_>,
     path: &Path<'_>,
     texts: Option<&[alloc::string::String]>,
-    family: &mut Option<IpVersion>,
+    family: &mut Family,
 ) -> Vec<Cidr> {
     let texts = list::set(cx, path, texts, Limit::Items(256));
     let mut nets = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let path = path.index(index);
         let Some(net) = net::network(cx, &path, text) else { continue };
-        match *family {
+        match family.version {
+            Some(other) if other != net.version() && family.families == Families::Mixed => {
+                family.is_mixed = true;
+            }
             Some(other) if other != net.version() => {
                 cx.error(
                     &path,
@@ -163,7 +167,7 @@ fn nets(
                     ),
                 );
             }
-            _ => *family = Some(net.version()),
+            _ => family.version = Some(net.version()),
         }
         nets.push(net);
     }

@@ -11,7 +11,7 @@ use portcullis_core::model::{
 use portcullis_core::selector::Expr;
 
 use crate::calico::list::{self, Limit};
-use crate::calico::rule::{self, Direction};
+use crate::calico::rule::{self, Direction, Families, Rules};
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::PolicySpec;
 use crate::context::{Context, quoted};
@@ -70,6 +70,7 @@ pub(super) fn convert(
     namespace: Option<&Name>,
     name: &str,
     spec: &PolicySpec,
+    families: Families,
 ) -> Option<Policy> {
     let path = Path::root("spec");
     check_name(cx, kind, name);
@@ -86,10 +87,10 @@ pub(super) fn convert(
     let mut policy = Policy::new(id, tier, subject);
     policy.tie_key = TieBreak::Path.key(&PolicyId::new(kind.api_kind(), namespace.cloned(), name));
     policy.order = order(cx, &path.field("order"), spec.order);
+    let common = Rules { namespace, families };
     policy.ingress =
-        rule::rules(cx, &path.field("ingress"), spec.ingress.as_deref(), Direction::Ingress, namespace);
-    policy.egress =
-        rule::rules(cx, &path.field("egress"), spec.egress.as_deref(), Direction::Egress, namespace);
+        rule::rules(cx, &path.field("ingress"), spec.ingress.as_deref(), Direction::Ingress, common);
+    policy.egress = rule::rules(cx, &path.field("egress"), spec.egress.as_deref(), Direction::Egress, common);
     policy.directions = directions(cx, &path, spec);
     policy.enforcement = if kind.is_staged() { Enforcement::Staged } else { Enforcement::Enforced };
     policy.placement = placement(cx, &path, spec);

@@ -8,7 +8,7 @@ use portcullis_core::label::{Labels, NAME_KEY, Name};
 use portcullis_core::model::{Action, Namespace, Profile, ProfileOrigin, Rule, ServiceAccount, Update};
 
 use crate::calico::endpoint::{NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX};
-use crate::calico::rule::{self, Direction};
+use crate::calico::rule::{self, Direction, Families, Rules};
 use crate::calico::spec::ProfileSpec;
 use crate::context::{Context, quoted};
 use crate::meta;
@@ -32,15 +32,21 @@ enum Carrier {
 /// `ksa.…`, marked by a prefix. Here those labels belong to the namespace and the service account themselves, so
 /// such a profile also describes one of these. Source: Calico
 /// `libcalico-go/lib/backend/k8s/conversion/conversion.go`.
-pub(super) fn convert(cx: &mut Context<'_>, name: &Name, spec: &ProfileSpec) -> Vec<Update> {
+pub(super) fn convert(
+    cx: &mut Context<'_>,
+    name: &Name,
+    spec: &ProfileSpec,
+    families: Families,
+) -> Vec<Update> {
     let path = Path::root("spec");
     if spec.types.is_some() {
         cx.warn(&path.field("types"), "a profile has no types, the field does nothing");
     }
+    let common = Rules { namespace: None, families };
     let ingress_path = path.field("ingress");
-    let ingress = rule::rules(cx, &ingress_path, spec.ingress.as_deref(), Direction::Ingress, None);
+    let ingress = rule::rules(cx, &ingress_path, spec.ingress.as_deref(), Direction::Ingress, common);
     let egress_path = path.field("egress");
-    let egress = rule::rules(cx, &egress_path, spec.egress.as_deref(), Direction::Egress, None);
+    let egress = rule::rules(cx, &egress_path, spec.egress.as_deref(), Direction::Egress, common);
     for (path, rules) in [(&ingress_path, &ingress), (&egress_path, &egress)] {
         warn_of_pass(cx, path, rules);
     }

@@ -28,7 +28,37 @@ pub(super) enum Direction {
     Egress,
 }
 
-/// Converts a list of rules. `namespace` is the namespace of the policy, for kinds that have one.
+/// What the rules of one object have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    /// The namespace of the policy, for kinds that have one.
+    pub(super) namespace: Option<&'a Name>,
+    /// Whether networks of both families may stand in one rule.
+    pub(super) families: Families,
+}
+
+/// Whether networks of both families may stand in one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Families {
+    /// They may not: Calico's validator refuses such a rule of `projectcalico.org/v3`. Source:
+    /// `libcalico-go/lib/validator/v3/validator.go`, `scanNets`.
+    One,
+    /// They may: nobody validates objects of `crd.projectcalico.org/v1`, and Felix makes a rule for each family. Such
+    /// a rule is about a family only when each list of networks that it has names one of that family. Source:
+    /// `felix/rules/policy.go`, `FilterRuleToIPVersion`.
+    Mixed,
+}
+
+/// The family that the rule is about so far, and what becomes of a network of the other one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family {
+    pub(super) families: Families,
+    pub(super) version: Option<IpVersion>,
+    /// Whether there was a network of the other family.
+    pub(super) is_mixed: bool,
+}
+
+/// Converts a list of rules.
 ///
 /// Rules that are refused are left out; the errors they noted refuse the object.
 pub(super) fn rules(
@@ -36,7 +66,7 @@ pub(super) fn rules(
     path: &Path<'_>,
     specs: Option<&[RuleSpec]>,
     direction: Direction,
-    namespace: Option<&Name>,
+    common: Rules<'_>,
 ) -> Vec<Rule> {
     let specs = specs.unwrap_or_default();
     if specs.len() > MAX_RULES {
@@ -45,7 +75,7 @@ pub(super) fn rules(
     specs
         .iter()
         .enumerate()
-        .filter_map(|(index, spec)| rule(cx, &path.index(index), spec, direction, namespace))
+        .filter_map(|(index, spec)| rule(cx, &path.index(index), spec, direction, common))
         .collect()
 }
 
@@ -56,7 +86,7 @@ fn rule(
     path: &Path<'_>,
     spec: &RuleSpec,
     direction: Direction,
-    namespace: Option<&Name>,
+    Rules { namespace, families }: Rules<'_>,
 ) -> Option<Rule> {
     let action = action(cx, &path.field("action"), spec.action.as_deref());
     let version = ip_version(cx, &path.field("ipVersion"), spec.ip_version);
@@ -77,8 +107,8 @@ fn rule(
         cx.error(&path.field("icmp"), "needs protocol ICMP or ICMPv6");
     }
 
-    // The networks of all four lists and `ipVersion` must agree.
-    let mut family = version;
+    // The networks of all four lists and `ipVersion` must agree, or it is said that they do not.
+    let mut family = Family { families, version, is_mixed: false };
     let nothing = EntitySpec::default();
     let end = |services, identity| End { namespace, services, identity };
     let (source_end, destination_end) = match direction {
@@ -103,7 +133,10 @@ fn rule(
         destination_end,
         &mut family,
     );
-    if let (Some(implied), Some(family)) = (implied, family)
+    if family.is_mixed {
+        let message = "it names networks of both families: for one of them it holds only where each of its lists names a network of that family";
+        cx.warn(path, message);
+    } else if let (Some(implied), Some(family)) = (implied, family.version)
         && implied != family
         && version.is_none()
     {

@@ -149,10 +149,19 @@ pub(crate) struct HostEndpointSpec {
     #[serde(rename = "expectedIPs")]
     pub(crate) expected_ips: Option<Vec<String>>,
     pub(crate) profiles: Option<Vec<String>>,
-    pub(crate) ports: Option<Vec<EndpointPortSpec>>,
+    pub(crate) ports: Option<Vec<HostPortSpec>>,
 }
 
-/// A port of a host endpoint or a workload endpoint.
+/// A port of a host endpoint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostPortSpec {
+    pub(crate) name: Option<String>,
+    pub(crate) protocol: Option<IntOrString>,
+    pub(crate) port: Option<i64>,
+}
+
+/// A port of a workload endpoint, of which other fields are passed over.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EndpointPortSpec {
@@ -160,6 +169,13 @@ pub(crate) struct EndpointPortSpec {
     pub(crate) protocol: Option<IntOrString>,
     pub(crate) port: Option<i64>,
     pub(crate) host_port: Option<i64>,
+}
+
+impl From<&HostPortSpec> for EndpointPortSpec {
+    fn from(port: &HostPortSpec) -> Self {
+        let HostPortSpec { name, protocol, port } = port.clone();
+        Self { name, protocol, port, host_port: None }
+    }
 }
 
 /// The part of a workload endpoint's spec that policy can see. No resource definition exists for this kind and

@@ -144,6 +144,10 @@ fn owners(meta: &ObjectMeta, cx: &mut Context<'_>) -> Vec<Owner> {
 
 /// An endpoint without addresses.
 ///
+/// Its named ports are those of containers and of init containers that keep running beside them (`restartPolicy:
+/// Always`), never of init containers that end (decision D32). Source: Kubernetes `pkg/api/v1/pod/util.go`, the look-up
+/// of a port by name, and pull requests 127976 and 128850.
+///
 /// It carries the pod's labels and those that Calico adds: `projectcalico.org/namespace`,
 /// `projectcalico.org/orchestrator` and `projectcalico.org/serviceaccount`, which override labels of the same name.
 /// Source: Calico `libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go`.
@@ -185,7 +189,10 @@ fn endpoint(
     for (field, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
         let path = spec_path.field(field);
         for (i, container) in containers.iter().flatten().enumerate() {
-            container_ports(container, &path.index(i), &mut endpoint.ports, cx);
+            let ports = container_ports(container, &path.index(i), cx);
+            if field == "containers" || container.restart_policy.as_deref() == Some("Always") {
+                endpoint.ports.extend(ports);
+            }
         }
     }
     endpoint.ports.sort();
@@ -193,8 +200,9 @@ fn endpoint(
     endpoint
 }
 
-/// Adds the named ports of `container`. Unnamed ports are checked and dropped: no rule can refer to them.
-fn container_ports(container: &Container, path: &Path<'_>, ports: &mut Vec<NamedPort>, cx: &mut Context<'_>) {
+/// The named ports of `container`. Unnamed ports are checked and dropped: no rule can refer to them.
+fn container_ports(container: &Container, path: &Path<'_>, cx: &mut Context<'_>) -> Vec<NamedPort> {
+    let mut ports = Vec::new();
     let list = path.field("ports");
     for (i, port) in container.ports.iter().flatten().enumerate() {
         let item = list.index(i);
@@ -215,6 +223,7 @@ fn container_ports(container: &Container, path: &Path<'_>, ports: &mut Vec<Named
             ports.push(NamedPort { name: cx.name(name), protocol, port });
         }
     }
+    ports
 }
 
 /// The protocol that `text` names; TCP when missing.

@@ -23,7 +23,7 @@ pub struct PodTemplate {
 pub struct PodSpec {
     /// The containers.
     pub containers: Option<Vec<Container>>,
-    /// The init containers; those that keep running (sidecars) have ports too.
+    /// The init containers; only the named ports of those that keep running (sidecars) count.
     pub init_containers: Option<Vec<Container>>,
     /// Whether the pod shares its node's network.
     pub host_network: Option<bool>,
@@ -37,10 +37,12 @@ pub struct PodSpec {
 
 /// A container.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Container {
     /// The ports it says it listens on.
     pub ports: Option<Vec<ContainerPort>>,
+    /// `Always` makes a sidecar of an init container: it keeps running beside the containers.
+    pub restart_policy: Option<String>,
 }
 
 /// A port of a container.

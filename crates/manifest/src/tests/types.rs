@@ -119,7 +119,7 @@ fn null_elsewhere_is_refused() {
     assert_eq!(refused("spec:\n  ingress:\n  -\n"), "a.yaml:8:4: P ns/x: spec.ingress[0]: null in a list");
     assert_eq!(
         refused("  labels:\n    a: x\n    b:\n"),
-        "a.yaml:8:5: P ns/x: metadata.labels.b: null where a value belongs"
+        "a.yaml:8:5: P ns/x: metadata.labels.b: expected text, found null"
     );
     assert_eq!(refused("spec:\n  wrong: ~\n"), "a.yaml:7:3: P ns/x: spec.wrong: unknown field `wrong`");
     assert!(

@@ -1,6 +1,8 @@
 //! From the names in a flow to ends, addresses and a packet.
 
+use alloc::collections::BTreeSet;
 use core::net::IpAddr;
+use std::sync::OnceLock;
 
 use portcullis_core::flow::{DecideHook, End, FlowDecision, Topology};
 use portcullis_core::label::Name;
@@ -10,9 +12,12 @@ use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::reference::Settings;
 
 use super::Scenario;
-use super::flow::{Flow, FlowError};
+use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};
+use super::cuts::Cuts;
+use super::flow::{Flow, FlowError, Port};
 use super::near::nearest;
 use super::peer::Peer;
+use super::ports::PortSet;
 use super::text::quoted;
 use portcullis_k8s::PodPlace;
 
@@ -22,25 +27,17 @@ use portcullis_k8s::PodPlace;
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     scenario: &'a Scenario,
+    settings: &'a Settings,
     topology: Topology<'a>,
-}
-
-/// A flow whose ends and addresses are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// Where it starts.
-    pub from: End,
-    /// Where it ends.
-    pub to: End,
-    /// Its first packet.
-    pub packet: Packet,
+    cuts: OnceLock<Cuts>,
 }
 
 impl<'a> Evaluator<'a> {
     /// An evaluator for `scenario`; notes once who owns which address.
     #[must_use]
     pub fn new(scenario: &'a Scenario, settings: &'a Settings) -> Self {
-        Self { scenario, topology: Topology::new(scenario.cluster(), settings) }
+        let topology = Topology::new(scenario.cluster(), settings);
+        Self { scenario, settings, topology, cuts: OnceLock::new() }
     }
 
     /// The scenario.
@@ -49,7 +46,15 @@ impl<'a> Evaluator<'a> {
         self.scenario
     }
 
-    /// Looks up both ends of `flow` and chooses the addresses of its packet.
+    /// What `engine` says to `flow`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::plan`].
+    pub fn answer(&self, engine: &(impl DecideHook + ?Sized), flow: &Flow) -> Result<Answer, FlowError> {
+        Ok(self.decide(engine, &self.plan(flow)?))
+    }
+
+    /// Looks up both ends of `flow`, its addresses and its ports.
     ///
     /// The packet has the family that the flow names. When it names none, it has the first family in which both
     /// ends have an address: IPv4, then IPv6, and for ICMPv6 the other way round. Each end then takes its first
@@ -57,37 +62,106 @@ impl<'a> Evaluator<'a> {
     /// the network address itself. A pod in its node's network is the node, and an address that a known pod, host
     /// endpoint or node owns is that end.
     ///
+    /// A flow without a port is asked about at every range of ports that policy treats alike. One without a source
+    /// port comes from an ephemeral port; where policy tells ephemeral ports apart, all of them are asked about.
+    ///
     /// # Errors
     /// An end is unknown, has finished (decision D14), or has no address of the family.
-    pub fn resolve(&self, flow: &Flow) -> Result<Resolved, FlowError> {
+    pub fn plan(&self, flow: &Flow) -> Result<Plan, FlowError> {
         let from = self.candidate("from", flow.from())?;
         let to = self.candidate("to", flow.to())?;
-        let wanted = match (flow.family(), flow.protocol()) {
-            (Some(IpVersion::V4), _) => &[IpVersion::V4][..],
-            (Some(IpVersion::V6), _) => &[IpVersion::V6][..],
-            (None, Protocol::ICMPV6) => &[IpVersion::V6, IpVersion::V4][..],
-            (None, _) => &[IpVersion::V4, IpVersion::V6][..],
-        };
-        let both = |version: &IpVersion| Some((from.address(*version)?, to.address(*version)?));
-        let Some((source, destination)) = wanted.iter().find_map(both) else {
-            return Err(no_common_address(flow, &from, &to));
-        };
+        let (source, destination) = addresses(flow, &from, &to)?;
         let mut packet = Packet::new(source, destination, flow.protocol());
-        if flow.protocol().has_ports() {
-            packet = packet.from_port(flow.source_port()).to_port(flow.port());
-        }
         packet.icmp = flow.icmp();
         packet.principal = flow.principal().map(Name::from);
         packet.http = flow.http().cloned();
         let end =
             |candidate: Candidate, address| candidate.end.unwrap_or_else(|| self.topology.end_at(address));
-        Ok(Resolved { from: end(from, source), to: end(to, destination), packet })
+        let resolved = Resolved { from: end(from, source), to: end(to, destination), packet };
+        let questions = self.with_ports(flow, &resolved)?;
+        Ok(Plan { questions, service: None, warnings: Vec::new() })
     }
 
-    /// What `engine` says to a flow.
+    /// What `engine` says to the questions of a plan.
     #[must_use]
-    pub fn decide(&self, engine: &(impl DecideHook + ?Sized), flow: &Resolved) -> FlowDecision {
-        self.topology.decide(engine, &flow.from, &flow.to, &flow.packet)
+    pub fn decide(&self, engine: &(impl DecideHook + ?Sized), plan: &Plan) -> Answer {
+        Answer::new(plan, plan.questions().iter().map(|question| self.decide_one(engine, question)))
+    }
+
+    /// What `engine` says to one question.
+    fn decide_one(&self, engine: &(impl DecideHook + ?Sized), question: &Question) -> FlowDecision {
+        let Resolved { from, to, packet } = question.resolved();
+        match &question.way {
+            Way::Hooks => self.topology.decide(engine, from, to, packet),
+            Way::Nothing(cause) => nothing(cause),
+        }
+    }
+
+    /// The questions of a flow between two known ends, one for each range of ports.
+    fn with_ports(&self, flow: &Flow, resolved: &Resolved) -> Result<Vec<Question>, FlowError> {
+        if !flow.protocol().has_ports() {
+            return Ok(vec![Question { resolved: resolved.clone(), ports: None, way: Way::Hooks }]);
+        }
+        let ends = [&resolved.from, &resolved.to];
+        let namespaces = || {
+            ends.into_iter().filter_map(|end| match end {
+                End::Endpoint(id) => id.namespace.as_ref(),
+                _ => None,
+            })
+        };
+        let cuts = self.cuts.get_or_init(|| Cuts::new(self.scenario.cluster(), self.settings));
+        let sources: Vec<u16> = match flow.source_port() {
+            Some(port) => vec![port],
+            None => cuts.sources(namespaces()).iter().filter_map(PortSet::first).collect(),
+        };
+        let destinations: Vec<(u16, Option<PortSet>)> = match flow.port() {
+            Some(Port::Number(port)) => vec![(*port, None)],
+            Some(Port::Name(name)) => {
+                self.named_ports(flow, name, &resolved.to)?.into_iter().map(|port| (port, None)).collect()
+            }
+            None => cuts
+                .destinations(namespaces())
+                .into_iter()
+                .filter_map(|ports| Some((ports.first()?, Some(ports))))
+                .collect(),
+        };
+        let mut questions = Vec::new();
+        for source in sources {
+            for (port, ports) in &destinations {
+                let packet = resolved.packet.clone().from_port(source).to_port(*port);
+                let resolved = Resolved { packet, ..resolved.clone() };
+                questions.push(Question { resolved, ports: ports.clone(), way: Way::Hooks });
+            }
+        }
+        Ok(questions)
+    }
+
+    /// The numbers of the container ports called `name`; usually one.
+    fn named_ports(&self, flow: &Flow, name: &str, to: &End) -> Result<Vec<u16>, FlowError> {
+        let endpoint = match to {
+            End::Endpoint(id) => self.scenario.cluster().endpoints().get(id),
+            _ => None,
+        };
+        let ports = endpoint.map(|endpoint| endpoint.ports.as_slice()).unwrap_or_default();
+        let found =
+            ports.iter().filter(|port| port.name.as_str() == name && port.protocol == flow.protocol());
+        let numbers: BTreeSet<u16> = found.map(|port| port.port).collect();
+        if numbers.is_empty() {
+            let to = flow.to().to_string();
+            let known = match ports {
+                [] => "no port of it has a name".to_owned(),
+                ports => {
+                    let names: Vec<String> = ports
+                        .iter()
+                        .map(|port| format!("{} ({} {})", quoted(&port.name), port.protocol, port.port))
+                        .collect();
+                    format!("it has {}", names.join(", "))
+                }
+            };
+            let reason = format!("{} has no {} port {}; {known}", quoted(&to), flow.protocol(), quoted(name));
+            return Err(FlowError::new("port", reason));
+        }
+        Ok(numbers.into_iter().collect())
     }
 
     fn candidate(&self, field: &'static str, peer: &Peer) -> Result<Candidate, FlowError> {
@@ -194,6 +268,18 @@ impl Candidate {
     fn address(&self, version: IpVersion) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| IpVersion::of(address) == version)
     }
+}
+
+/// The first address of each end in the family that both have; see [`Evaluator::plan`].
+fn addresses(flow: &Flow, from: &Candidate, to: &Candidate) -> Result<(IpAddr, IpAddr), FlowError> {
+    let wanted = match (flow.family(), flow.protocol()) {
+        (Some(IpVersion::V4), _) => &[IpVersion::V4][..],
+        (Some(IpVersion::V6), _) => &[IpVersion::V6][..],
+        (None, Protocol::ICMPV6) => &[IpVersion::V6, IpVersion::V4][..],
+        (None, _) => &[IpVersion::V4, IpVersion::V6][..],
+    };
+    let both = |version: &IpVersion| Some((from.address(*version)?, to.address(*version)?));
+    wanted.iter().find_map(both).ok_or_else(|| no_common_address(flow, from, to))
 }
 
 fn no_common_address(flow: &Flow, from: &Candidate, to: &Candidate) -> FlowError {

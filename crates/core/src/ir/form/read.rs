@@ -175,6 +175,8 @@ fn cause<S: Source>(source: &mut S) -> Read<Cause> {
         7 => Cause::WorkloadToHost,
         8 => Cause::Failsafe,
         9 => Cause::NeighbourDiscovery,
+        10 => Cause::NoBackend,
+        11 => Cause::NoServicePort,
         _ => Cause::NoPolicy,
     })
 }

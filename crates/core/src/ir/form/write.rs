@@ -168,7 +168,9 @@ fn cause(sink: &mut impl Sink, cause: &Cause) -> Written {
         | Cause::Node
         | Cause::WorkloadToHost
         | Cause::Failsafe
-        | Cause::NeighbourDiscovery => Ok(()),
+        | Cause::NeighbourDiscovery
+        | Cause::NoBackend
+        | Cause::NoServicePort => Ok(()),
     }
 }
 

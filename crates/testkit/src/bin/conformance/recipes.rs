@@ -61,11 +61,11 @@ pub(crate) fn run(folder: &Path) -> Result<Tally, String> {
             }
             let line = json!({"from": probe["from"], "to": probe["to"], "port": probe["port"],
                 "protocol": probe.get("protocol").cloned().unwrap_or_else(|| json!("TCP"))});
-            let flow = Flow::from_json(&line.to_string()).and_then(|flow| evaluator.resolve(&flow));
+            let flow = Flow::from_json(&line.to_string()).and_then(|flow| evaluator.plan(&flow));
             let wanted = probe.get("expected") == Some(&Value::Bool(true));
             match flow {
                 Ok(flow) => {
-                    let got = evaluator.decide(&engine, &flow).verdict == Verdict::Allow;
+                    let got = evaluator.decide(&engine, &flow).verdict() == Verdict::Allow;
                     tally.check(got == wanted, name, || format!("{line} is {got}, not {wanted}"));
                 }
                 Err(error) => tally.check(false, name, || format!("{line}: {error}")),

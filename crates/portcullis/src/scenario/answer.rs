@@ -1,0 +1,199 @@
+//! What is asked about a flow, and what comes of it.
+
+use core::fmt;
+
+use portcullis_core::flow::{End, FlowDecision, Side};
+use portcullis_core::model::ServiceId;
+use portcullis_core::packet::Packet;
+use portcullis_core::verdict::{Cause, Decision, Verdict};
+
+use super::ports::PortSet;
+
+/// A flow whose ends and addresses are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Where it starts.
+    pub from: End,
+    /// Where it ends.
+    pub to: End,
+    /// Its first packet, after destination NAT.
+    pub packet: Packet,
+}
+
+/// One question that a flow comes to: one pair of ends and one packet, which stands for all [`Question::ports`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub(super) resolved: Resolved,
+    pub(super) ports: Option<PortSet>,
+    pub(super) way: Way,
+}
+
+/// How a question is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the hooks between its ends.
+    Hooks,
+    /// Without any: nothing answers there.
+    Nothing(Cause),
+}
+
+impl Question {
+    /// Its ends and its packet.
+    #[must_use]
+    pub const fn resolved(&self) -> &Resolved {
+        &self.resolved
+    }
+
+    /// The ports that its packet stands for, when the flow asks about every port.
+    #[must_use]
+    pub const fn ports(&self) -> Option<&PortSet> {
+        self.ports.as_ref()
+    }
+}
+
+/// Everything that a flow comes to, before an engine is asked: the questions, never none, and what the author of the
+/// flow should know about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub(super) questions: Vec<Question>,
+    pub(super) service: Option<ServiceId>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The questions, in the order of sources, destinations and ports.
+    #[must_use]
+    pub fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// The service that the flow goes to.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceId> {
+        self.service.as_ref()
+    }
+
+    /// What the author of the flow should know: one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// The answer to a flow.
+///
+/// A flow to one pod and port has one [`Part`]. One to a service has a part for each ready backend, one from or to a
+/// workload a part for each kind of its pods, and one without a port a part for each set of ports that are treated
+/// alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    verdict: Verdict,
+    parts: Vec<Part>,
+    service: Option<ServiceId>,
+    warnings: Vec<String>,
+}
+
+/// The answer to a part of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The ends and the packet that was decided; its port is the first of [`Part::ports`].
+    pub resolved: Resolved,
+    /// The ports that this is the answer for, when the flow asks about every port.
+    pub ports: Option<PortSet>,
+    /// The answer.
+    pub decision: FlowDecision,
+}
+
+impl Answer {
+    /// Puts the decisions on the questions of a plan together. Ports that are treated alike become one part.
+    pub(super) fn new(plan: &Plan, decisions: impl IntoIterator<Item = FlowDecision>) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        // Ports of the same ends and protocol stand next to each other.
+        let mut first = 0;
+        for (question, decision) in plan.questions.iter().zip(decisions) {
+            let Question { resolved, ports, .. } = question;
+            if parts.get(first).is_none_or(|part| !same_but_ports(&part.resolved, resolved)) {
+                first = parts.len();
+            }
+            let alike = parts.iter_mut().skip(first).find(|part| part.decision == decision);
+            match (ports, alike) {
+                (Some(ports), Some(Part { ports: Some(known), .. })) => known.extend(ports),
+                _ => parts.push(Part { resolved: resolved.clone(), ports: ports.clone(), decision }),
+            }
+        }
+        let verdicts = || parts.iter().map(|part| part.decision.verdict);
+        // An answer without parts would allow what nobody asked about.
+        let verdict = [Verdict::Deny, Verdict::Inspect].into_iter().find(|v| verdicts().any(|w| w == *v));
+        let verdict = verdict.unwrap_or(if parts.is_empty() { Verdict::Deny } else { Verdict::Allow });
+        Self { verdict, parts, service: plan.service.clone(), warnings: plan.warnings.clone() }
+    }
+
+    /// Deny when a part is denied, else Inspect when a part is inspected, else Allow.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// The parts, never none, in the order of sources, destinations and first ports.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The first part with the verdict of the whole.
+    #[must_use]
+    pub fn deciding(&self) -> Option<&Part> {
+        self.parts.iter().find(|part| part.decision.verdict == self.verdict)
+    }
+
+    /// The service that the flow goes to.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceId> {
+        self.service.as_ref()
+    }
+
+    /// What the author of the flow should know about the answer: one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether parts differ in their verdict.
+    #[must_use]
+    pub fn is_mixed(&self) -> bool {
+        self.parts.iter().any(|part| part.decision.verdict != self.verdict)
+    }
+
+    /// Whether every part has the verdict `expected`. A mixed answer meets no expectation.
+    #[must_use]
+    pub fn meets(&self, expected: Verdict) -> bool {
+        self.verdict == expected && !self.is_mixed()
+    }
+}
+
+fn same_but_ports(a: &Resolved, b: &Resolved) -> bool {
+    let ends =
+        |r: &Resolved| (r.packet.source, r.packet.destination, r.packet.protocol, r.packet.source_port);
+    a.from == b.from && a.to == b.to && ends(a) == ends(b)
+}
+
+/// The answer where nothing answers: no hook is asked, and no connection comes about.
+pub(super) fn nothing(cause: &Cause) -> FlowDecision {
+    let decision = Decision::new(Verdict::Deny, cause.clone());
+    let side = Side { decision, consulted: Vec::new() };
+    FlowDecision { verdict: Verdict::Deny, egress: None, ingress: Some(side) }
+}
+
+/// The protocol with the port, the set of ports or the ICMP message that the part is about: `TCP 80`.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let packet = &self.resolved.packet;
+        write!(f, "{}", packet.protocol)?;
+        match (&self.ports, packet.icmp) {
+            (Some(ports), _) => write!(f, " {ports}"),
+            (None, Some(icmp)) => write!(f, " {}/{}", icmp.kind, icmp.code),
+            (None, None) if packet.protocol.has_ports() => write!(f, " {}", packet.destination_port),
+            (None, None) => Ok(()),
+        }
+    }
+}
