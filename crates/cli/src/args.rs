@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
+use portcullis::verdict::Verdict;
+
+use crate::input::InputArgs;
 
 /// Is this flow allowed, and by which rule?
 ///
@@ -36,12 +39,8 @@ pub(crate) enum Command {
     after_long_help = EVAL_EXAMPLES,
 )]
 pub(crate) struct EvalArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    ///
-    /// YAML with one or more documents, or JSON, also in lists. In a directory: .yaml, .yml and .json. Objects that
-    /// policy does not depend on are skipped and counted.
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// Flows to evaluate: a file with one JSON object a line, or - for standard input
     ///
@@ -55,11 +54,13 @@ pub(crate) struct EvalArgs {
     pub(crate) output: Option<Output>,
 
     /// Which engine answers
-    #[arg(long, value_enum, default_value_t = Engine::Reference)]
+    #[arg(long, value_enum, default_value_t = Engine::Auto)]
     pub(crate) engine: Engine,
 
     /// Walk through tiers, policies and rules for both ends: what matched, what missed and why
-    #[arg(long)]
+    ///
+    /// As text, or with -o json and jsonl as `trace`.
+    #[arg(long, visible_alias = "trace")]
     pub(crate) explain: bool,
 
     /// Also answer as if staged policies were enforced
@@ -67,8 +68,18 @@ pub(crate) struct EvalArgs {
     pub(crate) staged: bool,
 
     /// Exit with code 4 when any flow is denied
+    ///
+    /// A flow with `expect` fails with code 4 when the answer is another, with or without this option.
     #[arg(long)]
     pub(crate) fail_on_deny: bool,
+
+    /// Pass with nothing to check: --fail-on-deny and `expect` otherwise fail without flows, or without policies and pods
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+
+    /// When to use colours
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub(crate) color: When,
 
     /// Print neither warnings nor the count of skipped objects
     #[arg(short, long)]
@@ -106,6 +117,10 @@ pub(crate) struct FlowArgs {
     #[arg(long, requires = "from", conflicts_with = "flows", value_parser = protocol)]
     pub(crate) protocol: Option<Protocol>,
 
+    /// The verdict that the flow should have; exit with code 4 when it has another
+    #[arg(long, value_enum, value_name = "VERDICT", requires = "from", conflicts_with = "flows")]
+    pub(crate) expect: Option<Expected>,
+
     /// Source port
     #[arg(long, value_name = "PORT", requires = "from", conflicts_with = "flows")]
     pub(crate) source_port: Option<u16>,
@@ -139,17 +154,23 @@ pub(crate) struct FlowArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where clusters differ")]
 pub(crate) struct ReadingArgs {
-    /// Ports of a host endpoint that stay open whatever policy says
-    #[arg(long, value_enum, default_value_t = Failsafe::Default)]
-    pub(crate) failsafe: Failsafe,
+    /// Ports of a host endpoint that stay open whatever policy says, on every node [default: what a FelixConfiguration
+    /// in the input says, else `default`]
+    #[arg(long, value_enum)]
+    pub(crate) failsafe: Option<Failsafe>,
 
-    /// Traffic from a pod to its own node, once the pod's policy allowed it
-    #[arg(long, value_enum, value_name = "ACTION", default_value_t = WorkloadToHost::Accept)]
-    pub(crate) workload_to_host: WorkloadToHost,
+    /// Traffic from a pod to its own node, once the pod's policy allowed it, on every node [default: what a
+    /// FelixConfiguration in the input says, else `accept`]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub(crate) workload_to_host: Option<WorkloadToHost>,
 
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
+
+    /// The namespace of objects that name none [default: default]
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Options", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
 
     /// Refuse input with policies of other network plugins, which answers leave out
     ///
@@ -165,9 +186,8 @@ pub(crate) struct ReadingArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = COMPILE_EXAMPLES)]
 pub(crate) struct CompileArgs {
-    /// Manifests to read: a file, a directory (with all below it), or - for standard input
-    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
 
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = CompileOutput::Text)]
@@ -215,9 +235,11 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// A table for people
+    /// A table for people: why each flow has its verdict
     Table,
-    /// One JSON array
+    /// A table with what both ends say, and where that stands
+    Wide,
+    /// One JSON array; with --from, one JSON object
     Json,
     /// One JSON object a line
     Jsonl,
@@ -235,6 +257,8 @@ pub(crate) enum CompileOutput {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
+    /// The matcher for many flows, the reference where it is sooner or has to explain: the answers are the same
+    Auto,
     /// The plain evaluator that defines what policy means
     Reference,
     /// The compiled in-process matcher
@@ -243,6 +267,37 @@ pub(crate) enum Engine {
     Nftables,
     /// The Linux kernel, through eBPF (root; feature kernel-engines)
     Ebpf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal that has them, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Expected {
+    /// It passes
+    Allow,
+    /// It is dropped
+    Deny,
+    /// An HTTP rule decides
+    Inspect,
+}
+
+impl Expected {
+    /// The verdict.
+    pub(crate) const fn verdict(self) -> Verdict {
+        match self {
+            Self::Allow => Verdict::Allow,
+            Self::Deny => Verdict::Deny,
+            Self::Inspect => Verdict::Inspect,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -271,6 +326,20 @@ pub(crate) enum Baseline {
     PerPod,
 }
 
+/// Source: RFC 1123 labels, as Kubernetes demands of names of namespaces.
+fn namespace(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    let is_label = text.len() <= 63
+        && ends.into_iter().all(|end| end.is_some_and(is_plain))
+        && text.bytes().all(|byte| is_plain(byte) || byte == b'-');
+    if is_label {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a namespace: lower-case letters, digits and `-`, at most 63".into())
+    }
+}
+
 fn protocol(text: &str) -> Result<Protocol, String> {
     parse_protocol(text).map_err(|error| error.reason().to_owned())
 }
@@ -293,6 +362,11 @@ Examples:
 
   What is running, from a cluster, in a CI job that must not lose the way to the API
     kubectl get ns,pods,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
+
+  A repository, less its charts; what a chart renders to; what a kustomization builds
+    portcullis eval -f repo/ --exclude charts --flows flows.jsonl
+    helm template web charts/web | portcullis eval -f - --flows flows.jsonl
+    portcullis eval -k overlays/prod --flows flows.jsonl
 
   A ping from outside over IPv6
     portcullis eval -f manifests/ --from 2001:db8::7 --to shop/customer --protocol ICMPv6

@@ -19,12 +19,12 @@ use crate::output::{stdout, to_stderr};
 /// Runs the command.
 pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
     let mut times = Times::default();
-    let scenario = times.of("read", || load::scenario(&args.files, &args.readings, args.quiet))?;
+    let scenario = times.of("read", || load::scenario(&args.input, &args.readings, args.quiet))?;
     let scope = match &args.node {
         Some(node) => CompileScope::Node(node.as_str().into()),
         None => CompileScope::All,
     };
-    let mut engine = Engine::new(load::settings(&args.readings), scope);
+    let mut engine = Engine::new(load::settings(&args.readings, &scenario, args.quiet), scope);
     times.of("apply", || -> Result<(), Failure> {
         for update in scenario.cluster().updates() {
             engine.apply(update).map_err(|error| Failure::Input(error.to_string()))?;

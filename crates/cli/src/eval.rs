@@ -1,7 +1,7 @@
 //! `portcullis eval`: what policy says to flows.
 
-mod describe;
 mod explain;
+mod gate;
 mod kernel;
 mod many;
 mod table;
@@ -15,33 +15,38 @@ use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
 use portcullis::reference::{Reference, Settings, StagedPolicies};
+use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Evaluator, Flow, FlowError, Port, Report, Scenario};
-use portcullis::verdict::Verdict;
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
+use crate::eval::gate::Tally;
 use crate::eval::kernel::InKernel;
 use crate::failure::Failure;
 use crate::load;
-use crate::output::{Colour, stdout};
+use crate::output::{Colour, stdout, terminal_width, to_stderr};
 
 /// Runs the command.
 pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
-    let stdin = |path: &std::path::PathBuf| path.as_os_str() == "-";
-    let uses = args.files.iter().chain(&args.flows).filter(|path| stdin(path)).count();
-    if uses > 1 {
+    let flows_from_stdin = args.flows.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    if args.input.reads_of_stdin().saturating_add(usize::from(flows_from_stdin)) > 1 {
         return Err(Failure::Usage("standard input (`-`) can be read only once".into()));
     }
-    if args.explain && matches!(args.output, Some(Output::Json | Output::Jsonl)) {
-        return Err(Failure::Usage("`--explain` prints text; leave out `--output`".into()));
+    if args.explain && matches!(args.output, Some(Output::Table | Output::Wide)) {
+        return Err(Failure::Usage("`--explain` is no table: leave out `--output`, or ask for JSON".into()));
     }
-    let scenario = load::scenario(&args.files, &args.readings, args.quiet)?;
-    let settings = load::settings(&args.readings);
+    let scenario = load::scenario(&args.input, &args.readings, args.quiet)?;
+    let settings = load::settings(&args.readings, &scenario, args.quiet);
     let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);
     let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
     let engine = match args.engine {
-        Engine::Reference => Decider::Reference,
+        // What nobody can express as tables is left to the reference, which answers the same.
+        Engine::Auto if prefers_tables(args) => match lowered(&scenario, &settings) {
+            Ok(matcher) => Decider::Matcher(Box::new(matcher)),
+            Err(_) => Decider::Reference,
+        },
+        Engine::Auto | Engine::Reference => Decider::Reference,
         Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
         Engine::Nftables => {
             Decider::Kernel(InKernel::load(KernelEngine::Nftables, &scenario, &settings, args.staged)?)
@@ -51,13 +56,23 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
         }
     };
     let judge = Judge { evaluator, engine, reference, staged };
-    let denied = match &args.flows {
+    let tally = match &args.flows {
         Some(file) => many::run(&judge, args, file)?,
         None => single(&judge, args)?,
     };
-    let code = if denied && args.fail_on_deny { DENIED } else { 0 };
-    Ok(ExitCode::from(code))
+    Ok(gate::end(&tally, &scenario, args))
 }
+
+/// Whether there are so many questions that compiling pays off, and nobody wants the reference's trace.
+fn prefers_tables(args: &EvalArgs) -> bool {
+    let few = |file: &std::path::PathBuf| {
+        std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() < FEW_BYTES)
+    };
+    !args.explain && args.flows.as_ref().is_some_and(|file| !few(file))
+}
+
+/// The size of a file of flows that the reference evaluator answers sooner than tables are made.
+const FEW_BYTES: u64 = 16_384;
 
 /// The compiled policy in the form that the matcher looks up.
 fn lowered(scenario: &Scenario, settings: &Settings) -> Result<Matcher, Failure> {
@@ -65,9 +80,6 @@ fn lowered(scenario: &Scenario, settings: &Settings) -> Result<Matcher, Failure>
     Matcher::lower(engine.snapshot())
         .map_err(|error| Failure::Environment(format!("the matcher refuses the compiled policy: {error}")))
 }
-
-/// The exit code of `--fail-on-deny`.
-const DENIED: u8 = 4;
 
 /// Answers flows, twice when staged policies are asked for.
 pub(crate) struct Judge<'a> {
@@ -109,6 +121,22 @@ impl Judge<'_> {
     fn scenario(&self) -> &Scenario {
         self.evaluator.scenario()
     }
+
+    /// What puts answers in words.
+    fn renderer(&self) -> Renderer<'_> {
+        Renderer::new(self.scenario(), &self.reference)
+    }
+
+    /// The same for answers with staged policies enforced.
+    fn staged_renderer(&self) -> Option<Renderer<'_>> {
+        self.staged.as_ref().map(|reference| Renderer::new(self.scenario(), reference))
+    }
+
+    /// The answer for programs.
+    fn report<'j>(&'j self, flow: &'j Flow, judgement: &'j Judgement, traced: bool) -> Report<'j> {
+        let report = Report::new(self.scenario(), flow, &judgement.answer, judgement.staged.as_ref());
+        if traced { report.traced(&self.renderer(), self.staged_renderer().as_ref()) } else { report }
+    }
 }
 
 /// Why a flow has no answer.
@@ -129,39 +157,52 @@ impl Unjudged {
     }
 }
 
-impl Judgement {
-    fn is_denied(&self) -> bool {
-        self.answer.verdict() == Verdict::Deny
-    }
-}
-
-/// One flow from the command line; whether it is denied.
-fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<bool, Failure> {
+/// One flow from the command line.
+fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<Tally, Failure> {
     let Some(flow) = flow(&args.flow) else {
         return Err(Failure::Usage("`--from` and `--to` go together".into()));
     };
     let judgement = judge.judge(&flow).map_err(|error| error.failure("", at_option))?;
+    let mut tally = Tally::default();
+    let as_expected = tally.count(&flow, &judgement);
+    for warning in judgement.answer.warnings().iter().filter(|_| !args.quiet && args.output.is_some()) {
+        to_stderr(&format!("warning: {warning}\n"));
+    }
     let mut out = stdout();
-    let colour = Colour::detect();
+    let colour = Colour::choose(args.color);
     match args.output {
         None => out.write_all(explain::text(judge, &flow, &judgement, colour).as_bytes())?,
-        Some(Output::Table) => {
-            let mut table = table::Table::new(args.staged, colour);
-            table.add(table::Row::new(&flow, &judgement));
+        Some(format @ (Output::Table | Output::Wide)) => {
+            let shape = if format == Output::Wide { table::Shape::Wide } else { table::Shape::Short };
+            let mut table = table::Table::new(args.staged, colour, limit(shape));
+            table.add(table::Row::new(&judge.renderer(), &flow, &judgement, shape));
             table.finish(&mut out)?;
         }
-        Some(format) => {
-            let report = Report::new(&flow, &judgement.answer, judgement.staged.as_ref());
-            let json = serde_json::to_string(&report)
+        Some(Output::Json | Output::Jsonl) => {
+            let json = serde_json::to_string(&judge.report(&flow, &judgement, args.explain))
                 .map_err(|error| Failure::Environment(format!("cannot write the answer: {error}")))?;
-            match format {
-                Output::Json => writeln!(out, "[\n{json}\n]")?,
-                _ => writeln!(out, "{json}")?,
-            }
+            writeln!(out, "{json}")?;
         }
     }
     out.flush()?;
-    Ok(judgement.is_denied())
+    if let (false, Some(expected)) = (as_expected, flow.expect()) {
+        to_stderr(&format!("expected {expected}, and the answer is {}\n", found(&judgement)));
+    }
+    Ok(tally)
+}
+
+/// The verdict of an answer that is not as expected.
+fn found(judgement: &Judgement) -> String {
+    let verdict = judgement.answer.verdict();
+    if judgement.answer.is_mixed() { format!("{verdict} in part") } else { verdict.to_string() }
+}
+
+/// The widest line of a table: a terminal's, unless everything is wanted.
+fn limit(shape: table::Shape) -> Option<usize> {
+    match shape {
+        table::Shape::Short => terminal_width(),
+        table::Shape::Wide => None,
+    }
 }
 
 /// Fields of a flow are options on the command line.
@@ -181,6 +222,9 @@ fn flow(args: &FlowArgs) -> Option<Flow> {
         Some(Port::Number(port)) => flow = flow.with_port(*port),
         Some(port) => flow = flow.with_port_name(&port.to_string()),
         None => {}
+    }
+    if let Some(expected) = args.expect {
+        flow = flow.with_expect(expected.verdict());
     }
     if let Some(port) = args.source_port {
         flow = flow.with_source_port(port);

@@ -6,8 +6,11 @@ mod args;
 mod compile;
 mod eval;
 mod failure;
+mod input;
+mod kustomize;
 mod load;
 mod output;
+mod progress;
 mod selector;
 mod stream;
 

@@ -1,10 +1,13 @@
 //! Standard output and error.
 
 use core::fmt;
-use std::env;
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use portcullis::verdict::Verdict;
+
+use crate::args::When;
 
 /// Standard output, locked and buffered. Flush it: an error on drop would be lost.
 pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
@@ -16,6 +19,15 @@ pub(crate) fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// The columns of the terminal that standard output is; `None` where it is no terminal.
+pub(crate) fn terminal_width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    // A terminal that does not say is as wide as terminals used to be.
+    Some(terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0.into()))
+}
+
 /// Whether to write colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Colour {
@@ -24,46 +36,52 @@ pub(crate) enum Colour {
 }
 
 impl Colour {
-    /// On when standard output is a terminal that can do it and `NO_COLOR` is not set.
-    pub(crate) fn detect() -> Self {
-        let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
-        if io::stdout().is_terminal() && !refused && !dumb { Self::On } else { Self::Off }
+    /// As `when` says; where it leaves the choice, on a terminal that can do it, unless the environment says otherwise
+    /// (`NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`).
+    pub(crate) fn choose(when: When) -> Self {
+        match when {
+            When::Always => Self::On,
+            When::Never => Self::Off,
+            When::Auto => match AutoStream::choice(&io::stdout()) {
+                ColorChoice::Never => Self::Off,
+                _ => Self::On,
+            },
+        }
     }
 
     /// `text` in the colour of `verdict`.
     pub(crate) const fn verdict<T>(self, verdict: Verdict, text: T) -> Painted<T> {
-        let code = match verdict {
-            Verdict::Allow | Verdict::Continue => "32",
-            Verdict::Deny => "31",
-            Verdict::Inspect => "33",
+        let colour = match verdict {
+            Verdict::Allow | Verdict::Continue => AnsiColor::Green,
+            Verdict::Deny => AnsiColor::Red,
+            Verdict::Inspect => AnsiColor::Yellow,
         };
-        Painted { code, colour: self, text }
+        self.paint(colour.on_default(), text)
     }
 
     /// `text` in bold.
     pub(crate) const fn bold<T>(self, text: T) -> Painted<T> {
-        Painted { code: "1", colour: self, text }
+        self.paint(Style::new().bold(), text)
+    }
+
+    const fn paint<T>(self, style: Style, text: T) -> Painted<T> {
+        let style = match self {
+            Self::Off => Style::new(),
+            Self::On => style,
+        };
+        Painted { style, text }
     }
 }
 
 /// A text with a colour around it.
 #[derive(Debug)]
 pub(crate) struct Painted<T> {
-    code: &'static str,
-    colour: Colour,
+    style: Style,
     text: T,
 }
 
 impl<T: fmt::Display> fmt::Display for Painted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.colour {
-            Colour::Off => self.text.fmt(f),
-            Colour::On => {
-                write!(f, "\x1b[{}m", self.code)?;
-                self.text.fmt(f)?;
-                f.write_str("\x1b[0m")
-            }
-        }
+        write!(f, "{}{}{}", self.style.render(), self.text, self.style.render_reset())
     }
 }

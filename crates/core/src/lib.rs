@@ -16,6 +16,7 @@ pub mod packet;
 pub mod principal;
 pub mod reference;
 pub mod selector;
+pub mod settings;
 pub mod shadow;
 pub mod verdict;
 pub mod wire;

@@ -17,124 +17,14 @@ use core::net::IpAddr;
 
 use crate::label::Name;
 use crate::model::{Cluster, DefaultAction, EndpointId, Policy, Tier};
-use crate::net::{Cidr, canonical};
+use crate::net::canonical;
 use crate::packet::{Packet, Protocol};
-use crate::verdict::{Cause, Decision, Direction, Hook, Verdict};
+use crate::verdict::{Cause, Decision, Hook, Verdict};
 
 use entity::Entities;
+
+pub use crate::settings::{Failsafe, Failsafes, NodeSettings, Settings, StagedPolicies, WorkloadToHost};
 pub use trace::{Miss, RuleOutcome, Step, Trace};
-
-/// Settings that belong to a node or a cluster rather than to a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// Whether staged policies act (decision D7).
-    pub staged: StagedPolicies,
-    /// Ports of a host endpoint that no policy can close.
-    pub failsafes: Failsafes,
-    /// What happens to traffic from a workload to its own host after the workload's own policy allowed it.
-    pub workload_to_host: WorkloadToHost,
-}
-
-/// Whether staged policies act.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StagedPolicies {
-    /// They are skipped, as in enforcement.
-    #[default]
-    Skip,
-    /// They act as if they were enforced: the preview.
-    Enforce,
-}
-
-/// Traffic from a workload to its own host. Source: Calico `DefaultEndpointToHostAction`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WorkloadToHost {
-    /// Accepted without asking host endpoint policy, as the usual installations set it.
-    #[default]
-    Accept,
-    /// Dropped, Calico's built-in default.
-    Drop,
-    /// Host endpoint policy decides.
-    HostPolicy,
-}
-
-/// Ports that stay reachable whatever host endpoint policy says, so that a mistake cannot cut off a node.
-///
-/// They apply to traffic of the host itself, not to forwarded traffic. The default is Calico's list
-/// (`felix/config/config_params.go`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failsafes {
-    /// Ports of the host that others may reach.
-    pub inbound: Vec<Failsafe>,
-    /// Ports of others that the host may reach.
-    pub outbound: Vec<Failsafe>,
-}
-
-/// One failsafe port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failsafe {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its number, on the server's side.
-    pub port: u16,
-    /// The far end must lie in this network; `None` is any address.
-    pub net: Option<Cidr>,
-}
-
-impl Failsafe {
-    const fn tcp(port: u16) -> Self {
-        Self { protocol: Protocol::TCP, port, net: None }
-    }
-
-    const fn udp(port: u16) -> Self {
-        Self { protocol: Protocol::UDP, port, net: None }
-    }
-}
-
-impl Failsafes {
-    /// No failsafe ports at all.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self { inbound: Vec::new(), outbound: Vec::new() }
-    }
-
-    /// Whether `packet` is exempt at `hook`.
-    ///
-    /// Untracked hooks see both directions of a connection one packet at a time, so there the reply, known by its
-    /// source port, is exempt too. Source: Calico `felix/rules/static.go`.
-    #[must_use]
-    pub fn exempt(&self, hook: Hook, packet: &Packet) -> bool {
-        let (requests, replies) = match hook {
-            Hook::HostIngress | Hook::PreDnat => (&self.inbound, None),
-            Hook::HostEgress => (&self.outbound, None),
-            Hook::UntrackedIngress => (&self.inbound, Some(&self.outbound)),
-            Hook::UntrackedEgress => (&self.outbound, Some(&self.inbound)),
-            Hook::WorkloadIngress | Hook::WorkloadEgress | Hook::ForwardIngress | Hook::ForwardEgress => {
-                return false;
-            }
-        };
-        let far = match hook.direction() {
-            Direction::Ingress => packet.source,
-            Direction::Egress => packet.destination,
-        };
-        let hit = |list: &[Failsafe], port: u16| {
-            list.iter().any(|f| {
-                f.protocol == packet.protocol && f.port == port && f.net.is_none_or(|net| net.contains(&far))
-            })
-        };
-        hit(requests, packet.destination_port) || replies.is_some_and(|list| hit(list, packet.source_port))
-    }
-}
-
-impl Default for Failsafes {
-    fn default() -> Self {
-        let common = [179, 2379, 2380, 5473, 6443, 6666, 6667].map(Failsafe::tcp);
-        let mut inbound = alloc::vec![Failsafe::tcp(22), Failsafe::udp(68)];
-        let mut outbound = alloc::vec![Failsafe::udp(53), Failsafe::udp(67)];
-        inbound.extend(common);
-        outbound.extend(common);
-        Self { inbound, outbound }
-    }
-}
 
 /// Whether `packet` is ICMPv6 neighbour or listener discovery, which no policy touches.
 /// Source: Calico `felix/rules/static.go` (types 130 to 133, 135 and 136).

@@ -233,7 +233,7 @@ impl fmt::Display for Cause {
             Self::ProfileDefault => f.write_str("no profile rule matches"),
             Self::NoPolicy => f.write_str("no policy decides"),
             Self::Loopback => f.write_str("traffic to itself"),
-            Self::Node => f.write_str("traffic from its own node"),
+            Self::Node => f.write_str("traffic from a node to its own workload"),
             Self::WorkloadToHost => f.write_str("traffic from a workload to its own node"),
             Self::Failsafe => f.write_str("failsafe port"),
             Self::NeighbourDiscovery => f.write_str("ICMPv6 neighbour discovery"),

@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod entity;
+mod felix;
 mod list;
 mod net;
 mod network_set;
@@ -38,6 +39,8 @@ use crate::names::Names;
 use crate::object::{self, Relevance};
 use crate::path::Path;
 use crate::validate;
+pub use felix::FelixConfiguration;
+pub(crate) use felix::FelixSettings;
 use policy::Kind;
 use rule::Families;
 use spec::{
@@ -195,6 +198,10 @@ impl CalicoObject {
         &self.meta
     }
 
+    pub(crate) const fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+
     /// The object in the model.
     ///
     /// A staged deletion gives no update. A profile that carries the labels of a namespace or a service account
@@ -285,7 +292,7 @@ fn required<'a, S>(cx: &mut Context<'_>, spec: Option<&'a S>) -> Option<&'a S> {
 }
 
 /// The kinds that policy depends on.
-const KINDS: [&str; 11] = [
+pub(crate) const KINDS: [&str; 11] = [
     "GlobalNetworkPolicy",
     "GlobalNetworkSet",
     "HostEndpoint",

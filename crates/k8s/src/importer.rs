@@ -1,8 +1,11 @@
 //! From objects to the changes that build the model.
 
 mod complete;
+mod doubts;
 mod pods;
+mod repeated;
 mod services;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -12,19 +15,24 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
+use portcullis_core::settings::Settings;
 
-use crate::error::{ConvertError, Warning};
+use crate::calico::FelixSettings;
+use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::names::Names;
 use crate::object::Object;
 use crate::workload::{PodRecord, WorkloadKind};
 
 pub use pods::SYNTHETIC_RANGES;
+use repeated::Kept;
 use services::Services;
+pub use settings::Configured;
 
 /// How objects are turned into the model where there is a choice.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     baseline: BaselineReading,
+    namespace: Option<Name>,
 }
 
 /// Which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
@@ -45,6 +53,20 @@ impl ImportOptions {
         Self::default()
     }
 
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise. Whoever reads the objects puts them there
+    /// with [`Object::set_default_namespace`] before anything is said about them.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<Name>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The namespace of namespaced objects that name none, when one was set.
+    #[must_use]
+    pub const fn default_namespace(&self) -> Option<&Name> {
+        self.namespace.as_ref()
+    }
+
     /// Sets how the Baseline tier is read.
     #[must_use]
     pub const fn baseline(mut self, reading: BaselineReading) -> Self {
@@ -60,10 +82,13 @@ pub struct Importer {
     names: Names,
     updates: Vec<Update>,
     warnings: Vec<Warning>,
-    seen: BTreeSet<(&'static str, Option<Name>, Name)>,
+    kept: BTreeMap<(&'static str, Option<Name>, Name), Kept>,
+    repeated: BTreeMap<&'static str, u64>,
+    unread: BTreeSet<ObjectRef>,
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord)>,
     services: Services,
+    felix: Vec<FelixSettings>,
     /// Namespaces and service accounts as profiles describe them.
     inherited: Vec<Update>,
 }
@@ -77,6 +102,12 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// What the objects configure beside policy. Staged policies stay as they are by default.
+    pub settings: Settings,
+    /// Which settings the objects say something about.
+    pub configured: Configured,
+    /// How many objects were given again with the same meaning, by kind.
+    pub repeated: BTreeMap<&'static str, u64>,
 }
 
 /// Why a pod or workload of some name is no endpoint of that name.
@@ -102,18 +133,22 @@ impl Importer {
             names: Names::default(),
             updates: Vec::new(),
             warnings: Vec::new(),
-            seen: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+            unread: BTreeSet::new(),
             pods: Vec::new(),
             workloads: Vec::new(),
             services: Services::default(),
+            felix: Vec::new(),
             inherited: Vec::new(),
         }
     }
 
-    /// Adds an object.
+    /// Adds an object. One that was given before and means the same is counted, and that is all.
     ///
     /// # Errors
-    /// All reasons why the object cannot be given its exact meaning. The object is then left out.
+    /// All reasons why the object cannot be given its exact meaning, or that another object has its name. The object
+    /// is then left out.
     pub fn add(&mut self, object: Object) -> Result<(), Vec<ConvertError>> {
         let reference = object.reference();
         // Calico's policy shares kind and name with the Kubernetes one, and is another object.
@@ -122,13 +157,14 @@ impl Importer {
             _ => object.kind(),
         };
         let key = (kind, reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
-        if !object.metadata().is_generated() && !self.seen.insert(key) {
-            return Err(vec![ConvertError::new(
-                reference,
-                "metadata.name",
-                "an object of this name was given before",
-            )]);
+        let is_named = !object.metadata().is_generated();
+        if is_named && let Some((key, kept)) = self.kept.remove_entry(&key) {
+            let added = self.add_again(object, &kept);
+            self.kept.insert(key, kept);
+            return added;
         }
+        let before = self.lengths();
+        let read = repeated::as_read(&object);
         let names = &mut self.names;
         let (updates, warnings) = match object {
             Object::Namespace(o) => one(o.convert_with(names)?, Update::Namespace),
@@ -159,6 +195,11 @@ impl Importer {
             Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
+            Object::FelixConfiguration(o) => {
+                let (settings, warnings) = o.convert(names)?;
+                self.felix.extend(settings);
+                (Vec::new(), warnings)
+            }
             Object::Calico(o) => {
                 let (mut updates, warnings) = o.convert(names)?;
                 // A profile may carry labels of a namespace or service account, which may also be given itself.
@@ -168,7 +209,17 @@ impl Importer {
         };
         self.updates.extend(updates);
         self.warnings.extend(warnings);
+        if is_named {
+            let kept = read.map_or_else(|| self.added_since(&before), Kept::Object);
+            self.kept.insert(key, kept);
+        }
         Ok(())
+    }
+
+    /// Notes an object that makes pods from a template and is of a kind that is not read (a DeploymentConfig, a Rollout):
+    /// when none of its pods is added, a warning says so.
+    pub fn add_unread_workload(&mut self, object: ObjectRef) {
+        self.unread.insert(object);
     }
 
     /// The model of everything added so far, with what an API server and Calico's own controllers add to it:
@@ -178,7 +229,19 @@ impl Importer {
     /// # Errors
     /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
     pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
-        let Self { options, mut updates, mut warnings, pods, workloads, services, inherited, .. } = self;
+        let Self {
+            options,
+            mut updates,
+            mut warnings,
+            pods,
+            workloads,
+            services,
+            felix,
+            inherited,
+            repeated,
+            unread,
+            ..
+        } = self;
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -187,6 +250,8 @@ impl Importer {
             _ => None,
         });
         let known: BTreeSet<EndpointId> = known.collect();
+        let records = pods.iter().chain(workloads.iter().map(|(_, record)| record));
+        doubts::unread_workloads(&unread, records, &mut warnings);
         let mut endpoints =
             pods::endpoints(pods, workloads, &known, &mut updates, &mut places, &mut warnings);
         pods::give_addresses(&mut endpoints, &mut updates);
@@ -197,9 +262,12 @@ impl Importer {
         }
         complete::tiers(&mut updates, &mut warnings);
         complete::profiles(&mut updates);
+        doubts::unknown_namespaces(&updates, &mut warnings);
+        doubts::shared_addresses(&updates, &mut warnings);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        Ok(Import { updates, warnings, places })
+        let (settings, configured) = settings::merge(&felix);
+        Ok(Import { updates, warnings, places, settings, configured, repeated })
     }
 }
 

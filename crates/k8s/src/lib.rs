@@ -17,6 +17,7 @@ mod importer;
 mod intstr;
 mod meta;
 mod names;
+mod near;
 pub mod network_policy;
 mod object;
 mod path;
@@ -28,9 +29,12 @@ mod validate;
 pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
-pub use importer::{BaselineReading, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES};
+pub use importer::{
+    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES,
+};
 pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::{Object, Relevance, relevance};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use status::Status;
+pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};

@@ -15,7 +15,7 @@ use crate::path::Path;
 use crate::validate::{self, Check};
 
 /// The part of an object's metadata that matters to policy. Unknown fields are ignored.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectMeta {
     /// The object's name.
@@ -37,7 +37,7 @@ pub struct ObjectMeta {
 }
 
 /// A reference to an object that owns another one.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OwnerReference {
     /// Group and version of the owner's kind.

@@ -7,13 +7,14 @@ use alloc::string::String;
 use serde::{Deserialize, Deserializer};
 
 use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
-use crate::calico::{self, CalicoObject};
+use crate::calico::{self, CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
 use crate::context::quoted;
 use crate::error::ObjectRef;
 use crate::foreign;
 use crate::meta::{ObjectMeta, Placing};
+use crate::near;
 use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
 use crate::service::{EndpointSlice, Service};
 use crate::workload::{Pod, Workload, WorkloadKind};
@@ -59,6 +60,7 @@ enum Known {
     ClusterNetworkPolicy,
     AdminNetworkPolicy,
     BaselineAdminNetworkPolicy,
+    FelixConfiguration,
     Calico,
 }
 
@@ -87,6 +89,7 @@ impl Known {
             ("policy.networking.k8s.io", _) => {
                 return Err(Relevance::Unsupported(format!("unknown policy kind {}", quoted(kind))));
             }
+            ("projectcalico.org" | "crd.projectcalico.org", "FelixConfiguration") => Self::FelixConfiguration,
             ("projectcalico.org" | "crd.projectcalico.org", _) => Self::Calico,
             _ => return Err(misplaced(group, api_version, kind)),
         };
@@ -101,6 +104,7 @@ impl Known {
             Self::ExtensionsNetworkPolicy => &["v1beta1"],
             Self::ClusterNetworkPolicy => &["v1alpha2"],
             Self::AdminNetworkPolicy | Self::BaselineAdminNetworkPolicy => &["v1alpha1"],
+            Self::FelixConfiguration if group == "projectcalico.org" => &["v3"],
             Self::Calico => return Ok(known),
             _ => &["v1"],
         };
@@ -129,6 +133,7 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
         "NetworkPolicy" => "networking.k8s.io/v1",
         "ClusterNetworkPolicy" => "policy.networking.k8s.io/v1alpha2",
         "AdminNetworkPolicy" | "BaselineAdminNetworkPolicy" => "policy.networking.k8s.io/v1alpha1",
+        "FelixConfiguration" => "projectcalico.org/v3",
         _ if calico::is_policy_kind(kind) => "projectcalico.org/v3",
         _ => return unread(group, kind),
     };
@@ -140,9 +145,29 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
     Relevance::Unsupported(format!("{api_version} has no kind `{kind}`; it is one of `{home}`"))
 }
 
-/// What becomes of a kind that is not read.
+/// What becomes of a kind that is not read. One that is almost spelt like a kind of its group that is read is refused: no
+/// server has it, and skipping it would drop what its author meant.
 pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
-    if foreign::is_policy(group, kind) { Relevance::Foreign } else { Relevance::Ignored }
+    if foreign::is_policy(group, kind) {
+        return Relevance::Foreign;
+    }
+    let known: &[&str] = match group {
+        "" => &["Namespace", "ServiceAccount", "Node", "Pod", "Service", "ReplicationController"],
+        "apps" => &["Deployment", "DaemonSet", "ReplicaSet", "StatefulSet"],
+        "batch" => &["Job", "CronJob"],
+        "discovery.k8s.io" => &["EndpointSlice"],
+        "networking.k8s.io" | "extensions" => &["NetworkPolicy"],
+        "projectcalico.org" | "crd.projectcalico.org" => &calico::KINDS,
+        _ => &[],
+    };
+    let felix: &[&str] = if group.ends_with("projectcalico.org") { &["FelixConfiguration"] } else { &[] };
+    match known.iter().chain(felix).find(|known| near::is_near(kind, known)) {
+        Some(known) => {
+            let group = if group.is_empty() { "v1" } else { group };
+            Relevance::Unsupported(format!("`{group}` has no kind {}; did you mean `{known}`?", quoted(kind)))
+        }
+        None => Relevance::Ignored,
+    }
 }
 
 /// An object that policy depends on, as its manifest has it. Not yet checked.
@@ -173,7 +198,9 @@ pub enum Object {
     AdminNetworkPolicy(Box<AdminNetworkPolicy>),
     /// The BaselineAdminNetworkPolicy.
     BaselineAdminNetworkPolicy(Box<BaselineAdminNetworkPolicy>),
-    /// An object of one of Calico's kinds.
+    /// The configuration of Calico's node agent.
+    FelixConfiguration(Box<FelixConfiguration>),
+    /// An object of one of Calico's kinds of policy and of what policy selects.
     Calico(Box<CalicoObject>),
 }
 
@@ -213,6 +240,7 @@ impl Object {
             Known::ClusterNetworkPolicy => Self::ClusterNetworkPolicy(read(deserializer)?),
             Known::AdminNetworkPolicy => Self::AdminNetworkPolicy(read(deserializer)?),
             Known::BaselineAdminNetworkPolicy => Self::BaselineAdminNetworkPolicy(read(deserializer)?),
+            Known::FelixConfiguration => Self::FelixConfiguration(read(deserializer)?),
             Known::Calico => {
                 Self::Calico(Box::new(CalicoObject::deserialize(api_version, kind, deserializer)?))
             }
@@ -234,6 +262,7 @@ impl Object {
             Self::ClusterNetworkPolicy(_) => "ClusterNetworkPolicy",
             Self::AdminNetworkPolicy(_) => "AdminNetworkPolicy",
             Self::BaselineAdminNetworkPolicy(_) => "BaselineAdminNetworkPolicy",
+            Self::FelixConfiguration(_) => "FelixConfiguration",
             Self::Calico(o) => o.kind(),
         }
     }
@@ -253,6 +282,7 @@ impl Object {
             Self::ClusterNetworkPolicy(o) => &o.metadata,
             Self::AdminNetworkPolicy(o) => &o.metadata,
             Self::BaselineAdminNetworkPolicy(o) => &o.metadata,
+            Self::FelixConfiguration(o) => &o.metadata,
             Self::Calico(o) => o.metadata(),
         }
     }
@@ -263,13 +293,43 @@ impl Object {
         self.metadata().reference(self.kind(), self.placing())
     }
 
+    /// Puts a namespaced object that names no namespace into `namespace`, as `kubectl -n` does; other objects stay as they
+    /// are.
+    pub fn set_default_namespace(&mut self, namespace: &str) {
+        if matches!(self.placing(), Placing::Namespaced) {
+            let given = &mut self.metadata_mut().namespace;
+            if given.as_deref().unwrap_or_default().is_empty() {
+                *given = Some(namespace.into());
+            }
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(o) => &mut o.metadata,
+            Self::ServiceAccount(o) => &mut o.metadata,
+            Self::Node(o) => &mut o.metadata,
+            Self::Pod(o) => &mut o.metadata,
+            Self::Workload(o) => &mut o.metadata,
+            Self::Service(o) => &mut o.metadata,
+            Self::EndpointSlice(o) => &mut o.metadata,
+            Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &mut o.metadata,
+            Self::ClusterNetworkPolicy(o) => &mut o.metadata,
+            Self::AdminNetworkPolicy(o) => &mut o.metadata,
+            Self::BaselineAdminNetworkPolicy(o) => &mut o.metadata,
+            Self::FelixConfiguration(o) => &mut o.metadata,
+            Self::Calico(o) => o.metadata_mut(),
+        }
+    }
+
     pub(crate) fn placing(&self) -> Placing {
         match self {
             Self::Namespace(_)
             | Self::Node(_)
             | Self::ClusterNetworkPolicy(_)
             | Self::AdminNetworkPolicy(_)
-            | Self::BaselineAdminNetworkPolicy(_) => Placing::Cluster,
+            | Self::BaselineAdminNetworkPolicy(_)
+            | Self::FelixConfiguration(_) => Placing::Cluster,
             Self::ServiceAccount(_)
             | Self::Pod(_)
             | Self::Workload(_)
@@ -299,6 +359,8 @@ mod tests {
             ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
             ("batch/v1beta1", "CronJob"),
             ("discovery.k8s.io/v1", "EndpointSlice"),
+            ("projectcalico.org/v3", "FelixConfiguration"),
+            ("crd.projectcalico.org/v1", "FelixConfiguration"),
         ] {
             assert_eq!(relevance(version, kind), Relevance::Relevant, "{version} {kind}");
         }
@@ -332,6 +394,13 @@ mod tests {
             ("k8sV1", "NetworkPolicy"),
             ("networking.k8s.io/v1", "GlobalNetworkPolicy"),
             ("projectcalico/v3", "NetworkPolicy"),
+            ("networking.k8s.io/v1", "Networkpolicy"),
+            ("networking.k8s.io/v1", "NetworkPolicys"),
+            ("v1", "pod"),
+            ("apps/v1", "Deploymnet"),
+            ("crd.projectcalico.org/v1", "GlobalNetworkSets"),
+            ("projectcalico.org/v1", "FelixConfiguration"),
+            ("v1", "FelixConfiguration"),
         ] {
             assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
         }

@@ -10,7 +10,7 @@ use crate::intstr::IntOrString;
 use crate::meta::ObjectMeta;
 
 /// A `Service`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Service {
     /// The metadata.
@@ -20,7 +20,7 @@ pub struct Service {
 }
 
 /// What a [`Service`] asks for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ServiceSpec {
     /// The labels of the pods behind the service. Without it, somebody else writes the slices.
@@ -30,7 +30,7 @@ pub struct ServiceSpec {
 }
 
 /// A port of a [`Service`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServicePort {
     /// The port of the service itself.
@@ -42,7 +42,7 @@ pub struct ServicePort {
 }
 
 /// An `EndpointSlice`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
     /// The metadata; the label `kubernetes.io/service-name` names the service.
@@ -57,7 +57,7 @@ pub struct EndpointSlice {
 
 /// A backend in an [`EndpointSlice`]. Readiness is ignored, as Calico does.
 /// Source: Calico `felix/serviceindex/serviceindex.go`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SliceEndpoint {
     /// Its addresses.
@@ -65,7 +65,7 @@ pub struct SliceEndpoint {
 }
 
 /// A port in an [`EndpointSlice`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SlicePort {
     /// The number; missing means every port, which no rule can express.

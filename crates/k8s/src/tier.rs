@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
-use portcullis_core::model::{DefaultAction, Order, Tier};
+use portcullis_core::model::{DefaultAction, Order, PolicyId, Tier};
 
 /// The tier of ClusterNetworkPolicies of tier `Admin`.
 pub(crate) const ADMIN: &str = "kube-admin";
@@ -13,7 +13,23 @@ pub(crate) const DEFAULT: &str = "default";
 /// The tier of ClusterNetworkPolicies of tier `Baseline`.
 pub(crate) const BASELINE: &str = "kube-baseline";
 /// The tier that keeps isolated pods away from [`BASELINE`]; see [`crate::BaselineReading::PerPod`].
-pub(crate) const SHIELD: &str = "networkpolicy-shields-baseline";
+pub const SHIELD: &str = "networkpolicy-shields-baseline";
+
+/// What is added to the name of a NetworkPolicy for its policy in [`SHIELD`]; no object can have such a name.
+const SHIELD_SUFFIX: &str = "#baseline";
+
+/// The id of the policy in [`SHIELD`] that stands for the NetworkPolicy `policy`.
+pub(crate) fn shield_id(policy: &PolicyId) -> PolicyId {
+    let name = alloc::format!("{}{SHIELD_SUFFIX}", policy.name);
+    PolicyId::new(policy.kind.clone(), policy.namespace.clone(), name)
+}
+
+/// The NetworkPolicy that `policy` of the tier [`SHIELD`] stands for; `None` for the policies that users write.
+#[must_use]
+pub fn shielding_policy(policy: &PolicyId) -> Option<PolicyId> {
+    let name = policy.name.as_str().strip_suffix(SHIELD_SUFFIX)?;
+    Some(PolicyId::new(policy.kind.clone(), policy.namespace.clone(), name))
+}
 
 /// The position of [`SHIELD`]: after `default`, before `kube-baseline`.
 const SHIELD_ORDER: u32 = 9_999_999;

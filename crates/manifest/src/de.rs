@@ -6,19 +6,23 @@ use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use crate::text::quote;
-use crate::tree::{Entries, Entry, Items, Node, NodeKind};
+use crate::tree::build::repeated_reason;
+use crate::tree::{Entries, Entry, Items, Node, NodeKind, Segment};
 
 mod error;
 
-use crate::tree::Segment;
 pub(crate) use error::Error;
 
 /// Reads `node` by a function that takes a deserializer.
+///
+/// `refused` are the cells, in order, of keys that occur twice with different values: reading the value of one is an error, not
+/// asking for it is none.
 pub(crate) fn with_node<'de, T>(
     node: Node<'de>,
+    refused: &'de [u32],
     read: impl FnOnce(Value<'de>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    read(Value(node)).map_err(|error| error.located(node.position()))
+    read(Value { node, refused }).map_err(|error| error.located(node.position()))
 }
 
 /// A value as messages describe it.
@@ -36,19 +40,22 @@ pub(crate) fn describe(node: Node<'_>) -> String {
 
 /// The deserializer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Value<'de>(Node<'de>);
+pub(crate) struct Value<'de> {
+    node: Node<'de>,
+    refused: &'de [u32],
+}
 
 impl<'de> Value<'de> {
     fn mismatch(self, expected: &str) -> Error {
-        let quotable = matches!(self.0.kind(), NodeKind::Bool | NodeKind::Int | NodeKind::Float);
+        let quotable = matches!(self.node.kind(), NodeKind::Bool | NodeKind::Int | NodeKind::Float);
         let hint = if expected == TEXT && quotable { "; put it in quotes" } else { "" };
-        Error::new(format!("expected {expected}, found {}{hint}", describe(self.0)))
+        Error::new(format!("expected {expected}, found {}{hint}", describe(self.node)))
     }
 
     fn int<T: TryFrom<i128>>(self, least: impl fmt::Display, most: impl fmt::Display) -> Result<T, Error> {
-        let value = self.0.as_int().ok_or_else(|| self.mismatch("an integer"))?;
+        let value = self.node.as_int().ok_or_else(|| self.mismatch("an integer"))?;
         T::try_from(value)
-            .map_err(|_| Error::new(format!("{} is not within {least} to {most}", quote(self.0.source()))))
+            .map_err(|_| Error::new(format!("{} is not within {least} to {most}", quote(self.node.source()))))
     }
 }
 
@@ -66,7 +73,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let node = self.0;
+        let node = self.node;
         match node.kind() {
             NodeKind::Null => visitor.visit_unit(),
             NodeKind::Bool => self.deserialize_bool(visitor),
@@ -77,12 +84,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
             NodeKind::Float => self.deserialize_f64(visitor),
             NodeKind::String => visitor.visit_borrowed_str(node.source()),
             NodeKind::Sequence => self.deserialize_seq(visitor),
-            NodeKind::Mapping => visitor.visit_map(Fields::new(node.entries(), Nulls::Value)),
+            NodeKind::Mapping => visitor.visit_map(Fields::new(self, Nulls::Value)),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_bool(self.0.as_bool().ok_or_else(|| self.mismatch("true or false"))?)
+        visitor.visit_bool(self.node.as_bool().ok_or_else(|| self.mismatch("true or false"))?)
     }
 
     ints! {
@@ -97,7 +104,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_f64(self.0.as_float().ok_or_else(|| self.mismatch("a number"))?)
+        visitor.visit_f64(self.node.as_float().ok_or_else(|| self.mismatch("a number"))?)
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -105,7 +112,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_borrowed_str(self.0.as_str().ok_or_else(|| self.mismatch(TEXT))?)
+        visitor.visit_borrowed_str(self.node.as_str().ok_or_else(|| self.mismatch(TEXT))?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -121,11 +128,11 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_unit() } else { Err(self.mismatch("null")) }
+        if self.node.is_null() { visitor.visit_unit() } else { Err(self.mismatch("null")) }
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(
@@ -145,10 +152,15 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.kind() != NodeKind::Sequence {
+        if self.node.kind() != NodeKind::Sequence {
             return Err(self.mismatch("a list"));
         }
-        visitor.visit_seq(Elements { items: self.0.items(), index: 0, left: self.0.len() })
+        visitor.visit_seq(Elements {
+            refused: self.refused,
+            items: self.node.items(),
+            index: 0,
+            left: self.node.len(),
+        })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
@@ -165,10 +177,10 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.kind() != NodeKind::Mapping {
+        if self.node.kind() != NodeKind::Mapping {
             return Err(self.mismatch("a mapping"));
         }
-        visitor.visit_map(Fields::new(self.0.entries(), Nulls::Value))
+        visitor.visit_map(Fields::new(self, Nulls::Value))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -177,10 +189,10 @@ impl<'de> Deserializer<'de> for Value<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if self.0.kind() != NodeKind::Mapping {
+        if self.node.kind() != NodeKind::Mapping {
             return Err(self.mismatch("a mapping"));
         }
-        visitor.visit_map(Fields::new(self.0.entries(), Nulls::Absent(fields)))
+        visitor.visit_map(Fields::new(self, Nulls::Absent(fields)))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -189,12 +201,12 @@ impl<'de> Deserializer<'de> for Value<'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if let Some(text) = self.0.as_str() {
+        if let Some(text) = self.node.as_str() {
             return visitor.visit_enum(text.into_deserializer());
         }
-        let mut entries = self.0.entries();
+        let mut entries = self.node.entries();
         match (entries.next(), entries.next()) {
-            (Some(entry), None) => visitor.visit_enum(Variant(entry)),
+            (Some(entry), None) => visitor.visit_enum(Variant { entry, refused: self.refused }),
             _ => Err(self.mismatch(TEXT)),
         }
     }
@@ -216,6 +228,7 @@ impl<'de> IntoDeserializer<'de, Error> for Value<'de> {
 
 /// The items of a list.
 struct Elements<'de> {
+    refused: &'de [u32],
     items: Items<'de>,
     index: usize,
     left: usize,
@@ -229,8 +242,11 @@ impl<'de> de::SeqAccess<'de> for Elements<'de> {
         let index = self.index;
         self.index += 1;
         self.left = self.left.saturating_sub(1);
-        let result =
-            if item.is_null() { Err(Error::new("null in a list")) } else { seed.deserialize(Value(item)) };
+        let result = if item.is_null() {
+            Err(Error::new("null in a list"))
+        } else {
+            seed.deserialize(Value { node: item, refused: self.refused })
+        };
         result.map(Some).map_err(|error| error.inside(Segment::Index(index), item.position()))
     }
 
@@ -251,13 +267,14 @@ enum Nulls {
 /// The entries of a mapping.
 struct Fields<'de> {
     entries: Entries<'de>,
+    refused: &'de [u32],
     nulls: Nulls,
     current: Option<Entry<'de>>,
 }
 
 impl<'de> Fields<'de> {
-    fn new(entries: Entries<'de>, nulls: Nulls) -> Self {
-        Self { entries, nulls, current: None }
+    fn new(mapping: Value<'de>, nulls: Nulls) -> Self {
+        Self { entries: mapping.node.entries(), refused: mapping.refused, nulls, current: None }
     }
 }
 
@@ -265,9 +282,12 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let nulls = self.nulls;
+        let (nulls, refused) = (self.nulls, self.refused);
         let is_present = |entry: &Entry<'de>| match nulls {
-            Nulls::Absent(fields) => !(entry.value().is_null() && fields.contains(&entry.key())),
+            Nulls::Absent(fields) => {
+                !(entry.value().is_null() && fields.contains(&entry.key()))
+                    || refused.binary_search(&entry.key_cell()).is_ok()
+            }
             Nulls::Value => true,
         };
         self.current = self.entries.find(is_present);
@@ -281,8 +301,36 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         let node = entry.value();
         // Where nothing stands, the key is the place to look at.
         let position = if node.is_null() { entry.key_position() } else { node.position() };
-        seed.deserialize(Value(node))
-            .map_err(|error| error.inside(Segment::Key(entry.key().into()), position))
+        let result = if self.refused.binary_search(&entry.key_cell()).is_ok() {
+            seed.deserialize(Repeated(entry))
+        } else {
+            seed.deserialize(Value { node, refused: self.refused })
+        };
+        result.map_err(|error| error.inside(Segment::Key(entry.key().into()), position))
+    }
+}
+
+/// The value of a key that occurs twice with different values: it can only be passed over.
+struct Repeated<'de>(Entry<'de>);
+
+impl<'de> Deserializer<'de> for Repeated<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
+        let (entry, tree) = (self.0, self.0.value().tree());
+        let of_key = tree.repeats_inside(entry.key_cell());
+        let second = of_key.iter().find(|repeat| !repeat.is_same);
+        let position = second.map_or(entry.key_position(), |repeat| tree.key_position(repeat.second));
+        Err(Error::repeated(repeated_reason(entry.key(), entry.key_position()), position))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier
     }
 }
 
@@ -320,29 +368,38 @@ impl<'de> Deserializer<'de> for Key<'de> {
 }
 
 /// An enum with content: a mapping of one entry, the variant's name and its content.
-struct Variant<'de>(Entry<'de>);
+struct Variant<'de> {
+    entry: Entry<'de>,
+    refused: &'de [u32],
+}
 
 impl<'de> de::EnumAccess<'de> for Variant<'de> {
     type Error = Error;
-    type Variant = Content<'de>;
+    type Variant = Self;
 
-    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Content<'de>), Error> {
-        let entry = self.0;
-        let variant =
-            seed.deserialize(Key(entry.key())).map_err(|error| error.located(entry.key_position()))?;
-        Ok((variant, Content(entry)))
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Error> {
+        let key = self.entry;
+        let variant = if self.refused.binary_search(&key.key_cell()).is_ok() {
+            seed.deserialize(Repeated(key))
+        } else {
+            seed.deserialize(Key(key.key()))
+        };
+        Ok((variant.map_err(|error| error.located(key.key_position()))?, self))
     }
 }
 
-struct Content<'de>(Entry<'de>);
+impl<'de> Variant<'de> {
+    fn content(&self) -> Value<'de> {
+        Value { node: self.entry.value(), refused: self.refused }
+    }
 
-impl<'de> Content<'de> {
     fn inside<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.map_err(|error| error.inside(Segment::Key(self.0.key().into()), self.0.value().position()))
+        let segment = Segment::Key(self.entry.key().into());
+        result.map_err(|error| error.inside(segment, self.entry.value().position()))
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Content<'de> {
+impl<'de> de::VariantAccess<'de> for Variant<'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
@@ -350,11 +407,11 @@ impl<'de> de::VariantAccess<'de> for Content<'de> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        self.inside(seed.deserialize(Value(self.0.value())))
+        self.inside(seed.deserialize(self.content()))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.inside(Value(self.0.value()).deserialize_seq(visitor))
+        self.inside(self.content().deserialize_seq(visitor))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -362,7 +419,7 @@ impl<'de> de::VariantAccess<'de> for Content<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.inside(Value(self.0.value()).deserialize_struct("", fields, visitor))
+        self.inside(self.content().deserialize_struct("", fields, visitor))
     }
 }
 

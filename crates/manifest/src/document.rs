@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use crate::de;
 use crate::error::{ReadError, ReadErrorKind};
+use crate::other::{self, Others};
 use crate::position::Position;
+use crate::tree::build::repeated_reason;
 use crate::tree::{Node, NodeKind, Tree};
 
 /// One object of a manifest: a document, or an item of a list.
@@ -20,6 +22,8 @@ pub struct Document {
     tree: Arc<Tree>,
     root: u32,
     inherited: Option<TypeMeta>,
+    /// Keys whose value is doubtful, because they occur twice with different ones; by cell, in order.
+    refused: Arc<[u32]>,
 }
 
 /// What receives objects and errors, and says whether to go on.
@@ -113,14 +117,75 @@ impl Document {
         &'a self,
         read: impl FnOnce(de::Value<'a>) -> Result<T, de::Error>,
     ) -> Result<T, ReadError> {
-        de::with_node(self.root(), read).map_err(|error| {
-            let (position, field, reason) = error.into_parts();
-            ReadError::new(ReadErrorKind::Object, reason)
+        de::with_node(self.root(), &self.refused, read).map_err(|error| {
+            let (kind, position, field, reason) = error.into_parts();
+            ReadError::new(kind, reason)
                 .with_file(self.shared_file())
                 .with_position(Some(position.unwrap_or_else(|| self.position())))
                 .with_object(Some(self.identity()))
                 .with_field(field)
         })
+    }
+
+    /// That no key occurs twice with different values: for callers that read [`Document::root`], which has only the
+    /// first of them. [`Document::deserialize`] refuses them where they are read.
+    ///
+    /// # Errors
+    /// The first of them, with both places.
+    pub fn check_keys(&self) -> Result<(), ReadError> {
+        let repeats = self.tree.repeats_inside(self.root);
+        let Some(repeat) = repeats.iter().find(|repeat| !repeat.is_same) else { return Ok(()) };
+        let first = self.tree.key_position(repeat.first);
+        let reason = repeated_reason(self.tree.key_text(repeat.first), first);
+        Err(self.repeat_error(reason, repeat.second).with_field(self.root().path_to(repeat.first)))
+    }
+
+    /// Whether any mapping of the object has a key twice.
+    pub(crate) fn has_repeated_keys(&self) -> bool {
+        !self.tree.repeats_inside(self.root).is_empty()
+    }
+
+    /// Takes the first of two different values where a key with a path like these occurs twice: they are of no account.
+    pub(crate) fn overlook(&mut self, is_of_no_account: impl Fn(&str) -> bool) {
+        let conflicts = || self.tree.repeats_inside(self.root).iter().filter(|repeat| !repeat.is_same);
+        // A path is as costly as the mapping is long; with so many, nobody meant any of them.
+        if conflicts().count() > CONFLICTS {
+            return;
+        }
+        let overlooked: Vec<u32> = conflicts()
+            .map(|repeat| repeat.first)
+            .filter(|first| is_of_no_account(&self.root().path_to(*first)))
+            .collect();
+        self.refused = self.refused.iter().copied().filter(|cell| !overlooked.contains(cell)).collect();
+    }
+
+    /// What there is to say about keys that occur twice, once the object itself was accepted or passed over.
+    pub(crate) fn repeated_keys(&self) -> Vec<ReadError> {
+        let repeats = self.tree.repeats_inside(self.root);
+        let say = |repeat: &crate::tree::Repeat| {
+            let path = self.root().path_to(repeat.first);
+            let name = self.tree.key_text(repeat.first);
+            let mut reason = repeated_reason(name, self.tree.key_position(repeat.first));
+            reason.push_str(if repeat.is_same {
+                ", with the same value"
+            } else {
+                ", with another value; policy does not depend on it"
+            });
+            self.repeat_error(reason, repeat.second).with_field(path)
+        };
+        let mut said: Vec<ReadError> = repeats.iter().take(REPEATS).map(say).collect();
+        if let Some(next) = repeats.get(REPEATS) {
+            let more = repeats.len().saturating_sub(REPEATS);
+            said.push(self.repeat_error(format!("{more} more duplicate keys"), next.second));
+        }
+        said
+    }
+
+    fn repeat_error(&self, reason: String, cell: u32) -> ReadError {
+        ReadError::new(ReadErrorKind::DuplicateKey, reason)
+            .with_file(self.shared_file())
+            .with_position(Some(self.tree.key_position(cell)))
+            .with_object(Some(self.identity()))
     }
 
     /// The error that says why the meaning of `field` is refused, with the position of that field. The field may be
@@ -149,18 +214,42 @@ impl Node<'_> {
     }
 }
 
-/// Gives out the objects of a document: itself, or the items if it is a list.
-pub(crate) fn objects(tree: Tree, file: &Arc<str>, sink: &mut Sink<'_>) -> ControlFlow<()> {
-    let tree = Arc::new(tree);
-    if tree.node(0).is_null() {
+/// Gives out the objects of a document: itself, or the items if it is a list. Documents that are no Kubernetes
+/// objects are counted instead.
+pub(crate) fn objects(
+    tree: Tree,
+    file: &Arc<str>,
+    others: &mut Others,
+    sink: &mut Sink<'_>,
+) -> ControlFlow<()> {
+    if let Some(what) = other::recognise(tree.node(0), file) {
+        others.add(what, tree.node(0), file);
         return ControlFlow::Continue(());
     }
-    Objects { tree: &tree, file, sink }.visit(0, "", None)
+    if let Some(problem) = tree.problem() {
+        return sink(Err(problem.clone().with_file(Arc::clone(file))));
+    }
+    let conflicts = tree.repeats().iter().filter(|repeat| !repeat.is_same);
+    let refused = conflicts.map(|repeat| repeat.first).collect();
+    let tree = Arc::new(tree);
+    let mut objects = Objects { tree: &tree, file, refused, sink };
+    let root = tree.node(0);
+    match root.kind() {
+        NodeKind::Null => {}
+        NodeKind::Sequence => {
+            for (number, item) in root.items().enumerate() {
+                objects.visit(item.index(), &format!("[{number}]"), None)?;
+            }
+        }
+        _ => objects.visit(0, "", None)?,
+    }
+    ControlFlow::Continue(())
 }
 
 struct Objects<'o, 's> {
     tree: &'o Arc<Tree>,
     file: &'o Arc<str>,
+    refused: Arc<[u32]>,
     sink: &'o mut Sink<'s>,
 }
 
@@ -173,6 +262,9 @@ impl Objects<'_, '_> {
         if node.kind() != NodeKind::Mapping {
             let reason = format!("expected an object, found {}", de::describe(node));
             return self.refuse(node, node, path, reason);
+        }
+        if let Some(error) = self.doubtful_head(node) {
+            return (self.sink)(Err(error));
         }
         let mut names = [None; 2];
         let parents = [inherited.map(|it| &*it.api_version), inherited.map(|it| &*it.kind)];
@@ -198,6 +290,7 @@ impl Objects<'_, '_> {
                 tree: Arc::clone(self.tree),
                 root: index,
                 inherited: inherited.cloned(),
+                refused: Arc::clone(&self.refused),
             };
             return (self.sink)(Ok(document));
         };
@@ -216,6 +309,25 @@ impl Objects<'_, '_> {
             self.visit(item.index(), &format!("items[{number}]"), type_meta.as_ref())?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// What an object is must be beyond doubt, whatever it is.
+    fn doubtful_head(&self, object: Node<'_>) -> Option<ReadError> {
+        let is_doubtful = |key: u32| self.refused.binary_search(&key).is_ok();
+        let head = ["apiVersion", "kind", "items"];
+        let entry = object
+            .entries()
+            .take_while(|_| !self.refused.is_empty())
+            .find(|entry| head.contains(&entry.key()) && is_doubtful(entry.key_cell()))?;
+        let repeats = self.tree.repeats_inside(entry.key_cell());
+        let second = repeats.iter().find(|repeat| !repeat.is_same)?.second;
+        let error =
+            ReadError::new(ReadErrorKind::DuplicateKey, repeated_reason(entry.key(), entry.key_position()))
+                .with_file(Arc::clone(self.file))
+                .with_position(Some(self.tree.key_position(second)))
+                .with_object(object.identity())
+                .with_field(entry.key());
+        Some(error)
     }
 
     fn refuse(&mut self, object: Node<'_>, node: Node<'_>, field: &str, reason: String) -> ControlFlow<()> {
@@ -252,3 +364,9 @@ fn identity(kind: &str, node: Node<'_>) -> String {
         None => format!("{kind} {name}"),
     }
 }
+
+/// Conflicting keys of one object beyond which none is overlooked.
+const CONFLICTS: usize = 1000;
+
+/// Repeated keys of one object that are told one by one.
+const REPEATS: usize = 20;

@@ -32,6 +32,10 @@ pub enum ReadErrorKind {
     Encoding,
     /// The text is not YAML or not JSON.
     Syntax,
+    /// The file is a template that nobody has rendered.
+    Template,
+    /// A pattern for what is left out is not understood, or leaves nothing out.
+    Pattern,
     /// A key occurs twice in one mapping.
     DuplicateKey,
     /// A document is larger than [`Limits::document_bytes`](crate::Limits::document_bytes).
@@ -74,6 +78,12 @@ impl ReadError {
     pub(crate) fn with_field(mut self, field: impl Into<Box<str>>) -> Self {
         let field = field.into();
         self.0.field = (!field.is_empty()).then_some(field);
+        self
+    }
+
+    /// The error with something added to its reason.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        self.0.reason = format!("{}{note}", self.0.reason).into();
         self
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn parse(text: &str, start: Position, limits: &Limits) -> Result<Tree
     let mut builder = Builder::new(limits, text.len());
     let mut parser = Parser { text, at: 0, marked: 0, mark: start };
     match parser.document(&mut builder) {
-        Ok(()) => builder.finish(),
+        Ok(()) => Ok(builder.finish()),
         Err(error) => Err(builder.explain(error)),
     }
 }

@@ -8,19 +8,26 @@ use core::ops::ControlFlow;
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
+use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
 };
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
+use crate::other::Others;
+use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
+use crate::shell;
+use crate::tree::{Node, NodeKind};
+use crate::unread::Unread;
 
 /// Reads manifests and builds the model they describe.
 ///
@@ -51,12 +58,20 @@ pub struct Loaded {
     pub warnings: Vec<ReadWarning>,
     /// Objects that policy does not depend on, by kind.
     pub skipped: BTreeMap<String, u64>,
+    /// Documents and folders that hold no Kubernetes objects, by what they are.
+    pub others: BTreeMap<&'static str, u64>,
+    /// Objects that were given again with the same meaning, by kind.
+    pub repeated: BTreeMap<&'static str, u64>,
     /// Policies of other network plugins, by group and kind: answers leave them out.
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
-    /// Where each policy begins: its file, as the caller named it, and the position there.
-    pub locations: BTreeMap<PolicyId, (Arc<str>, Position)>,
+    /// What the objects configure beside policy.
+    pub settings: Settings,
+    /// Which settings they say something about.
+    pub configured: Configured,
+    /// Where each policy and each of its rules begins.
+    pub locations: BTreeMap<PolicyId, PolicyPlace>,
 }
 
 /// Why there is no model. Never empty.
@@ -75,14 +90,24 @@ impl Loader {
     #[must_use]
     pub fn new(limits: Limits, options: ImportOptions) -> Self {
         let import = Collector {
+            namespace: options.default_namespace().cloned(),
             importer: Importer::new(options),
             errors: Vec::new(),
             is_cut_off: false,
             places: Places::default(),
             skipped: BTreeMap::new(),
+            doubts: Vec::new(),
             foreign: ForeignCount::default(),
         };
         Self { reader: Reader::new(limits), import }
+    }
+
+    /// Leaves out of every directory what a pattern matches; see [`Reader::exclude`].
+    ///
+    /// # Errors
+    /// The pattern is not understood.
+    pub fn exclude(&mut self, pattern: &str) -> Result<(), ReadError> {
+        self.reader.exclude(pattern)
     }
 
     /// Reads a file, a directory or `-` for standard input; see [`Reader::read_path`].
@@ -105,11 +130,29 @@ impl Loader {
     /// All that was wrong with the input. What only shows when all objects are known is looked for when each of them
     /// is right by itself.
     pub fn finish(self) -> Result<Loaded, LoadError> {
-        self.import.finish()
+        let others = self.reader.into_others();
+        let kustomizations = others.kustomizations.clone();
+        self.import.finish(others).map_err(|error| error.with_kustomizations(&kustomizations))
     }
 }
 
 impl LoadError {
+    /// Adds to errors about two objects of one name, where they stand in a kustomization, how to read what it builds:
+    /// objects of one name in several overlays are as they should be.
+    fn with_kustomizations(mut self, kustomizations: &[PathBuf]) -> Self {
+        for error in self.errors.iter_mut().filter(|error| error.reason().contains(ANOTHER)) {
+            let file = Path::new(error.file().unwrap_or_default()).to_owned();
+            if let Some(folder) =
+                file.ancestors().find(|folder| kustomizations.iter().any(|known| known == folder))
+            {
+                let folder = shell::quoted(folder);
+                *error =
+                    error.clone().with_note(&format!("; `-k {folder}` reads what this kustomization builds"));
+            }
+        }
+        self
+    }
+
     /// The errors, in the order of the input. Never empty.
     #[must_use]
     pub fn errors(&self) -> &[ReadError] {
@@ -182,24 +225,28 @@ impl fmt::Display for ReadWarning {
 /// Takes objects one by one, and keeps of each only what the model needs and where it was.
 #[derive(Debug)]
 struct Collector {
+    /// Where objects go that name no namespace, if not to `default`.
+    namespace: Option<Name>,
     importer: Importer,
     errors: Vec<ReadError>,
     is_cut_off: bool,
     places: Places,
     skipped: BTreeMap<String, u64>,
+    /// What the text of objects makes one wonder about.
+    doubts: Vec<ReadError>,
     foreign: ForeignCount,
 }
 
 impl Collector {
     fn take(&mut self, next: Result<Document, ReadError>) -> ControlFlow<()> {
         match next {
-            Ok(document) => self.add(&document)?,
+            Ok(document) => self.add(document)?,
             Err(error) => self.refuse(error)?,
         }
         ControlFlow::Continue(())
     }
 
-    fn add(&mut self, document: &Document) -> ControlFlow<()> {
+    fn add(&mut self, mut document: Document) -> ControlFlow<()> {
         match relevance(document.api_version(), document.kind()) {
             Relevance::Relevant => {}
             Relevance::Ignored => {
@@ -208,28 +255,47 @@ impl Collector {
                     Some(count) => *count = count.saturating_add(1),
                     None => drop(self.skipped.insert(document.kind().to_owned(), 1)),
                 }
+                self.doubts.extend(document.repeated_keys());
+                if makes_pods(document.root()) {
+                    let object = ObjectRef {
+                        kind: document.kind().to_owned(),
+                        namespace: Some(document.namespace().unwrap_or("default").to_owned()),
+                        name: document.name().unwrap_or_default().to_owned(),
+                    };
+                    self.places.insert(&object, &document);
+                    self.importer.add_unread_workload(object);
+                }
                 return ControlFlow::Continue(());
             }
             Relevance::Foreign => {
-                self.foreign.add(document);
+                self.foreign.add(&document);
+                self.doubts.extend(document.repeated_keys());
                 return ControlFlow::Continue(());
             }
             Relevance::Unsupported(reason) => return self.refuse(document.refuse("apiVersion", &reason)),
             // A variant of a later version of that crate.
             _ => return self.refuse(document.refuse("", "the kind is not understood")),
         }
-        let object = match document.deserialize_with(|deserializer| {
+        if document.has_repeated_keys() {
+            let unread = Unread::of(document.kind());
+            document.overlook(|path| unread.contains(path));
+            self.doubts.extend(document.repeated_keys());
+        }
+        let mut object = match document.deserialize_with(|deserializer| {
             Object::deserialize(document.api_version(), document.kind(), deserializer)
         }) {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };
-        let earlier = self.places.insert(&object.reference(), document);
+        if let Some(namespace) = &self.namespace {
+            object.set_default_namespace(namespace);
+        }
+        let earlier = self.places.insert(&object.reference(), &document);
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
             let mut reason = error.reason().to_owned();
             if let Some(earlier) = earlier.as_deref().filter(|_| error.field() == "metadata.name") {
-                reason.push_str("; another one of this name is at ");
+                reason.push_str(ANOTHER);
                 reason.push_str(earlier);
             }
             self.refuse(
@@ -245,8 +311,8 @@ impl Collector {
         if self.is_cut_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finish(self) -> Result<Loaded, LoadError> {
-        let Self { importer, errors, is_cut_off, places, skipped, foreign } = self;
+    fn finish(self, others: Others) -> Result<Loaded, LoadError> {
+        let Self { importer, errors, is_cut_off, places, skipped, foreign, doubts, .. } = self;
         if !errors.is_empty() {
             return Err(LoadError { errors, is_cut_off });
         }
@@ -258,7 +324,8 @@ impl Collector {
         let place = |warning: &portcullis_k8s::Warning| {
             ReadWarning(places.locate(&warning.object, &warning.field, &warning.message))
         };
-        let warnings = import.warnings.iter().map(place).collect();
+        let doubts = others.warnings.into_iter().chain(doubts).map(ReadWarning);
+        let warnings = doubts.chain(import.warnings.iter().map(place)).collect();
         let policies = import.updates.iter().filter_map(|update| match update {
             Update::Policy(policy) => Some(&policy.id),
             _ => None,
@@ -268,8 +335,12 @@ impl Collector {
             updates: import.updates,
             warnings,
             skipped,
+            others: others.counts,
+            repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
+            settings: import.settings,
+            configured: import.configured,
             locations,
         })
     }
@@ -282,6 +353,8 @@ struct Places {
     /// By a hash of the object's name. Two objects with the same hash would at worst make a message name the wrong
     /// line.
     by_object: HashMap<u64, Place>,
+    /// Of policies with rules.
+    rules: HashMap<u64, RulePlaces>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -301,9 +374,16 @@ impl Places {
             file: u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX),
             position: document.position(),
         };
-        match self.by_object.entry(key(object)) {
+        let key = key(object);
+        match self.by_object.entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert(place);
+                if object.kind.contains("Policy") {
+                    let rules = RulePlaces::of(document);
+                    if !rules.is_empty() {
+                        self.rules.insert(key, rules);
+                    }
+                }
                 None
             }
             Entry::Occupied(entry) => {
@@ -315,14 +395,16 @@ impl Places {
     }
 
     /// Where a policy is.
-    fn policy(&self, id: &PolicyId) -> Option<(Arc<str>, Position)> {
+    fn policy(&self, id: &PolicyId) -> Option<PolicyPlace> {
         let object = ObjectRef {
             kind: id.kind.to_string(),
             namespace: id.namespace.as_ref().map(ToString::to_string),
             name: id.name.to_string(),
         };
-        let place = self.by_object.get(&key(&object))?;
-        Some((Arc::clone(self.files.get(place.file as usize)?), place.position))
+        let key = key(&object);
+        let place = self.by_object.get(&key)?;
+        let file = Arc::clone(self.files.get(place.file as usize)?);
+        Some(PolicyPlace::new(file, place.position, self.rules.get(&key).cloned().unwrap_or_default()))
     }
 
     fn locate(&self, object: &ObjectRef, field: &str, reason: &str) -> ReadError {
@@ -339,12 +421,28 @@ impl Places {
     }
 }
 
+/// Whether an object of a kind that is not read holds a template of pods, where workloads have it.
+fn makes_pods(object: Node<'_>) -> bool {
+    let paths: [&[&str]; 3] = [
+        &["spec", "template", "spec", "containers"],
+        &["spec", "jobTemplate", "spec", "template", "spec", "containers"],
+        &["spec", "jobTargetRef", "template", "spec", "containers"],
+    ];
+    paths.iter().any(|path| {
+        let containers = path.iter().try_fold(object, |node, key| node.get(key));
+        containers.is_some_and(|containers| containers.kind() == NodeKind::Sequence)
+    })
+}
+
 fn key(object: &ObjectRef) -> u64 {
     // Fixed keys: the same input gives the same messages.
     let mut hasher = DefaultHasher::new();
     object.hash(&mut hasher);
     hasher.finish()
 }
+
+/// What stands before the place of an earlier object.
+const ANOTHER: &str = "; another one of this name is at ";
 
 /// Errors that are collected before reading stops.
 const ERRORS: usize = 100;

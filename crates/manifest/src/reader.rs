@@ -3,17 +3,19 @@
 use alloc::sync::Arc;
 use core::ops::ControlFlow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::document::{Document, Sink, objects};
 use crate::error::{ReadError, ReadErrorKind};
+use crate::folder::{Step, Walk, file_error};
 use crate::limits::Limits;
-use crate::source::{Format, Notation, Piece, Source, io_reason};
+use crate::other::{self, Others};
+use crate::pattern::Patterns;
+use crate::source::{Format, Notation, Piece, Source};
 use crate::tree::Tree;
-use crate::{json, yaml};
+use crate::{json, template, yaml};
 
 /// Reads manifests: one object after the other, in a fixed order, with bounded memory for each document.
 ///
@@ -42,20 +44,36 @@ pub struct Reader {
     /// again.
     seen: HashMap<PathBuf, u32>,
     call: u32,
+    excluded: Patterns,
+    others: Others,
+    has_read_folder: bool,
 }
 
 impl Reader {
     /// A reader with the given limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, seen: HashMap::new(), call: 0 }
+        Self { limits, ..Self::default() }
+    }
+
+    /// Leaves out of every folder what a pattern matches, files and folders with all below them.
+    ///
+    /// A pattern without `/` is about names at any depth (`charts`, `*.json`); with `/`, about the path below the folder
+    /// that is read (`apps/*/test`, `**/secret/*.yaml`). `*`, `?`, `**`, `[ab]` and `{a,b}` are known. What is named
+    /// itself is read all the same.
+    ///
+    /// # Errors
+    /// The pattern is not understood.
+    pub fn exclude(&mut self, pattern: &str) -> Result<(), ReadError> {
+        self.excluded.add(pattern)
     }
 
     /// Reads the objects of `path`: a file of any name, a directory with everything below it that ends in `.yaml`,
     /// `.yml` or `.json`, or `-` for standard input.
     ///
     /// Files of a directory come in the bytewise order of their names. What was read once by this reader, under
-    /// whatever name, is not read again.
+    /// whatever name, is not read again. Hidden directories in it are passed over, and so are the patches of a
+    /// kustomization.
     pub fn read_path(
         &mut self,
         path: &Path,
@@ -67,90 +85,49 @@ impl Reader {
         }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.read_directory(path, sink),
-            Ok(metadata) if metadata.is_file() => self.read_file(path, sink),
+            Ok(metadata) if metadata.is_file() => self.read_file(path, Origin::Named, sink),
             // A pipe, for example: it has no real path, and can be read once only.
-            Ok(_) => self.open(path, sink),
+            Ok(_) => self.open(path, Origin::Stream, sink),
             Err(error) => sink(Err(file_error(path, &error))),
         }
     }
 
     /// Reads the objects of a stream. `name` is its name in errors; `.json` at its end asks for strict JSON.
     pub fn read_stream(
-        &self,
+        &mut self,
         name: &str,
         stream: impl Read,
         sink: &mut dyn FnMut(Result<Document, ReadError>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let file: Arc<str> = name.into();
-        let format = if name.ends_with(".json") { Format::Json } else { Format::Guess };
-        let mut source = Source::new(stream, format, &self.limits);
-        while let Some(piece) = source.next_piece() {
-            match piece.and_then(|piece| parse(&piece, &self.limits)) {
-                Ok(Some(tree)) => objects(tree, &file, sink)?,
-                Ok(None) => {}
-                Err(error) => sink(Err(error.with_file(Arc::clone(&file))))?,
-            }
+        self.read_from(name, Origin::Stream, stream, sink)
+    }
+
+    /// What was read and is no object.
+    pub(crate) fn into_others(mut self) -> Others {
+        if self.has_read_folder {
+            self.others.warnings.extend(self.excluded.unused());
         }
-        ControlFlow::Continue(())
+        self.others
     }
 
     fn read_directory(&mut self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
-        let mut found = 0_usize;
-        // Directories nest as deep as the file system lets them: no recursion.
-        let mut waiting = vec![path.to_owned()];
-        while let Some(path) = waiting.pop() {
-            let metadata = match fs::metadata(&path) {
-                Ok(metadata) => metadata,
-                // A link that leads nowhere, or something that has just vanished, matters if it is a manifest.
-                Err(error) => {
-                    if is_manifest(&path) {
-                        found = found.saturating_add(1);
-                        sink(Err(file_error(&path, &error)))?;
-                    }
-                    continue;
-                }
-            };
-            if metadata.is_dir() {
-                match self.list(&path) {
-                    Ok(Some(entries)) => waiting.extend(entries),
-                    // Read by an earlier call, which has said whether there was anything.
-                    Ok(None) => found = found.saturating_add(1),
-                    Err(error) => sink(Err(error))?,
-                }
-            } else if is_manifest(&path) {
-                found = found.saturating_add(1);
-                if metadata.is_file() {
-                    self.read_file(&path, sink)?;
-                } else {
-                    let error = ReadError::new(ReadErrorKind::File, "not a regular file");
-                    sink(Err(error.with_file(path.to_string_lossy().into())))?;
-                }
+        self.has_read_folder = true;
+        let walk = Walk {
+            seen: &mut self.seen,
+            call: self.call,
+            excluded: &mut self.excluded,
+            others: &mut self.others,
+        };
+        for step in walk.steps(path) {
+            match step {
+                Step::Read(file) => self.read_file(&file, Origin::InFolder, sink)?,
+                Step::Fail(error) => sink(Err(error))?,
             }
-        }
-        if found == 0 {
-            let reason = "no manifest in this directory: no file ends in .yaml, .yml or .json";
-            sink(Err(ReadError::new(ReadErrorKind::File, reason).with_file(path.to_string_lossy().into())))?;
         }
         ControlFlow::Continue(())
     }
 
-    /// What is in a directory, last name first: nothing if this call has listed it, `None` if an earlier one has.
-    fn list(&mut self, path: &Path) -> Result<Option<Vec<PathBuf>>, ReadError> {
-        let failed = |error: &io::Error| file_error(path, error);
-        match self.seen.entry(fs::canonicalize(path).map_err(|error| failed(&error))?) {
-            Entry::Vacant(entry) => entry.insert(self.call),
-            Entry::Occupied(entry) if *entry.get() == self.call => return Ok(Some(Vec::new())),
-            Entry::Occupied(_) => return Ok(None),
-        };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path).map_err(|error| failed(&error))? {
-            names.push(entry.map_err(|error| failed(&error))?.file_name());
-        }
-        names.sort_by(|one, other| other.as_encoded_bytes().cmp(one.as_encoded_bytes()));
-        Ok(Some(names.into_iter().map(|name| path.join(name)).collect()))
-    }
-
-    fn read_file(&mut self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
+    fn read_file(&mut self, path: &Path, origin: Origin, sink: &mut Sink<'_>) -> ControlFlow<()> {
         let real = match fs::canonicalize(path) {
             Ok(real) => real,
             Err(error) => return sink(Err(file_error(path, &error))),
@@ -158,18 +135,111 @@ impl Reader {
         if self.seen.insert(real, self.call).is_some() {
             return ControlFlow::Continue(());
         }
-        self.open(path, sink)
+        self.open(path, origin, sink)
     }
 
-    fn open(&self, path: &Path, sink: &mut Sink<'_>) -> ControlFlow<()> {
+    fn open(&mut self, path: &Path, origin: Origin, sink: &mut Sink<'_>) -> ControlFlow<()> {
         match File::open(path) {
-            Ok(file) => self.read_stream(&path.to_string_lossy(), file, sink),
+            Ok(file) => self.read_from(&path.to_string_lossy(), origin, file, sink),
             Err(error) => sink(Err(file_error(path, &error))),
         }
     }
+
+    fn read_from(
+        &mut self,
+        name: &str,
+        origin: Origin,
+        stream: impl Read,
+        sink: &mut Sink<'_>,
+    ) -> ControlFlow<()> {
+        let file: Arc<str> = name.into();
+        let format = if name.ends_with(".json") { Format::Json } else { Format::Guess };
+        // Looking for charts costs a look at the disk, so only what may be in one is looked at.
+        let chart = match origin {
+            Origin::Stream => None,
+            _ => template::chart_of(Path::new(name)),
+        };
+        let mut source = Source::new(stream, format, &self.limits);
+        while let Some(piece) = source.next_piece() {
+            let error =
+                match piece.and_then(|piece| parse_manifest(&piece, &file, chart.as_deref(), &self.limits)) {
+                    Ok(Some(tree)) => {
+                        objects(tree, &file, &mut self.others, sink)?;
+                        continue;
+                    }
+                    Ok(None) => continue,
+                    Err(error) => error.with_file(Arc::clone(&file)),
+                };
+            let kind = error.kind();
+            if kind == ReadErrorKind::Syntax && origin == Origin::InFolder && holds_no_object(Path::new(name))
+            {
+                self.others.count("unreadable file");
+                self.others.warnings.push(error.with_note("; passed over, because it holds no object"));
+                break;
+            }
+            sink(Err(error))?;
+            if kind == ReadErrorKind::Template {
+                // The rest of the file is no better.
+                break;
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
-fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> {
+/// Where text comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Stream,
+    /// A file that was named.
+    Named,
+    /// A file that lies in a folder that was named.
+    InFolder,
+}
+
+/// Whether a file that cannot be read has nothing to do with Kubernetes: the words that every object needs do not occur
+/// in it.
+fn holds_no_object(path: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let is_read = File::open(path).is_ok_and(|file| {
+        file.take(UNREADABLE_BYTES.saturating_add(1)).read_to_end(&mut bytes).is_ok()
+            && bytes.len() as u64 <= UNREADABLE_BYTES
+    });
+    let occurs = |word: &[u8]| bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word));
+    is_read && !occurs(b"apiVersion") && !occurs(b"kind")
+}
+
+/// Larger files that cannot be read are errors whatever is in them.
+const UNREADABLE_BYTES: u64 = 16 << 20;
+
+/// As [`parse`], with one error for a template.
+fn parse_manifest(
+    piece: &Piece<'_>,
+    file: &str,
+    chart: Option<&Path>,
+    limits: &Limits,
+) -> Result<Option<Tree>, ReadError> {
+    if let Some(chart) = chart.filter(|_| piece.text.contains("{{")) {
+        return Err(template::of_chart(piece.text, piece.start, chart));
+    }
+    let refuse = |error: &ReadError| template::unreadable(error, chart);
+    match parse(piece, limits) {
+        Err(error) if error.kind() == ReadErrorKind::Syntax && template::has_marks(piece.text) => {
+            Err(refuse(&error))
+        }
+        Ok(Some(tree)) => match tree.problem() {
+            // Braces without quotes are a mapping whose key is a mapping.
+            Some(problem) if piece.text.contains("{{") && other::recognise(tree.node(0), file).is_none() => {
+                Err(refuse(problem))
+            }
+            _ => Ok(Some(tree)),
+        },
+        other => other,
+    }
+}
+
+/// Parses one document; `None` when there is none.
+pub(crate) fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> {
     match piece.notation {
         Notation::Yaml => yaml::parse(piece.text, piece.start, limits),
         Notation::Json => json::parse(piece.text, piece.start, limits).map(Some),
@@ -181,12 +251,4 @@ fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> 
             other => other.map(Some),
         },
     }
-}
-
-fn is_manifest(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
-}
-
-fn file_error(path: &Path, error: &io::Error) -> ReadError {
-    ReadError::new(ReadErrorKind::File, io_reason(error)).with_file(path.to_string_lossy().into())
 }

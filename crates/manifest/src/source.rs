@@ -104,6 +104,10 @@ impl<R: Read> Source<R> {
         }
         if self.format == Format::Json {
             self.skip_blanks()?;
+            while self.is_marker(b"---")? || self.is_marker(b"...")? {
+                self.skip(MARKER);
+                self.skip_blanks()?;
+            }
             return self.json_cut(Notation::Json);
         }
         if self.after_json {
@@ -128,6 +132,7 @@ impl<R: Read> Source<R> {
 
     /// Gives out a document and goes on behind it.
     fn take(&mut self, cut: &Cut) -> Result<Piece<'_>, ReadError> {
+        let cut = &Cut { range: self.skip_late_mark(cut)..cut.range.end, ..*cut };
         let bytes = self.buffer.get(cut.range.clone()).unwrap_or_default();
         let start = self.position;
         match str::from_utf8(bytes) {
@@ -148,7 +153,47 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Skips a byte-order mark; refuses UTF-16.
+    /// Where a document begins: behind a byte-order mark at the beginning of one of its lines, when nothing but
+    /// markers, comments and blank lines comes before. Files that were put together have one in the middle, and each
+    /// document may begin with one (YAML 1.2.2, section 9.1.1, l-document-prefix).
+    fn skip_late_mark(&mut self, cut: &Cut) -> usize {
+        let bytes = self.buffer.get(cut.range.clone()).unwrap_or_default();
+        if cut.notation != Notation::Yaml || !bytes.contains(&MARK_LEAD) {
+            return cut.range.start;
+        }
+        let mut line = 0;
+        let mut begin = 0;
+        loop {
+            let rest = bytes.get(line..).unwrap_or_default();
+            let text = match rest.strip_prefix(MARK) {
+                Some(text) => {
+                    begin = line.saturating_add(MARK.len());
+                    text
+                }
+                None => rest,
+            };
+            let is_bare = match text.strip_prefix(b"---") {
+                Some(behind) if begins_with_marker(text, b"---") => {
+                    let end = behind.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                    !is_content(behind.get(..end.unwrap_or(behind.len())).unwrap_or_default())
+                }
+                _ => {
+                    let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                    let text = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+                    text.first() != Some(&b'%') && !is_content(text)
+                }
+            };
+            let next = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            match next {
+                Some(next) if is_bare => line = line.saturating_add(next).saturating_add(1),
+                _ => break,
+            }
+        }
+        self.skip(begin);
+        cut.range.start.saturating_add(begin)
+    }
+
+    /// Skips a byte-order mark; refuses UTF-16 and what is compressed.
     fn check_start(&mut self) -> Result<(), ReadError> {
         while self.buffer.len() < 3 && !self.is_at_end {
             self.fill()?;
@@ -157,6 +202,10 @@ impl<R: Read> Source<R> {
             [0xef, 0xbb, 0xbf, ..] => {
                 self.next = 3;
                 self.offset = 3;
+            }
+            [0x1f, 0x8b, ..] => {
+                let reason = "the file is compressed by gzip; unpack it first";
+                return Err(self.error_here(ReadErrorKind::Encoding, reason));
             }
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
                 let reason = "the text is UTF-16; only UTF-8 is read";
@@ -167,11 +216,18 @@ impl<R: Read> Source<R> {
         Ok(())
     }
 
-    /// Whether what comes next, after white space, is `{` and then `"` or `}`.
+    /// Whether what comes next, after white space, is `{` and then `"` or `}`, perhaps after `[`.
     fn looks_like_json(&mut self) -> Result<bool, ReadError> {
-        let mut ahead = 0;
-        let first = self.visible_byte(&mut ahead)?;
+        self.looks_like_json_at(0)
+    }
+
+    fn looks_like_json_at(&mut self, mut ahead: usize) -> Result<bool, ReadError> {
+        let mut first = self.visible_byte(&mut ahead)?;
         ahead += 1;
+        if first == Some(b'[') {
+            first = self.visible_byte(&mut ahead)?;
+            ahead += 1;
+        }
         Ok(first == Some(b'{') && matches!(self.visible_byte(&mut ahead)?, Some(b'"' | b'}')))
     }
 
@@ -183,12 +239,30 @@ impl<R: Read> Source<R> {
                     *ahead += 1;
                     self.check_size(*ahead)?;
                 }
+                Some(byte) if byte == MARK_LEAD && self.is_mark(*ahead)? => *ahead += MARK.len(),
                 other => return Ok(other),
             }
         }
     }
 
+    /// Whether a byte-order mark stands `ahead` of here.
+    fn is_mark(&mut self, ahead: usize) -> Result<bool, ReadError> {
+        self.byte(ahead + MARK.len())?;
+        Ok(self.buffer.get(self.next + ahead..).is_some_and(|rest| rest.starts_with(MARK)))
+    }
+
+    /// Skips white space, and byte-order marks in it.
     fn skip_blanks(&mut self) -> Result<(), ReadError> {
+        loop {
+            self.skip_white_space()?;
+            if !self.is_mark(0)? {
+                return Ok(());
+            }
+            self.skip(MARK.len());
+        }
+    }
+
+    fn skip_white_space(&mut self) -> Result<(), ReadError> {
         loop {
             let rest = self.buffer.get(self.next..).unwrap_or_default();
             let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
@@ -203,11 +277,13 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Skips `count` bytes of ASCII.
+    /// Skips `count` bytes of white space, markers and comments. A byte-order mark takes no column.
     fn skip(&mut self, count: usize) {
         let end = self.next.saturating_add(count);
         let text = self.buffer.get(self.next..end).and_then(|bytes| str::from_utf8(bytes).ok());
-        self.position = self.position.after(text.unwrap_or_default());
+        for part in text.unwrap_or_default().split('\u{feff}') {
+            self.position = self.position.after(part);
+        }
         self.offset = self.offset.saturating_add(count as u64);
         self.next = end;
     }
@@ -223,10 +299,9 @@ impl<R: Read> Source<R> {
 
     /// Skips a marker `---` when nothing but white space and JSON follows it.
     fn skip_marker(&mut self) -> Result<(), ReadError> {
-        let mut ahead = 3;
-        let first = self.visible_byte(&mut ahead)?;
-        let mut further = ahead + 1;
-        if first == Some(b'{') && matches!(self.visible_byte(&mut further)?, Some(b'"' | b'}')) {
+        if self.looks_like_json_at(MARKER)? {
+            let mut ahead = MARKER;
+            self.visible_byte(&mut ahead)?;
             self.skip(ahead);
         }
         Ok(())
@@ -282,6 +357,7 @@ impl<R: Read> Source<R> {
         while let Some(end) = self.line_end(line)? {
             self.check_line(line, end)?;
             let text = self.buffer.get(self.next + line..self.next + end).unwrap_or_default();
+            let text = text.strip_prefix(MARK).unwrap_or(text);
             if text.first() == Some(&b'-') && begins_with_marker(text, b"---") {
                 if has_content {
                     return Ok(Some(self.next + line));
@@ -398,6 +474,15 @@ fn is_content(line: &[u8]) -> bool {
     let first = line.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     !matches!(first, None | Some(b'#'))
 }
+
+/// The byte-order mark, U+FEFF.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Its first byte, which few other characters begin with.
+const MARK_LEAD: u8 = 0xef;
+
+/// The length of `---` and of `...`.
+const MARKER: usize = 3;
 
 /// Bytes read at a time; few in tests, so that the seams between two reads are everywhere.
 const READ: u64 = if cfg!(test) { 61 } else { 64 << 10 };

@@ -8,7 +8,9 @@ mod bad_input;
 mod cutting;
 mod lists;
 mod load;
+mod others;
 mod paths;
+mod repeats;
 mod stream;
 mod types;
 mod values;
@@ -53,6 +55,11 @@ fn error_in(name: &str, text: &[u8]) -> String {
     let printed = all.remove(0).unwrap_err().to_string();
     assert!(!printed.contains(['\n', '\r', '\u{1b}']), "{printed:?}");
     printed
+}
+
+/// Why the one object in `text` is refused when all of it is read.
+fn refused(text: &str) -> String {
+    one(text).deserialize::<serde_json::Value>().unwrap_err().to_string()
 }
 
 /// A manifest with `value` as the field `v`.

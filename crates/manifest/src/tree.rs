@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::error::ReadError;
 use crate::position::Position;
 use crate::scalar;
 
@@ -18,6 +19,21 @@ pub(crate) use path::{Segment, push};
 pub(crate) struct Tree {
     text: String,
     cells: Vec<Cell>,
+    repeats: Vec<Repeat>,
+    /// The first thing wrong with the content. It is told when the document turns out to be one that matters.
+    problem: Option<ReadError>,
+}
+
+/// A key that an earlier entry of its mapping has as well.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
+pub(crate) struct Repeat {
+    /// The cell of the key that is kept.
+    pub(crate) first: u32,
+    /// The cell of the key that is left out of the mapping.
+    pub(crate) second: u32,
+    /// Whether both have the same value, so that nothing is lost.
+    pub(crate) is_same: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +63,8 @@ enum CellKind {
     Alias,
     /// The key `<<`. What it brings in is appended to the mapping as further entries.
     Merge,
+    /// A key that an earlier entry has as well: this entry is left out.
+    Repeated,
 }
 
 impl Tree {
@@ -65,8 +83,34 @@ impl Tree {
         self.text.get(cell.a as usize..cell.a as usize + cell.b as usize).unwrap_or_default()
     }
 
+    /// Every key that occurs twice in one mapping, in order.
+    pub(crate) fn repeats(&self) -> &[Repeat] {
+        &self.repeats
+    }
+
+    /// Those of them inside the value at `index`.
+    pub(crate) fn repeats_inside(&self, index: u32) -> &[Repeat] {
+        let place = |cell| self.repeats.partition_point(|repeat| repeat.first < cell);
+        self.repeats.get(place(index)..place(self.after(index))).unwrap_or_default()
+    }
+
+    /// Where the key at `cell` stands.
+    pub(crate) fn key_position(&self, cell: u32) -> Position {
+        self.cell(cell).position()
+    }
+
+    /// The key at `cell`.
+    pub(crate) fn key_text(&self, cell: u32) -> &str {
+        self.cell_text(self.cell(cell))
+    }
+
+    /// The first thing wrong with the content, if anything is.
+    pub(crate) const fn problem(&self) -> Option<&ReadError> {
+        self.problem.as_ref()
+    }
+
     /// The index of the cell after the one at `index` and all that is inside it.
-    fn after(&self, index: u32) -> u32 {
+    pub(crate) fn after(&self, index: u32) -> u32 {
         let cell = self.cell(index);
         match cell.kind {
             CellKind::Sequence | CellKind::Mapping => cell.a.max(index.saturating_add(1)),
@@ -114,6 +158,7 @@ pub enum NodeKind {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     key: &'a str,
+    key_cell: u32,
     key_position: Position,
     value: Node<'a>,
 }
@@ -127,7 +172,7 @@ impl<'a> Node<'a> {
             CellKind::False | CellKind::True => NodeKind::Bool,
             CellKind::Int => NodeKind::Int,
             CellKind::Float => NodeKind::Float,
-            CellKind::String | CellKind::Merge => NodeKind::String,
+            CellKind::String | CellKind::Merge | CellKind::Repeated => NodeKind::String,
             CellKind::Sequence => NodeKind::Sequence,
             CellKind::Mapping => NodeKind::Mapping,
         }
@@ -231,8 +276,39 @@ impl<'a> Node<'a> {
         self.get(key)?.as_str()
     }
 
+    /// Whether both values are equal, however they are written; the order of entries does not matter.
+    ///
+    /// Recurses to the depth of the tree, which is limited.
+    pub(crate) fn is_same_as(self, other: Node<'_>) -> bool {
+        let kind = self.kind();
+        if kind != other.kind() || self.len() != other.len() {
+            return false;
+        }
+        match kind {
+            NodeKind::Sequence => self.items().zip(other.items()).all(|(one, other)| one.is_same_as(other)),
+            NodeKind::Mapping => {
+                let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
+                    (self.entries().collect(), other.entries().collect());
+                ours.sort_by_key(|entry| entry.key);
+                theirs.sort_by_key(|entry| entry.key);
+                let is_same = |(one, other): (&Entry<'_>, &Entry<'_>)| {
+                    one.key == other.key && one.value.is_same_as(other.value)
+                };
+                ours.iter().zip(&theirs).all(is_same)
+            }
+            NodeKind::Null => true,
+            NodeKind::Bool => self.as_bool() == other.as_bool(),
+            NodeKind::Int => self.as_int() == other.as_int(),
+            NodeKind::Float | NodeKind::String => self.source() == other.source(),
+        }
+    }
+
     pub(crate) const fn index(self) -> u32 {
         self.index
+    }
+
+    pub(crate) const fn tree(self) -> &'a Tree {
+        self.tree
     }
 
     fn cell(self) -> Cell {
@@ -265,6 +341,11 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub const fn key(&self) -> &'a str {
         self.key
+    }
+
+    /// The cell of the key.
+    pub(crate) const fn key_cell(&self) -> u32 {
+        self.key_cell
     }
 
     /// Where the key begins.
@@ -314,12 +395,13 @@ impl<'a> Iterator for Entries<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         while self.next < self.end {
-            let key = self.tree.cell(self.next);
-            let value = self.next.saturating_add(1);
+            let key_cell = self.next;
+            let cell = self.tree.cell(key_cell);
+            let value = key_cell.saturating_add(1);
             self.next = self.tree.after(value);
-            if key.kind != CellKind::Merge {
-                let value = self.tree.node(value);
-                return Some(Entry { key: self.tree.cell_text(key), key_position: key.position(), value });
+            if !matches!(cell.kind, CellKind::Merge | CellKind::Repeated) {
+                let (key, key_position) = (self.tree.cell_text(cell), cell.position());
+                return Some(Entry { key, key_cell, key_position, value: self.tree.node(value) });
             }
         }
         None

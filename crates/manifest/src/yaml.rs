@@ -15,7 +15,7 @@ mod simple;
 /// Parses the one document in `text`, which begins at `start` in its file; `None` when there is none.
 pub(crate) fn parse(text: &str, start: Position, limits: &Limits) -> Result<Option<Tree>, ReadError> {
     match simple::read(text, start, limits) {
-        Some(builder) => builder.finish().map(Some),
+        Some(builder) => Ok(Some(builder.finish())),
         None => parse_any(text, start, limits),
     }
 }
@@ -24,7 +24,7 @@ fn parse_any(text: &str, start: Position, limits: &Limits) -> Result<Option<Tree
     check_characters(text, start)?;
     let mut builder = Builder::new(limits, text.len());
     match build(text, start, limits, &mut builder) {
-        Ok(true) => builder.finish().map(Some),
+        Ok(true) => Ok(Some(builder.finish())),
         Ok(false) => Ok(None),
         Err(error) => Err(builder.explain(error)),
     }

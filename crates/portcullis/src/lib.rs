@@ -23,7 +23,8 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, shadow, verdict, wire,
+    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, settings, shadow,
+    verdict, wire,
 };
 
 #[cfg(feature = "ebpf")]
@@ -39,6 +40,8 @@ pub use portcullis_nftables as nftables;
 
 #[cfg(feature = "std")]
 pub mod kernel;
+#[cfg(feature = "std")]
+pub mod render;
 #[cfg(feature = "std")]
 pub mod scenario;
 

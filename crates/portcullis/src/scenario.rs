@@ -7,27 +7,30 @@ mod answer;
 mod cuts;
 mod flow;
 mod load;
+mod location;
 mod near;
 mod peer;
 mod ports;
 mod report;
 mod resolve;
+mod shield;
 mod text;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use core::fmt;
 
 use portcullis_core::compile::{CompileScope, Engine, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
-use portcullis_core::reference::Settings;
-use portcullis_k8s::PodPlace;
-use portcullis_manifest::ForeignPolicies;
+use portcullis_core::settings::Settings;
+use portcullis_core::verdict::{Cause, RuleRef};
+use portcullis_k8s::{Configured, PodPlace};
+use portcullis_manifest::{ForeignPolicies, PolicyPlace};
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
-pub use flow::{Flow, FlowError, Port, parse_protocol};
+pub use flow::{Flow, FlowError, FlowFormat, FlowListError, ListedFlow, Port, parse_protocol};
 pub use load::LoadOptions;
+pub use location::Location;
 pub use peer::{Peer, PeerError};
 pub use ports::PortSet;
 pub use report::Report;
@@ -38,39 +41,14 @@ pub use resolve::Evaluator;
 pub struct Scenario {
     cluster: Cluster,
     places: BTreeMap<EndpointId, PodPlace>,
-    locations: BTreeMap<PolicyId, Location>,
+    policies: BTreeMap<PolicyId, PolicyPlace>,
+    settings: Settings,
+    configured: Configured,
     warnings: Vec<String>,
     foreign: Vec<ForeignPolicies>,
+    repeated: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<String, u64>,
-}
-
-/// Where an object stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
-    file: Arc<str>,
-    line: u32,
-}
-
-impl Location {
-    /// The file as it was named, or `stdin`.
-    #[must_use]
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
-    /// The line the object begins in, counted from 1.
-    #[must_use]
-    pub const fn line(&self) -> u32 {
-        self.line
-    }
-}
-
-/// `file:line`.
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file: String = self.file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        write!(f, "{file}:{}", self.line)
-    }
+    others: BTreeMap<&'static str, u64>,
 }
 
 impl Scenario {
@@ -78,6 +56,19 @@ impl Scenario {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What the input configures beside policy, such as failsafe ports of nodes. An engine and an [`Evaluator`] of this
+    /// scenario should be given these, or what is made of them.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Which settings the input says something about.
+    #[must_use]
+    pub const fn configured(&self) -> Configured {
+        self.configured
     }
 
     /// The decision tables of the whole cluster, every endpoint local.
@@ -95,8 +86,25 @@ impl Scenario {
 
     /// Where a policy was read from.
     #[must_use]
-    pub fn location(&self, policy: &PolicyId) -> Option<&Location> {
-        self.locations.get(policy)
+    pub fn location(&self, policy: &PolicyId) -> Option<Location> {
+        let place = self.policies.get(policy)?;
+        Some(Location::new(Arc::clone(&place.file), place.position))
+    }
+
+    /// Where a rule of a policy was read from.
+    #[must_use]
+    pub fn rule_location(&self, rule: &RuleRef) -> Option<Location> {
+        let place = self.policies.get(&rule.policy)?;
+        Some(Location::new(Arc::clone(&place.file), place.rule(rule.direction, rule.index)?))
+    }
+
+    /// Where the reader finds what decided: the rule, else the policy.
+    #[must_use]
+    pub fn cause_location(&self, cause: &Cause) -> Option<Location> {
+        match cause {
+            Cause::Rule(rule) => self.rule_location(rule).or_else(|| self.location(&rule.policy)),
+            _ => self.location(cause.policy()?),
+        }
     }
 
     /// Doubts about the input that do not stop an evaluation: one line each, with file, line, object and field.
@@ -113,10 +121,22 @@ impl Scenario {
         &self.foreign
     }
 
+    /// How many objects of which kind were given again with the same meaning, by kind.
+    #[must_use]
+    pub const fn repeated(&self) -> &BTreeMap<&'static str, u64> {
+        &self.repeated
+    }
+
     /// How many objects of which kind were skipped because policy does not depend on them, by kind.
     #[must_use]
     pub const fn skipped(&self) -> &BTreeMap<String, u64> {
         &self.skipped
+    }
+
+    /// How many documents hold no Kubernetes object, by what they are: `Helm values`, `CI workflow`, ...
+    #[must_use]
+    pub const fn others(&self) -> &BTreeMap<&'static str, u64> {
+        &self.others
     }
 }
 

@@ -105,7 +105,10 @@ fn read_file(path: &Path) -> Result<Vec<Value>, CaseError> {
         text.as_bytes(),
         &mut |next| {
             match next {
-                Ok(document) => values.push(to_json(document.root())),
+                Ok(document) => match document.check_keys() {
+                    Ok(()) => values.push(to_json(document.root())),
+                    Err(error) => errors.push(error.to_string()),
+                },
                 Err(error) => errors.push(error.to_string()),
             }
             ControlFlow::Continue(())

@@ -18,6 +18,7 @@ mod engines;
 pub mod generate;
 mod json;
 mod kernel;
+pub mod mutate;
 mod run;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};

@@ -4,9 +4,10 @@ use portcullis::compile::{CompileScope, Engine};
 use portcullis::flow::{End, FlowDecision, Side};
 use portcullis::ir::{Interpreter, View};
 use portcullis::label::Labels;
-use portcullis::reference::{Reference, Settings, StagedPolicies};
+use portcullis::reference::Reference;
 use portcullis::scenario::{Answer, Evaluator, Flow, LoadOptions, Part, Scenario};
 use portcullis::selector::Selector;
+use portcullis::settings::StagedPolicies;
 use portcullis::verdict::Verdict;
 use portcullis_matcher::Matcher;
 use serde_json::Value;
@@ -87,8 +88,8 @@ fn last_line(manifest: &str) -> &str {
 }
 
 fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
-    let settings = Settings::default();
-    let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
+    let settings = scenario.settings().clone();
+    let preview = settings.clone().with_staged(StagedPolicies::Enforce);
     let (reference, pending) =
         (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &preview));
     let evaluator = Evaluator::new(scenario, &settings);

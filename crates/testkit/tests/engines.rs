@@ -4,13 +4,18 @@
 
 #![expect(clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
 
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
+
 use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::DecideHook;
+use portcullis::flow::{DecideHook, End, Topology};
 use portcullis::ir::{Delta, Interpreter, Snapshot, View};
 use portcullis::matcher::Matcher;
 use portcullis::model::{Action, Cluster, EndpointKind, Update};
 use portcullis::packet::Packet;
-use portcullis::reference::{Failsafes, Reference, Settings, StagedPolicies};
+use portcullis::reference::Reference;
+use portcullis::settings::{Failsafes, Settings, StagedPolicies};
 use portcullis::verdict::{Cause, Direction, Hook, RuleRef};
 use portcullis_testkit::generate::Generator;
 use proptest::prelude::*;
@@ -165,7 +170,7 @@ fn engines_agree_on_packets_that_hit_a_rule_and_on_those_that_just_miss_it() {
 /// What the generator calls a hit decides, once the rule stands alone, and a near miss never does.
 #[test]
 fn a_rule_that_stands_alone_decides_what_hits_it_and_nothing_that_misses_it() {
-    let settings = Settings { failsafes: Failsafes::none(), ..Settings::default() };
+    let settings = Settings::default().with_failsafes(&Failsafes::none());
     let mut checked = 0;
     for seed in 0..rounds() {
         let mut generator = Generator::new(seed);
@@ -325,22 +330,77 @@ fn what_no_rule_can_see_changes_nothing() {
     }
 }
 
+/// Failsafe ports of nodes, while endpoints and policies come, change and move between nodes.
 #[test]
-fn failsafes_and_settings_of_the_node_reach_the_tables() {
-    let settings = Settings { failsafes: Failsafes::none(), ..Settings::default() };
+fn settings_of_nodes_reach_the_tables() {
+    let mut exempt = 0;
     for seed in 0..rounds() {
-        let cluster: Cluster = Generator::new(seed).cluster().into_iter().collect();
+        let mut generator = Generator::new(seed ^ 0x5e77);
+        let settings = generator.settings();
+        let mut cluster: Cluster = generator.cluster().into_iter().collect();
+        let mut engine = compile_with(&cluster, &settings);
+        for step in 0..8 {
+            let (reference, interpreter) =
+                (Reference::new(&cluster, &settings), Interpreter::new(engine.snapshot()));
+            let packets: Vec<Packet> = (0..20).map(|_| generator.packet()).collect();
+            for packet in &packets {
+                for id in cluster.endpoints().keys() {
+                    for hook in hooks(id.kind) {
+                        let (want, got) =
+                            (reference.decide(id, hook, packet), interpreter.decide(id, hook, packet));
+                        assert_eq!(want, got, "seed {seed}, step {step}: {id} {hook}\n{packet:?}");
+                        exempt += u64::from(want.cause == Cause::Failsafe);
+                    }
+                }
+            }
+            let fresh = compile_with(&cluster, &settings);
+            assert_eq!(
+                engine.snapshot().canonical(),
+                fresh.snapshot().canonical(),
+                "seed {seed}, step {step}: incremental and from scratch"
+            );
+            for _ in 0..3 {
+                let change = generator.change(&cluster);
+                cluster.apply(change.clone());
+                apply(&mut engine, change);
+            }
+            engine.commit();
+        }
+    }
+    assert!(exempt > rounds(), "only {exempt} packets met a failsafe port");
+}
+
+/// What flows meet on their way is the same whatever engine is asked: nodes with an endpoint for all interfaces, beside
+/// others or alone, and every pair of ends.
+#[test]
+fn flows_between_any_ends_are_answered_alike() {
+    let (mut asked, mut hooks) = (0, BTreeSet::new());
+    for seed in 0..rounds() {
+        let mut generator = Generator::new(seed ^ 0xf10e);
+        let settings = generator.settings();
+        let cluster: Cluster = generator.cluster().into_iter().collect();
         let engine = compile_with(&cluster, &settings);
         let (reference, interpreter) =
             (Reference::new(&cluster, &settings), Interpreter::new(engine.snapshot()));
-        for packet in packets(seed, 20) {
-            for id in cluster.endpoints().keys() {
-                for hook in hooks(id.kind) {
-                    let (want, got) =
-                        (reference.decide(id, hook, &packet), interpreter.decide(id, hook, &packet));
-                    assert_eq!(want, got, "seed {seed}: {id} {hook}\n{packet:?}");
-                }
-            }
+        let (topology, matcher) = (Topology::new(&cluster, &settings), lower(engine.snapshot()));
+        let mut ends: Vec<End> = cluster.endpoints().keys().cloned().map(End::Endpoint).collect();
+        ends.extend(["n1", "n2"].map(|node| End::Node(node.into())));
+        ends.push(End::Outside);
+        for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (from, to))) {
+            let packet = generator.packet();
+            let want = topology.decide(&reference, from, to, &packet);
+            assert_eq!(want, topology.decide(&interpreter, from, to, &packet), "seed {seed}, IR\n{packet:?}");
+            assert_eq!(
+                want,
+                topology.decide(&matcher, from, to, &packet),
+                "seed {seed}, matcher\n{packet:?}"
+            );
+            asked += 1;
+            let sides = [want.egress, want.ingress];
+            hooks.extend(
+                sides.iter().flatten().flat_map(|side| side.consulted.iter().map(|asked| asked.hook)),
+            );
         }
     }
+    assert_eq!(hooks.len(), Hook::ALL.len(), "{asked} flows met only {hooks:?}");
 }

@@ -3,34 +3,32 @@
 use core::fmt::{self, Write as _};
 
 use portcullis::flow::{End, Side};
-use portcullis::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
-use portcullis::reference::{Reference, RuleOutcome, Step, Trace};
-use portcullis::scenario::{Answer, Flow, Part, Peer, Resolved, Scenario};
+use portcullis::render::{Renderer, TracedStep};
+use portcullis::scenario::{Answer, Flow, Part, Peer};
 use portcullis::verdict::Direction;
 
-use crate::eval::{Judge, Judgement, describe, table};
+use crate::eval::{Judge, Judgement, table};
 use crate::output::Colour;
 
 /// The explanation of one answer, ending in a line break.
 pub(crate) fn text(judge: &Judge<'_>, flow: &Flow, judgement: &Judgement, colour: Colour) -> String {
-    let mut writer = Writer { scenario: judge.scenario(), flow, colour, out: String::new() };
+    let mut writer = Writer { flow, colour, out: String::new() };
     // Writing into a string cannot fail.
-    let _ = writer.answer(&judge.reference, &judgement.answer);
-    if let (Some(engine), Some(staged)) = (&judge.staged, &judgement.staged) {
-        let _ = writer.staged(engine, staged, &judgement.answer);
+    let _ = writer.answer(&judge.renderer(), &judgement.answer);
+    if let (Some(renderer), Some(staged)) = (judge.staged_renderer(), &judgement.staged) {
+        let _ = writer.staged(&renderer, staged, &judgement.answer);
     }
     writer.out
 }
 
 struct Writer<'a> {
-    scenario: &'a Scenario,
     flow: &'a Flow,
     colour: Colour,
     out: String,
 }
 
 impl Writer<'_> {
-    fn answer(&mut self, engine: &Reference<'_>, answer: &Answer) -> fmt::Result {
+    fn answer(&mut self, renderer: &Renderer<'_>, answer: &Answer) -> fmt::Result {
         let flow = self.flow;
         let verdict = self.colour.verdict(answer.verdict(), answer.verdict());
         write!(self.out, "{verdict}: {} to {}, {}", flow.from(), flow.to(), table::service(flow))?;
@@ -38,10 +36,16 @@ impl Writer<'_> {
             write!(self.out, ", HTTP {} {}", printable(&request.method), printable(&request.path))?;
         }
         self.out.push('\n');
-        self.parts(engine, answer)
+        if let Some(expected) = flow.expect().filter(|expected| !answer.meets(*expected)) {
+            writeln!(self.out, "  expected {expected}")?;
+        }
+        for warning in answer.warnings() {
+            writeln!(self.out, "  warning: {}", printable(warning))?;
+        }
+        self.parts(renderer, answer)
     }
 
-    fn parts(&mut self, engine: &Reference<'_>, answer: &Answer) -> fmt::Result {
+    fn parts(&mut self, renderer: &Renderer<'_>, answer: &Answer) -> fmt::Result {
         for part in answer.parts() {
             let packet = &part.resolved.packet;
             if answer.parts().len() > 1 {
@@ -49,35 +53,38 @@ impl Writer<'_> {
                 writeln!(self.out, "\n{verdict} on {part}")?;
             }
             writeln!(self.out, "  {} to {}", packet.source, packet.destination)?;
-            self.sides(engine, part)?;
+            self.sides(renderer, part)?;
         }
         Ok(())
     }
 
-    fn staged(&mut self, engine: &Reference<'_>, staged: &Answer, now: &Answer) -> fmt::Result {
+    fn staged(&mut self, renderer: &Renderer<'_>, staged: &Answer, now: &Answer) -> fmt::Result {
         let verdict = self.colour.verdict(staged.verdict(), staged.verdict());
         if staged == now {
             return writeln!(self.out, "\nwith staged policies enforced: {verdict}, as now");
         }
         writeln!(self.out, "\nwith staged policies enforced: {verdict}")?;
-        self.parts(engine, staged)
+        self.parts(renderer, staged)
     }
 
-    fn sides(&mut self, engine: &Reference<'_>, part: &Part) -> fmt::Result {
-        let (flow, Part { resolved, decision, .. }) = (self.flow, part);
-        self.side(engine, "egress from", flow.from(), resolved, &resolved.from, decision.egress.as_ref())?;
-        self.side(engine, "ingress to", flow.to(), resolved, &resolved.to, decision.ingress.as_ref())
+    fn sides(&mut self, renderer: &Renderer<'_>, part: &Part) -> fmt::Result {
+        let flow = self.flow;
+        self.side(renderer, Direction::Egress, flow.from(), part)?;
+        self.side(renderer, Direction::Ingress, flow.to(), part)
     }
 
     fn side(
         &mut self,
-        engine: &Reference<'_>,
-        words: &str,
+        renderer: &Renderer<'_>,
+        direction: Direction,
         peer: &Peer,
-        resolved: &Resolved,
-        end: &End,
-        side: Option<&Side>,
+        part: &Part,
     ) -> fmt::Result {
+        let packet = &part.resolved.packet;
+        let (words, end, side): (_, _, &Option<Side>) = match direction {
+            Direction::Egress => ("egress from", &part.resolved.from, &part.decision.egress),
+            Direction::Ingress => ("ingress to", &part.resolved.to, &part.decision.ingress),
+        };
         write!(self.out, "\n{} {}", self.colour.bold(words), self.colour.bold(peer))?;
         // An address, a pod in its node's network, or a set may stand for something else.
         match end {
@@ -92,130 +99,29 @@ impl Writer<'_> {
             };
         };
         let verdict = self.colour.verdict(side.decision.verdict, side.decision.verdict);
-        writeln!(self.out, ": {verdict}, {}", side.decision.cause)?;
-        for consulted in &side.consulted {
-            let (decision, trace) = engine.explain(&consulted.endpoint, consulted.hook, &resolved.packet);
-            writeln!(self.out, "  {} of {}: {}", consulted.hook, consulted.endpoint, decision.verdict)?;
-            self.trace(&trace, consulted.hook.direction())?;
-        }
-        Ok(())
-    }
-
-    fn trace(&mut self, trace: &Trace, direction: Direction) -> fmt::Result {
-        let mut place = Place::Nowhere;
-        if !trace.steps.iter().any(|step| matches!(step, Step::Policy { .. } | Step::Exempt)) {
-            self.out.push_str("    no policy applies\n");
-        }
-        for step in &trace.steps {
-            match step {
-                Step::Exempt => self.out.push_str("    exempt from policy\n"),
-                Step::Tier { name, order, default_action } => {
-                    let order = Position(*order);
-                    let missing = match self.scenario.cluster().tiers().get(name) {
-                        Some(_) => "",
-                        None => "does not exist, ",
-                    };
-                    writeln!(self.out, "    tier {name} ({missing}{order}, ends in {default_action})")?;
-                }
-                Step::Policy { id, order, enforcement, consulted } => {
-                    self.policy(id, *order, *enforcement, *consulted)?;
-                    place = Place::Policy(id.clone());
-                }
-                Step::Profile { name, exists } => {
-                    let profile = self.scenario.cluster().profiles().get(name);
-                    let note = match profile.map(|profile| profile.origin) {
-                        Some(ProfileOrigin::Implicit) => " (built in)",
-                        _ if !exists => " does not exist",
-                        _ => "",
-                    };
-                    writeln!(self.out, "    profile {name}{note}")?;
-                    place = Place::Profile(name.to_string());
-                }
-                Step::Rule { index, action, outcome } => {
-                    let rule = self.rule_of(&place, direction, *index);
-                    let words = rule.map(|rule| describe::rule(rule, direction)).unwrap_or_default();
-                    let (indent, pass) = match place {
-                        Place::Policy(_) => ("        ", "go on with the next tier"),
-                        _ => ("      ", "a pass in a profile denies"),
-                    };
-                    write!(self.out, "{indent}rule {index} {action} {words}: ")?;
-                    match (outcome, action) {
-                        (RuleOutcome::Matched, Action::Pass) => writeln!(self.out, "matched, {pass}")?,
-                        (RuleOutcome::Matched, Action::Log) => writeln!(self.out, "matched, logged")?,
-                        (RuleOutcome::Matched, _) => writeln!(self.out, "matched")?,
-                        (RuleOutcome::NeedsHttp, _) => {
-                            writeln!(self.out, "matches if the HTTP request does")?
-                        }
-                        (RuleOutcome::Missed(miss), _) => writeln!(self.out, "missed, {miss}")?,
-                    }
-                }
-                Step::TierEnd { action: DefaultAction::Deny } => {
-                    self.out.push_str("      no rule matches: deny\n");
-                }
-                Step::TierEnd { action: DefaultAction::Pass } => {
-                    self.out.push_str("      no rule matches: go on with the next tier\n");
-                }
-                _ => {}
+        writeln!(self.out, ": {verdict}, {}", renderer.located_side(side, direction, packet))?;
+        for hook in renderer.trace(side, packet) {
+            writeln!(self.out, "  {} of {}: {}", hook.hook, hook.endpoint, hook.verdict)?;
+            if !hook.steps.iter().any(|step| !matches!(step, TracedStep::Profile { .. })) {
+                self.out.push_str("    no policy applies\n");
+            }
+            let mut in_profile = false;
+            for step in &hook.steps {
+                let indent = match step {
+                    TracedStep::Policy { .. } | TracedStep::TierEnd { .. } => "      ",
+                    TracedStep::Rule { .. } if in_profile => "      ",
+                    TracedStep::Rule { .. } => "        ",
+                    _ => "    ",
+                };
+                in_profile = match step {
+                    TracedStep::Profile { .. } => true,
+                    TracedStep::Rule { .. } => in_profile,
+                    _ => false,
+                };
+                writeln!(self.out, "{indent}{step}")?;
             }
         }
         Ok(())
-    }
-
-    fn policy(
-        &mut self,
-        id: &PolicyId,
-        order: Option<Order>,
-        enforcement: Enforcement,
-        consulted: bool,
-    ) -> fmt::Result {
-        write!(self.out, "      {id} ({}", Position(order))?;
-        match (enforcement, consulted) {
-            (Enforcement::Staged, false) => self.out.push_str(", staged: not enforced"),
-            (Enforcement::Staged, true) => self.out.push_str(", staged"),
-            (Enforcement::Enforced, _) => {}
-        }
-        self.out.push(')');
-        if let Some(location) = self.scenario.location(id) {
-            write!(self.out, " at {location}")?;
-        }
-        self.out.push('\n');
-        Ok(())
-    }
-
-    fn rule_of(&self, place: &Place, direction: Direction, index: usize) -> Option<&Rule> {
-        let cluster = self.scenario.cluster();
-        let (ingress, egress) = match place {
-            Place::Nowhere => return None,
-            Place::Policy(id) => {
-                cluster.policies().get(id).map(|policy| (&policy.ingress, &policy.egress))?
-            }
-            Place::Profile(name) => {
-                cluster.profiles().get(name.as_str()).map(|profile| (&profile.ingress, &profile.egress))?
-            }
-        };
-        match direction {
-            Direction::Ingress => ingress.get(index),
-            Direction::Egress => egress.get(index),
-        }
-    }
-}
-
-/// Whose rules the trace is showing.
-enum Place {
-    Nowhere,
-    Policy(PolicyId),
-    Profile(String),
-}
-
-/// A sort position in words.
-struct Position(Option<Order>);
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(order) => write!(f, "order {order}"),
-            None => f.write_str("last"),
-        }
     }
 }
 

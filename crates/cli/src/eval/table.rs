@@ -1,14 +1,27 @@
 //! The verdict table.
 
+mod layout;
+
 use core::fmt::Write as _;
 use std::io::{self, Write};
 
 use portcullis::flow::Side;
+use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Flow, Part};
-use portcullis::verdict::Verdict;
+use portcullis::verdict::{Direction, Verdict};
 
 use crate::eval::Judgement;
 use crate::output::Colour;
+use layout::{Width, fit, wrap};
+
+/// What a table shows of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Why the flow has its verdict.
+    Short,
+    /// What both sides say, and where that stands.
+    Wide,
+}
 
 /// One flow with its answer, as text.
 #[derive(Debug)]
@@ -19,9 +32,20 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(flow: &Flow, judgement: &Judgement) -> Self {
+    pub(crate) fn new(renderer: &Renderer<'_>, flow: &Flow, judgement: &Judgement, shape: Shape) -> Self {
         let (answer, staged) = (&judgement.answer, judgement.staged.as_ref());
-        let decision = answer.deciding().map(|part| &part.decision);
+        let part = answer.deciding();
+        let verdict = match flow.expect() {
+            Some(expected) if !answer.meets(expected) => {
+                format!("{} (expected {expected})", answer.verdict())
+            }
+            _ => answer.verdict().to_string(),
+        };
+        let of = |direction| part.map_or_else(|| "-".into(), |part| side(renderer, part, direction));
+        let (why, egress, ingress) = match shape {
+            Shape::Short => (renderer.answer(answer), String::new(), String::new()),
+            Shape::Wide => (String::new(), of(Direction::Egress), of(Direction::Ingress)),
+        };
         Self {
             verdict: answer.verdict(),
             staged: staged.map(Answer::verdict),
@@ -30,11 +54,12 @@ impl Row {
                 flow.from().to_string(),
                 flow.to().to_string(),
                 service(flow),
-                answer.verdict().to_string(),
+                verdict,
                 staged.map(|staged| staged.verdict().to_string()).unwrap_or_default(),
-                side(decision.and_then(|decision| decision.egress.as_ref())),
-                side(decision.and_then(|decision| decision.ingress.as_ref())),
-                staged.map(|staged| changes(answer, staged)).unwrap_or_default(),
+                why,
+                egress,
+                ingress,
+                staged.map(|staged| changes(renderer, answer, staged)).unwrap_or_default(),
             ],
         }
     }
@@ -45,14 +70,17 @@ impl Row {
 pub(crate) struct Table {
     staged: bool,
     colour: Colour,
+    /// The widest line that may be written.
+    limit: Option<usize>,
     waiting: Vec<Row>,
     widths: Option<[usize; COLUMNS]>,
 }
 
 impl Table {
-    /// An empty table; with `staged`, it has a column for the verdict with staged policies.
-    pub(crate) const fn new(staged: bool, colour: Colour) -> Self {
-        Self { staged, colour, waiting: Vec::new(), widths: None }
+    /// An empty table; with `staged`, it has a column for the verdict with staged policies. With a limit, cells take several
+    /// lines where one would be too wide.
+    pub(crate) const fn new(staged: bool, colour: Colour, limit: Option<usize>) -> Self {
+        Self { staged, colour, limit, waiting: Vec::new(), widths: None }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
@@ -76,12 +104,12 @@ impl Table {
                 let widths = self.measure();
                 self.widths = Some(widths);
                 let heading = HEADINGS.map(String::from);
-                self.line(out, &widths, &heading, None)?;
+                self.lines(out, &widths, &heading, None)?;
                 widths
             }
         };
         for row in core::mem::take(&mut self.waiting) {
-            self.line(out, &widths, &row.cells, Some(&row))?;
+            self.lines(out, &widths, &row.cells, Some(&row))?;
         }
         Ok(())
     }
@@ -96,19 +124,49 @@ impl Table {
             }
         }
         for (index, (width, heading)) in widths.iter_mut().zip(HEADINGS).enumerate() {
-            let optional = matches!(index, ID | STAGED | CHANGES);
+            let optional = matches!(index, ID | STAGED | WHY | EGRESS | INGRESS | CHANGES);
             if !optional || *width > 0 || (self.staged && index == STAGED) {
                 *width = (*width).max(heading.len());
             }
         }
+        if let Some(limit) = self.limit {
+            let mut columns = widths.map(|natural| Width { natural, least: natural });
+            for (index, column) in columns.iter_mut().enumerate() {
+                if !matches!(index, SERVICE | VERDICT | STAGED) {
+                    column.least = column.natural.min(LEAST);
+                }
+            }
+            fit(&mut columns, GAP, limit);
+            widths = columns.map(|column| column.natural);
+        }
         widths
+    }
+
+    fn lines(
+        &self,
+        out: &mut impl Write,
+        widths: &[usize; COLUMNS],
+        cells: &[String; COLUMNS],
+        row: Option<&Row>,
+    ) -> io::Result<()> {
+        // Only where the width is limited do cells have several lines.
+        let mut columns: [Vec<&str>; COLUMNS] = Default::default();
+        for ((column, cell), width) in columns.iter_mut().zip(cells).zip(widths) {
+            *column = if self.limit.is_some() { wrap(cell, *width) } else { vec![cell.as_str()] };
+        }
+        let height = columns.iter().map(Vec::len).max().unwrap_or_default();
+        for number in 0..height {
+            let parts = columns.each_ref().map(|lines| lines.get(number).copied().unwrap_or_default());
+            self.line(out, widths, parts, row)?;
+        }
+        Ok(())
     }
 
     fn line(
         &self,
         out: &mut impl Write,
         widths: &[usize; COLUMNS],
-        cells: &[String; COLUMNS],
+        cells: [&str; COLUMNS],
         row: Option<&Row>,
     ) -> io::Result<()> {
         let mut text = String::new();
@@ -140,7 +198,7 @@ impl Table {
 }
 
 /// An id for people: a text without its quotes.
-fn id(json: &str) -> String {
+pub(crate) fn id(json: &str) -> String {
     let text = if json.starts_with('"') { serde_json::from_str(json).ok() } else { None };
     text.unwrap_or_else(|| json.to_owned())
         .chars()
@@ -160,36 +218,56 @@ pub(crate) fn service(flow: &Flow) -> String {
     }
 }
 
-fn side(side: Option<&Side>) -> String {
-    side.map_or_else(|| "-".into(), |side| format!("{}: {}", side.decision.verdict, side.decision.cause))
+fn side(renderer: &Renderer<'_>, part: &Part, direction: Direction) -> String {
+    let side = match direction {
+        Direction::Egress => &part.decision.egress,
+        Direction::Ingress => &part.decision.ingress,
+    };
+    side.as_ref().map_or_else(
+        || "-".into(),
+        |side| {
+            let why = renderer.located_side(side, direction, &part.resolved.packet);
+            format!("{}: {why}", side.decision.verdict)
+        },
+    )
 }
 
 /// What staged policies would change.
-fn changes(now: &Answer, staged: &Answer) -> String {
-    let decision = |answer| Answer::deciding(answer).map(|part: &Part| &part.decision);
-    let (Some(now), Some(staged)) = (decision(now), decision(staged)) else { return String::new() };
+fn changes(renderer: &Renderer<'_>, now: &Answer, staged: &Answer) -> String {
+    let (Some(now), Some(staged)) = (now.deciding(), staged.deciding()) else { return String::new() };
     let mut parts = Vec::new();
-    for (name, now, staged) in
-        [("egress", &now.egress, &staged.egress), ("ingress", &now.ingress, &staged.ingress)]
-    {
-        let decision = |side: &Option<Side>| side.as_ref().map(|side| side.decision.clone());
+    for direction in [Direction::Egress, Direction::Ingress] {
+        let decision = |part: &Part| {
+            let side = match direction {
+                Direction::Egress => &part.decision.egress,
+                Direction::Ingress => &part.decision.ingress,
+            };
+            side.as_ref().map(|side: &Side| side.decision.clone())
+        };
         if decision(now) != decision(staged) {
-            parts.push(format!("{name} {}", side(staged.as_ref())));
+            parts.push(format!("{direction} {}", side(renderer, staged, direction)));
         }
     }
     parts.join("; ")
 }
 
-const COLUMNS: usize = 9;
+const COLUMNS: usize = 10;
 const ID: usize = 0;
+const SERVICE: usize = 3;
 const VERDICT: usize = 4;
 const STAGED: usize = 5;
-const CHANGES: usize = 8;
+const WHY: usize = 6;
+const EGRESS: usize = 7;
+const INGRESS: usize = 8;
+const CHANGES: usize = 9;
 const HEADINGS: [&str; COLUMNS] =
-    ["ID", "FROM", "TO", "SERVICE", "VERDICT", "STAGED", "EGRESS", "INGRESS", "WHEN STAGED"];
+    ["ID", "FROM", "TO", "SERVICE", "VERDICT", "STAGED", "WHY", "EGRESS", "INGRESS", "WHEN STAGED"];
 
 /// Spaces between columns.
 const GAP: usize = 2;
 
 /// Rows that are held back to set the widths.
 const MEASURED: usize = 1000;
+
+/// The least width of a column whose cells take several lines.
+const LEAST: usize = 8;

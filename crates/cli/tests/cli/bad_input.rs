@@ -471,10 +471,35 @@ fn a_bad_field_is_named_with_its_line_its_object_and_the_reason() {
 }
 
 #[test]
-fn an_object_given_twice_names_both_places() {
+fn an_object_given_twice_is_counted_and_another_of_its_name_names_both_places() {
     let folder = Folder::new("twice");
+    let other_meanings = [
+        ("podSelector: {matchLabels: {app: web}", "podSelector: {matchLabels: {app: api}"),
+        (" labels: {app: web}", " labels: {app: api}"),
+        ("metadata: {labels: {app: web}", "metadata: {labels: {app: api}"),
+        ("192.0.2.", "192.0.3."),
+        ("labels: {app: db}", "labels: {app: other}"),
+        ("10.0.0.", "11.0.0."),
+        ("order: 100", "order: 101"),
+        ("port: 80", "port: 8081"),
+        ("containerPort: 80", "containerPort: 8081"),
+        ("team: a", "team: b"),
+        ("action: Deny", "action: Pass"),
+        ("action: Allow", "action: Deny"),
+    ];
     for (manifest, object) in KINDS {
-        let message = refused(&folder, format!("{manifest}---{manifest}"), object);
+        let file = folder.write("object.yaml", format!("{manifest}---{manifest}"));
+        let run = portcullis(&["eval", "-f", &file, "--from", "192.0.2.8", "--to", "192.0.2.9"]);
+        assert_eq!(run.code, 0, "{object}: {run:?}");
+        assert!(
+            run.stderr.contains("skipped: 1 objects that were given before with the same meaning"),
+            "{run:?}"
+        );
+
+        let changed = other_meanings.iter().map(|(from, to)| manifest.replacen(from, to, 1));
+        let changed = changed.into_iter().find(|changed| changed != manifest);
+        let changed = changed.unwrap_or_else(|| panic!("{object}: nothing to change in {manifest}"));
+        let message = refused(&folder, format!("{manifest}---{changed}"), object);
         assert!(message.contains(object), "{object}: {message}");
         assert!(message.contains("object.yaml:"), "{object}: the first place is not named: {message}");
     }

@@ -24,8 +24,12 @@ fn the_answers_of_the_contract() {
     assert_eq!(run.code, 0, "{run:?}");
     let open = r#"{"verdict":"allow","cause":"no-policy","tier":null,"policy":null,"rule":null}"#;
     let policy = r#""tier":"default","policy":{"kind":"NetworkPolicy","namespace":"yaobank","name":"database-policy"}"#;
-    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0}}"#);
-    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null}}"#);
+    let at = |line: u8, column: u8| {
+        format!(r#""location":{{"file":"{POLICY}/database-policy.yaml","line":{line},"column":{column}}}"#)
+    };
+    // The rule, and where no rule decides, the policy.
+    let allowed = format!(r#"{{"verdict":"allow","cause":"rule",{policy},"rule":0,{}}}"#, at(13, 7));
+    let denied = format!(r#"{{"verdict":"deny","cause":"tier-default",{policy},"rule":null,{}}}"#, at(2, 1));
     let line = |id: &str, verdict: &str, ingress: &str, [from, to]: [(&str, u8); 2], port: u16| {
         let ends = format!(r#""from":"{}","to":"{}","protocol":"TCP","port":{port}"#, from.0, to.0);
         let addresses = format!(r#""source":"10.48.0.{}","destination":"10.48.0.{}""#, from.1, to.1);
@@ -68,8 +72,7 @@ fn the_table_has_a_line_for_each_flow() {
             "yaobank/database",
             "TCP 2379",
             "deny",
-            "allow: no policy decides",
-            "deny: NetworkPolicy yaobank/database-policy: no rule matches, tier default ends in deny",
+            "NetworkPolicy yaobank/database-policy: no ingress rule allows it",
         ]
     );
     assert!(!run.stdout.contains('\u{1b}'), "colours belong on a terminal only");
@@ -160,6 +163,45 @@ fn flows_are_read_strictly_and_ids_come_back() {
     }
 }
 
+#[test]
+fn flows_in_every_format_have_the_same_answers() {
+    let folder = Folder::new("formats");
+    let lines = "{\"id\": \"a\", \"from\": \"yaobank/summary\", \"to\": \"yaobank/database\", \"port\": 2379}\n\
+        {\"id\": \"b\", \"from\": \"1.2.3.4\", \"to\": \"yaobank/database\", \"port\": 80, \"protocol\": \"UDP\", \"expect\": \"deny\"}\n";
+    let array = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
+    let yaml = "- {id: a, from: yaobank/summary, to: yaobank/database, port: 2379}\n\
+        - id: b\n  from: 1.2.3.4\n  to: yaobank/database\n  port: 80\n  protocol: UDP\n  expect: deny\n";
+    let csv = "id,from,to,port,protocol,expect\na,yaobank/summary,yaobank/database,2379,,\n\
+        b,1.2.3.4,yaobank/database,80,UDP,deny\n";
+    let ask = |flows: &str, stdin: &str| {
+        let args = ["eval", "-f", BASE, "-f", POLICY, "-o", "jsonl", "--flows", flows];
+        let run = portcullis_with(&args, stdin.as_bytes());
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(run.stderr, "2 flows: 1 allow, 1 deny; all as expected\n");
+        run.stdout
+    };
+    let answers = ask("-", lines);
+    assert_eq!(answers.lines().count(), 2, "{answers}");
+    for (name, text) in [("f.jsonl", lines), ("f.json", &array), ("f.yaml", yaml), ("f.csv", csv)] {
+        assert_eq!(ask("-", text), answers, "{text}");
+        assert_eq!(ask(&folder.write(name, text), ""), answers, "{name}");
+    }
+    // The flows before a bad one are answered, and its line is named.
+    for (name, text) in [
+        ("bad.yaml", format!("{yaml}- {{from: 1.2.3.4}}\n")),
+        ("bad.csv", format!("{csv},1.2.3.4,,,,\n")),
+        ("bad.json", array.replace("]", ",\n{\"from\": \"1.2.3.4\"}]")),
+    ] {
+        let file = folder.write(name, text);
+        let run = portcullis(&["eval", "-f", BASE, "-f", POLICY, "-o", "jsonl", "--flows", &file]);
+        assert_eq!((run.code, &run.stdout), (1, &answers), "{name}: {run:?}");
+        assert!(
+            run.stderr.contains(&format!("error: {file}:")) && run.stderr.contains(": to: required"),
+            "{run:?}"
+        );
+    }
+}
+
 const STAGED: &str = "
 apiVersion: projectcalico.org/v3
 kind: StagedGlobalNetworkPolicy
@@ -169,6 +211,7 @@ spec: {selector: all(), types: [Ingress]}
 apiVersion: v1
 kind: Pod
 metadata: {name: a, namespace: shop}
+spec: {nodeName: n1}
 status: {podIP: 10.0.0.1}
 ---
 apiVersion: projectcalico.org/v3
@@ -211,6 +254,34 @@ fn options_that_change_the_answer() {
         for (action, word) in [("drop", "deny"), ("policy", "deny")] {
             let said = ask(&[&home[..], &["--workload-to-host", action]].concat());
             assert!(said.starts_with(&format!(r#"{{"id":null,"verdict":"{word}""#)), "{action}: {said}");
+        }
+    }
+}
+
+#[test]
+fn flags_come_before_what_the_input_configures() {
+    let felix =
+        "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.n1}\nspec: ";
+    let spec = "{defaultEndpointToHostAction: Drop, failsafeInboundHostPorts: []}\n";
+    let folder = Folder::new("felix");
+    let file = folder.write("objects.yaml", format!("{STAGED}\n---\n{felix}{spec}"));
+    let ask = |args: &[&str]| {
+        let run = portcullis(&[&["eval", "-f", &file, "-o", "jsonl"][..], args].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        (run.stdout.contains(r#""verdict":"allow","egress""#), run.stderr)
+    };
+    for engine in ["reference", "matcher"] {
+        let ssh = ["--from", "203.0.113.7", "--to", "hep/hep", "--port", "22", "--engine", engine];
+        let home = ["--from", "shop/a", "--to", "node/n1", "--port", "80", "--engine", engine];
+        for (flow, flag, value, field) in [
+            (&ssh, "--failsafe", "default", "failsafeInboundHostPorts"),
+            (&home, "--workload-to-host", "accept", "defaultEndpointToHostAction"),
+        ] {
+            let (allowed, said) = ask(flow);
+            assert!(!allowed && !said.contains("overrides"), "{flow:?}: {said}");
+            let (allowed, said) = ask(&[&flow[..], &[flag, value]].concat());
+            let note = format!("note: {flag} overrides {field}");
+            assert!(allowed && said.contains(&note), "{flow:?}: {said}");
         }
     }
 }

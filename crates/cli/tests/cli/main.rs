@@ -5,7 +5,13 @@
 mod bad_input;
 mod compile;
 mod eval;
+mod folders;
+mod gates;
+#[cfg(unix)]
+mod kustomize;
 mod left_out;
+mod output;
+mod schemas;
 mod selector;
 
 extern crate alloc;

@@ -24,7 +24,7 @@ use crate::ir::{ClassId, Delta, Snapshot};
 use crate::label::Name;
 use crate::model::{Cluster, EndpointId, Policy, PolicyId, ServiceId, Update};
 use crate::net::Cidr;
-use crate::reference::Settings;
+use crate::settings::Settings;
 
 pub use check::UpdateError;
 

@@ -10,6 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use crate::compile::idset::IdSet;
 use crate::compile::owners::OwnerIx;
 use crate::compile::policies::PolicyIx;
+use crate::compile::preludes::FailsafesIx;
 use crate::compile::programs::GroupPrograms;
 use crate::compile::selectors::{Anchor, LabelKey, forget};
 use crate::compile::signature::{Signature, compiler_id};
@@ -34,6 +35,8 @@ pub(super) struct GroupKey {
     /// Sorted, without duplicates.
     pub(super) ports: Vec<NamedPort>,
     pub(super) untracked: UntrackedPolicy,
+    /// For host endpoints; those of every node for all others.
+    pub(super) failsafes: FailsafesIx,
 }
 
 /// Whether untracked policy acts on a host endpoint; see [`crate::reference`].
@@ -55,6 +58,7 @@ pub(super) struct Shape<'a> {
     pub(super) profiles: &'a [Name],
     pub(super) ports: Cow<'a, [NamedPort]>,
     pub(super) untracked: UntrackedPolicy,
+    pub(super) failsafes: FailsafesIx,
 }
 
 impl<'a> Shape<'a> {
@@ -67,6 +71,7 @@ impl<'a> Shape<'a> {
             profiles: &[],
             ports: Cow::Borrowed(&[]),
             untracked: UntrackedPolicy::Acts,
+            failsafes: FailsafesIx::EVERY_NODE,
         }
     }
 
@@ -92,6 +97,7 @@ impl<'a> Shape<'a> {
             profiles: self.profiles.to_vec(),
             ports: self.ports.to_vec(),
             untracked: self.untracked,
+            failsafes: self.failsafes,
         }
     }
 }
@@ -106,6 +112,7 @@ impl GroupKey {
             profiles: &self.profiles,
             ports: Cow::Borrowed(&self.ports),
             untracked: self.untracked,
+            failsafes: self.failsafes,
         }
     }
 }

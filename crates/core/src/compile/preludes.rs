@@ -6,31 +6,80 @@ use alloc::vec::Vec;
 
 use crate::compile::policies::Unit;
 use crate::compile::rules::Questions;
+use crate::compile::signature::compiler_id;
+use crate::ir::Id;
+use crate::label::Name;
 use crate::model::{Action, EntityMatch, IcmpMatch, L4Match, PortMatch, PortRange, Rule};
 use crate::packet::Protocol;
-use crate::reference::Settings;
+use crate::settings::{Failsafe, Failsafes, Settings};
 use crate::verdict::{Cause, Hook};
+
+compiler_id!(
+    /// Failsafe ports that some nodes have in common.
+    FailsafesIx
+);
 
 /// The exemptions of each hook, with the cause they give.
 #[derive(Debug)]
-pub(super) struct Preludes(BTreeMap<Hook, [(Unit, Cause); 2]>);
+pub(super) struct Preludes {
+    units: BTreeMap<(FailsafesIx, Hook), [(Unit, Cause); 2]>,
+    /// Nodes with failsafe ports of their own.
+    nodes: BTreeMap<Name, FailsafesIx>,
+}
 
 impl Preludes {
     pub(super) fn new(settings: &Settings, questions: &mut Questions) -> Self {
-        let of_hook = |hook: Hook| {
-            let mut unit = |rules: &[Rule]| {
-                let mut unit = Unit::default();
-                unit.acquire(rules, hook.direction(), questions);
-                unit
-            };
-            let (discovery, failsafe) = (unit(&[discovery_rule()]), unit(&failsafe_rules(settings, hook)));
-            (hook, [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)])
-        };
-        Self(Hook::ALL.into_iter().map(of_hook).collect())
+        let mut lists = vec![&settings.every_node.failsafes];
+        let mut nodes = BTreeMap::new();
+        for (node, settings) in &settings.nodes {
+            let known = lists.iter().position(|list| **list == settings.failsafes);
+            let index = known.unwrap_or_else(|| {
+                lists.push(&settings.failsafes);
+                lists.len().saturating_sub(1)
+            });
+            nodes.insert(node.clone(), FailsafesIx(u32::try_from(index).unwrap_or(u32::MAX)));
+        }
+        let mut units = BTreeMap::new();
+        for (number, failsafes) in (0_u32..).zip(lists) {
+            for hook in Hook::ALL.into_iter().filter(|hook| number == 0 || has_failsafes(*hook)) {
+                let mut unit = |rules: &[Rule]| {
+                    let mut unit = Unit::default();
+                    unit.acquire(rules, hook.direction(), questions);
+                    unit
+                };
+                let (discovery, failsafe) =
+                    (unit(&[discovery_rule()]), unit(&failsafe_rules(failsafes, hook)));
+                let of_hook = [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)];
+                units.insert((FailsafesIx(number), hook), of_hook);
+            }
+        }
+        Self { units, nodes }
     }
 
-    pub(super) fn of(&self, hook: Hook) -> impl Iterator<Item = &(Unit, Cause)> {
-        self.0.get(&hook).into_iter().flatten()
+    pub(super) fn of(&self, failsafes: FailsafesIx, hook: Hook) -> impl Iterator<Item = &(Unit, Cause)> {
+        let failsafes = if has_failsafes(hook) { failsafes } else { FailsafesIx::EVERY_NODE };
+        self.units.get(&(failsafes, hook)).into_iter().flatten()
+    }
+
+    pub(super) fn of_node(&self, node: Option<&Name>) -> FailsafesIx {
+        node.and_then(|node| self.nodes.get(node)).copied().unwrap_or(FailsafesIx::EVERY_NODE)
+    }
+}
+
+impl FailsafesIx {
+    /// Those of nodes without settings of their own.
+    pub(super) const EVERY_NODE: Self = Self(0);
+}
+
+/// Whether failsafe ports are exempt at `hook`.
+pub(super) const fn has_failsafes(hook: Hook) -> bool {
+    match hook {
+        Hook::HostIngress
+        | Hook::HostEgress
+        | Hook::PreDnat
+        | Hook::UntrackedIngress
+        | Hook::UntrackedEgress => true,
+        Hook::WorkloadIngress | Hook::WorkloadEgress | Hook::ForwardIngress | Hook::ForwardEgress => false,
     }
 }
 
@@ -44,9 +93,8 @@ fn discovery_rule() -> Rule {
     Rule { l4: l4.to_vec(), ..Rule::new(Action::Allow) }
 }
 
-/// See [`crate::reference::Failsafes::exempt`].
-fn failsafe_rules(settings: &Settings, hook: Hook) -> Vec<Rule> {
-    let failsafes = &settings.failsafes;
+/// See [`Failsafes::exempt`].
+fn failsafe_rules(failsafes: &Failsafes, hook: Hook) -> Vec<Rule> {
     let (requests, replies) = match hook {
         Hook::HostIngress | Hook::PreDnat => (&failsafes.inbound[..], &[][..]),
         Hook::HostEgress => (&failsafes.outbound[..], &[][..]),
@@ -56,7 +104,7 @@ fn failsafe_rules(settings: &Settings, hook: Hook) -> Vec<Rule> {
             return Vec::new();
         }
     };
-    let rule = |failsafe: &crate::reference::Failsafe, reply: bool| {
+    let rule = |failsafe: &Failsafe, reply: bool| {
         let port = vec![PortMatch::Range(PortRange::single(failsafe.port))];
         let mut l4 = L4Match { protocol: Some(failsafe.protocol), ..L4Match::default() };
         if reply {

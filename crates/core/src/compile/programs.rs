@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::compile::fold::{Chain, Item, Owner, fold};
 use crate::compile::intern::{Fresh, Interner};
 use crate::compile::policies::{Policies, PolicyIx, ProfileIx, Unit};
-use crate::compile::preludes::Preludes;
+use crate::compile::preludes::{FailsafesIx, Preludes};
 use crate::compile::rows::Projections;
 use crate::compile::rules::{Asked, Questions};
 use crate::compile::signature::Signature;
@@ -17,7 +17,7 @@ use crate::ir::{
 use crate::label::Name;
 use crate::model::{Cluster, ProfileOrigin};
 use crate::net::IpVersion;
-use crate::reference::Settings;
+use crate::settings::Settings;
 use crate::verdict::{Cause, Hook, Verdict};
 
 /// What a program is made of. Two groups with equal keys share a program.
@@ -27,6 +27,8 @@ pub(super) struct ProgramKey {
     pub(super) tiers: Vec<TierKey>,
     /// For hooks that end in profiles.
     pub(super) profiles: Vec<ProfileIx>,
+    /// For hooks that know failsafe ports; those of every node at all others.
+    pub(super) failsafes: FailsafesIx,
 }
 
 /// The part of one tier: at least one policy.
@@ -75,7 +77,7 @@ pub(super) struct Programs {
     pub(super) keys: Interner<ProgramId, ProgramKey>,
     bodies: Arena<ProgramId, Bodies>,
     pub(super) projections: Projections,
-    preludes: Preludes,
+    pub(super) preludes: Preludes,
 }
 
 /// The bodies of a program.
@@ -247,7 +249,7 @@ impl Programs {
 
     fn units<'p>(&'p self, key: &'p ProgramKey, policies: &'p Policies) -> impl Iterator<Item = &'p Unit> {
         let direction = key.hook.direction();
-        let prelude = self.preludes.of(key.hook).map(|(unit, _)| unit);
+        let prelude = self.preludes.of(key.failsafes, key.hook).map(|(unit, _)| unit);
         let of_policies = key.tiers.iter().flat_map(|tier| &tier.policies);
         let of_policies =
             of_policies.filter_map(move |ix| policies.lookup(*ix)).map(move |state| state.unit(direction));
@@ -309,7 +311,7 @@ impl Programs {
     fn chain<'p>(&'p self, key: &'p ProgramKey, family: Family, policies: &'p Policies) -> Chain<'p> {
         let direction = key.hook.direction();
         let mut items = Vec::new();
-        for (unit, cause) in self.preludes.of(key.hook) {
+        for (unit, cause) in self.preludes.of(key.failsafes, key.hook) {
             push_rules(&mut items, unit, family, &Owner::BuiltIn(cause.clone()));
         }
         for tier in &key.tiers {

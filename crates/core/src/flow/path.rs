@@ -12,7 +12,7 @@ use crate::flow::{Consulted, DecideHook, End, Side, Topology, Translation};
 use crate::label::Name;
 use crate::model::{EndpointId, EndpointKind};
 use crate::packet::Packet;
-use crate::reference::WorkloadToHost;
+use crate::settings::WorkloadToHost;
 use crate::verdict::{Cause, Decision, Hook, Verdict};
 
 /// A flow with the nodes it touches.
@@ -191,7 +191,7 @@ impl<'p, E: DecideHook + ?Sized> Path<'p, E> {
     /// Source: Calico `felix/rules/static.go`, `filterWorkloadToHostChain`; `felix/dataplane/linux/bpf_ep_mgr.go`.
     fn workload_to_own_host(mut self, egress: Option<&Side>) -> Option<Side> {
         let accept = |path: &Self| path.exception(path.way.to, Cause::WorkloadToHost);
-        match self.topology.settings.workload_to_host {
+        match self.topology.settings.of_node(self.way.to_node).workload_to_host {
             WorkloadToHost::Accept => accept(&self),
             WorkloadToHost::Drop => Some(Side::exception(Verdict::Deny, Cause::WorkloadToHost)),
             WorkloadToHost::HostPolicy => {

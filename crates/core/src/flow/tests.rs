@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::*;
 use crate::model::{Cluster, Endpoint, Node, Update};
 use crate::packet::Protocol;
-use crate::reference::{Settings, WorkloadToHost};
+use crate::settings::{Settings, WorkloadToHost};
 
 /// Answers Continue or Allow everywhere, and writes down what it was asked.
 #[derive(Default)]
@@ -168,7 +168,7 @@ fn a_node_port_of_the_node_of_the_backend() {
 
 /// What `engine` says to a packet of `from` to `to` when host policy decides about traffic to the own node.
 fn to_host(engine: &Notes, cluster: &Cluster, action: WorkloadToHost) -> FlowDecision {
-    let settings = Settings { workload_to_host: action, ..Settings::default() };
+    let settings = Settings::default().with_workload_to_host(action);
     let topology = Topology::new(cluster, &settings);
     let packet =
         Packet::new(IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]), Protocol::TCP).to_port(80);

@@ -9,7 +9,7 @@ use crate::label::Name;
 use crate::model::{Cluster, Endpoint, EndpointId, EndpointKind};
 use crate::net::canonical;
 use crate::packet::Packet;
-use crate::reference::Settings;
+use crate::settings::Settings;
 use crate::verdict::Verdict;
 
 /// Who lives where, as far as flows need it.
@@ -63,8 +63,8 @@ impl<'a> Topology<'a> {
     }
 
     /// The host endpoint that guards the uplink of `node`, the interface to other hosts, if it has one: the one for an
-    /// interface or address of its own that names an address of the node, else the one for all interfaces, else the
-    /// first by name.
+    /// interface or address of its own that names an address of the node (the foremost, if several do), else the one
+    /// for all interfaces, else the first by name.
     #[must_use]
     pub fn host_endpoint(&self, node: &Name) -> Option<&'a EndpointId> {
         self.uplinks.get(node).copied()
@@ -142,16 +142,15 @@ impl<'a> Topology<'a> {
 }
 
 /// How well a host endpoint stands for the uplink of its node; lower is better, and names break ties by iteration
-/// order.
-fn rank(cluster: &Cluster, endpoint: &Endpoint) -> u8 {
+/// order. Of several that name addresses of the node, the one with the node's foremost address is best.
+fn rank(cluster: &Cluster, endpoint: &Endpoint) -> (u8, usize) {
+    if endpoint.is_wildcard() {
+        return (1, 0);
+    }
     let node = endpoint.node.as_ref().and_then(|name| cluster.nodes().get(name));
-    let owns = |node: &crate::model::Node| {
-        let mut addresses = node.addresses.iter().map(|address| canonical(*address));
-        addresses.any(|a| endpoint.addresses.iter().any(|b| canonical(*b) == a))
-    };
-    match (endpoint.is_wildcard(), node.is_some_and(owns)) {
-        (false, true) => 0,
-        (true, _) => 1,
-        (false, false) => 2,
+    let owns = |address: &IpAddr| endpoint.addresses.iter().any(|own| canonical(*own) == canonical(*address));
+    match node.and_then(|node| node.addresses.iter().position(owns)) {
+        Some(position) => (0, position),
+        None => (2, 0),
     }
 }

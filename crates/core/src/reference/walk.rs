@@ -74,7 +74,8 @@ impl<'r, 'a> Walk<'r, 'a> {
             self.note(Step::Exempt);
             return (Verdict::Allow, Cause::NeighbourDiscovery);
         }
-        if self.reference.settings.failsafes.exempt(self.hook, self.packet) {
+        let settings = self.reference.settings.of_node(self.endpoint.node.as_ref());
+        if settings.failsafes.exempt(self.hook, self.packet) {
             self.note(Step::Exempt);
             return (Verdict::Allow, Cause::Failsafe);
         }

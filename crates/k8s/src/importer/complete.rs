@@ -2,14 +2,13 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
-    Action, Cluster, Directions, EndpointId, Namespace, Placement, Policy, PolicyId, Profile, ProfileOrigin,
-    Rule, Update,
+    Action, Cluster, Directions, Namespace, Placement, Policy, Profile, ProfileOrigin, Rule, Update,
 };
 use portcullis_core::reference::{Reference, Settings};
 
@@ -57,33 +56,35 @@ pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
 /// Warns of untracked policies that select a host endpoint for all interfaces, where they do not act (decision D25).
 /// Source: Calico `felix/dataplane/linux/endpoint_mgr.go`, `updateHostEndpoints`.
 pub(super) fn untracked_on_wildcards(updates: &[Update], warnings: &mut Vec<Warning>) {
-    let wildcards = updates.iter().filter_map(|update| match update {
-        Update::Endpoint(endpoint) if endpoint.is_wildcard() => Some(&endpoint.id),
-        _ => None,
+    // A host endpoint has the labels of its own and of its profiles, so nothing else is needed to select one.
+    let seen = updates.iter().filter(|update| match update {
+        Update::Endpoint(endpoint) => endpoint.is_wildcard(),
+        Update::Profile(_) => true,
+        _ => false,
     });
-    let wildcards: Vec<&EndpointId> = wildcards.collect();
+    let (cluster, settings) = (seen.cloned().collect::<Cluster>(), Settings::default());
+    let reference = Reference::new(&cluster, &settings);
     let untracked = updates.iter().filter_map(|update| match update {
         Update::Policy(policy) if policy.placement == Placement::Untracked => Some(policy),
         _ => None,
     });
-    let untracked: Vec<&Policy> = untracked.collect();
-    if wildcards.is_empty() || untracked.is_empty() {
-        return;
-    }
-    let (cluster, settings) = (updates.iter().cloned().collect::<Cluster>(), Settings::default());
-    let reference = Reference::new(&cluster, &settings);
     for policy in untracked {
-        for endpoint in wildcards.iter().filter(|endpoint| reference.selects(policy, endpoint)) {
-            warnings.push(Warning {
-                object: object_of(policy),
-                field: "spec.doNotTrack".into(),
-                message: format!(
-                    "ignored for HostEndpoint {}: untracked policy does not act on an endpoint with \
-                     `interfaceName: \"*\"`",
-                    endpoint.name
-                ),
-            });
-        }
+        let mut selected = cluster.endpoints().keys().filter(|endpoint| reference.selects(policy, endpoint));
+        let Some(first) = selected.next() else { continue };
+        let others = match selected.count() {
+            0 => String::new(),
+            1 => " and one more".into(),
+            others => format!(" and {others} more"),
+        };
+        warnings.push(Warning {
+            object: object_of(policy),
+            field: "spec.doNotTrack".into(),
+            message: format!(
+                "ignored for HostEndpoint {}{others}: untracked policy does not act on an endpoint with \
+                 `interfaceName: \"*\"`",
+                first.name
+            ),
+        });
     }
 }
 
@@ -215,12 +216,7 @@ pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
         if directions == Directions::NONE {
             continue;
         }
-        let id = PolicyId::new(
-            "NetworkPolicy",
-            policy.id.namespace.clone(),
-            format!("{}#baseline", policy.id.name),
-        );
-        let mut shield = Policy::new(id, tier::SHIELD, policy.subject.clone());
+        let mut shield = Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone());
         shield.directions = directions;
         shield.ingress = vec![Rule::new(Action::Allow)];
         shield.egress = vec![Rule::new(Action::Allow)];

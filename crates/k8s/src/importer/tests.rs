@@ -1,3 +1,4 @@
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -132,13 +133,205 @@ fn a_service_without_slices_has_the_pods_it_selects() {
     assert_eq!(backends(&cluster), [9000]);
 }
 
-#[test]
-fn a_duplicate_is_refused() {
+fn added_twice(first: &Value, second: &Value) -> Result<Import, String> {
     let mut importer = Importer::new(ImportOptions::new());
-    let object = || Object::deserialize("v1", "Pod", pod("a", None)).unwrap();
-    importer.add(object()).unwrap();
-    let errors = importer.add(object()).unwrap_err();
-    assert_eq!(errors[0].field(), "metadata.name");
+    for object in [first, second] {
+        let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+        let added = importer.add(Object::deserialize(version, kind, object).unwrap());
+        added.map_err(|errors| errors[0].to_string())?;
+    }
+    Ok(importer.finish().unwrap())
+}
+
+/// `base` with the value at the pointer replaced, missing objects made.
+fn with(base: &Value, path: &str, value: Value) -> Value {
+    let mut changed = base.clone();
+    let keys = path.split('/').skip(1);
+    *keys.fold(&mut changed, |at, key| match key.parse::<usize>() {
+        Ok(index) => &mut at[index],
+        Err(_) => &mut at[key],
+    }) = value;
+    changed
+}
+
+#[test]
+fn an_object_of_the_same_meaning_is_counted_and_another_one_refused() {
+    let meta = |name: &str| json!({"name": name, "namespace": "n", "labels": {"a": "b"}});
+    let object = |version: &str, kind: &str, rest: Value| {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": meta("x")});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
+    };
+    let policy = object(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        json!({"spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}}),
+    );
+    let pod = object("v1", "Pod", json!({"spec": {"containers": []}, "status": {"podIP": "10.0.0.1"}}));
+    let set = object("projectcalico.org/v3", "NetworkSet", json!({"spec": {"nets": ["192.0.2.0/24"]}}));
+    let service = object("v1", "Service", json!({"spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}}));
+    let slice = object(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}),
+    );
+    let deployment =
+        object("apps/v1", "Deployment", json!({"spec": {"template": {"metadata": {"labels": {"c": "d"}}}}}));
+    let cluster =
+        |version, kind, rest| with(&object(version, kind, rest), "/metadata/namespace", Value::Null);
+    let namespace = cluster("v1", "Namespace", json!({}));
+    let node = cluster(
+        "v1",
+        "Node",
+        json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}),
+    );
+    let felix = object(
+        "projectcalico.org/v3",
+        "FelixConfiguration",
+        json!({"spec": {"failsafeInboundHostPorts": []}}),
+    );
+    let felix = with(&with(&felix, "/metadata/name", json!("default")), "/metadata/namespace", Value::Null);
+    for (first, path, value) in [
+        (&felix, "/spec/logSeverityScreen", json!("Info")),
+        (&felix, "/metadata/annotations", json!({"a": "b"})),
+        (&policy, "/metadata/annotations", json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"})),
+        (&policy, "/metadata/resourceVersion", json!("9")),
+        (&policy, "/metadata/labels", json!({"other": "label"})),
+        (&policy, "/spec/policyTypes", json!(["Ingress"])),
+        (&policy, "/spec/ingress/0/ports/0/protocol", json!("TCP")),
+        (&policy, "/status", json!({"conditions": []})),
+        (&pod, "/metadata/managedFields", json!([{"manager": "kubelet"}])),
+        (&pod, "/status/phase", json!("Running")),
+        (&set, "/apiVersion", json!("crd.projectcalico.org/v1")),
+        (&set, "/metadata/creationTimestamp", Value::Null),
+        (&service, "/metadata/annotations", json!({"a": "b"})),
+        (&slice, "/metadata/ownerReferences", json!([{"kind": "Service", "name": "x"}])),
+        (&deployment, "/metadata/generation", json!(4)),
+        (&namespace, "/metadata/labels/kubernetes.io~metadata.name", json!("x")),
+        (&node, "/metadata/annotations", json!({"a": "b"})),
+    ] {
+        let path = path.to_string();
+        let mut second = with(first, &path, value);
+        if let Some(labels) = second["metadata"]["labels"].as_object_mut()
+            && let Some(value) = labels.remove("kubernetes.io~metadata.name")
+        {
+            labels.insert("kubernetes.io/metadata.name".into(), value);
+        }
+        let import = added_twice(first, &second).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(import.repeated.values().sum::<u64>(), 1, "{path}");
+        let once = import_with(ImportOptions::new(), core::slice::from_ref(first));
+        assert_eq!((import.updates, once.repeated.len()), (once.updates, 0), "{path}");
+    }
+    for (first, path, value) in [
+        (&felix, "/spec/failsafeInboundHostPorts", Value::Null),
+        (&felix, "/spec/defaultEndpointToHostAction", json!("Accept")),
+        (&policy, "/spec/ingress/0/ports/0/port", json!(81)),
+        (&policy, "/spec/policyTypes", json!(["Ingress", "Egress"])),
+        (&policy, "/spec/ingress", json!([])),
+        (&pod, "/metadata/labels", json!({"a": "c"})),
+        (&pod, "/status/podIP", json!("10.0.0.2")),
+        (&pod, "/status/phase", json!("Succeeded")),
+        (&pod, "/spec/hostNetwork", json!(true)),
+        (&set, "/spec/nets", json!(["192.0.2.0/25"])),
+        (&set, "/metadata/labels/a", json!("c")),
+        (&service, "/spec/ports/0/targetPort", json!(81)),
+        (&slice, "/endpoints", json!([])),
+        (&deployment, "/spec/template/metadata/labels/c", json!("e")),
+        (&namespace, "/metadata/labels", Value::Null),
+        (&node, "/status/addresses/0/address", json!("192.0.2.2")),
+    ] {
+        let second = with(first, path, value);
+        for (first, second) in [(first, &second), (&second, first)] {
+            let error = added_twice(first, second).unwrap_err();
+            assert!(
+                error.contains("metadata.name: an object of this name was given before, with other"),
+                "{path}: {error}"
+            );
+        }
+    }
+}
+
+fn warnings(objects: &[Value]) -> Vec<String> {
+    import_with(ImportOptions::new(), objects).warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn namespaces_whose_labels_are_asked_for_and_not_known() {
+    let asking = |selector: Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "z"},
+               "spec": {"ingress": [{"from": [{"namespaceSelector": selector}]}]}})
+    };
+    let team = asking(json!({"matchLabels": {"team": "a"}}));
+    let said = "NetworkPolicy z/p: asks for the label `team` of namespaces, and 1 namespace (n) is not in the input: it has no labels but its name here";
+    assert_eq!(warnings(&[pod("a", None), team.clone()]), [said]);
+    assert_eq!(warnings(&[workload("Deployment", "a"), team.clone()]), [said]);
+    // Nobody is there, nobody asks, or the namespace was given.
+    assert!(warnings(core::slice::from_ref(&team)).is_empty());
+    assert!(warnings(&[pod("a", None), asking(json!({}))]).is_empty());
+    assert!(
+        warnings(&[pod("a", None), asking(json!({"matchLabels": {"kubernetes.io/metadata.name": "n"}}))])
+            .is_empty()
+    );
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    assert!(warnings(&[pod("a", None), team.clone(), namespace]).is_empty());
+    // Many are one line.
+    let mut objects: Vec<Value> =
+        (0..50).map(|n| with(&pod("a", None), "/metadata/namespace", json!(format!("n{n:02}")))).collect();
+    objects.push(team);
+    let many = warnings(&objects);
+    assert_eq!(many.len(), 1);
+    assert!(many[0].contains("50 namespaces (n00, n01, n02, …) are not"), "{many:?}");
+    // The subject of a policy of the cluster asks as well.
+    let subject = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy", "metadata": {"name": "p"},
+        "spec": {"priority": 1, "subject": {"namespaces": {"matchLabels": {"guard": "on"}}}}});
+    assert_eq!(warnings(&[pod("a", None), subject]).len(), 1);
+}
+
+#[test]
+fn workloads_of_kinds_that_are_not_read() {
+    let unread =
+        |name: &str| ObjectRef { kind: "Rollout".into(), namespace: Some("n".into()), name: name.into() };
+    let said = |names: &[&str], objects: &[Value]| {
+        let mut importer = Importer::new(ImportOptions::new());
+        for object in objects {
+            let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+            importer.add(Object::deserialize(version, kind, object).unwrap()).unwrap();
+        }
+        names.iter().for_each(|name| importer.add_unread_workload(unread(name)));
+        importer.finish().unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let alone = said(&["web"], &[pod("other", Some(("ReplicaSet", "web-api-5d59d67564")))]);
+    assert_eq!(
+        alone,
+        ["Rollout n/web: makes pods, and objects of its kind are not read: no pod stands for it"]
+    );
+    let many = said(&["a", "b", "c"], &[]);
+    assert_eq!(many.len(), 1);
+    assert!(many[0].ends_with("the same holds for 2 others (Rollout n/b, Rollout n/c)"), "{many:?}");
+    assert!(said(&["web"], &[pod("p", Some(("Rollout", "web")))]).is_empty());
+    assert!(said(&["web"], &[pod("p", Some(("ReplicaSet", "web-5d59d67564")))]).is_empty());
+    let mut set = workload("ReplicaSet", "web-1");
+    set["metadata"]["ownerReferences"] = json!([{"kind": "Rollout", "name": "web"}]);
+    assert!(said(&["web"], &[set]).is_empty());
+}
+
+#[test]
+fn addresses_of_two_running_pods() {
+    let at = |name: &str, address: &str| with(&pod(name, None), "/status/podIP", json!(address));
+    let two = warnings(&[at("a", "10.0.0.1"), at("b", "10.0.0.1"), at("c", "10.0.0.2")]);
+    assert_eq!(
+        two,
+        ["Pod n/a: has the address `10.0.0.1`, which the pod n/b has as well: one of them is stale"]
+    );
+    let done = with(&at("b", "10.0.0.1"), "/status/phase", json!("Succeeded"));
+    assert!(warnings(&[at("a", "10.0.0.1"), done]).is_empty());
+    let host = with(&at("b", "10.0.0.1"), "/spec/hostNetwork", json!(true));
+    assert!(warnings(&[at("a", "10.0.0.1"), host]).is_empty());
+    let pods: Vec<Value> =
+        (0..40).flat_map(|n| ["a", "b"].map(|x| at(&format!("{x}{n}"), &format!("10.0.1.{n}")))).collect();
+    let many = warnings(&pods);
+    assert_eq!(many.len(), 1);
+    assert!(many[0].contains("39 other addresses (10.0.1.1 of n/a1 and n/b1, "), "{many:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Owner {
 }
 
 /// A pod, or a workload that stands for one, as far as policy depends on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodRecord {
     pub(crate) hosting: Hosting,
     /// The endpoint; for host-network and finished pods never part of the model.

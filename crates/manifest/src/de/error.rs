@@ -4,6 +4,7 @@ use core::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
+use crate::error::ReadErrorKind;
 use crate::position::Position;
 use crate::text::quote;
 use crate::tree::{Segment, push};
@@ -14,6 +15,7 @@ pub(crate) struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    kind: ReadErrorKind,
     reason: String,
     position: Option<Position>,
     /// Innermost first.
@@ -22,7 +24,14 @@ struct Inner {
 
 impl Error {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self(Box::new(Inner { reason: reason.into(), position: None, path: Vec::new() }))
+        let kind = ReadErrorKind::Object;
+        Self(Box::new(Inner { kind, reason: reason.into(), position: None, path: Vec::new() }))
+    }
+
+    /// The error for a key that occurs twice with different values.
+    pub(crate) fn repeated(reason: String, second: Position) -> Self {
+        let kind = ReadErrorKind::DuplicateKey;
+        Self(Box::new(Inner { kind, reason, position: Some(second), path: Vec::new() }))
     }
 
     /// The error with a position, unless it has one.
@@ -37,13 +46,13 @@ impl Error {
         self.located(position)
     }
 
-    /// The position, the path and the reason.
-    pub(crate) fn into_parts(self) -> (Option<Position>, String, String) {
+    /// The kind, the position, the path and the reason.
+    pub(crate) fn into_parts(self) -> (ReadErrorKind, Option<Position>, String, String) {
         let mut path = String::new();
         for segment in self.0.path.iter().rev() {
             push(&mut path, segment);
         }
-        (self.0.position, path, self.0.reason)
+        (self.0.kind, self.0.position, path, self.0.reason)
     }
 }
 

@@ -116,15 +116,16 @@ fn json_streams() {
     // Quoted keys do not make it JSON.
     assert_eq!(values("{\"apiVersion\": v1, kind: T, v: a}\n"), ["\"a\""]);
     assert_eq!(values("{apiVersion: v1, kind: T, v: a}\n"), ["\"a\""]);
-    assert_eq!(values("{}\n"), ["a.yaml:1:1: missing field `apiVersion`"]);
+    assert_eq!(values("{}\n"), [""; 0]);
 }
 
 #[test]
 fn lines_are_counted_through_the_whole_file() {
     let results = read(&format!("# c\n\n---\n{T}# x\n---\n\n\n{T}v: {{a: 1,\n  a: 2}}\n"));
     assert_eq!(results[0].as_ref().unwrap().position(), Position::new(4, 1));
+    let document = results[1].as_ref().unwrap();
     assert_eq!(
-        results[1].as_ref().unwrap_err().to_string(),
+        document.deserialize::<serde_json::Value>().unwrap_err().to_string(),
         "a.yaml:13:3: T: v.a: duplicate key `a`, first seen at 12:5"
     );
 }
@@ -152,7 +153,7 @@ impl std::io::Read for Pieces<'_> {
 
 fn read_in_pieces(text: &[u8], size: usize) -> Vec<Result<crate::Document, crate::ReadError>> {
     let mut seen = Vec::new();
-    let reader = crate::Reader::new(Limits::default());
+    let mut reader = crate::Reader::new(Limits::default());
     let pieces = Pieces { rest: text, size, interrupt: false };
     let flow = reader.read_stream("a.yaml", pieces, &mut |next| {
         seen.push(next);
@@ -240,4 +241,61 @@ fn pieces(text: &str) -> Option<Vec<Vec<(String, usize, usize)>>> {
         }));
     }
     Some(documents)
+}
+
+#[test]
+fn a_byte_order_mark_begins_any_document() {
+    let bom = "\u{feff}";
+    for text in [
+        format!("{bom}{T}v: a\n---\n{bom}{T}v: b\n"),
+        format!("{T}v: a\n{bom}---\n{T}v: b\n"),
+        format!("{T}v: a\n{bom}---\n{bom}{T}v: b\n"),
+        format!("{T}v: a\n---\n# x\n\n{bom}# y\n{T}v: b\n"),
+        format!("{T}v: a\n---\n# x\n\n{bom}--- # y\n{T}v: b\n"),
+        format!("{T}v: a\n...\n{bom}{T}v: b\n"),
+        format!("{T}v: a\n...\n{bom}---\n{T}v: b\n"),
+        format!("{T}v: a\r\n---\r\n{bom}{T}v: b\r\n"),
+        format!("{bom}{bom}{T}v: a\n--- \n{bom}\n{bom}{T}v: b\n"),
+        format!(
+            "{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"
+        ),
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"a\"}}\n---\n{bom}{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"b\"}}"
+        ),
+    ] {
+        assert_eq!(values(&text), ["\"a\"", "\"b\""], "{text:?}");
+    }
+    let results = read(&format!("{T}---\n{bom}{T}---\n# x\n{bom}{T}"));
+    let lines: Vec<_> = results.iter().map(|result| result.as_ref().unwrap().position()).collect();
+    assert_eq!(lines, [Position::new(1, 1), Position::new(4, 1), Position::new(8, 1)]);
+    // Inside a document it is still none.
+    assert!(values(&format!("{T}{bom}v: a\n"))[0].contains("the character U+FEFF is not allowed"));
+    assert!(values(&format!("--- {bom}\n{T}v: a\n"))[0].contains("the character U+FEFF is not allowed"));
+}
+
+#[test]
+fn markers_between_json_documents() {
+    let object = |value: &str| format!("{{\"apiVersion\": \"v1\", \"kind\": \"T\", \"v\": \"{value}\"}}");
+    for between in
+        ["\n---\n", "\n--- \n\n", "\r\n---\r\n", "\n---\n---\n", "\n...\n---\n", "\n---\n\u{feff}", "\n--- "]
+    {
+        let text = format!("---\n{}{between}{}\n---\n", object("a"), object("b"));
+        for name in ["a.json", "stdin"] {
+            let seen = read_with(&Limits::default(), name, text.as_bytes());
+            let seen: Vec<_> = seen
+                .iter()
+                .map(|result| result.as_ref().map(|document| document.root().get_str("v").unwrap()))
+                .collect();
+            assert_eq!(seen, [Ok("a"), Ok("b")], "{name} {text:?}");
+        }
+    }
+}
+
+#[test]
+fn windows_lines_and_trailing_blanks() {
+    let text = format!(
+        "# c\n---  \n{T}v: a   \n---\t\n\n{T}v: b\t\n--- # c\n\n---\n# d\n...\n---\n{T}v: c\n...\n\n"
+    );
+    assert_eq!(values(&text), ["\"a\"", "\"b\"", "\"c\""]);
+    assert_eq!(values(&text.replace('\n', "\r\n")), ["\"a\"", "\"b\"", "\"c\""]);
 }

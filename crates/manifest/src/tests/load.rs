@@ -40,14 +40,14 @@ fn objects_become_updates_and_others_are_counted() {
 fn all_errors_are_collected_with_their_places() {
     let lines = errors(&format!(
         "{NAMESPACE}---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: other\n  labels:\n    app: a b\n---\n\
-         x: [\n---\n{NAMESPACE}---\napiVersion: v1\nkind: Pod\nmetadata: {{name: 1}}\n---\n\
+         x: [\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: demo, labels: {{a: b}}}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {{name: 1}}\n---\n\
          apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: demo}}\nspec:\n  ingres: []\n\
          ---\napiVersion: networking.k8s.io/v9\nkind: NetworkPolicy\nmetadata: {{name: p, namespace: demo}}\n---\nkind: Pod\n"
     ));
     let expected = [
         "a.yaml:10:10: Namespace other: metadata.labels",
         "a.yaml:12:4: malformed YAML: ",
-        "a.yaml:16:18: Namespace demo: metadata.name: an object of this name was given before; another one of this name is at a.yaml:1:1",
+        "a.yaml:16:18: Namespace demo: metadata.name: an object of this name was given before, with other content; another one of this name is at a.yaml:1:1",
         "a.yaml:20:18: Pod: metadata.name: expected text, found the integer `1`; put it in quotes",
         "a.yaml:26:3: NetworkPolicy demo/p: spec.ingres: unknown field `ingres`",
         "a.yaml:28:13: NetworkPolicy demo/p: apiVersion: version `v9` ",
@@ -70,13 +70,13 @@ fn errors_have_their_kind() {
 
 #[test]
 fn many_errors_stop_the_reading() {
-    let error = load(&"a: b\n---\n".repeat(1000)).unwrap_err();
+    let error = load(&"kind: b\n---\n".repeat(1000)).unwrap_err();
     assert_eq!(error.errors().len(), 100);
     assert!(error.is_cut_off());
     assert!(error.to_string().ends_with("\nstopped after 100 errors"));
     // Later input is not touched.
     let mut loader = Loader::new(Limits::default(), ImportOptions::new());
-    loader.add_stream("a.yaml", "a: b\n---\n".repeat(1000).as_bytes());
+    loader.add_stream("a.yaml", "kind: b\n---\n".repeat(1000).as_bytes());
     loader.add_path(std::path::Path::new("/nowhere/at/all"));
     assert_eq!(loader.finish().unwrap_err().errors().len(), 100);
 }

@@ -42,6 +42,22 @@ impl Scratch {
         assert!(flow.is_continue());
         seen
     }
+
+    /// Warnings for a path, and what was counted, without the path of the scratch directory.
+    fn warnings(&self, path: impl AsRef<Path>) -> Vec<String> {
+        self.load(path, &[]).0
+    }
+
+    fn load(&self, path: impl AsRef<Path>, excluded: &[&str]) -> (Vec<String>, Vec<(&'static str, u64)>) {
+        let mut reader = Reader::default();
+        for pattern in excluded {
+            reader.exclude(pattern).unwrap();
+        }
+        let _ = self.read(&mut reader, path);
+        let others = reader.into_others();
+        let printed = |warning: &crate::ReadError| warning.to_string().replace(self.0.to_str().unwrap(), ".");
+        (others.warnings.iter().map(printed).collect(), others.counts.into_iter().collect())
+    }
 }
 
 impl Drop for Scratch {
@@ -108,7 +124,10 @@ fn a_file_that_vanishes_while_the_directory_is_read() {
         ControlFlow::Continue(())
     });
     assert!(flow.is_continue());
-    assert_eq!(seen, ["a.yaml", "./b.yaml: no such file or directory", "c.yaml"]);
+    assert_eq!(
+        seen,
+        ["a.yaml", "./b.yaml: no such file or directory", "c.yaml", "./d/e.yaml: no such file or directory"]
+    );
 }
 
 #[test]
@@ -136,6 +155,7 @@ fn links() {
     symlink(".", scratch.0.join("loop")).unwrap();
     symlink("nowhere.txt", scratch.0.join("dead.txt")).unwrap();
     assert_eq!(scratch.read(&mut Reader::default(), ""), ["..2024/a.yaml"]);
+    assert_eq!(scratch.warnings(""), [""; 0]);
     symlink("nowhere", scratch.0.join("dead.yaml")).unwrap();
     symlink("self.yaml", scratch.0.join("self.yaml")).unwrap();
     let seen = scratch.read(&mut Reader::default(), "");
@@ -175,4 +195,143 @@ fn a_read_that_fails() {
     });
     assert!(flow.is_continue());
     assert_eq!(seen, [Err("s: permission denied".to_owned())]);
+}
+
+#[test]
+fn hidden_folders_are_passed_over() {
+    let scratch = Scratch::new("hidden");
+    scratch.object("a.yaml").object(".git/b.yaml").object(".github/workflows/c.yaml");
+    scratch.object(".k8s/sub/d.yaml").file(".tool/settings.toml", "");
+    assert_eq!(scratch.read(&mut Reader::default(), ""), ["a.yaml"]);
+    let (warnings, counts) = scratch.load("", &[]);
+    assert_eq!(warnings, ["./.k8s: a hidden folder is passed over; to read its manifests, name it"]);
+    assert_eq!(counts, [("CI workflow", 1), ("hidden folder", 3)]);
+    // One that is named is read.
+    assert_eq!(scratch.read(&mut Reader::default(), ".k8s"), [".k8s/sub/d.yaml"]);
+}
+
+#[test]
+fn what_is_left_out() {
+    let scratch = Scratch::new("exclude");
+    for name in ["a.yaml", "charts/b.yaml", "x/charts/c.yaml", "x/d.yaml", "x/y/d.yaml", "test-e.yaml"] {
+        scratch.object(name);
+    }
+    let read = |patterns: &[&str]| {
+        let mut reader = Reader::default();
+        for pattern in patterns {
+            reader.exclude(pattern).unwrap();
+        }
+        scratch.read(&mut reader, "")
+    };
+    assert_eq!(read(&["charts", "test-*"]), ["a.yaml", "x/d.yaml", "x/y/d.yaml"]);
+    assert_eq!(read(&["x/*.yaml", "x/charts"]), ["a.yaml", "charts/b.yaml", "test-e.yaml", "x/y/d.yaml"]);
+    assert_eq!(read(&["*"]), [""; 0], "all of it is not none of it");
+    assert_eq!(scratch.load("", &["nothing", "charts"]).0, ["the pattern `nothing` leaves nothing out"]);
+    // What is named is read all the same.
+    let mut reader = Reader::default();
+    reader.exclude("a.yaml").unwrap();
+    assert_eq!(scratch.read(&mut reader, "a.yaml"), ["a.yaml"]);
+    assert_eq!(
+        Reader::default().exclude("a[").unwrap_err().to_string(),
+        "the pattern `a[`: unclosed character class; missing ']'"
+    );
+}
+
+#[test]
+fn templates_of_a_chart() {
+    let scratch = Scratch::new("chart");
+    let template = "{{- if .Values.on }}\napiVersion: v1\nkind: T\n---\n{{- end }}\na: [\n";
+    scratch
+        .file("c/Chart.yaml", "apiVersion: v2\nname: c\n")
+        .file("c/values.yaml", "kind: DaemonSet\n")
+        .file("c/templates/a.yaml", template)
+        .file(
+            "c/templates/quoted.yaml",
+            "# plain\n---\napiVersion: v1\nkind: T\nname: '{{ .Release.Name }}'\n",
+        )
+        .file("c/charts/sub/Chart.yaml", "apiVersion: v2\nname: sub\n")
+        .file("c/charts/sub/templates/x/b.yaml", "a: {{ .Values.a }}\n")
+        .object("c/crds/crd.yaml")
+        .object("c/templates/plain.yaml")
+        .object("other/templates/plain.yaml");
+    let advice = "an unrendered template of a Helm chart; render it and read the result: `helm template RELEASE ./c | portcullis eval -f - ...`, or leave it out with `--exclude`";
+    assert_eq!(
+        scratch.read(&mut Reader::default(), ""),
+        [
+            &format!("./c/charts/sub/templates/x/b.yaml:1:4: {advice}"),
+            "c/crds/crd.yaml",
+            &format!("./c/templates/a.yaml:1:1: {advice}"),
+            "c/templates/plain.yaml",
+            &format!("./c/templates/quoted.yaml:5:8: {advice}"),
+            "other/templates/plain.yaml"
+        ]
+    );
+    assert_eq!(scratch.load("", &[]).1, [("Helm chart", 2), ("Helm values", 1)]);
+}
+
+#[test]
+fn templates_of_no_chart() {
+    let scratch = Scratch::new("template");
+    let advice = "an unrendered template; render it and read the result, as in `helm template RELEASE CHART | portcullis eval -f - ...`, or leave it out with `--exclude` (as it stands: ";
+    for (text, place) in [
+        ("apiVersion: v1\nkind: T\nmetadata: {name: a}\n---\n{% if x %}\nkind: T\n---\nkind: [{{\n", "5:2"),
+        ("apiVersion: v1\nkind: {{ .Values.kind }}\n---\nkind: [{{\n", "2:8"),
+        ("apiVersion: v1\nkind: T\nname: {{ name }}\n---\nkind: [{{\n", "3:8"),
+    ] {
+        scratch.file("a.yaml", text);
+        let seen = scratch.read(&mut Reader::default(), "a.yaml");
+        let errors: Vec<_> = seen.iter().filter(|line| line.starts_with("./a.yaml")).collect();
+        assert_eq!(errors.len(), 1, "{seen:?}");
+        assert!(errors[0].starts_with(&format!("./a.yaml:{place}: {advice}")), "{errors:?}");
+    }
+    // Braces in what can be read are text.
+    scratch.file("a.yaml", "apiVersion: v1\nkind: T\nmetadata: {name: '{{ x }}'}\n");
+    assert_eq!(scratch.read(&mut Reader::default(), "a.yaml"), ["{{ x }}"]);
+}
+
+#[test]
+fn files_of_a_folder_that_nobody_can_read() {
+    let scratch = Scratch::new("unreadable");
+    scratch.object("a.yaml").file("tsconfig.json", "// compiler\n{\"a\": 1,}\n").file("b.yml", "a: b: c\n");
+    assert_eq!(scratch.read(&mut Reader::default(), ""), ["a.yaml"]);
+    let (warnings, counts) = scratch.load("", &[]);
+    assert_eq!(counts, [("unreadable file", 2)]);
+    assert!(warnings[0].starts_with("./b.yml:1:5: malformed YAML"), "{warnings:?}");
+    assert_eq!(
+        warnings[1],
+        "./tsconfig.json:1:1: malformed JSON: expected an object; passed over, because it holds no object"
+    );
+    // Named, it is an error, and so is one that could hold an object.
+    assert_eq!(
+        scratch.read(&mut Reader::default(), "tsconfig.json"),
+        ["./tsconfig.json:1:1: malformed JSON: expected an object"]
+    );
+    scratch.file("tsconfig.json", "// compiler\n{\"Kind\": 1,}\n");
+    assert_eq!(scratch.read(&mut Reader::default(), "").len(), 2);
+}
+
+#[test]
+fn kustomizations_that_change_what_they_build() {
+    let scratch = Scratch::new("kustomize");
+    let plain = "resources: [a.yaml]\nimages: [{name: a}]\npatches: []\n";
+    scratch.object("base/a.yaml").file("base/kustomization.yaml", plain);
+    scratch.object("over lay/p.yaml").object("over lay/q.yaml").object("over lay/r.yaml");
+    scratch.file(
+        "over lay/kustomization.yml",
+        "namespace: prod\nresources: [../base, r.yaml]\npatches: [{path: p.yaml}, {patch: '[]'}]\npatchesStrategicMerge:\n- q.yaml\n- |-\n  kind: T\n",
+    );
+    scratch.file("remote/kustomization.yaml", "resources: ['https://example.org/x?ref=1']\n");
+    assert_eq!(scratch.read(&mut Reader::default(), ""), ["base/a.yaml", "over lay/r.yaml"]);
+    let (warnings, counts) = scratch.load("", &[]);
+    assert_eq!(counts, [("Kustomization", 3), ("kustomize patch", 2)]);
+    assert_eq!(
+        warnings,
+        [
+            "./over lay/kustomization.yml:1:1: the files of this kustomization are read as they stand: `patches`, `patchesStrategicMerge`, `namespace` not applied; read what it builds with `-k './over lay'`, or with `kubectl kustomize './over lay' | portcullis eval -f - ...`",
+            "./remote/kustomization.yaml:1:1: the files of this kustomization are read as they stand: `https://example.org/x?ref=1` not read; read what it builds with `-k ./remote`, or with `kubectl kustomize ./remote | portcullis eval -f - ...`"
+        ]
+    );
+    let alone = scratch.warnings("over lay");
+    assert!(alone[0].contains(" not applied, `../base` not read; "), "{alone:?}");
+    assert!(scratch.load("", &["over lay", "remote"]).0.is_empty());
 }

@@ -1,9 +1,10 @@
 //! Making a tree from the events of a parser, with every check that does not depend on the notation.
 
+use alloc::collections::BTreeSet;
 use std::collections::{HashMap, HashSet};
 
 use super::path::{Segment, push};
-use super::{Cell, CellKind, Tree};
+use super::{Cell, CellKind, Repeat, Tree};
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
@@ -24,6 +25,8 @@ pub(crate) struct Builder<'l> {
     anchors: HashMap<usize, Anchor>,
     /// Cells so far, with what aliases stand for counted each time.
     expanded: u64,
+    /// The keys that were left out although their value differs.
+    conflicts: BTreeSet<u32>,
     problem: Option<(ReadError, u32)>,
 }
 
@@ -64,7 +67,11 @@ pub(crate) enum Container {
 impl<'l> Builder<'l> {
     /// A tree for a document of about `bytes` bytes.
     pub(crate) fn new(limits: &'l Limits, bytes: usize) -> Self {
-        let tree = Tree { text: String::with_capacity(bytes / 2), cells: Vec::with_capacity(bytes / 10) };
+        let tree = Tree {
+            text: String::with_capacity(bytes / 2),
+            cells: Vec::with_capacity(bytes / 10),
+            ..Tree::default()
+        };
         Self {
             limits,
             tree,
@@ -72,6 +79,7 @@ impl<'l> Builder<'l> {
             keys: Vec::new(),
             anchors: HashMap::new(),
             expanded: 0,
+            conflicts: BTreeSet::new(),
             problem: None,
         }
     }
@@ -125,7 +133,7 @@ impl<'l> Builder<'l> {
     pub(crate) fn end(&mut self) -> Result<(), ReadError> {
         let Some(frame) = self.frames.last() else { return Ok(()) };
         if frame.is_mapping {
-            self.check_duplicates();
+            self.note_repeats();
             self.merge()?;
         }
         let Some(frame) = self.frames.pop() else { return Ok(()) };
@@ -189,12 +197,13 @@ impl<'l> Builder<'l> {
         }
     }
 
-    /// The finished tree, or what was wrong with it.
-    pub(crate) fn finish(mut self) -> Result<Tree, ReadError> {
-        match self.problem.take() {
-            Some((error, object)) => Err(error.with_object(self.tree.node(object).identity())),
-            None => Ok(self.tree),
+    /// The finished tree, with what was wrong with it.
+    pub(crate) fn finish(mut self) -> Tree {
+        if let Some((error, object)) = self.problem.take() {
+            self.tree.problem = Some(error.with_object(self.tree.node(object).identity()));
         }
+        self.tree.repeats.sort_unstable_by_key(|repeat| (repeat.first, repeat.second));
+        self.tree
     }
 
     /// Adds to `error`, which ended the document early, the object that it is in, as far as that was read.
@@ -293,26 +302,48 @@ impl<'l> Builder<'l> {
         }
     }
 
-    /// Refuses a mapping in which a key occurs twice. The API server refuses it too when it validates strictly, and
-    /// keeping either one could lose a rule.
-    fn check_duplicates(&mut self) {
+    /// Notes the keys that occur twice in the innermost mapping, and leaves all but the first of each out.
+    ///
+    /// The API server refuses them when it validates strictly, and keeping either one could lose a rule. So they are
+    /// told: as errors where the values differ and are read, else as warnings.
+    fn note_repeats(&mut self) {
         let Some(frame) = self.frames.last() else { return };
         let keys = self.keys.get(frame.first_key..).unwrap_or_default();
         let found =
-            if keys.len() <= 16 { small_duplicate(&self.tree, keys) } else { duplicate(&self.tree, keys) };
-        let Some((first, second)) = found else { return };
-        let name = match second.kind {
-            CellKind::Merge => "<<",
-            _ => self.tree.cell_text(second),
-        };
-        let reason = format!("duplicate key {}, first seen at {}", quote(name), first.position());
+            if keys.len() <= 16 { few_repeats(&self.tree, keys) } else { many_repeats(&self.tree, keys) };
+        for (first, second) in found {
+            let (kept, left_out) = (self.tree.cell(first), self.tree.cell(second));
+            if left_out.kind == CellKind::Merge {
+                self.refuse_second_merge(kept.position(), left_out.position());
+                continue;
+            }
+            let value = |key: u32| self.tree.node(key.saturating_add(1));
+            // What is doubtful inside the value that goes makes all of it doubtful.
+            let end = self.tree.after(second.saturating_add(1));
+            let is_sound = self.conflicts.range(second..end).next().is_none();
+            let is_same = is_sound && value(first).is_same_as(value(second));
+            if !is_same {
+                self.conflicts.insert(second);
+            }
+            self.tree.repeats.push(Repeat { first, second, is_same });
+            if let Some(cell) = self.tree.cells.get_mut(second as usize) {
+                cell.kind = CellKind::Repeated;
+            }
+            if let Some(frame) = self.frames.last_mut() {
+                frame.count = frame.count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// YAML readers disagree on which of two merge keys wins.
+    fn refuse_second_merge(&mut self, first: Position, second: Position) {
         if self.problem.is_some() {
             return;
         }
         let mut path = self.path();
-        push(&mut path, &Segment::Key(name.into()));
-        let error = ReadError::new(ReadErrorKind::DuplicateKey, reason)
-            .with_position(Some(second.position()))
+        push(&mut path, &Segment::Key("<<".into()));
+        let error = ReadError::new(ReadErrorKind::DuplicateKey, repeated_reason("<<", first))
+            .with_position(Some(second))
             .with_field(path);
         self.problem = Some((error, self.object_cell()));
     }
@@ -398,7 +429,7 @@ impl<'l> Builder<'l> {
         let mut next = mapping.saturating_add(1);
         while next < self.tree.cell(mapping).a {
             let value = next.saturating_add(1);
-            if self.tree.cell(next).kind != CellKind::Merge {
+            if !matches!(self.tree.cell(next).kind, CellKind::Merge | CellKind::Repeated) {
                 cells.push((next, value));
             }
             next = self.tree.after(value);
@@ -480,29 +511,38 @@ impl<'l> Builder<'l> {
     }
 }
 
-/// The first key that repeats an earlier one, by comparing all pairs.
-fn small_duplicate(tree: &Tree, keys: &[u32]) -> Option<(Cell, Cell)> {
-    for (index, second) in keys.iter().enumerate() {
-        let second = tree.cell(*second);
-        let text = tree.cell_text(second);
-        for first in keys.iter().take(index) {
-            let first = tree.cell(*first);
-            if first.kind == second.kind && tree.cell_text(first) == text {
-                return Some((first, second));
-            }
-        }
-    }
-    None
+/// What is said about a key that occurs twice.
+pub(crate) fn repeated_reason(key: &str, first: Position) -> String {
+    format!("duplicate key {}, first seen at {first}", quote(key))
 }
 
-/// The first key that repeats an earlier one, for large mappings.
-fn duplicate(tree: &Tree, keys: &[u32]) -> Option<(Cell, Cell)> {
-    let mut seen = HashMap::with_capacity(keys.len());
-    for key in keys {
-        let second = tree.cell(*key);
-        if let Some(first) = seen.insert((second.kind == CellKind::Merge, tree.cell_text(second)), second) {
-            return Some((first, second));
+/// The keys that repeat an earlier one, each with the first of its name, by comparing all pairs.
+fn few_repeats(tree: &Tree, keys: &[u32]) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    for (index, second) in keys.iter().enumerate() {
+        let cell = tree.cell(*second);
+        let text = tree.cell_text(cell);
+        let is_equal = |first: &&u32| {
+            let first = tree.cell(**first);
+            first.kind == cell.kind && tree.cell_text(first) == text
+        };
+        if let Some(first) = keys.iter().take(index).find(is_equal) {
+            found.push((*first, *second));
         }
     }
-    None
+    found
+}
+
+/// As [`few_repeats`], for large mappings.
+fn many_repeats(tree: &Tree, keys: &[u32]) -> Vec<(u32, u32)> {
+    let mut seen = HashMap::with_capacity(keys.len());
+    let mut found = Vec::new();
+    for key in keys {
+        let cell = tree.cell(*key);
+        let first = *seen.entry((cell.kind == CellKind::Merge, tree.cell_text(cell))).or_insert(*key);
+        if first != *key {
+            found.push((first, *key));
+        }
+    }
+    found
 }

@@ -48,6 +48,44 @@ impl Node<'_> {
         }
         node.position()
     }
+
+    /// The path from here to the key at `cell`, which stands somewhere inside.
+    pub(crate) fn path_to(self, cell: u32) -> String {
+        let mut path = String::new();
+        let mut node = self;
+        while let Some((segment, is_there, value)) = toward(node, cell) {
+            push(&mut path, &segment);
+            if is_there {
+                break;
+            }
+            node = value;
+        }
+        path
+    }
+}
+
+/// The step from `node` toward `cell`, whether that is all of the way, and the value that the step leads to. Entries
+/// that are left out of the mapping count here.
+fn toward(node: Node<'_>, cell: u32) -> Option<(Segment, bool, Node<'_>)> {
+    let (tree, is_mapping) = (node.tree(), node.kind() == super::NodeKind::Mapping);
+    let end = tree.after(node.index());
+    let mut next = node.index().saturating_add(1);
+    let mut index = 0;
+    while next < end {
+        let value = if is_mapping { next.saturating_add(1) } else { next };
+        let after = tree.after(value);
+        if cell < after {
+            let segment = if is_mapping {
+                Segment::Key(tree.cell_text(tree.cell(next)).into())
+            } else {
+                Segment::Index(index)
+            };
+            return Some((segment, is_mapping && cell == next, Node { tree, index: value }));
+        }
+        next = after;
+        index += 1;
+    }
+    None
 }
 
 /// The value that the first step of `path` leads to, and the rest of the path.

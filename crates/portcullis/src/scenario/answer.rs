@@ -8,6 +8,7 @@ use portcullis_core::packet::Packet;
 use portcullis_core::verdict::{Cause, Decision, Verdict};
 
 use super::ports::PortSet;
+use super::shield::without_shields;
 
 /// A flow whose ends and addresses are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,7 @@ impl Answer {
         let mut first = 0;
         for (question, decision) in plan.questions.iter().zip(decisions) {
             let Question { resolved, ports, .. } = question;
+            let decision = without_shields(decision);
             if parts.get(first).is_none_or(|part| !same_but_ports(&part.resolved, resolved)) {
                 first = parts.len();
             }

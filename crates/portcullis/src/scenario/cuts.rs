@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{Cluster, PortMatch, Rule, ServiceId};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 
 use super::ports::PortSet;
 
@@ -49,8 +49,9 @@ impl Cuts {
                 cut(&mut cuts.destination, None, port, port);
             }
         }
-        let failsafes = &settings.failsafes;
-        for failsafe in failsafes.inbound.iter().chain(&failsafes.outbound) {
+        let every = core::iter::once(&settings.every_node).chain(settings.nodes.values());
+        let lists = every.map(|node| &node.failsafes);
+        for failsafe in lists.flat_map(|list| list.inbound.iter().chain(&list.outbound)) {
             // The replies to exempt requests are exempt by their source port.
             cut(&mut cuts.destination, None, failsafe.port, failsafe.port);
             cut(&mut cuts.source, None, failsafe.port, failsafe.port);

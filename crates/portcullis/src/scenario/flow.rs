@@ -2,6 +2,7 @@
 
 mod error;
 mod json;
+mod list;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use super::peer::Peer;
 
 pub use error::FlowError;
 pub use json::parse_protocol;
+pub use list::{FlowFormat, FlowListError, ListedFlow};
 pub use port::Port;
 
 /// A question: may `from` open this connection to `to`?

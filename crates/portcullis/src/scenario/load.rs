@@ -5,7 +5,7 @@ use std::path::Path;
 use portcullis_k8s::{BaselineReading, ImportOptions};
 use portcullis_manifest::{Limits, LoadError, Loader};
 
-use super::{Location, Scenario};
+use super::Scenario;
 
 /// How manifests are read.
 #[derive(Clone, Debug, Default)]
@@ -28,11 +28,24 @@ impl LoadOptions {
         self
     }
 
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.import = self.import.namespace(namespace);
+        self
+    }
+
     /// Sets which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
     #[must_use]
-    pub const fn baseline(mut self, reading: BaselineReading) -> Self {
+    pub fn baseline(mut self, reading: BaselineReading) -> Self {
         self.import = self.import.baseline(reading);
         self
+    }
+
+    /// A loader that has read nothing, for manifests from several places.
+    #[must_use]
+    pub fn loader(self) -> Loader {
+        Loader::new(self.limits, self.import)
     }
 }
 
@@ -54,11 +67,11 @@ impl Scenario {
         paths: impl IntoIterator<Item = P>,
         options: LoadOptions,
     ) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(options.limits, options.import);
+        let mut loader = options.loader();
         for path in paths {
             loader.add_path(path.as_ref());
         }
-        Self::finish(loader)
+        Self::from_loader(loader)
     }
 
     /// Reads manifests from a text.
@@ -66,22 +79,28 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::load`].
     pub fn parse(name: &str, text: &str, options: LoadOptions) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(options.limits, options.import);
+        let mut loader = options.loader();
         loader.add_stream(name, text.as_bytes());
-        Self::finish(loader)
+        Self::from_loader(loader)
     }
 
-    fn finish(loader: Loader) -> Result<Self, LoadError> {
+    /// What a loader has read.
+    ///
+    /// # Errors
+    /// As [`Scenario::load`].
+    pub fn from_loader(loader: Loader) -> Result<Self, LoadError> {
         let loaded = loader.finish()?;
-        let location =
-            |(file, position): (_, portcullis_manifest::Position)| Location { file, line: position.line() };
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
-            locations: loaded.locations.into_iter().map(|(id, place)| (id, location(place))).collect(),
+            policies: loaded.locations,
+            settings: loaded.settings,
+            configured: loaded.configured,
             warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
             foreign: loaded.foreign,
+            repeated: loaded.repeated,
             skipped: loaded.skipped,
+            others: loaded.others,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Answers in the form that programs read.
 
+use alloc::borrow::Cow;
 use core::net::IpAddr;
 
 use portcullis_core::flow::{End, FlowDecision, Side};
@@ -11,13 +12,16 @@ use serde_json::value::RawValue;
 use super::answer::{Answer, Part, Resolved};
 use super::flow::{Flow, Port};
 use super::ports::PortSet;
+use super::{Location, Scenario};
+use crate::render::{Renderer, TracedHook};
 
 /// The answer to one flow, as one JSON object.
 ///
 /// ```json
 /// {"id":1,"verdict":"deny","egress":{"verdict":"allow","cause":"no-policy","tier":null,"policy":null,"rule":null},
 ///  "ingress":{"verdict":"deny","cause":"rule","tier":"default",
-///             "policy":{"kind":"NetworkPolicy","namespace":"a","name":"b"},"rule":0},
+///             "policy":{"kind":"NetworkPolicy","namespace":"a","name":"b"},"rule":0,
+///             "location":{"file":"a.yaml","line":9,"column":5}},
 ///  "flow":{"from":"a/client","to":"a/server","protocol":"TCP","port":80,"source":"10.0.0.1","destination":"10.0.0.2"}}
 /// ```
 ///
@@ -31,7 +35,11 @@ use super::ports::PortSet;
 /// | `service` | the flow goes to a service | its `namespace` and `name` |
 /// | `parts` | the answer has several parts, or is for every port, or for a service | one object for each: `from`, `to`, `source`, `destination`, `protocol`, `port` or `ports` (`"1-79, 81-65535"`), `verdict`, `egress`, `ingress` |
 /// | `staged` | staged policies were asked about | `verdict`, `egress` and `ingress` with them in force |
-/// | `warnings` | there are any | texts |
+/// | `location` | a rule or policy of a side was read from a file | where it begins |
+/// | `trace` | [`Report::traced`] | the hooks of `egress` and `ingress` with every tier, policy and rule that was looked at |
+/// | `warnings` | there are any | texts: about the flow, and about policies that answers leave out |
+///
+/// `docs/schemas/answer.json` in the repository is the schema.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report<'a> {
@@ -49,8 +57,10 @@ pub struct Report<'a> {
     service: Option<ServiceReport<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<PartReport<'a>>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Cow<'a, str>>,
+    #[serde(skip)]
+    answers: (&'a Answer, Option<&'a Answer>),
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +68,14 @@ struct AnswerReport<'a> {
     verdict: &'static str,
     egress: Option<SideReport<'a>>,
     ingress: Option<SideReport<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct TraceReport {
+    egress: Vec<TracedHook>,
+    ingress: Vec<TracedHook>,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +85,8 @@ struct SideReport<'a> {
     tier: Option<&'a str>,
     policy: Option<PolicyReport<'a>>,
     rule: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Location>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,17 +143,23 @@ struct PartReport<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// The answer to `flow`; `staged` is the answer with staged policies in force, when it was asked for.
+    /// The answer to `flow` in `scenario`; `staged` is the answer with staged policies in force, when it was asked for.
     #[must_use]
-    pub fn new(flow: &'a Flow, answer: &'a Answer, staged: Option<&'a Answer>) -> Self {
+    pub fn new(
+        scenario: &'a Scenario,
+        flow: &'a Flow,
+        answer: &'a Answer,
+        staged: Option<&'a Answer>,
+    ) -> Self {
         let deciding = answer.deciding().map(|part| &part.resolved.packet);
         let whole = |part: &Part| part.ports.is_some();
         let in_parts =
             answer.parts().len() > 1 || answer.service().is_some() || answer.parts().iter().any(whole);
+        let left_out = scenario.foreign_policies().iter().map(|left_out| left_out.to_string().into());
         Self {
             id: flow.raw_id(),
-            answer: overall(answer),
-            staged: staged.map(overall),
+            answer: overall(scenario, answer),
+            staged: staged.map(|staged| overall(scenario, staged)),
             flow: FlowReport {
                 from: flow.from().to_string(),
                 to: flow.to().to_string(),
@@ -151,19 +177,41 @@ impl<'a> Report<'a> {
             service: answer
                 .service()
                 .map(|id| ServiceReport { namespace: id.namespace.as_str(), name: id.name.as_str() }),
-            parts: answer.parts().iter().filter(|_| in_parts).map(part).collect(),
-            warnings: answer.warnings(),
+            parts: answer.parts().iter().filter(|_| in_parts).map(|it| part(scenario, it)).collect(),
+            warnings: answer.warnings().iter().map(Into::into).chain(left_out).collect(),
+            answers: (answer, staged),
         }
+    }
+
+    /// The same with every tier, policy and rule that was looked at; `staged` explains the answer with staged policies in
+    /// force.
+    #[must_use]
+    pub fn traced(mut self, renderer: &Renderer<'_>, staged: Option<&Renderer<'_>>) -> Self {
+        let (now, then) = self.answers;
+        self.answer.trace = now.deciding().map(|part| trace(renderer, part));
+        if let (Some(report), Some(answer), Some(renderer)) = (&mut self.staged, then, staged) {
+            report.trace = answer.deciding().map(|part| trace(renderer, part));
+        }
+        for (report, part) in self.parts.iter_mut().zip(now.parts()) {
+            report.answer.trace = Some(trace(renderer, part));
+        }
+        self
     }
 }
 
-fn overall(answer: &Answer) -> AnswerReport<'_> {
-    let sides = answer.deciding().map(|part| sides(&part.decision));
-    let (egress, ingress) = sides.map_or((None, None), |sides| (sides.egress, sides.ingress));
-    AnswerReport { verdict: name(answer.verdict()), egress, ingress }
+fn trace(renderer: &Renderer<'_>, part: &Part) -> TraceReport {
+    let packet = &part.resolved.packet;
+    let of = |side: &Option<Side>| side.as_ref().map(|side| renderer.trace(side, packet)).unwrap_or_default();
+    TraceReport { egress: of(&part.decision.egress), ingress: of(&part.decision.ingress) }
 }
 
-fn part(part: &Part) -> PartReport<'_> {
+fn overall<'a>(scenario: &Scenario, answer: &'a Answer) -> AnswerReport<'a> {
+    let sides = answer.deciding().map(|part| sides(scenario, &part.decision));
+    let (egress, ingress) = sides.map_or((None, None), |sides| (sides.egress, sides.ingress));
+    AnswerReport { verdict: name(answer.verdict()), egress, ingress, trace: None }
+}
+
+fn part<'a>(scenario: &Scenario, part: &'a Part) -> PartReport<'a> {
     let Resolved { from, to, packet } = &part.resolved;
     let Packet { source, destination, protocol, destination_port, .. } = packet;
     PartReport {
@@ -174,19 +222,20 @@ fn part(part: &Part) -> PartReport<'_> {
         protocol: protocol.to_string(),
         port: (protocol.has_ports() && part.ports.is_none()).then_some(*destination_port),
         ports: part.ports.as_ref(),
-        answer: sides(&part.decision),
+        answer: sides(scenario, &part.decision),
     }
 }
 
-fn sides(decision: &FlowDecision) -> AnswerReport<'_> {
+fn sides<'a>(scenario: &Scenario, decision: &'a FlowDecision) -> AnswerReport<'a> {
     AnswerReport {
         verdict: name(decision.verdict),
-        egress: decision.egress.as_ref().map(side),
-        ingress: decision.ingress.as_ref().map(side),
+        egress: decision.egress.as_ref().map(|it| side(scenario, it)),
+        ingress: decision.ingress.as_ref().map(|it| side(scenario, it)),
+        trace: None,
     }
 }
 
-fn side(side: &Side) -> SideReport<'_> {
+fn side<'a>(scenario: &Scenario, side: &'a Side) -> SideReport<'a> {
     let cause = &side.decision.cause;
     SideReport {
         verdict: name(side.decision.verdict),
@@ -199,11 +248,11 @@ fn side(side: &Side) -> SideReport<'_> {
             name: policy.name.as_str(),
         }),
         rule: cause.rule_index(),
+        location: scenario.cause_location(cause),
     }
 }
 
 /// An end as a peer is written; an outside one as its address.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 fn end<S: Serializer>((end, address): &(&End, IpAddr), serializer: S) -> Result<S::Ok, S::Error> {
     match end {
         End::Endpoint(id) => serializer.collect_str(id),

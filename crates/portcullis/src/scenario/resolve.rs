@@ -9,7 +9,7 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind, NetworkSetId};
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 
 use super::Scenario;
 use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};

@@ -5,7 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use portcullis::model::*;
 use portcullis::net::{Cidr, IpVersion};
 use portcullis::packet::{HttpRequest, Icmp, Packet, Protocol};
-use portcullis::reference::{Failsafes, Miss, Reference, RuleOutcome, Settings, Step};
+use portcullis::reference::{Miss, Reference, RuleOutcome, Step};
+use portcullis::settings::{Failsafes, Settings};
 use portcullis::verdict::{Direction, Hook, RuleRef};
 
 use super::{Generator, NAMESPACES};
@@ -139,7 +140,7 @@ impl Generator {
 }
 
 fn settings() -> Settings {
-    Settings { failsafes: Failsafes::none(), ..Settings::default() }
+    Settings::default().with_failsafes(&Failsafes::none())
 }
 
 fn plain() -> Packet {

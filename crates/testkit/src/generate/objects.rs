@@ -2,7 +2,9 @@
 
 use portcullis::label::{Labels, Name};
 use portcullis::model::*;
+use portcullis::net::IpVersion;
 use portcullis::packet::Protocol;
+use portcullis::settings::{Failsafe, Failsafes, NodeSettings, Settings, WorkloadToHost};
 
 use super::{Generator, NAMESPACES, PORTS, TIERS};
 
@@ -31,7 +33,7 @@ impl Generator {
         let id = if self.chance(80) {
             EndpointId::workload(self.pick(&NAMESPACES), self.pick(&["one", "two", "three"]))
         } else {
-            EndpointId::host(self.pick(&["h1", "h2"]))
+            EndpointId::host(self.pick(&["h1", "h2", "h3"]))
         };
         let mut endpoint = Endpoint::new(id);
         endpoint.labels = self.labels();
@@ -41,6 +43,9 @@ impl Generator {
         });
         endpoint.service_account = self.chance(50).then(|| Name::new("s"));
         endpoint.node = Some(self.pick(&["n1", "n2"]).into());
+        if endpoint.id.kind == EndpointKind::Host {
+            endpoint.interface = self.pick(&[None, Some("eth0"), Some(WILDCARD_INTERFACE)]).map(Name::new);
+        }
         endpoint.profiles = self.some(2, |g| g.pick(&["open", "shut", "gone"]).into());
         endpoint.ports = self.some(2, |g| NamedPort {
             name: g.pick(&["http", "dns"]).into(),
@@ -48,6 +53,36 @@ impl Generator {
             port: g.pick(&PORTS),
         });
         endpoint
+    }
+
+    /// Settings of all nodes, and of none, one or both of the two nodes.
+    pub fn settings(&mut self) -> Settings {
+        let mut settings = Settings { every_node: self.node_settings(), ..Settings::default() };
+        for node in ["n1", "n2"] {
+            if self.chance(50) {
+                settings.nodes.insert(node.into(), self.node_settings());
+            }
+        }
+        settings
+    }
+
+    fn node_settings(&mut self) -> NodeSettings {
+        let action = [WorkloadToHost::Accept, WorkloadToHost::Drop, WorkloadToHost::HostPolicy];
+        let failsafes = match self.below(4) {
+            0 => Failsafes::none(),
+            1 => Failsafes::default(),
+            _ => Failsafes { inbound: self.some(3, Self::failsafe), outbound: self.some(3, Self::failsafe) },
+        };
+        NodeSettings { failsafes, workload_to_host: self.pick(&action) }
+    }
+
+    fn failsafe(&mut self) -> Failsafe {
+        let version = self.pick(&[IpVersion::V4, IpVersion::V6]);
+        Failsafe {
+            protocol: self.pick(&[Protocol::TCP, Protocol::UDP, Protocol::SCTP]),
+            port: self.pick(&PORTS),
+            net: self.chance(50).then(|| self.net(version)),
+        }
     }
 
     pub(super) fn service(&mut self) -> Update {

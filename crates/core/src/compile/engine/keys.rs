@@ -8,12 +8,20 @@ use super::{Engine, Work};
 use crate::compile::groups::UntrackedPolicy;
 use crate::compile::owners::{OwnerId, OwnerState};
 use crate::compile::policies::{PolicyIx, cmp_policies};
+use crate::compile::preludes::{FailsafesIx, has_failsafes};
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
 use crate::ir::{EndpointEntry, HookPrograms, ProgramId};
 use crate::label::Name;
 use crate::model::{DefaultAction, Enforcement, EntityKinds, Placement, Policy, cmp_order};
-use crate::reference::StagedPolicies;
+use crate::settings::StagedPolicies;
 use crate::verdict::{Direction, Hook};
+
+/// What programs depend on beside policies.
+struct Subject {
+    kind: EntityKinds,
+    profiles: Vec<Name>,
+    failsafes: FailsafesIx,
+}
 
 impl Engine {
     /// Gives groups with local members the programs of their policies. Returns the programs they had, whose
@@ -29,15 +37,17 @@ impl Engine {
                 None
             } else {
                 let mut policies = self.ordered(group.policies.as_slice());
-                let (kind, profiles) = (group.key.kind, group.key.profiles.clone());
-                if group.key.untracked == UntrackedPolicy::Ignored {
+                let key = &group.key;
+                let subject =
+                    Subject { kind: key.kind, profiles: key.profiles.clone(), failsafes: key.failsafes };
+                if key.untracked == UntrackedPolicy::Ignored {
                     self.drop_untracked(&mut policies);
                 }
                 let enforce_staged = self.settings.staged == StagedPolicies::Enforce;
-                let enforced = self.hook_programs(kind, &policies, &profiles, enforce_staged);
+                let enforced = self.hook_programs(&subject, &policies, enforce_staged);
                 let staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
                 let pending = !enforce_staged && policies.iter().any(staged);
-                let pending = pending.then(|| self.hook_programs(kind, &policies, &profiles, true));
+                let pending = pending.then(|| self.hook_programs(&subject, &policies, true));
                 Some(GroupPrograms { entry: Arc::new(EndpointEntry { enforced, pending }) })
             };
             let Some(group) = self.groups.lookup_mut(id) else { continue };
@@ -100,20 +110,20 @@ impl Engine {
 
     fn hook_programs(
         &mut self,
-        kind: EntityKinds,
+        subject: &Subject,
         tiers: &[(Name, Vec<PolicyIx>)],
-        profiles: &[Name],
         staged: bool,
     ) -> HookPrograms {
         let hooks = Hook::ALL.into_iter().filter(|hook| {
             let workload = matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
-            workload == (kind == EntityKinds::WORKLOAD)
+            workload == (subject.kind == EntityKinds::WORKLOAD)
         });
         let mut programs = BTreeMap::new();
         for hook in hooks {
             let ends_in_deny =
                 !matches!(hook, Hook::PreDnat | Hook::UntrackedIngress | Hook::UntrackedEgress);
-            let mut key = ProgramKey { hook, tiers: Vec::new(), profiles: Vec::new() };
+            let failsafes = if has_failsafes(hook) { subject.failsafes } else { FailsafesIx::EVERY_NODE };
+            let mut key = ProgramKey { hook, tiers: Vec::new(), profiles: Vec::new(), failsafes };
             for (name, policies) in tiers {
                 let takes_part = |ix: &PolicyIx| {
                     self.policies.lookup(*ix).is_some_and(|state| takes_part(&state.policy, hook, staged))
@@ -130,7 +140,7 @@ impl Engine {
                 Hook::WorkloadIngress | Hook::WorkloadEgress | Hook::HostIngress | Hook::HostEgress
             ) {
                 let profile = |name| self.policies.profile_ix(name, self.cluster.profiles().get(name));
-                key.profiles = profiles.iter().map(profile).collect();
+                key.profiles = subject.profiles.iter().map(profile).collect();
             }
             let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.questions);
             programs.insert(hook, program);

@@ -3,6 +3,7 @@
 use super::{CompileScope, Engine, Work};
 use crate::compile::groups::{GroupId, Shape, UntrackedPolicy};
 use crate::compile::owners::{OwnerId, OwnerIx, OwnerState, Prefixes};
+use crate::compile::preludes::{FailsafesIx, Preludes};
 use crate::model::{Cluster, EndpointKind, EntityKinds};
 
 /// An owner as it is now.
@@ -19,7 +20,7 @@ impl Engine {
                 work.endpoints.push(id.clone());
             }
             let old = self.owners.find(id);
-            match describe(&self.cluster, &self.scope, id) {
+            match describe(&self.cluster, &self.scope, &self.programs.preludes, id) {
                 Some(now) => {
                     let (group, fresh) = self.groups.find_or_create(&now.shape);
                     let (prefixes, local) = (now.prefixes, now.local);
@@ -119,7 +120,12 @@ impl Engine {
 }
 
 /// What an owner looks like now, or `None` when it is gone.
-fn describe<'a>(cluster: &'a Cluster, scope: &CompileScope, id: &OwnerId) -> Option<Description<'a>> {
+fn describe<'a>(
+    cluster: &'a Cluster,
+    scope: &CompileScope,
+    preludes: &Preludes,
+    id: &OwnerId,
+) -> Option<Description<'a>> {
     Some(match id {
         OwnerId::Endpoint(id) => {
             let endpoint = cluster.endpoints().get(id)?;
@@ -131,6 +137,10 @@ fn describe<'a>(cluster: &'a Cluster, scope: &CompileScope, id: &OwnerId) -> Opt
             let shape = Shape {
                 service_account: endpoint.service_account.as_ref(),
                 profiles: &endpoint.profiles,
+                failsafes: match id.kind {
+                    EndpointKind::Workload => FailsafesIx::EVERY_NODE,
+                    EndpointKind::Host => preludes.of_node(endpoint.node.as_ref()),
+                },
                 untracked: if endpoint.is_wildcard() {
                     UntrackedPolicy::Ignored
                 } else {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use portcullis::reference::Settings;
 use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
 use portcullis::verdict::Verdict;
 use portcullis_testkit::Engines;
@@ -46,7 +45,7 @@ pub(crate) fn run(folder: &Path) -> Result<Tally, String> {
                 continue;
             }
         };
-        let settings = Settings::default();
+        let settings = scenario.settings().clone();
         let evaluator = Evaluator::new(&scenario, &settings);
         let engine = match Engines::new(scenario.cluster(), &settings) {
             Ok(engine) => engine,

@@ -2,20 +2,22 @@
 
 use core::fmt::Display;
 
-use portcullis::model::{
-    EntityKinds, EntityMatch, EntitySelector, HttpMatch, IcmpMatch, L4Match, PathMatch, PortMatch, Rule,
-};
-use portcullis::verdict::Direction;
+use portcullis_core::model::{EntityMatch, HttpMatch, IcmpMatch, L4Match, PathMatch, PortMatch, Rule};
+use portcullis_core::verdict::Direction;
 
-/// What `rule`, standing in a list of `direction`, matches: for people, on one line, long lists cut.
-pub(crate) fn rule(rule: &Rule, direction: Direction) -> String {
+use super::{Dialect, printable, selector};
+
+/// What `rule`, standing in a list of `direction`, matches: on one line, long lists cut.
+#[must_use]
+pub fn rule(rule: &Rule, direction: Direction, dialect: Dialect) -> String {
+    let entity = |it: &EntityMatch| entity(it, dialect);
     let (far, near) = match direction {
         Direction::Ingress => ("from", "to"),
         Direction::Egress => ("to", "from"),
     };
     let mut parts = Vec::new();
     if let Some(name) = &rule.name {
-        parts.push(format!("({name})"));
+        parts.push(format!("({})", printable(name)));
     }
     if let Some(version) = rule.ip_version {
         parts.push(format!("IPv{version}"));
@@ -38,13 +40,13 @@ pub(crate) fn rule(rule: &Rule, direction: Direction) -> String {
     parts.join(" ")
 }
 
-fn entity(entity: &EntityMatch) -> String {
+fn entity(entity: &EntityMatch, dialect: Dialect) -> String {
     let mut parts = Vec::new();
     if let Some(selected) = &entity.selector {
-        parts.push(selector(selected));
+        parts.push(selector(selected, dialect));
     }
     if let Some(selected) = &entity.not_selector {
-        parts.push(format!("not {}", selector(selected)));
+        parts.push(format!("not {}", selector(selected, dialect)));
     }
     if !entity.nets.is_empty() {
         parts.push(list(entity.nets.iter(), ", "));
@@ -56,24 +58,6 @@ fn entity(entity: &EntityMatch) -> String {
         parts.push(format!("service {}/{}", service.namespace, service.name));
     }
     if parts.is_empty() { "anyone".into() } else { parts.join(" and ") }
-}
-
-fn selector(selector: &EntitySelector) -> String {
-    let kinds = [
-        (EntityKinds::WORKLOAD, "pods"),
-        (EntityKinds::HOST, "host endpoints"),
-        (EntityKinds::NETWORK_SET, "network sets"),
-        (EntityKinds::NODE, "nodes"),
-    ];
-    let kinds = if selector.kinds == EntityKinds::CALICO {
-        "endpoints".to_owned()
-    } else {
-        list(kinds.iter().filter(|(kind, _)| selector.kinds.contains(*kind)).map(|(_, name)| name), ", ")
-    };
-    if kinds.is_empty() {
-        return "nobody".into();
-    }
-    format!("{kinds} {}", selector.expr)
 }
 
 fn transport(item: &L4Match) -> String {
@@ -121,11 +105,11 @@ fn port(port: &PortMatch) -> String {
 fn http(matched: &HttpMatch) -> String {
     let mut text = String::from("HTTP");
     for part in [
-        list(matched.methods.iter(), ", "),
+        list(matched.methods.iter().map(|method| printable(method)), ", "),
         list(
             matched.paths.iter().map(|path| match path {
-                PathMatch::Exact(path) => path.to_string(),
-                PathMatch::Prefix(path) => format!("{}/...", path.trim_end_matches('/')),
+                PathMatch::Exact(path) => printable(path),
+                PathMatch::Prefix(path) => format!("{}/...", printable(path.trim_end_matches('/'))),
             }),
             ", ",
         ),
@@ -155,15 +139,15 @@ const SHOWN: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis::model::{Action, PortRange};
-    use portcullis::net::Cidr;
-    use portcullis::packet::Protocol;
-    use portcullis::selector::Selector;
+    use portcullis_core::model::{Action, EntityKinds, EntitySelector, PortRange};
+    use portcullis_core::net::Cidr;
+    use portcullis_core::packet::Protocol;
+    use portcullis_core::selector::Selector;
 
     #[test]
     fn rules_read_as_sentences() {
         let mut it = Rule::new(Action::Allow);
-        assert_eq!(rule(&it, Direction::Ingress), "anything");
+        assert_eq!(rule(&it, Direction::Ingress, Dialect::Kubernetes), "anything");
         let expr = Selector::parse("app == 'web'").unwrap().into_expr();
         it.peers = vec![
             EntityMatch::select(EntitySelector { kinds: EntityKinds::WORKLOAD, expr }),
@@ -178,19 +162,19 @@ mod tests {
             ],
             ..L4Match::default()
         }];
-        let peers = "pods app == \"web\" or 10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 2 more";
+        let peers = "pods app=web or 10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 2 more";
         let ports = "TCP 80, 8000:8080, https";
-        assert_eq!(rule(&it, Direction::Ingress), format!("from {peers} on {ports}"));
-        assert_eq!(rule(&it, Direction::Egress), format!("to {peers} on {ports}"));
+        assert_eq!(rule(&it, Direction::Ingress, Dialect::Kubernetes), format!("from {peers} on {ports}"));
+        assert_eq!(rule(&it, Direction::Egress, Dialect::Kubernetes), format!("to {peers} on {ports}"));
         it = Rule::new(Action::Allow);
         it.name = Some("api".into());
         it.http = Some(HttpMatch {
             methods: vec!["GET".into()],
             paths: vec![PathMatch::Exact("/a".into()), PathMatch::Prefix("/b/".into())],
         });
-        assert_eq!(rule(&it, Direction::Ingress), "(api) HTTP GET /a, /b/...");
+        assert_eq!(rule(&it, Direction::Ingress, Dialect::Kubernetes), "(api) HTTP GET /a, /b/...");
         it = Rule::new(Action::Deny);
         it.peers = vec![EntityMatch::nobody()];
-        assert_eq!(rule(&it, Direction::Egress), "to nobody");
+        assert_eq!(rule(&it, Direction::Egress, Dialect::Kubernetes), "to nobody");
     }
 }

@@ -1,0 +1,1 @@
+{{- define "web.fullname" -}}web{{- end }}

@@ -1,0 +1,45 @@
+//! Settings of all nodes and of single ones, from the objects that configure them.
+
+use portcullis_core::settings::{NodeSettings, Settings};
+
+use crate::calico::FelixSettings;
+
+/// Which settings the objects say something about, of all nodes or of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Failsafe ports, inbound or outbound.
+    pub failsafes: bool,
+    /// What happens to traffic of workloads to their host.
+    pub workload_to_host: bool,
+}
+
+/// The settings of every node: for each field what the node's own object says, else the one for all nodes, else the
+/// default. Source: Calico `felix/config/config_params.go` (`Source`: the datastore's values for one host come before
+/// those for all).
+pub(super) fn merge(felix: &[FelixSettings]) -> (Settings, Configured) {
+    let (mut settings, mut configured) = (Settings::default(), Configured::default());
+    for says in felix.iter().filter(|says| says.node.is_none()) {
+        apply(says, &mut settings.every_node);
+    }
+    for says in felix {
+        if let Some(node) = &says.node {
+            let all = &settings.every_node;
+            apply(says, settings.nodes.entry(node.clone()).or_insert_with(|| all.clone()));
+        }
+        configured.failsafes |= says.inbound.is_some() || says.outbound.is_some();
+        configured.workload_to_host |= says.workload_to_host.is_some();
+    }
+    (settings, configured)
+}
+
+fn apply(says: &FelixSettings, settings: &mut NodeSettings) {
+    if let Some(inbound) = &says.inbound {
+        settings.failsafes.inbound.clone_from(inbound);
+    }
+    if let Some(outbound) = &says.outbound {
+        settings.failsafes.outbound.clone_from(outbound);
+    }
+    if let Some(action) = says.workload_to_host {
+        settings.workload_to_host = action;
+    }
+}
