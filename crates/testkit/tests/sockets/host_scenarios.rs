@@ -401,7 +401,7 @@ impl HostScenario {
 
     /// The settings of the node.
     pub(crate) fn settings(&self) -> Settings {
-        Settings { workload_to_host: self.to_host, ..Settings::default() }
+        Settings::default().with_workload_to_host(self.to_host)
     }
 
     fn manifests(&self) -> String {

@@ -124,7 +124,7 @@ fn random_policies_of_two_host_endpoints_hold() {
             let guards = [Guards::All, Guards::Named, Guards::Both][sets % 3];
             let cluster = generated.guarded_by(guards);
             let to_host = if seed % 2 == 0 { WorkloadToHost::Accept } else { WorkloadToHost::HostPolicy };
-            let settings = Settings { workload_to_host: to_host, ..Settings::default() };
+            let settings = Settings::default().with_workload_to_host(to_host);
             let named = (guards != Guards::All).then(|| generated.named.clone());
             let all = (guards != Guards::Named).then(|| generated.all.clone());
             let guard = named.clone().unwrap_or_else(|| generated.all.clone());
