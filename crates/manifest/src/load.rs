@@ -14,13 +14,15 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, Frontend, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance,
+    WorkloadPods, relevance,
 };
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
+use crate::metadata;
 use crate::other::Others;
 use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
@@ -66,6 +68,10 @@ pub struct Loaded {
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Workloads by namespace and name; usually one of a name.
+    pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    /// Services as clients reach them, by name.
+    pub frontends: Vec<Frontend>,
     /// What the objects configure beside policy.
     pub settings: Settings,
     /// Which settings they say something about.
@@ -257,9 +263,10 @@ impl Collector {
                 }
                 self.doubts.extend(document.repeated_keys());
                 if makes_pods(document.root()) {
+                    let namespace = document.namespace().or(self.namespace.as_deref()).unwrap_or("default");
                     let object = ObjectRef {
                         kind: document.kind().to_owned(),
-                        namespace: Some(document.namespace().unwrap_or("default").to_owned()),
+                        namespace: Some(namespace.to_owned()),
                         name: document.name().unwrap_or_default().to_owned(),
                     };
                     self.places.insert(&object, &document);
@@ -291,6 +298,7 @@ impl Collector {
             object.set_default_namespace(namespace);
         }
         let earlier = self.places.insert(&object.reference(), &document);
+        self.doubts.extend(metadata::unknown_fields(&document));
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
             let mut reason = error.reason().to_owned();
@@ -339,6 +347,8 @@ impl Collector {
             repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
+            workloads: import.workloads,
+            frontends: import.frontends,
             settings: import.settings,
             configured: import.configured,
             locations,

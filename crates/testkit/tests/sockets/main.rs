@@ -20,6 +20,7 @@ mod ebpf_services;
 mod foreign;
 mod host_judge;
 mod host_scenarios;
+mod nft_host;
 mod node;
 mod traffic;
 mod wide;
