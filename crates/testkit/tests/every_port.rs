@@ -1,7 +1,5 @@
 //! An answer for every port is the answer for each port.
 
-#![expect(clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
-
 use portcullis::matcher::Matcher;
 use portcullis::model::Update;
 use portcullis::scenario::{Evaluator, Flow, Peer, Scenario};

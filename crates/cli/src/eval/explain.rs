@@ -39,9 +39,6 @@ impl Writer<'_> {
         if let Some(expected) = flow.expect().filter(|expected| !answer.meets(*expected)) {
             writeln!(self.out, "  expected {expected}")?;
         }
-        for warning in answer.warnings() {
-            writeln!(self.out, "  warning: {}", printable(warning))?;
-        }
         self.parts(renderer, answer)
     }
 
