@@ -18,6 +18,8 @@ mod ebpf_node;
 mod ebpf_services;
 mod foreign;
 mod host_judge;
+mod host_scenarios;
+mod nft_host;
 mod node;
 mod traffic;
 mod wide;
