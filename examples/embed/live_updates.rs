@@ -17,8 +17,8 @@ use portcullis::model::{
     Profile, ProfileOrigin, Rule, Update,
 };
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
 use portcullis::selector::Selector;
+use portcullis::settings::Settings;
 use portcullis::verdict::Hook;
 
 type Error = Box<dyn std::error::Error>;

@@ -15,8 +15,8 @@ use portcullis::model::{
     PolicyId, PortMatch, PortRange, Rule, Update,
 };
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
 use portcullis::selector::Selector;
+use portcullis::settings::Settings;
 use portcullis::verdict::Hook;
 
 const SENSOR: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 0, 7));

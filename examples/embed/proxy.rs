@@ -22,8 +22,8 @@ use portcullis::model::{
     Rule, Update,
 };
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
 use portcullis::selector::Selector;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 use socket2::{Domain, Socket, Type};
 

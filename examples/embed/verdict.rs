@@ -6,7 +6,7 @@
     reason = "an example: a program that prints, with the standard library"
 )]
 
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
 use portcullis::scenario::{Evaluator, Flow, LoadOptions, Scenario};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,9 +25,9 @@ spec:
 {apiVersion: v1, kind: Pod, metadata: {name: report, namespace: shop, labels: {app: report}}}
 ";
     let scenario = Scenario::parse("shop.yaml", yaml, LoadOptions::new())?;
-    let settings = Settings::default();
+    let settings = scenario.settings();
     let (evaluator, engine) =
-        (Evaluator::new(&scenario, &settings), Reference::new(scenario.cluster(), &settings));
+        (Evaluator::new(&scenario, settings), Reference::new(scenario.cluster(), settings));
     for from in ["shop/web", "shop/report"] {
         let flow = Flow::new(from.parse()?, "shop/database".parse()?).with_port(5432);
         let answer = evaluator.answer(&engine, &flow)?;

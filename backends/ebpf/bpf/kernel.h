@@ -37,7 +37,8 @@ static long (*map_delete)(void *map, const void *key) = (void *)3;
 static long (*pull_data)(void *skb, u32 length) = (void *)39;
 static long (*load_relative)(const void *skb, u32 offset, void *to, u32 length, u32 from) = (void *)68;
 static long (*fib_lookup)(void *context, void *params, int length, u32 flags) = (void *)69;
-static long (*ringbuf_output)(void *map, void *data, u64 size, u64 flags) = (void *)130;
+static void *(*ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
+static void (*ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static u64 (*coarse_ns)(void) = (void *)160;
 
 #define FROM_NETWORK_HEADER 1

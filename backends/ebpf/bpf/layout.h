@@ -20,6 +20,13 @@
 #define HAS_V6 (1u << 4)
 /* An interface of the host without a host endpoint. */
 #define UNGUARDED (1u << 5)
+/* Untracked policy does not act on the host endpoint, which is the one for all interfaces (decision D25). */
+#define TRACKED_ONLY (1u << 6)
+/*
+ * The interface of a workload that the host endpoint for all interfaces covers (decision D24). Programs of hooks that a workload has
+ * not are those of the host endpoint.
+ */
+#define COVERED (1u << 7)
 
 /* The node itself, in the place of an interface. */
 #define NODE 0
@@ -64,7 +71,8 @@
 #define REASON_EXEMPT 7
 #define REASON_TO_HOST 8
 #define REASON_STALE 9
-#define REASONS 10
+#define REASON_CONFINED 10
+#define REASONS 11
 
 /* Longest silence of a flow, in seconds. */
 #define TIMEOUT_TCP 21600

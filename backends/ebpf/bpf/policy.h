@@ -156,30 +156,33 @@ INLINE int may_send(void)
 	return 1;
 }
 
+/* Written where it is read, because the stack has no room for it. */
 FUNCTION int send_event(const struct packet *p, const struct question *q, u32 leaf)
 {
 	if (!p || !q)
 		return 0;
-	struct event event = {
-		.time = coarse_ns(),
-		.decision = leaf & NODE_REFERENCE,
-		.interface = q->interface,
-		.hook = q->hook,
-		.action = leaf >> 28 & 3,
-		.protocol = p->protocol,
-		.v6 = p->v6,
-		.source_port = p->source_port,
-		.key = p->key,
-	};
+	struct event *event = may_send() ? ringbuf_reserve(&events, sizeof(*event), 0) : 0;
 
-	__builtin_memcpy(event.source, p->source, 16);
-	__builtin_memcpy(event.destination, p->destination, 16);
-	if (!may_send() || ringbuf_output(&events, &event, sizeof(event), 0))
+	if (!event) {
 		count(&reasons, REASON_LOST_EVENT, 0);
+		return 0;
+	}
+	event->time = coarse_ns();
+	event->decision = leaf & NODE_REFERENCE;
+	event->interface = q->interface;
+	event->hook = q->hook;
+	event->action = leaf >> 28 & 3;
+	event->protocol = p->protocol;
+	event->v6 = p->v6;
+	event->source_port = p->source_port;
+	event->key = p->key;
+	__builtin_memcpy(event->source, p->source, 16);
+	__builtin_memcpy(event->destination, p->destination, 16);
+	ringbuf_submit(event, 0);
 	return 0;
 }
 
-/* What the program says, as an action. */
+/* What the program says, as an action. Of a packet without bytes it is neither counted nor told. */
 INLINE u32 judge(const struct packet *p, struct question *q, u32 bytes)
 {
 	u32 number = q->program;
@@ -211,9 +214,11 @@ INLINE u32 judge(const struct packet *p, struct question *q, u32 bytes)
 	}
 	u32 leaf = find_leaf(node, p);
 
-	count(&counters, leaf & NODE_REFERENCE, bytes);
-	if (leaf & NODE_EVENT)
-		send_event(p, q, leaf);
+	if (bytes) {
+		count(&counters, leaf & NODE_REFERENCE, bytes);
+		if (leaf & NODE_EVENT)
+			send_event(p, q, leaf);
+	}
 	return leaf >> 28 & 3;
 }
 

@@ -96,6 +96,13 @@ INLINE int has_ports(const struct packet *p)
 /* The class of a packet that was on its way while classes got other numbers. */
 #define STALE 0xfffffffe
 
+/* Notes what a packet begins. */
+INLINE void begin(const struct packet *p, const struct place *at)
+{
+	if (track && !(p->flags & NO_FLOW))
+		remember(p, at);
+}
+
 /* Policy, where the flow table does not know the packet. */
 INLINE int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
 {
@@ -108,8 +115,7 @@ INLINE int decide(const struct packet *p, const struct place *at, struct questio
 	if (action == ACTION_DENY)
 		return REFUSED;
 	if (q->hook != HOOK_PRE_DNAT || action == ACTION_ALLOW)
-		if (track && !(p->flags & NO_FLOW))
-			remember(p, at);
+		begin(p, at);
 	return action == ACTION_ALLOW ? EXEMPT : ACCEPTED;
 }
 
@@ -152,6 +158,48 @@ FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct que
 	return ask(p, at, q, bytes);
 }
 
+/*
+ * Where `*` covers the interface of a workload: two hooks, of which both have to allow. Of a packet to the workload, its own policy and
+ * forward policy of `*`; of one from it, the same the other way round. Calls are not nested deeper than they have to be,
+ * because stacks add up.
+ */
+INLINE int ask_both(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 first,
+		    u32 second, u32 bytes)
+{
+	if (is_known(p, at)) {
+		count(&reasons, REASON_ESTABLISHED, bytes);
+		return ESTABLISHED;
+	}
+	if (q->source_class == STALE) {
+		count(&reasons, REASON_STALE, bytes);
+		return REFUSED;
+	}
+	q->hook = first;
+	q->program = side->programs[first];
+	if (judge_hook(p, q, bytes) == ACTION_DENY)
+		return REFUSED;
+	q->hook = second;
+	q->program = side->programs[second];
+	if (judge_hook(p, q, bytes) == ACTION_DENY)
+		return REFUSED;
+	begin(p, at);
+	return ACCEPTED;
+}
+
+FUNCTION int ask_covered_in(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 bytes)
+{
+	if (!p || !at || !q || !side)
+		return REFUSED;
+	return ask_both(p, at, q, side, HOOK_WORKLOAD_INGRESS, HOOK_FORWARD_EGRESS, bytes);
+}
+
+FUNCTION int ask_covered_again(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 bytes)
+{
+	if (!p || !at || !q || !side)
+		return REFUSED;
+	return ask_both(p, at, q, side, HOOK_FORWARD_INGRESS, HOOK_WORKLOAD_EGRESS, bytes);
+}
+
 /* Later fragments follow the first, which was decided; they have no ports to be decided by. */
 INLINE int later_fragment(const struct packet *p, const struct place *at, struct __sk_buff *skb)
 {
@@ -179,22 +227,59 @@ INLINE int accept(const struct packet *p, const struct place *at)
 /* The endpoint that the packet came in by need not be asked again, whatever addresses are seen later. */
 #define MARK_SETTLED 3
 
+/*
+ * With MARK_NONE, the bits of the class are zero where there is no mark, or say that the host endpoint of the interface has less to
+ * say about the packet than it had otherwise. This one: it let the packet to the node itself, and to nobody else.
+ */
+#define MARK_CONFINED 1
+/*
+ * From here on, a class and below it the bit of the epoch. From a workload: pre-DNAT policy allowed it, so that the forward
+ * and host ingress policy of `*` have no say. From the network: untracked policy allowed it to the node itself.
+ */
+#define MARK_FREED 2
+
 INLINE u32 mark_of(u32 now)
 {
 	return MARK_CLASS + ((now ^ epoch) & 1);
 }
 
-INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 now)
+INLINE u32 marked_bits(const struct __sk_buff *skb)
+{
+	return (skb->mark & mark_mask) >> mark_shift;
+}
+
+INLINE void put_mark(struct __sk_buff *skb, u32 bits, u32 state)
 {
 	if (mark_mask)
-		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (class << mark_shift & mark_mask) |
-			    mark_of(now) << mark_state;
+		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (bits << mark_shift & mark_mask) |
+			    state << mark_state;
+}
+
+INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 now)
+{
+	put_mark(skb, class, mark_of(now));
 }
 
 INLINE void settle(struct __sk_buff *skb)
 {
 	if (mark_mask)
 		skb->mark |= MARK_SETTLED << mark_state;
+}
+
+INLINE void confine(struct __sk_buff *skb)
+{
+	put_mark(skb, MARK_CONFINED, MARK_NONE);
+}
+
+/* Whether the mark has room for that. Where not, it stays as it is. */
+INLINE int set_free(struct __sk_buff *skb, u32 class, u32 now)
+{
+	u32 bits = MARK_FREED + (class << 1 | ((now ^ epoch) & 1));
+
+	if (bits > mark_mask >> mark_shift)
+		return 0;
+	put_mark(skb, bits, MARK_NONE);
+	return 1;
 }
 
 INLINE u32 state_of(const struct __sk_buff *skb)
@@ -207,15 +292,34 @@ INLINE int is_settled(const struct __sk_buff *skb)
 	return state_of(skb) == MARK_SETTLED;
 }
 
+INLINE int is_marked(const struct __sk_buff *skb)
+{
+	return mark_mask && (state_of(skb) != MARK_NONE || marked_bits(skb));
+}
+
+INLINE int is_confined(const struct __sk_buff *skb)
+{
+	return mark_mask && state_of(skb) == MARK_NONE && marked_bits(skb) == MARK_CONFINED;
+}
+
+INLINE int is_free(const struct __sk_buff *skb)
+{
+	return mark_mask && state_of(skb) == MARK_NONE && marked_bits(skb) >= MARK_FREED;
+}
+
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */
 INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
 {
-	u32 state = state_of(skb);
+	u32 state = state_of(skb), bits = marked_bits(skb);
 
-	if (state == MARK_NONE)
-		return UNSOUGHT;
+	if (state == MARK_NONE) {
+		if (bits < MARK_FREED)
+			return UNSOUGHT;
+		bits -= MARK_FREED;
+		return (bits & 1) == ((now ^ epoch) & 1) ? bits >> 1 : STALE;
+	}
 	if (state == MARK_SETTLED || state == mark_of(now))
-		return (skb->mark & mark_mask) >> mark_shift;
+		return bits;
 	return STALE;
 }
 
@@ -270,10 +374,10 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 	return !(found == 0 || found == 6 || found == 7 || found == 8);
 }
 
-/* A workload's packet for the node itself, which the workload's own policy allowed. */
-FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
+/* A workload's packet for the node itself, which the workload's own policy allowed. Of host endpoints, only `*` guards its interface. */
+FUNCTION int enter_node(const struct packet *p, const struct side *side, u32 now, u32 class, u32 bytes)
 {
-	if (!p)
+	if (!p || !side)
 		return REFUSED;
 	if (is_discovery(p))
 		return ACCEPTED;
@@ -281,14 +385,28 @@ FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
 		count(&reasons, REASON_TO_HOST, bytes);
 		return REFUSED;
 	}
-	const struct side *side = guard_of(NODE, now);
-
-	if (!side)
+	if (!(side->flags & COVERED))
 		return ACCEPTED;
 	struct place at = { NODE, 0, 0, 0 };
 	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
 
 	return ask_hook(p, &at, &q, bytes);
+}
+
+/* The same where pre-DNAT policy of `*` allowed it: its host ingress policy has no say, now and later in the flow. */
+FUNCTION int enter_node_freely(const struct packet *p, u32 bytes)
+{
+	if (!p)
+		return REFUSED;
+	if (to_host != TO_HOST_POLICY && !is_discovery(p)) {
+		count(&reasons, REASON_TO_HOST, bytes);
+		return REFUSED;
+	}
+	struct place at = { NODE, 0, 0, 0 };
+
+	if (!is_known(p, &at))
+		begin(p, &at);
+	return ACCEPTED;
 }
 
 /*
@@ -297,7 +415,50 @@ FUNCTION int enter_node(const struct packet *p, u32 now, u32 class, u32 bytes)
  */
 INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 now)
 {
-	return state_of(skb) != MARK_NONE && !endpoint_at(from, now);
+	return is_marked(skb) && !endpoint_at(from, now);
+}
+
+/*
+ * What a workload sends, where `*` covers its interface: pre-DNAT policy of `*`, its forward policy unless the packet is for the
+ * node itself, and then the workload's own. EXEMPT: pre-DNAT policy allowed it.
+ */
+FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const struct place *at, struct question *q,
+			 const struct side *side)
+{
+	if (!p || !at || !q || !side)
+		return REFUSED;
+	u32 bytes = skb->len;
+	int known = is_known(p, at);
+
+	if (known) {
+		count(&reasons, REASON_ESTABLISHED, bytes);
+		return known == SETTLED ? ANSWERED : ESTABLISHED;
+	}
+	q->hook = HOOK_PRE_DNAT;
+	q->program = side->programs[HOOK_PRE_DNAT];
+	u32 action = judge_hook(p, q, bytes);
+
+	if (action == ACTION_DENY)
+		return REFUSED;
+	/* Where the mark has no room for that, forward policy is asked where the packet leaves. */
+	if (action == ACTION_ALLOW && services)
+		set_free(skb, q->source_class, q->now);
+	if (at->begins & LEFT_OPEN) {
+		count(&reasons, REASON_EXEMPT, bytes);
+	} else {
+		if (action != ACTION_ALLOW && !is_for_node(skb, p)) {
+			q->hook = HOOK_FORWARD_INGRESS;
+			q->program = side->programs[HOOK_FORWARD_INGRESS];
+			if (judge_hook(p, q, bytes) == ACTION_DENY)
+				return REFUSED;
+		}
+		q->hook = HOOK_WORKLOAD_EGRESS;
+		q->program = side->programs[HOOK_WORKLOAD_EGRESS];
+		if (judge_hook(p, q, bytes) == ACTION_DENY)
+			return REFUSED;
+	}
+	begin(p, at);
+	return action == ACTION_ALLOW ? EXEMPT : ACCEPTED;
 }
 
 SEC("classifier")
@@ -331,11 +492,14 @@ int from_workload(struct __sk_buff *skb)
 		carry_class(skb, q.source_class, now);
 		if (has_ports(&p)) {
 			q.destination_class = class_of(p.v6, p.destination, now);
-			if (q.destination_class & SERVICE)
-				return leave_open(skb, &p, &at);
+			if (q.destination_class & SERVICE) {
+				if (!(side->flags & COVERED))
+					return leave_open(skb, &p, &at);
+				at.begins = LEFT_OPEN;
+			}
 		}
 	}
-	int asked = ask(&p, &at, &q, skb->len);
+	int asked = side->flags & COVERED ? ask_covered(skb, &p, &at, &q, side) : ask(&p, &at, &q, skb->len);
 
 	if (asked == REFUSED) {
 		/* A workload may always reach itself (decision D10). */
@@ -345,29 +509,45 @@ int from_workload(struct __sk_buff *skb)
 		}
 		return TC_DROP;
 	}
-	if (asked == ANSWERED)
+	if (asked == ANSWERED) {
 		settle(skb);
-	else if (to_host && is_for_node(skb, &p) && enter_node(&p, now, q.source_class, skb->len) == REFUSED)
-		return TC_DROP;
+	} else if (to_host && !at.begins && is_for_node(skb, &p)) {
+		int entered = side->flags & COVERED && asked == EXEMPT ?
+				      enter_node_freely(&p, skb->len) :
+				      enter_node(&p, side, now, q.source_class, skb->len);
+
+		if (entered == REFUSED)
+			return TC_DROP;
+	}
 	return accept(&p, &at);
 }
 
 /*
- * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is.
+ * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is. Where it leaves by
+ * no other interface, it is for the node itself.
  */
-FUNCTION int ask_sender(const struct packet *p, u32 from, u32 now, u32 class, u32 bytes)
+FUNCTION int ask_sender(const struct __sk_buff *skb, const struct packet *p, u32 from, u32 now, u32 class)
 {
 	if (!p)
 		return REFUSED;
+	u32 bytes = skb->len;
+
+	if (is_settled(skb))
+		return ACCEPTED;
+	if (is_confined(skb)) {
+		count(&reasons, REASON_CONFINED, bytes);
+		return REFUSED;
+	}
 	const struct side *side = guard_of(from, now);
 
 	if (!side || !has_ports(p))
 		return ACCEPTED;
-	u32 hook = side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS;
 	struct place at = { from, side->flags & HOST ? 0 : 1, 0, 0 };
-	u32 program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
-	struct question q = { program, hook, from, now, class, UNSOUGHT };
+	struct question q = { 0, side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS, from, now, class, UNSOUGHT };
 
+	if (side->flags & COVERED && skb->ifindex != from && !is_free(skb))
+		return ask_covered_again(p, &at, &q, side, bytes);
+	q.program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
 	return ask_hook(p, &at, &q, bytes);
 }
 
@@ -407,18 +587,39 @@ INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 		return drop(REASON_UNKNOWN_INTERFACE, skb);
 	u32 class = services ? carried_class(skb, now) : UNSOUGHT;
 
-	if (services && !is_settled(skb) && ask_sender(&p, from, now, class, skb->len) == REFUSED)
+	if (services && ask_sender(skb, &p, from, now, class) == REFUSED)
 		return TC_DROP;
 	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
 			      class, UNSOUGHT };
+	int asked = side->flags & COVERED ?
+			    ask_covered_in(&p, &at, &q, side, skb->len) :
+			    ask(&p, &at, &q, skb->len);
 
-	return ask(&p, &at, &q, skb->len) == REFUSED ? TC_DROP : accept(&p, &at);
+	return asked == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 SEC("classifier")
 int to_workload(struct __sk_buff *skb)
 {
 	return guard_in(skb, skb->ifindex, skb->ingress_ifindex);
+}
+
+/*
+ * What an untracked rule allowed to the node itself, on a node that rewrites destinations: should this one be rewritten, the other
+ * policies have their say. Nothing is counted here, because the packet is most likely for the node.
+ */
+FUNCTION int enter_untracked(struct __sk_buff *skb, const struct packet *p, const struct side *side, u32 class, u32 now)
+{
+	if (!p || !side)
+		return REFUSED;
+	struct question q = { side->programs[HOOK_PRE_DNAT], HOOK_PRE_DNAT, skb->ifindex, now, class, UNSOUGHT };
+	u32 action = judge_hook(p, &q, 0);
+
+	if (action == ACTION_ALLOW)
+		settle(skb);
+	else if (action == ACTION_DENY || !set_free(skb, class, now))
+		confine(skb);
+	return ACCEPTED;
 }
 
 SEC("classifier")
@@ -444,14 +645,18 @@ int from_network(struct __sk_buff *skb)
 		return TC_NEXT;
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at, skb);
-	q.program = side->programs[HOOK_UNTRACKED_INGRESS];
-	u32 action = judge_hook(&p, &q, bytes);
+	int untracked = 0;
 
-	if (action == ACTION_DENY)
-		return TC_DROP;
-	if (action == ACTION_ALLOW) {
-		settle(skb);
-		return accept(&p, &at);
+	if (!(side->flags & TRACKED_ONLY)) {
+		q.program = side->programs[HOOK_UNTRACKED_INGRESS];
+		u32 action = judge_hook(&p, &q, bytes);
+
+		if (action == ACTION_DENY)
+			return TC_DROP;
+		/* What is forwarded is asked about as if no untracked policy applied (decision D25). */
+		untracked = action == ACTION_ALLOW && is_for_node(skb, &p);
+		if (untracked && !services)
+			return accept(&p, &at);
 	}
 	at.begins = services ? LEFT_OPEN : 0;
 	int known = is_known(&p, &at);
@@ -462,6 +667,8 @@ int from_network(struct __sk_buff *skb)
 		count(&reasons, REASON_ESTABLISHED, bytes);
 		return accept(&p, &at);
 	}
+	if (untracked)
+		return enter_untracked(skb, &p, side, q.source_class, now) == REFUSED ? TC_DROP : accept(&p, &at);
 	q.hook = HOOK_PRE_DNAT;
 	q.program = side->programs[HOOK_PRE_DNAT];
 	at.begins = EXEMPTED;
@@ -509,7 +716,7 @@ int to_network(struct __sk_buff *skb)
 			return drop(REASON_UNKNOWN_INTERFACE, skb);
 		if (p.flags & LATER_FRAGMENT)
 			return later_fragment(&p, &at, skb);
-		if (!is_settled(skb) && ask_sender(&p, from, now, class, bytes) == REFUSED)
+		if (ask_sender(skb, &p, from, now, class) == REFUSED)
 			return TC_DROP;
 	}
 	if (!side)
@@ -519,13 +726,15 @@ int to_network(struct __sk_buff *skb)
 	struct question q = { 0, HOOK_UNTRACKED_EGRESS, interface, now, class, UNSOUGHT };
 
 	if (!from) {
-		q.program = side->programs[HOOK_UNTRACKED_EGRESS];
-		u32 action = judge_hook(&p, &q, bytes);
+		if (!(side->flags & TRACKED_ONLY)) {
+			q.program = side->programs[HOOK_UNTRACKED_EGRESS];
+			u32 action = judge_hook(&p, &q, bytes);
 
-		if (action == ACTION_DENY)
-			return TC_DROP;
-		if (action == ACTION_ALLOW)
-			return accept(&p, &at);
+			if (action == ACTION_DENY)
+				return TC_DROP;
+			if (action == ACTION_ALLOW)
+				return accept(&p, &at);
+		}
 		q.hook = HOOK_HOST_EGRESS;
 		q.program = side->programs[HOOK_HOST_EGRESS];
 	} else {
@@ -544,13 +753,14 @@ int to_node(struct __sk_buff *skb)
 {
 	u32 interface = skb->ifindex, bytes = skb->len;
 
-	if (state_of(skb) == MARK_NONE || is_settled(skb))
+	if (!is_marked(skb) || is_settled(skb))
 		return DELIVER;
 	u32 now = now_side(), class = carried_class(skb, now);
 	const struct side *side = guard_of(interface, now);
 	struct packet p = { .flags = TAKEN };
 
-	if (!side)
+	/* An untracked rule allowed it here. */
+	if (!side || (side->flags & HOST && state_of(skb) == MARK_NONE))
 		return DELIVER;
 	/* Source NAT comes later than this, so the source can still be told. */
 	if (class == STALE)
@@ -570,9 +780,13 @@ int to_node(struct __sk_buff *skb)
 
 		return ask_hook(&p, &at, &q, bytes) == REFUSED ? WITHHOLD : DELIVER;
 	}
-	if (ask_sender(&p, interface, now, class, bytes) == REFUSED)
+	if (ask_sender(skb, &p, interface, now, class) == REFUSED)
 		return WITHHOLD;
-	return to_host && enter_node(&p, now, class, bytes) == REFUSED ? WITHHOLD : DELIVER;
+	if (!to_host)
+		return DELIVER;
+	int entered = is_free(skb) ? enter_node_freely(&p, bytes) : enter_node(&p, side, now, class, bytes);
+
+	return entered == REFUSED ? WITHHOLD : DELIVER;
 }
 
 /*

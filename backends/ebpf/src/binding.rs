@@ -25,9 +25,21 @@ pub enum Binding {
         /// The host's end of its interface.
         interface: u32,
     },
-    /// A host endpoint on these interfaces of the host.
+    /// A host endpoint on these interfaces of the host, and on no other.
     Host {
-        /// The interfaces; [`Binding::NODE`] among them for the one that guards the node itself.
+        /// The interfaces.
+        interfaces: Vec<u32>,
+    },
+    /// The host endpoint for all interfaces (`*`), one on a node at most (decision D24). It covers the interfaces of all workloads as
+    /// well, whatever other host endpoints there are: what a workload sends passes its pre-DNAT and, where it is
+    /// forwarded, its forward ingress policy before the workload's egress; what was forwarded to a workload passes its forward egress
+    /// policy after the workload's ingress. Packets of the node itself to its workloads pass none of it (decision D11), and
+    /// untracked policy does not act on it (decision D25). What workloads send to their node, it is asked about where
+    /// [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides. Source: Calico
+    /// `felix/rules/static.go`, `filterForwardChain` and `StaticManglePreroutingChain`, which dispatch by interface with `*` as the
+    /// default.
+    AllInterfaces {
+        /// The interfaces of the host that no [`Binding::Host`] has. Those of workloads need not be named.
         interfaces: Vec<u32>,
     },
     /// Interfaces of the host that no host endpoint guards: everything passes. On a node with
@@ -43,11 +55,6 @@ pub enum Binding {
 pub type Bindings = BTreeMap<EndpointId, Binding>;
 
 impl Binding {
-    /// The node itself, in the place of an interface, whose numbers begin at 1. The host endpoint that has it guards the node
-    /// against its own workloads, where [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides about
-    /// them; it should be the one that [`Topology`](portcullis_core::flow::Topology::host_endpoint) names.
-    pub const NODE: u32 = 0;
-
     /// A workload with these addresses.
     #[must_use]
     pub fn workload(interface: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
@@ -57,10 +64,17 @@ impl Binding {
     /// Whether its interfaces are those of the host, which have other programs than those of workloads.
     #[cfg(feature = "load")]
     pub(crate) const fn is_of_host(&self) -> bool {
-        match self {
-            Self::Workload { .. } | Self::WorkloadAnyAddress { .. } => false,
-            Self::Host { .. } | Self::Uplink { .. } => true,
-        }
+        !self.is_workload()
+    }
+
+    /// Whether it is that of a workload.
+    pub(crate) const fn is_workload(&self) -> bool {
+        matches!(self, Self::Workload { .. } | Self::WorkloadAnyAddress { .. })
+    }
+
+    /// Whether it covers the interfaces of workloads.
+    pub(crate) const fn is_for_all(&self) -> bool {
+        matches!(self, Self::AllInterfaces { .. })
     }
 
     /// The interfaces it takes.
@@ -70,7 +84,9 @@ impl Binding {
             Self::Workload { interface, .. } | Self::WorkloadAnyAddress { interface } => {
                 core::slice::from_ref(interface)
             }
-            Self::Host { interfaces } | Self::Uplink { interfaces } => interfaces,
+            Self::Host { interfaces } | Self::AllInterfaces { interfaces } | Self::Uplink { interfaces } => {
+                interfaces
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::binding::{Binding, Bindings};
 use crate::flows::Flow;
+use crate::layout::NODE;
 use crate::options::{Inspected, Options};
 
 /// Asks both snapshots about flows again.
@@ -20,6 +21,8 @@ pub(crate) struct Tightened<'a> {
     inspect: Inspected,
     services: &'a [Cidr],
     endpoints: BTreeMap<u32, (&'a EndpointId, &'a Binding)>,
+    /// The host endpoint for all interfaces.
+    cover: Option<&'a EndpointId>,
     /// The addresses of the node itself.
     node: BTreeSet<IpAddr>,
 }
@@ -32,7 +35,8 @@ impl<'a> Tightened<'a> {
         new: &'a Snapshot,
     ) -> Self {
         let at = |(id, binding): (&'a EndpointId, &'a Binding)| {
-            binding.interfaces().iter().map(move |interface| (*interface, (id, binding)))
+            let node = binding.is_for_all().then_some(&NODE);
+            binding.interfaces().iter().chain(node).map(move |interface| (*interface, (id, binding)))
         };
         Self {
             old: Interpreter::new(old),
@@ -40,6 +44,7 @@ impl<'a> Tightened<'a> {
             inspect: options.inspect,
             services: &options.services,
             endpoints: bindings.iter().flat_map(at).collect(),
+            cover: bindings.iter().find_map(|(id, binding)| binding.is_for_all().then_some(id)),
             node: node_addresses(),
         }
     }
@@ -50,11 +55,16 @@ impl<'a> Tightened<'a> {
             return false;
         };
         // Noted without a decision: it is taken where the packet leaves, about another destination.
-        if self.is_service(&flow.packet) && (flow.began_local || matches!(binding, Binding::Host { .. })) {
-            return false;
+        if self.is_service(&flow.packet) && (flow.began_local || binding.is_of_host()) {
+            // But for what is asked before the destination is rewritten.
+            return self.cover.filter(|_| binding.is_workload()).is_some_and(|cover| {
+                self.tightens(|of| self.allows(of, cover, Hook::PreDnat, &flow.packet))
+            });
         }
         match binding {
-            Binding::Host { .. } => self.tightens(|of| self.host_allows(of, id, flow)),
+            Binding::Host { .. } | Binding::AllInterfaces { .. } => {
+                self.tightens(|of| self.host_allows(of, id, flow))
+            }
             Binding::Workload { addresses, .. } => self.workload(id, addresses, flow),
             Binding::WorkloadAnyAddress { .. } => self.workload(id, &[], flow),
             Binding::Uplink { .. } => false,
@@ -67,7 +77,13 @@ impl<'a> Tightened<'a> {
             // From itself (D10), or from the node (D11), which policy does not decide; or from somebody behind source NAT
             // of the node, who is not known here.
             let exempt = own.contains(&source) || self.node.contains(&source);
-            return !exempt && self.tightens(|of| self.allows(of, id, Hook::WorkloadIngress, &flow.packet));
+            let covered = |of: &Interpreter<'a>| {
+                self.cover.is_none_or(|cover| self.allows(of, cover, Hook::ForwardEgress, &flow.packet))
+            };
+            let allows = |of: &Interpreter<'a>| {
+                self.allows(of, id, Hook::WorkloadIngress, &flow.packet) && covered(of)
+            };
+            return !exempt && self.tightens(allows);
         }
         if own.contains(&destination) {
             return false;
@@ -81,9 +97,29 @@ impl<'a> Tightened<'a> {
             packets.push(flow.packet.clone());
         }
         !packets.is_empty()
-            && packets
-                .iter()
-                .all(|packet| self.tightens(|of| self.allows(of, id, Hook::WorkloadEgress, packet)))
+            && packets.iter().all(|packet| self.tightens(|of| self.workload_sends(of, id, packet)))
+    }
+
+    /// What a workload sends, to the endpoint for all interfaces and to its own policy.
+    fn workload_sends(&self, of: &Interpreter<'a>, id: &EndpointId, packet: &Packet) -> bool {
+        let forward = (!self.node.contains(&packet.destination)).then_some(Hook::ForwardIngress);
+        self.cover.is_none_or(|cover| self.passes_in(of, cover, packet, forward))
+            && self.allows(of, id, Hook::WorkloadEgress, packet)
+    }
+
+    /// What comes in at a host endpoint: pre-DNAT policy, and where that does not allow it, the hook behind.
+    fn passes_in(
+        &self,
+        of: &Interpreter<'a>,
+        id: &EndpointId,
+        packet: &Packet,
+        behind: Option<Hook>,
+    ) -> bool {
+        match of.decide(id, Hook::PreDnat, packet).verdict {
+            Verdict::Allow => true,
+            Verdict::Continue => behind.is_none_or(|hook| self.allows(of, id, hook, packet)),
+            Verdict::Deny | Verdict::Inspect => false,
+        }
     }
 
     fn host_allows(&self, of: &Interpreter<'a>, id: &EndpointId, flow: &Flow) -> bool {
@@ -93,14 +129,9 @@ impl<'a> Tightened<'a> {
             let hook = if own { Hook::HostEgress } else { Hook::ForwardEgress };
             return self.allows(of, id, hook, &flow.packet);
         }
-        match of.decide(id, Hook::PreDnat, &flow.packet).verdict {
-            Verdict::Allow => return true,
-            Verdict::Continue => {}
-            Verdict::Deny | Verdict::Inspect => return false,
-        }
         let own = self.node.contains(&destination);
         let hook = if own { Hook::HostIngress } else { Hook::ForwardIngress };
-        self.allows(of, id, hook, &flow.packet)
+        self.passes_in(of, id, &flow.packet, Some(hook))
     }
 
     fn allows(&self, of: &Interpreter<'a>, id: &EndpointId, hook: Hook, packet: &Packet) -> bool {

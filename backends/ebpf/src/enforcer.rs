@@ -113,11 +113,14 @@ pub enum Reason {
     WorkloadToHost,
     /// Dropped: on a node with services, on its way while addresses got other classes. It comes through when it is sent again.
     Stale,
+    /// Dropped: an untracked rule allowed it to the node itself, and pre-DNAT policy does not allow it to where destination NAT
+    /// took it.
+    Confined,
 }
 
 impl Reason {
     /// All of them, in the order of `bpf/layout.h`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnknownInterface,
         Self::Malformed,
         Self::Fragment,
@@ -128,6 +131,7 @@ impl Reason {
         Self::Exempt,
         Self::WorkloadToHost,
         Self::Stale,
+        Self::Confined,
     ];
 }
 
@@ -326,7 +330,7 @@ impl Enforcer {
         for binding in bindings.values() {
             let is_host = binding.is_of_host();
             for interface in binding.interfaces() {
-                if *interface != Binding::NODE && self.attached.get(interface) != Some(&is_host) {
+                if self.attached.get(interface) != Some(&is_host) {
                     self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
                     self.attached.insert(*interface, is_host);
                 }

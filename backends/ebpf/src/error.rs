@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Invalid,
     Limit { map: &'static str, limit: u32, needed: usize },
     BoundTwice { interface: u32 },
+    TwoForAll,
     Addresses { interface: u32 },
     Mark { bits: u32, values: u32 },
 }
@@ -46,6 +47,7 @@ impl fmt::Display for LowerError {
                 write!(f, "the policy does not fit: `{map}` holds {limit}, {needed} are needed")
             }
             Kind::BoundTwice { interface } => write!(f, "interface {interface} is bound to two endpoints"),
+            Kind::TwoForAll => f.write_str("two host endpoints are bound to all interfaces"),
             Kind::Addresses { interface } => {
                 write!(f, "the workload at interface {interface} has more than four addresses of one family")
             }

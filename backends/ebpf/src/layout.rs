@@ -49,11 +49,19 @@ pub(crate) const HAS_V4: u32 = 1 << 3;
 pub(crate) const HAS_V6: u32 = 1 << 4;
 /// It is an interface of the host without a host endpoint.
 pub(crate) const UNGUARDED: u32 = 1 << 5;
+/// Untracked policy does not act on it.
+pub(crate) const TRACKED_ONLY: u32 = 1 << 6;
+/// The host endpoint for all interfaces covers this workload's interface; its programs are in the places of hooks that a workload
+/// has not.
+pub(crate) const COVERED: u32 = 1 << 7;
 
+/// The node itself, in the place of an interface, whose numbers begin at 1.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const NODE: u32 = 0;
 /// Traffic of workloads to the node itself is dropped.
 #[cfg(any(test, feature = "load"))]
 pub(crate) const TO_HOST_DROP: u32 = 1;
-/// The host endpoint that guards the node is asked about it.
+/// The host endpoint for all interfaces is asked about it.
 #[cfg(any(test, feature = "load"))]
 pub(crate) const TO_HOST_POLICY: u32 = 2;
 
@@ -153,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_kernel_program_has_the_same_numbers() {
-        let ours: [(&str, u64); 27] = [
+        let ours: [(&str, u64); 29] = [
             ("EVENT_BYTES", EVENT_BYTES as u64),
             ("PAGE_WORDS", PAGE_WORDS as u64),
             ("RUNS", RUNS as u64),
@@ -170,9 +178,11 @@ mod tests {
             ("HAS_V4", u64::from(HAS_V4)),
             ("HAS_V6", u64::from(HAS_V6)),
             ("UNGUARDED", u64::from(UNGUARDED)),
+            ("TRACKED_ONLY", u64::from(TRACKED_ONLY)),
+            ("COVERED", u64::from(COVERED)),
             ("TO_HOST_DROP", u64::from(TO_HOST_DROP)),
             ("TO_HOST_POLICY", u64::from(TO_HOST_POLICY)),
-            ("NODE", u64::from(crate::Binding::NODE)),
+            ("NODE", u64::from(NODE)),
             ("NODE_REFERENCE", u64::from(Node::MAX)),
             ("NODE_EVENT", u64::from(Node::EVENT)),
             ("NODE_RUNS", u64::from(Node::RUNS)),

@@ -15,8 +15,8 @@ use crate::addresses::{Addresses, Entry, longest};
 use crate::binding::{Binding, Bindings};
 use crate::error::{Kind, LowerError};
 use crate::layout::{
-    ANY_ADDRESS, BOUND_ADDRESSES, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS, UNGUARDED,
-    hook_index,
+    ANY_ADDRESS, BOUND_ADDRESSES, COVERED, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS,
+    TRACKED_ONLY, UNGUARDED, hook_index,
 };
 use crate::options::{Capacity, Options};
 use crate::store::{Changed, Store};
@@ -326,19 +326,39 @@ impl Lowering {
             let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
             bound.extend(self.bound.keys().filter(|id| !kept.contains(id)).map(|id| (*id, None)));
         }
-        for (id, binding) in bindings {
-            let programs = snapshot.endpoints.get(id).map(|entry| &entry.enforced.0);
-            let is_stale = || programs.is_some_and(|programs| programs.values().any(|id| stale.contains(id)));
+        let programs_of = |id: &EndpointId| snapshot.endpoints.get(id).map(|entry| &entry.enforced.0);
+        let is_affected = |id: &EndpointId, binding: &Binding| {
+            let is_stale =
+                || programs_of(id).is_some_and(|programs| programs.values().any(|id| stale.contains(id)));
             let is_rebound = || rebound && self.bindings.get(id) != Some(binding);
-            if !(change.endpoints.contains(id) || is_rebound() || is_stale()) {
-                continue;
-            }
+            change.endpoints.contains(id) || is_rebound() || is_stale()
+        };
+        let cover = cover_of(bindings);
+        let is_other_cover = match (cover, cover_of(&self.bindings)) {
+            (Some((id, binding)), Some((old, _))) => id != old || is_affected(id, binding),
+            (cover, old) => cover.is_some() != old.is_some(),
+        };
+        let affected: Vec<(&EndpointId, &Binding)> = bindings
+            .iter()
+            .filter(|(id, binding)| is_other_cover && binding.is_workload() || is_affected(id, binding))
+            .collect();
+        for (id, binding) in affected {
             for interface in binding.interfaces() {
                 let mut made = Bound { words: side_of(*interface, binding)?, programs: Vec::new() };
-                for (hook, program) in programs.into_iter().flatten() {
-                    let slot = self.store.program(*program, snapshot)?;
+                let own = programs_of(id).into_iter().flatten();
+                let mut used: Vec<_> = own.map(|(hook, program)| (*hook, *program)).collect();
+                if let Some((covering, _)) = cover.filter(|_| binding.is_workload()) {
+                    if let Some(flags) = made.words.get_mut(Hook::ALL.len()) {
+                        *flags |= COVERED;
+                    }
+                    let theirs = programs_of(covering).into_iter().flatten();
+                    let theirs = theirs.map(|(hook, program)| (*hook, *program));
+                    used.extend(theirs.filter(|(hook, _)| COVERING.contains(hook)));
+                }
+                for (hook, program) in used {
+                    let slot = self.store.program(program, snapshot)?;
                     made.programs.push(slot);
-                    if let Some(word) = made.words.get_mut(hook_index(*hook)) {
+                    if let Some(word) = made.words.get_mut(hook_index(hook)) {
                         *word = slot;
                     }
                 }
@@ -454,6 +474,14 @@ impl Recent {
     }
 }
 
+/// The hooks of the host endpoint for all interfaces that packets meet at the interface of a workload.
+const COVERING: [Hook; 4] = [Hook::PreDnat, Hook::ForwardIngress, Hook::ForwardEgress, Hook::HostIngress];
+
+/// The host endpoint for all interfaces.
+fn cover_of(bindings: &Bindings) -> Option<(&EndpointId, &Binding)> {
+    bindings.iter().find(|(_, binding)| binding.is_for_all())
+}
+
 /// Whether an endpoint can change word by word while packets read it: one that comes or goes, or programs of a workload, of
 /// which each run reads one.
 fn is_one_change(before: Option<&Side>, after: Option<&Side>) -> bool {
@@ -470,6 +498,9 @@ fn check_bindings(bindings: &Bindings, bound: &BTreeMap<u32, Bound>, limit: u32)
         if !seen.insert(*interface) {
             return Err(LowerError(Kind::BoundTwice { interface: *interface }));
         }
+    }
+    if bindings.values().filter(|binding| binding.is_for_all()).count() > 1 {
+        return Err(LowerError(Kind::TwoForAll));
     }
     seen.extend(bound.keys());
     if seen.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
@@ -493,6 +524,7 @@ fn side_of(interface: u32, binding: &Binding) -> Result<Side, LowerError> {
         }
         Binding::WorkloadAnyAddress { .. } => flags |= ANY_ADDRESS,
         Binding::Host { .. } => flags |= HOST,
+        Binding::AllInterfaces { .. } => flags |= HOST | TRACKED_ONLY,
         Binding::Uplink { .. } => flags |= HOST | UNGUARDED,
     }
     if v4.len() > BOUND_ADDRESSES || v6.len() > BOUND_ADDRESSES {

@@ -2,6 +2,7 @@
 
 mod complete;
 mod doubts;
+mod owners;
 mod pods;
 mod repeated;
 mod services;
@@ -17,15 +18,20 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, Update};
 use portcullis_core::settings::Settings;
 
+use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::FelixSettings;
 use crate::error::{ConvertError, ObjectRef, Warning};
+use crate::frontend::Frontend;
 use crate::names::Names;
 use crate::object::Object;
-use crate::workload::{PodRecord, WorkloadKind};
+use crate::workload::{PodCount, PodRecord, WorkloadKind};
 
+pub use owners::WorkloadPods;
 pub use pods::SYNTHETIC_RANGES;
+
+use owners::Owners;
 use repeated::Kept;
-use services::Services;
+use services::{Selectable, Services};
 pub use settings::Configured;
 
 /// How objects are turned into the model where there is a choice.
@@ -86,7 +92,8 @@ pub struct Importer {
     repeated: BTreeMap<&'static str, u64>,
     unread: BTreeSet<ObjectRef>,
     pods: Vec<PodRecord>,
-    workloads: Vec<(WorkloadKind, PodRecord)>,
+    workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
+    autoscalers: Vec<HorizontalPodAutoscaler>,
     services: Services,
     felix: Vec<FelixSettings>,
     /// Namespaces and service accounts as profiles describe them.
@@ -102,6 +109,10 @@ pub struct Import {
     pub warnings: Vec<Warning>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Workloads by namespace and name; usually one of a name.
+    pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    /// Services as clients reach them, by name.
+    pub frontends: Vec<Frontend>,
     /// What the objects configure beside policy. Staged policies stay as they are by default.
     pub settings: Settings,
     /// Which settings the objects say something about.
@@ -120,8 +131,6 @@ pub enum PodPlace {
     Unplaced,
     /// It has finished (decision D14).
     Finished,
-    /// It is a workload whose pods were given; this is the first of them.
-    Pod(EndpointId),
 }
 
 impl Importer {
@@ -138,6 +147,7 @@ impl Importer {
             unread: BTreeSet::new(),
             pods: Vec::new(),
             workloads: Vec::new(),
+            autoscalers: Vec::new(),
             services: Services::default(),
             felix: Vec::new(),
             inherited: Vec::new(),
@@ -177,10 +187,15 @@ impl Importer {
             }
             Object::Workload(o) => {
                 let (record, warnings) = o.record(names)?;
-                self.workloads.push((o.kind, record));
+                self.workloads.push((o.kind, record, o.count));
                 (Vec::new(), warnings)
             }
+            Object::HorizontalPodAutoscaler(o) => {
+                self.autoscalers.push(*o);
+                (Vec::new(), Vec::new())
+            }
             Object::Service(o) => (Vec::new(), self.services.add(&o, names)?),
+            Object::Endpoints(o) => (Vec::new(), self.services.add_endpoints(&o, names)?),
             Object::EndpointSlice(o) => (Vec::new(), self.services.add_slice(&o, names)?),
             Object::NetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
             Object::ExtensionsNetworkPolicy(o) => {
@@ -235,6 +250,7 @@ impl Importer {
             mut warnings,
             pods,
             workloads,
+            autoscalers,
             services,
             felix,
             inherited,
@@ -242,6 +258,8 @@ impl Importer {
             unread,
             ..
         } = self;
+        let mut owners = Owners::new(&pods, &workloads, &autoscalers);
+        let selectable = Selectable::of(&pods);
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -250,13 +268,13 @@ impl Importer {
             _ => None,
         });
         let known: BTreeSet<EndpointId> = known.collect();
-        let records = pods.iter().chain(workloads.iter().map(|(_, record)| record));
+        let records = pods.iter().chain(workloads.iter().map(|(_, record, _)| record));
         doubts::unread_workloads(&unread, records, &mut warnings);
         let mut endpoints =
-            pods::endpoints(pods, workloads, &known, &mut updates, &mut places, &mut warnings);
+            pods::endpoints(pods, workloads, &mut owners, &known, &mut updates, &mut places, &mut warnings);
         pods::give_addresses(&mut endpoints, &mut updates);
         updates.extend(endpoints.into_iter().map(Update::Endpoint));
-        services.finish(&mut updates);
+        let frontends = services.finish(&selectable, &mut updates);
         if options.baseline == BaselineReading::PerPod {
             complete::shield_baseline(&mut updates);
         }
@@ -266,8 +284,9 @@ impl Importer {
         doubts::shared_addresses(&updates, &mut warnings);
         complete::namespaces(&mut updates);
         complete::untracked_on_wildcards(&updates, &mut warnings);
+        let workloads = owners.by_name();
         let (settings, configured) = settings::merge(&felix);
-        Ok(Import { updates, warnings, places, settings, configured, repeated })
+        Ok(Import { updates, warnings, places, workloads, frontends, settings, configured, repeated })
     }
 }
 

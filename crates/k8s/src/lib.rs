@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod admin_network_policy;
+pub mod autoscaling;
 pub mod calico;
 mod cidr;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod cluster_network_policy;
 mod context;
 mod error;
 mod foreign;
+mod frontend;
 mod importer;
 mod intstr;
 mod meta;
@@ -29,8 +31,9 @@ mod validate;
 pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
+pub use frontend::{BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, TrafficPolicy};
 pub use importer::{
-    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES,
+    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
 };
 pub use intstr::IntOrString;
 pub use meta::{ObjectMeta, OwnerReference};

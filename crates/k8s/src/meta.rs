@@ -34,6 +34,8 @@ pub struct ObjectMeta {
     pub owner_references: Option<Vec<OwnerReference>>,
     /// The names of those who must agree to its deletion. Only their spelling is checked.
     pub finalizers: Option<Vec<String>>,
+    /// When the object was or will be deleted, if that was asked for. Only read of objects that are not policies.
+    pub deletion_timestamp: Option<String>,
 }
 
 /// A reference to an object that owns another one.
@@ -116,6 +118,7 @@ impl From<StrictMeta> for ObjectMeta {
                 .owner_references
                 .map(|owners| owners.into_iter().map(OwnerReference::from).collect()),
             finalizers: meta.finalizers,
+            deletion_timestamp: None,
         }
     }
 }

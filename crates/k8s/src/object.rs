@@ -7,6 +7,7 @@ use alloc::string::String;
 use serde::{Deserialize, Deserializer};
 
 use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
+use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::{self, CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
@@ -16,7 +17,7 @@ use crate::foreign;
 use crate::meta::{ObjectMeta, Placing};
 use crate::near;
 use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
-use crate::service::{EndpointSlice, Service};
+use crate::service::{EndpointSlice, Endpoints, Service};
 use crate::workload::{Pod, Workload, WorkloadKind};
 
 /// Whether policy depends on objects of a kind.
@@ -54,6 +55,8 @@ enum Known {
     Pod,
     Service,
     EndpointSlice,
+    Endpoints,
+    HorizontalPodAutoscaler,
     Workload(WorkloadKind),
     NetworkPolicy,
     ExtensionsNetworkPolicy,
@@ -74,6 +77,8 @@ impl Known {
             ("", "Pod") => Self::Pod,
             ("", "Service") => Self::Service,
             ("discovery.k8s.io", "EndpointSlice") => Self::EndpointSlice,
+            ("", "Endpoints") => Self::Endpoints,
+            ("autoscaling", "HorizontalPodAutoscaler") => Self::HorizontalPodAutoscaler,
             ("", "ReplicationController")
             | ("apps" | "extensions", "Deployment" | "DaemonSet" | "ReplicaSet")
             | ("apps", "StatefulSet")
@@ -95,6 +100,7 @@ impl Known {
         };
         let versions: &[&str] = match known {
             Self::EndpointSlice => &["v1", "v1beta1"],
+            Self::HorizontalPodAutoscaler => &["v1", "v2", "v2beta1", "v2beta2"],
             Self::Workload(kind) => match (group, kind) {
                 ("apps", _) => &["v1", "v1beta2", "v1beta1"],
                 ("extensions", _) => &["v1beta1"],
@@ -188,6 +194,10 @@ pub enum Object {
     Service(Box<Service>),
     /// Backends of a service.
     EndpointSlice(Box<EndpointSlice>),
+    /// Backends of a service, in the older form.
+    Endpoints(Box<Endpoints>),
+    /// What changes the number of a workload's pods.
+    HorizontalPodAutoscaler(Box<HorizontalPodAutoscaler>),
     /// A NetworkPolicy of `networking.k8s.io/v1`.
     NetworkPolicy(Box<NetworkPolicy>),
     /// A NetworkPolicy of `extensions/v1beta1`.
@@ -231,6 +241,8 @@ impl Object {
             Known::Pod => Self::Pod(read(deserializer)?),
             Known::Service => Self::Service(read(deserializer)?),
             Known::EndpointSlice => Self::EndpointSlice(read(deserializer)?),
+            Known::Endpoints => Self::Endpoints(read(deserializer)?),
+            Known::HorizontalPodAutoscaler => Self::HorizontalPodAutoscaler(read(deserializer)?),
             Known::Workload(kind) => Self::Workload(Box::new(Workload::deserialize(kind, deserializer)?)),
             Known::NetworkPolicy => Self::NetworkPolicy(read(deserializer)?),
             Known::ExtensionsNetworkPolicy => {
@@ -258,6 +270,8 @@ impl Object {
             Self::Workload(o) => o.kind.name(),
             Self::Service(_) => "Service",
             Self::EndpointSlice(_) => "EndpointSlice",
+            Self::Endpoints(_) => "Endpoints",
+            Self::HorizontalPodAutoscaler(_) => "HorizontalPodAutoscaler",
             Self::NetworkPolicy(_) | Self::ExtensionsNetworkPolicy(_) => "NetworkPolicy",
             Self::ClusterNetworkPolicy(_) => "ClusterNetworkPolicy",
             Self::AdminNetworkPolicy(_) => "AdminNetworkPolicy",
@@ -278,6 +292,8 @@ impl Object {
             Self::Workload(o) => &o.metadata,
             Self::Service(o) => &o.metadata,
             Self::EndpointSlice(o) => &o.metadata,
+            Self::Endpoints(o) => &o.metadata,
+            Self::HorizontalPodAutoscaler(o) => &o.metadata,
             Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &o.metadata,
             Self::ClusterNetworkPolicy(o) => &o.metadata,
             Self::AdminNetworkPolicy(o) => &o.metadata,
@@ -313,6 +329,8 @@ impl Object {
             Self::Workload(o) => &mut o.metadata,
             Self::Service(o) => &mut o.metadata,
             Self::EndpointSlice(o) => &mut o.metadata,
+            Self::Endpoints(o) => &mut o.metadata,
+            Self::HorizontalPodAutoscaler(o) => &mut o.metadata,
             Self::NetworkPolicy(o) | Self::ExtensionsNetworkPolicy(o) => &mut o.metadata,
             Self::ClusterNetworkPolicy(o) => &mut o.metadata,
             Self::AdminNetworkPolicy(o) => &mut o.metadata,
@@ -335,6 +353,8 @@ impl Object {
             | Self::Workload(_)
             | Self::Service(_)
             | Self::EndpointSlice(_)
+            | Self::Endpoints(_)
+            | Self::HorizontalPodAutoscaler(_)
             | Self::NetworkPolicy(_)
             | Self::ExtensionsNetworkPolicy(_) => Placing::Namespaced,
             Self::Calico(o) => o.placing(),
@@ -359,6 +379,8 @@ mod tests {
             ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
             ("batch/v1beta1", "CronJob"),
             ("discovery.k8s.io/v1", "EndpointSlice"),
+            ("v1", "Endpoints"),
+            ("autoscaling/v2", "HorizontalPodAutoscaler"),
             ("projectcalico.org/v3", "FelixConfiguration"),
             ("crd.projectcalico.org/v1", "FelixConfiguration"),
         ] {

@@ -3,7 +3,7 @@
 mod convert;
 mod podspec;
 
-pub use podspec::{Container, ContainerPort, HostIp, PodIp, PodSpec, PodStatus, PodTemplate};
+pub use podspec::{Container, ContainerPort, HostIp, PodCondition, PodIp, PodSpec, PodStatus, PodTemplate};
 
 pub(crate) use convert::{Hosting, Owner, PodRecord, protocol};
 
@@ -84,6 +84,17 @@ pub struct Workload {
     pub metadata: ObjectMeta,
     /// The template of its pods; for a CronJob that of its jobs' pods.
     pub template: PodTemplate,
+    /// How many pods it may have at a time.
+    pub count: PodCount,
+}
+
+/// How many pods a workload may have at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodCount {
+    /// One, or none.
+    One,
+    /// More than one, or it is not known.
+    Several,
 }
 
 /// The shape of every workload kind but CronJob.
@@ -98,6 +109,8 @@ struct RawWorkload {
 #[serde(default)]
 struct RawSpec {
     template: Option<PodTemplate>,
+    replicas: Option<i64>,
+    parallelism: Option<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -111,6 +124,7 @@ struct RawCronJob {
 #[serde(default, rename_all = "camelCase")]
 struct RawCronSpec {
     job_template: RawJobTemplate,
+    concurrency_policy: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -125,14 +139,24 @@ impl Workload {
         kind: WorkloadKind,
         deserializer: D,
     ) -> Result<Self, D::Error> {
-        let (metadata, spec) = if kind == WorkloadKind::CronJob {
+        let (metadata, spec, may_overlap) = if kind == WorkloadKind::CronJob {
             let raw = RawCronJob::deserialize(deserializer)?;
-            (raw.metadata, raw.spec.job_template.spec)
+            // Missing means `Allow`: a job may start while the one before still runs.
+            let policy = raw.spec.concurrency_policy.as_deref();
+            let may_overlap = !matches!(policy, Some("Forbid" | "Replace"));
+            (raw.metadata, raw.spec.job_template.spec, may_overlap)
         } else {
             let raw = RawWorkload::deserialize(deserializer)?;
-            (raw.metadata, raw.spec)
+            (raw.metadata, raw.spec, false)
         };
-        Ok(Self { kind, metadata, template: spec.template.unwrap_or_default() })
+        let is_single = |count: Option<i64>| count.is_none_or(|count| count <= 1);
+        let is_single = match kind {
+            WorkloadKind::DaemonSet => false,
+            WorkloadKind::Job | WorkloadKind::CronJob => is_single(spec.parallelism) && !may_overlap,
+            _ => is_single(spec.replicas),
+        };
+        let count = if is_single { PodCount::One } else { PodCount::Several };
+        Ok(Self { kind, metadata, template: spec.template.unwrap_or_default(), count })
     }
 }
 

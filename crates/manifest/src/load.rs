@@ -14,7 +14,8 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    Configured, ConvertError, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance, relevance,
+    Configured, ConvertError, Frontend, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance,
+    WorkloadPods, relevance,
 };
 
 use crate::document::Document;
@@ -67,6 +68,10 @@ pub struct Loaded {
     pub foreign: Vec<ForeignPolicies>,
     /// Pods and workloads that have a name and are no endpoint of that name.
     pub places: BTreeMap<EndpointId, PodPlace>,
+    /// Workloads by namespace and name; usually one of a name.
+    pub workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    /// Services as clients reach them, by name.
+    pub frontends: Vec<Frontend>,
     /// What the objects configure beside policy.
     pub settings: Settings,
     /// Which settings they say something about.
@@ -343,6 +348,8 @@ impl Collector {
             repeated: import.repeated,
             foreign: foreign.finish(),
             places: import.places,
+            workloads: import.workloads,
+            frontends: import.frontends,
             settings: import.settings,
             configured: import.configured,
             locations,

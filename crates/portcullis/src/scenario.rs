@@ -5,16 +5,20 @@
 
 mod answer;
 mod cuts;
+mod direct;
+mod ends;
 mod flow;
 mod load;
 mod location;
 mod near;
 mod peer;
 mod ports;
+mod reach;
 mod report;
 mod resolve;
 mod shield;
 mod text;
+mod through;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -24,7 +28,7 @@ use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Cause, RuleRef};
-use portcullis_k8s::{Configured, PodPlace};
+use portcullis_k8s::{Configured, Frontend, PodPlace, WorkloadPods};
 use portcullis_manifest::{ForeignPolicies, PolicyPlace};
 
 pub use answer::{Answer, Part, Plan, Question, Resolved};
@@ -41,6 +45,8 @@ pub use resolve::Evaluator;
 pub struct Scenario {
     cluster: Cluster,
     places: BTreeMap<EndpointId, PodPlace>,
+    workloads: BTreeMap<EndpointId, Vec<WorkloadPods>>,
+    frontends: Vec<Frontend>,
     policies: BTreeMap<PolicyId, PolicyPlace>,
     settings: Settings,
     configured: Configured,

@@ -27,6 +27,8 @@ pub(super) struct Way<'w> {
     packet: &'w Packet,
     /// The node that translates, if there is anything to translate.
     translator: Option<&'w Name>,
+    /// Whether one endpoint stands for both ends, and they are two.
+    is_between_replicas: bool,
 }
 
 impl<'w> Way<'w> {
@@ -40,7 +42,21 @@ impl<'w> Way<'w> {
         let (from_node, to_node) = (topology.node_of(from), topology.node_of(to));
         let translator = translation.and_then(|how| how.node.or(from_node).or(to_node));
         let sent = translation.map_or(packet, |how| how.before);
-        Self { from, to, from_node, to_node, sent, packet, translator }
+        Self { from, to, from_node, to_node, sent, packet, translator, is_between_replicas: false }
+    }
+
+    /// The way between two workloads that `end` stands for, on nodes that are not known.
+    pub(super) const fn between_replicas(end: &'w End, packet: &'w Packet) -> Self {
+        Self {
+            from: end,
+            to: end,
+            from_node: None,
+            to_node: None,
+            sent: packet,
+            packet,
+            translator: None,
+            is_between_replicas: true,
+        }
     }
 
     /// Whether the source's node sends what the destination gets.
@@ -64,6 +80,7 @@ impl<'w> Way<'w> {
         let same_host = self.from_node.is_some() && self.from_node == self.to_node;
         let same_host = same_host || self.packet.source == self.packet.destination;
         self.transit().is_none()
+            && !self.is_between_replicas
             && (self.from == self.to || (is_host(self.from) && is_host(self.to) && same_host))
     }
 

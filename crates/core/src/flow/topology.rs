@@ -108,6 +108,18 @@ impl<'a> Topology<'a> {
         self.decide_way(engine, &Way::new(self, from, to, packet, Some(translation)))
     }
 
+    /// What `engine` says to a flow between two workloads that one endpoint stands for, such as two pods of a deployment
+    /// (decision D33). Both have its labels, and its node is that of neither.
+    #[must_use]
+    pub fn decide_between_replicas(
+        &self,
+        engine: &(impl DecideHook + ?Sized),
+        endpoint: &EndpointId,
+        packet: &Packet,
+    ) -> FlowDecision {
+        self.decide_way(engine, &Way::between_replicas(&End::Endpoint(endpoint.clone()), packet))
+    }
+
     fn decide_way(&self, engine: &(impl DecideHook + ?Sized), way: &Way<'_>) -> FlowDecision {
         let egress = Path::new(self, engine, way).egress();
         let ingress = Path::new(self, engine, way).ingress(egress.as_ref());

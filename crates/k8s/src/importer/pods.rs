@@ -11,61 +11,54 @@ use portcullis_core::net::Cidr;
 
 use crate::error::{ObjectRef, Warning};
 use crate::importer::PodPlace;
-use crate::workload::{Hosting, Owner, PodRecord, WorkloadKind};
+use crate::importer::owners::{Owners, key};
+use crate::workload::{Hosting, PodCount, PodRecord, WorkloadKind};
 
 /// Where pods without an address get one from, in this order: the range for benchmarks of networks (RFC 2544), then
 /// the range reserved for future use (RFC 1112). Addresses in use are left out, and so are networks of eight bits
 /// and more that a policy or network set names.
 pub const SYNTHETIC_RANGES: [&str; 2] = ["198.18.0.0/15", "240.0.0.0/4"];
 
-/// A workload: namespace, kind, name.
-type WorkloadKey = (Option<Name>, Name, Name);
-
 /// The endpoints of pods and of workloads without pods, sorted by identity. Notes those that are no endpoints, and
 /// adds nodes that are only known through their pods.
 pub(super) fn endpoints(
     pods: Vec<PodRecord>,
-    mut workloads: Vec<(WorkloadKind, PodRecord)>,
+    mut workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
+    owners: &mut Owners,
     known: &BTreeSet<EndpointId>,
     updates: &mut Vec<Update>,
     places: &mut BTreeMap<EndpointId, PodPlace>,
     warnings: &mut Vec<Warning>,
 ) -> Vec<Endpoint> {
     add_nodes(&pods, updates);
-    workloads.sort_by(|(a, x), (b, y)| (&x.endpoint.id, a).cmp(&(&y.endpoint.id, b)));
-    let first_pod = covered(&pods, &workloads);
+    workloads.sort_by(|(a, x, _), (b, y, _)| (&x.endpoint.id, a).cmp(&(&y.endpoint.id, b)));
 
     let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
     for pod in pods {
         place(pod, known, &mut endpoints, places);
     }
-    for (kind, record) in workloads {
-        let id = record.endpoint.id.clone();
-        match first_pod.get(&key(kind, &id)) {
-            // One of its pods, or what makes its pods, speaks for it.
-            Some(Some(pod)) => {
-                if !endpoints.contains_key(&id) {
-                    places.entry(id).or_insert_with(|| PodPlace::Pod(pod.clone()));
-                }
-            }
-            Some(None) => {}
-            None if endpoints.contains_key(&id) || places.contains_key(&id) || known.contains(&id) => {
-                let mut record = record;
-                let other = format!("{}-{}", id.name, kind.name().to_ascii_lowercase());
-                warnings.push(Warning {
-                    object: ObjectRef {
-                        kind: kind.name().into(),
-                        namespace: id.namespace.as_ref().map(|n| n.as_str().into()),
-                        name: id.name.as_str().into(),
-                    },
-                    field: "metadata.name".into(),
-                    message: format!("another pod or workload has this name: this one is called `{other}`"),
-                });
-                record.endpoint.id.name = Name::from(other);
-                place(record, known, &mut endpoints, places);
-            }
-            None => place(record, known, &mut endpoints, places),
+    for (kind, mut record, _) in workloads {
+        let workload = key(kind, &record.endpoint.id);
+        // One of its pods, or what makes its pods, speaks for it.
+        if owners.covers(&workload) {
+            continue;
         }
+        let id = record.endpoint.id.clone();
+        if endpoints.contains_key(&id) || places.contains_key(&id) || known.contains(&id) {
+            let other = format!("{}-{}", id.name, kind.name().to_ascii_lowercase());
+            warnings.push(Warning {
+                object: ObjectRef {
+                    kind: kind.name().into(),
+                    namespace: id.namespace.as_ref().map(|n| n.as_str().into()),
+                    name: id.name.as_str().into(),
+                },
+                field: "metadata.name".into(),
+                message: format!("another pod or workload has this name: this one is called `{other}`"),
+            });
+            record.endpoint.id.name = Name::from(other);
+        }
+        owners.represent(workload, record.endpoint.id.clone());
+        place(record, known, &mut endpoints, places);
     }
     endpoints.into_values().collect()
 }
@@ -91,67 +84,6 @@ fn place(
             places.insert(id, PodPlace::Finished);
         }
     }
-}
-
-fn key(kind: WorkloadKind, id: &EndpointId) -> WorkloadKey {
-    (id.namespace.clone(), Name::new(kind.name()), id.name.clone())
-}
-
-/// The workloads that need not stand for a pod: those with a pod in the input, with the first of these, and those
-/// that another workload of the input makes, without one.
-fn covered(
-    pods: &[PodRecord],
-    workloads: &[(WorkloadKind, PodRecord)],
-) -> BTreeMap<WorkloadKey, Option<EndpointId>> {
-    let given: BTreeSet<WorkloadKey> =
-        workloads.iter().map(|(kind, record)| key(*kind, &record.endpoint.id)).collect();
-    let owners: BTreeMap<WorkloadKey, &[Owner]> = workloads
-        .iter()
-        .map(|(kind, record)| (key(*kind, &record.endpoint.id), record.owners.as_slice()))
-        .collect();
-    let mut covered: BTreeMap<WorkloadKey, Option<EndpointId>> = BTreeMap::new();
-    for (kind, record) in workloads {
-        let namespace = &record.endpoint.id.namespace;
-        let parents = record.owners.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
-        if parents.into_iter().any(|parent| given.contains(&parent)) {
-            covered.insert(key(*kind, &record.endpoint.id), None);
-        }
-    }
-    for pod in pods {
-        let namespace = &pod.endpoint.id.namespace;
-        let mut open: Vec<WorkloadKey> =
-            pod.owners.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone())).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(owner) = open.pop() {
-            if !seen.insert(owner.clone()) {
-                continue;
-            }
-            match owners.get(&owner) {
-                Some(parents) => {
-                    open.extend(parents.iter().map(|o| (namespace.clone(), o.kind.clone(), o.name.clone())));
-                    let first = covered.entry(owner).or_insert(None);
-                    if first.as_ref().is_none_or(|first| *first > pod.endpoint.id) {
-                        *first = Some(pod.endpoint.id.clone());
-                    }
-                }
-                // The object between is not in the input; its name is that of its maker and one more part.
-                None => open.extend(maker(&owner)),
-            }
-        }
-    }
-    covered
-}
-
-/// The Deployment of a ReplicaSet, and the CronJob of a Job, by the way controllers name them.
-fn maker((namespace, kind, name): &WorkloadKey) -> Option<WorkloadKey> {
-    let maker = match kind.as_str() {
-        "ReplicaSet" => "Deployment",
-        "Job" => "CronJob",
-        _ => return None,
-    };
-    let (name, suffix) = name.rsplit_once('-')?;
-    let plain = !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    plain.then(|| (namespace.clone(), Name::new(maker), Name::new(name)))
 }
 
 /// Adds the nodes that pods name and that were not given, with the addresses that the pods' status tells.

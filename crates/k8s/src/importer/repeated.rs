@@ -97,12 +97,21 @@ pub(super) fn as_read(object: &Object) -> Option<Box<Object>> {
         ..metadata.clone()
     };
     let mut object = match object {
-        Object::Service(_) | Object::EndpointSlice(_) => object.clone(),
+        Object::Service(_)
+        | Object::EndpointSlice(_)
+        | Object::Endpoints(_)
+        | Object::HorizontalPodAutoscaler(_) => object.clone(),
         _ => return None,
     };
     match &mut object {
         Object::Service(o) => o.metadata = bare(&o.metadata),
         Object::EndpointSlice(o) => o.metadata = bare(&o.metadata),
+        Object::HorizontalPodAutoscaler(o) => o.metadata = bare(&o.metadata),
+        // An annotation of these decides whether they are mirrored.
+        Object::Endpoints(o) => {
+            let annotations = o.metadata.annotations.take();
+            o.metadata = ObjectMeta { annotations, ..bare(&o.metadata) };
+        }
         _ => {}
     }
     Some(Box::new(object))
@@ -112,6 +121,8 @@ fn is_read_alike(one: &Object, other: &Object) -> bool {
     match (one, other) {
         (Object::Service(one), Object::Service(other)) => one == other,
         (Object::EndpointSlice(one), Object::EndpointSlice(other)) => one == other,
+        (Object::Endpoints(one), Object::Endpoints(other)) => one == other,
+        (Object::HorizontalPodAutoscaler(one), Object::HorizontalPodAutoscaler(other)) => one == other,
         _ => false,
     }
 }

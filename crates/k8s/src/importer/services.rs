@@ -1,49 +1,63 @@
-//! Services and their backends.
+//! Services: what policy knows of them, and how clients reach them.
+
+mod listed;
+mod plan;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use portcullis_core::label::Name;
-use portcullis_core::model::{Endpoint, ServiceBackend, ServiceEndpoints, ServiceId, Update};
-use portcullis_core::net::IpVersion;
-use portcullis_core::packet::Protocol;
+use portcullis_core::model::{
+    Endpoint, EndpointId, EndpointKind, ServiceBackend, ServiceEndpoints, ServiceId, Update,
+};
 
-use crate::cluster::ip;
-use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
-use crate::intstr::IntOrString;
-use crate::meta::Placing;
+use crate::frontend::{BackendState, Frontend, FrontendBackend};
 use crate::names::Names;
-use crate::path::Path;
-use crate::service::{EndpointSlice, Service};
-use crate::validate;
-use crate::workload::protocol;
+use crate::service::{EndpointSlice, Endpoints, Service};
+use crate::workload::{Hosting, PodRecord};
 
-/// The label that tells whose slice it is.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+use listed::{Listed, Mirroring};
+use plan::Plan;
 
-/// The services and slices of the input.
+/// The services of the input, and the objects that list backends.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     services: BTreeMap<ServiceId, Plan>,
-    slices: BTreeMap<ServiceId, BTreeSet<ServiceBackend>>,
+    slices: BTreeMap<ServiceId, Listed>,
+    endpoints: BTreeMap<ServiceId, (Mirroring, Listed)>,
 }
 
-/// Where the backends of a service are when no slice tells.
-#[derive(Debug)]
-struct Plan {
-    /// Labels of the pods behind it; `None` when somebody else writes the slices.
-    selector: Option<BTreeMap<String, String>>,
-    targets: Vec<(Protocol, Target)>,
+/// What a service's selector may find: endpoints of the model are known by their states, pods in their node's network
+/// are given whole.
+#[derive(Debug, Default)]
+pub(super) struct Selectable {
+    states: BTreeMap<EndpointId, BackendState>,
+    on_hosts: Vec<(Endpoint, BackendState)>,
 }
 
-#[derive(Debug)]
-enum Target {
-    Number(u16),
-    Named(Name),
+impl Selectable {
+    /// Notes what services need of `pods`. Finished ones are behind no service.
+    ///
+    /// Source: kubernetes `staging/src/k8s.io/endpointslice/utils.go`, `ShouldPodBeInEndpoints`.
+    pub(super) fn of(pods: &[PodRecord]) -> Self {
+        let mut selectable = Self::default();
+        for pod in pods {
+            match pod.hosting {
+                Hosting::Own => drop(selectable.states.insert(pod.endpoint.id.clone(), pod.state)),
+                Hosting::Host => {
+                    let mut endpoint = pod.endpoint.clone();
+                    if endpoint.addresses.is_empty() {
+                        endpoint.addresses.clone_from(&pod.host_addresses);
+                    }
+                    selectable.on_hosts.push((endpoint, pod.state));
+                }
+                Hosting::Finished => {}
+            }
+        }
+        selectable
+    }
 }
 
 impl Services {
@@ -52,30 +66,8 @@ impl Services {
         service: &Service,
         names: &mut Names,
     ) -> Result<Vec<Warning>, Vec<ConvertError>> {
-        let mut cx = Context::new(names, service.metadata.reference("Service", Placing::Namespaced));
-        let identity = service.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
-        let spec = service.spec.clone().unwrap_or_default();
-        let root = Path::root("spec");
-        let list = root.field("ports");
-        let mut targets = Vec::new();
-        for (i, port) in spec.ports.iter().flatten().enumerate() {
-            let item = list.index(i);
-            let protocol = protocol(port.protocol.as_deref(), &item.field("protocol"), &mut cx);
-            let target = match &port.target_port {
-                None => number(port.port, &item.field("port"), &mut cx).map(Target::Number),
-                Some(IntOrString::Int(0)) => {
-                    number(port.port, &item.field("port"), &mut cx).map(Target::Number)
-                }
-                Some(IntOrString::Int(port)) => {
-                    number(Some(i64::from(*port)), &item.field("targetPort"), &mut cx).map(Target::Number)
-                }
-                Some(IntOrString::String(name)) => Some(Target::Named(cx.name(name))),
-            };
-            targets.extend(protocol.zip(target));
-        }
-        let id = identity.map(|identity| ServiceId { namespace: identity.namespace(), name: identity.name });
-        let (id, warnings) = cx.finish(id)?;
-        self.services.insert(id, Plan { selector: spec.selector.filter(|s| !s.is_empty()), targets });
+        let (plan, warnings) = Plan::read(service, names)?;
+        self.services.insert(plan.frontend.id.clone(), plan);
         Ok(warnings)
     }
 
@@ -84,125 +76,101 @@ impl Services {
         slice: &EndpointSlice,
         names: &mut Names,
     ) -> Result<Vec<Warning>, Vec<ConvertError>> {
-        let mut cx = Context::new(names, slice.metadata.reference("EndpointSlice", Placing::Namespaced));
-        let identity = slice.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
-        let root = Path::root("ports");
-        let mut ports = Vec::new();
-        for (i, port) in slice.ports.iter().flatten().enumerate() {
-            let item = root.index(i);
-            let protocol = protocol(port.protocol.as_deref(), &item.field("protocol"), &mut cx);
-            if port.port.is_some() {
-                let number = number(port.port, &item.field("port"), &mut cx);
-                ports.extend(protocol.zip(number));
-            }
-        }
-        let mut backends = BTreeSet::new();
-        let (names_hosts, family) = match slice.address_type.as_deref() {
-            None => (false, None),
-            Some("IPv4") => (false, Some(IpVersion::V4)),
-            Some("IPv6") => (false, Some(IpVersion::V6)),
-            Some("FQDN") => (true, None),
-            Some(other) => {
-                let reason = format!("{} is not an address type: IPv4, IPv6 or FQDN", quoted(other));
-                cx.error(&Path::root("addressType"), reason);
-                (true, None)
-            }
-        };
-        let list = Path::root("endpoints");
-        for (i, endpoint) in slice.endpoints.iter().flatten().enumerate().filter(|_| !names_hosts) {
-            let item = list.index(i);
-            let addresses = item.field("addresses");
-            for (j, text) in endpoint.addresses.iter().flatten().enumerate() {
-                let Some(address) = ip(text, &addresses.index(j), &mut cx) else { continue };
-                if family.is_some_and(|family| family != IpVersion::of(&address)) {
-                    let kind = slice.address_type.as_deref().unwrap_or_default();
-                    cx.error(&addresses.index(j), format!("{} is no {kind} address", quoted(text)));
-                    continue;
-                }
-                if ports.is_empty() {
-                    backends.insert(ServiceBackend { address, port: None });
-                }
-                backends.extend(ports.iter().map(|port| ServiceBackend { address, port: Some(*port) }));
-            }
-        }
-        let labels = slice.metadata.labels.as_ref();
-        let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)).map(|name| cx.name(name));
-        if service.is_none() {
-            cx.warn(
-                &Path::root("metadata").field("labels"),
-                format!("no label `{SERVICE_NAME_LABEL}`: no service uses it"),
-            );
-        }
-        let namespace = identity.map(|identity| identity.namespace());
-        let (namespace, warnings) = cx.finish(namespace)?;
-        if let Some(name) = service {
-            self.slices.entry(ServiceId { namespace, name }).or_default().extend(backends);
+        let (slice, warnings) = listed::slice(slice, names)?;
+        if let Some(id) = slice.service {
+            self.slices.entry(id).or_default().extend(slice.listed);
         }
         Ok(warnings)
     }
 
-    /// Adds the services. Backends are those of the slices; of a service without any, the pods that its selector
-    /// selects, so that a manifest without slices means what it will mean in a cluster.
-    pub(super) fn finish(mut self, updates: &mut Vec<Update>) {
+    pub(super) fn add_endpoints(
+        &mut self,
+        endpoints: &Endpoints,
+        names: &mut Names,
+    ) -> Result<Vec<Warning>, Vec<ConvertError>> {
+        let (read, warnings) = listed::endpoints(endpoints, names)?;
+        self.endpoints.insert(read.service, (read.mirroring, read.listed));
+        Ok(warnings)
+    }
+
+    /// Adds the services to the model, and gives them as clients reach them, by name.
+    ///
+    /// The backends that policy sees are those of the slices. Of a service without any, they are those that the
+    /// controllers would write slices for: the pods that its selector selects, so that a manifest without slices means
+    /// what it will mean in a cluster; or, for a service without selector, those of its `Endpoints`.
+    /// Source: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`, `syncEndpoints`.
+    pub(super) fn finish(mut self, selectable: &Selectable, updates: &mut Vec<Update>) -> Vec<Frontend> {
+        let candidates = candidates(selectable, updates);
         let mut found: Vec<ServiceEndpoints> = Vec::new();
+        let mut frontends = Vec::new();
         for (id, plan) in self.services {
-            let backends: BTreeSet<ServiceBackend> = match self.slices.remove(&id) {
-                Some(backends) => backends,
-                None => plan.select(&id, updates),
+            let slices = self.slices.remove(&id);
+            let endpoints = self.endpoints.remove(&id);
+            let selected = plan.select(&candidates);
+            let (seen, reached) = match (slices, plan.selector.is_some(), endpoints) {
+                (Some(slices), _, _) => (slices.seen(), plan.listed(&slices)),
+                // What is behind it is known although none of it is in the input.
+                (None, true, Some((_, listed))) if selected.is_empty() => {
+                    (BTreeSet::new(), plan.listed(&listed))
+                }
+                (None, false, Some((Mirroring::Mirrored, listed))) => (listed.seen(), plan.listed(&listed)),
+                (None, false, Some((Mirroring::Skipped, listed))) => (BTreeSet::new(), plan.listed(&listed)),
+                (None, _, _) => (seen(&plan.frontend, &selected), selected),
             };
-            found.push(ServiceEndpoints { id, backends: backends.into_iter().collect() });
+            found.push(ServiceEndpoints { id, backends: seen.into_iter().collect() });
+            frontends.push(Frontend { backends: reached, ..plan.frontend });
         }
         let rest = self.slices.into_iter();
         found.extend(
-            rest.map(|(id, backends)| ServiceEndpoints { id, backends: backends.into_iter().collect() }),
+            rest.map(|(id, slices)| ServiceEndpoints { id, backends: slices.seen().into_iter().collect() }),
         );
         updates.extend(found.into_iter().map(Update::Service));
+        frontends
     }
 }
 
-impl Plan {
-    fn select(&self, id: &ServiceId, updates: &[Update]) -> BTreeSet<ServiceBackend> {
-        let mut backends = BTreeSet::new();
-        let Some(selector) = &self.selector else { return backends };
-        for update in updates {
-            let Update::Endpoint(endpoint) = update else { continue };
-            let selected = endpoint.id.namespace.as_ref() == Some(&id.namespace)
-                && selector.iter().all(|(key, value)| endpoint.labels.value(key) == Some(value));
-            if selected {
-                for address in &endpoint.addresses {
-                    backends.extend(self.ports(endpoint, *address));
-                }
-            }
-        }
-        backends
-    }
-
-    fn ports(&self, endpoint: &Endpoint, address: IpAddr) -> Vec<ServiceBackend> {
-        let mut backends = Vec::new();
-        for (protocol, target) in &self.targets {
-            match target {
-                Target::Number(port) => {
-                    backends.push(ServiceBackend { address, port: Some((*protocol, *port)) })
-                }
-                Target::Named(name) => {
-                    let ports = endpoint.ports.iter().filter(|p| p.name == *name && p.protocol == *protocol);
-                    backends
-                        .extend(ports.map(|p| ServiceBackend { address, port: Some((p.protocol, p.port)) }));
-                }
-            }
-        }
-        backends
-    }
+/// The backends as policy sees them, whatever their state.
+fn seen(frontend: &Frontend, backends: &[FrontendBackend]) -> BTreeSet<ServiceBackend> {
+    let port = |(index, number): &(usize, u16)| Some((frontend.ports.get(*index)?.protocol, *number));
+    let of = |backend: &FrontendBackend| {
+        let address = backend.address;
+        let ports: Vec<_> = backend.targets.iter().filter_map(port).collect();
+        ports.into_iter().map(move |port| ServiceBackend { address, port: Some(port) })
+    };
+    backends.iter().flat_map(of).collect()
 }
 
-fn number(port: Option<i64>, path: &Path<'_>, cx: &mut Context<'_>) -> Option<u16> {
-    let number = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    if number.is_none() {
-        let reason = match port {
-            Some(port) => format!("{} is not between 1 and 65535", quoted(&format!("{port}"))),
-            None => "a port number is required".into(),
+/// The endpoints and host-network pods that a selector may select.
+fn candidates<'a>(selectable: &'a Selectable, updates: &'a [Update]) -> Vec<Candidate<'a>> {
+    let nodes: BTreeMap<&Name, &[IpAddr]> = updates
+        .iter()
+        .filter_map(|update| match update {
+            Update::Node(node) => Some((&node.name, node.addresses.as_slice())),
+            _ => None,
+        })
+        .collect();
+    let own = updates.iter().filter_map(|update| match update {
+        Update::Endpoint(endpoint) if endpoint.id.kind == EndpointKind::Workload => {
+            let state = selectable.states.get(&endpoint.id).copied().unwrap_or(BackendState::Ready);
+            Some(Candidate { endpoint, addresses: &endpoint.addresses, state })
+        }
+        _ => None,
+    });
+    let on_hosts = selectable.on_hosts.iter().map(|(endpoint, state)| {
+        let of_node = endpoint.node.as_ref().and_then(|node| nodes.get(node)).copied();
+        let addresses = match endpoint.addresses.as_slice() {
+            [] => of_node.unwrap_or_default().get(..1).unwrap_or_default(),
+            own => own,
         };
-        cx.error(path, reason);
-    }
-    number
+        Candidate { endpoint, addresses, state: *state }
+    });
+    own.chain(on_hosts).collect()
+}
+
+/// A pod that a selector may select.
+#[derive(Debug)]
+struct Candidate<'a> {
+    endpoint: &'a Endpoint,
+    addresses: &'a [IpAddr],
+    state: BackendState,
 }

@@ -6,6 +6,7 @@ use portcullis_core::model::{Cluster, EndpointId};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::frontend::BackendState;
 
 fn import_with(options: ImportOptions, objects: &[Value]) -> Import {
     let mut importer = Importer::new(options);
@@ -46,8 +47,9 @@ fn a_workload_stands_for_one_pod_unless_its_pods_are_given() {
     let pod = pod("web-5d59d67564-x", Some(("ReplicaSet", "web-5d59d67564")));
     let (cluster, import) = import(&[workload("Deployment", "web"), pod]);
     assert_eq!(names(&cluster), ["n/web-5d59d67564-x"]);
-    let alias = &import.places[&EndpointId::workload("n", "web")];
-    assert_eq!(*alias, PodPlace::Pod(EndpointId::workload("n", "web-5d59d67564-x")));
+    let [web] = import.workloads[&EndpointId::workload("n", "web")].as_slice() else { panic!("{import:?}") };
+    assert_eq!(web.pods, [EndpointId::workload("n", "web-5d59d67564-x")]);
+    assert_eq!(web.count, PodCount::One);
 }
 
 #[test]
@@ -378,4 +380,189 @@ fn two_workload_endpoints_of_one_pod_are_refused() {
         errors[0].to_string(),
         "WorkloadEndpoint n/p: spec.pod: two workload endpoints are those of the pod `p`"
     );
+}
+
+fn backends(cluster: &Cluster) -> Vec<String> {
+    let all = cluster.services().values().flat_map(|service| &service.backends);
+    all.map(|backend| {
+        let port = backend.port.map(|(protocol, port)| format!("{protocol} {port}"));
+        format!("{} {}", backend.address, port.unwrap_or_default())
+    })
+    .collect()
+}
+
+fn service(spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "n"}, "spec": spec})
+}
+
+fn listed(metadata: Value) -> Value {
+    let mut endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "s", "namespace": "n"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "notReadyAddresses": [{"ip": "192.0.2.2"}],
+                     "ports": [{"port": 6443}]},
+                    {"addresses": [{"ip": "192.0.2.3"}], "ports": [{"port": 53, "protocol": "UDP"}]}]});
+    for (key, value) in metadata.as_object().unwrap() {
+        endpoints["metadata"][key] = value.clone();
+    }
+    endpoints
+}
+
+#[test]
+fn endpoints_are_used_where_the_controller_would_mirror_them() {
+    let mirrored = ["192.0.2.1 TCP 6443", "192.0.2.2 TCP 6443", "192.0.2.3 UDP 53"];
+    let plain = service(json!({"ports": [{"port": 443, "targetPort": 6443}]}));
+    assert_eq!(backends(&import(&[plain.clone(), listed(json!({}))]).0), mirrored);
+    let empty = service(json!({"selector": {}, "ports": [{"port": 443}]}));
+    assert_eq!(backends(&import(&[empty, listed(json!({}))]).0), mirrored);
+    let headless = service(json!({"clusterIP": "None"}));
+    assert_eq!(backends(&import(&[headless, listed(json!({}))]).0), mirrored);
+    for (why, objects) in [
+        ("there is no service", vec![listed(json!({}))]),
+        ("the service has a selector", vec![service(json!({"selector": {"app": "x"}})), listed(json!({}))]),
+        (
+            "the label says so",
+            vec![
+                plain.clone(),
+                listed(json!({"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}})),
+            ],
+        ),
+        (
+            "they serve an election",
+            vec![
+                plain.clone(),
+                listed(json!({"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}})),
+            ],
+        ),
+    ] {
+        assert!(backends(&import(&objects).0).is_empty(), "{why}");
+    }
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "s-1", "namespace": "n", "labels": {"kubernetes.io/service-name": "s"}},
+        "endpoints": [{"addresses": ["192.0.2.9"]}], "ports": [{"port": 1}]});
+    assert_eq!(backends(&import(&[plain, listed(json!({})), slice]).0), ["192.0.2.9 TCP 1"]);
+}
+
+#[test]
+fn a_selector_finds_host_network_pods_and_no_finished_ones() {
+    let pod = |name: &str, spec: Value, status: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": status,
+               "metadata": {"name": name, "namespace": "n", "labels": {"app": "x"}}})
+    };
+    let objects = [
+        pod(
+            "a",
+            json!({}),
+            json!({"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "False"}]}),
+        ),
+        pod(
+            "b",
+            json!({"hostNetwork": true, "nodeName": "w"}),
+            json!({"podIP": "192.0.2.1", "phase": "Running"}),
+        ),
+        pod("c", json!({}), json!({"podIP": "10.0.0.3", "phase": "Failed"})),
+        service(json!({"selector": {"app": "x"}, "ports": [{"port": 80}]})),
+    ];
+    let (cluster, import) = import(&objects);
+    assert_eq!(backends(&cluster), ["10.0.0.1 TCP 80", "192.0.2.1 TCP 80"]);
+    let states: Vec<_> =
+        import.frontends[0].backends.iter().map(|b| (b.address.to_string(), b.state)).collect();
+    let want = [("10.0.0.1", BackendState::NotReady), ("192.0.2.1", BackendState::Ready)];
+    assert_eq!(states, want.map(|(address, state)| (address.to_string(), state)));
+}
+
+/// The workloads of a name: kind, pods, and whether there may be several.
+fn workloads(import: &Import, name: &str) -> Vec<(String, Vec<String>, PodCount)> {
+    let found = import.workloads.get(&EndpointId::workload("n", name)).into_iter().flatten();
+    found
+        .map(|workload| {
+            let pods = workload.pods.iter().map(|pod| pod.name.to_string()).collect();
+            (workload.kind.to_string(), pods, workload.count)
+        })
+        .collect()
+}
+
+#[test]
+fn pods_alone_tell_their_workload() {
+    let labelled = |name: &str, owner: Option<(&str, &str)>, labels: Value| {
+        let mut pod = pod(name, owner);
+        pod["metadata"]["labels"] = labels;
+        pod
+    };
+    let one = |kind: &str, pod: &str| vec![(kind.to_string(), vec![pod.to_string()], PodCount::One)];
+    for (pod, name, kind) in [
+        (
+            labelled(
+                "web-7f6d-abcde",
+                Some(("ReplicaSet", "web-7f6d")),
+                json!({"pod-template-hash": "7f6d"}),
+            ),
+            "web",
+            "Deployment",
+        ),
+        (pod("web-5d59d67564-x", Some(("ReplicaSet", "web-5d59d67564"))), "web", "Deployment"),
+        (pod("web-0", Some(("StatefulSet", "web"))), "web", "StatefulSet"),
+        (pod("web-x7k2p", Some(("DaemonSet", "web"))), "web", "DaemonSet"),
+        (pod("web-x7k2p", Some(("ReplicationController", "web"))), "web", "ReplicationController"),
+        (pod("web-x7k2p", Some(("Job", "web"))), "web", "Job"),
+        (pod("web-29012345-x7k2p", Some(("Job", "web-29012345"))), "web", "CronJob"),
+        (labelled("web-7f6d-abcde", None, json!({"pod-template-hash": "7f6d"})), "web", "Deployment"),
+        (
+            labelled("web-0", None, json!({"statefulset.kubernetes.io/pod-name": "web-0"})),
+            "web",
+            "StatefulSet",
+        ),
+        (labelled("web-x", None, json!({"batch.kubernetes.io/job-name": "web"})), "web", "Job"),
+        (labelled("web-x", None, json!({"job-name": "web-29012345"})), "web", "CronJob"),
+    ] {
+        let pod_name = pod["metadata"]["name"].as_str().unwrap().to_string();
+        let (_, import) = import(core::slice::from_ref(&pod));
+        assert_eq!(workloads(&import, name), one(kind, &pod_name), "{pod}");
+    }
+    // A ReplicaSet of its own, and a Job of its own: what is before their last dash is nobody.
+    for (owner, label) in [(("ReplicaSet", "my-set"), "7f6d"), (("Job", "my-12"), "")] {
+        let pod = labelled("my-set-abcde", Some(owner), json!({"pod-template-hash": label}));
+        let (_, import) = import(&[pod]);
+        assert_eq!(workloads(&import, "my"), vec![], "{owner:?}");
+    }
+}
+
+#[test]
+fn a_workload_may_have_several_pods() {
+    let of = |objects: &[Value]| workloads(&import(objects).1, "web").remove(0).2;
+    let scaled = |kind: &str, spec: Value| {
+        let mut object = workload(kind, "web");
+        for (key, value) in spec.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        if kind == "Job" {
+            object["apiVersion"] = json!("batch/v1");
+        }
+        object
+    };
+    assert_eq!(of(&[scaled("Deployment", json!({}))]), PodCount::One);
+    assert_eq!(of(&[scaled("Deployment", json!({"replicas": 1}))]), PodCount::One);
+    assert_eq!(of(&[scaled("Deployment", json!({"replicas": 2}))]), PodCount::Several);
+    assert_eq!(of(&[scaled("StatefulSet", json!({"replicas": 2}))]), PodCount::Several);
+    assert_eq!(of(&[scaled("DaemonSet", json!({}))]), PodCount::Several);
+    assert_eq!(of(&[scaled("Job", json!({}))]), PodCount::One);
+    assert_eq!(of(&[scaled("Job", json!({"parallelism": 2}))]), PodCount::Several);
+    let autoscaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "a", "namespace": "n"},
+        "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+    assert_eq!(of(&[scaled("Deployment", json!({})), autoscaler]), PodCount::Several);
+    let set = Some(("ReplicaSet", "web-5d59d67564"));
+    assert_eq!(of(&[pod("web-5d59d67564-x", set), pod("web-5d59d67564-y", set)]), PodCount::Several);
+    let mut done = pod("web-5d59d67564-y", set);
+    done["status"] = json!({"phase": "Failed"});
+    assert_eq!(of(&[pod("web-5d59d67564-x", set), done]), PodCount::One);
+}
+
+#[test]
+fn workloads_that_share_a_name_have_their_kind_for_another_one() {
+    let (_, import) = import(&[
+        pod("web-5d59d67564-x", Some(("ReplicaSet", "web-5d59d67564"))),
+        pod("web-0", Some(("StatefulSet", "web"))),
+    ]);
+    assert_eq!(workloads(&import, "web").len(), 2);
+    assert_eq!(workloads(&import, "web-deployment")[0].1, ["web-5d59d67564-x"]);
+    assert_eq!(workloads(&import, "web-statefulset")[0].1, ["web-0"]);
 }

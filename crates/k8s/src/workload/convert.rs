@@ -12,6 +12,7 @@ use portcullis_core::packet::Protocol;
 use crate::cluster::ip;
 use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
+use crate::frontend::BackendState;
 use crate::meta::{Identity, ObjectMeta, Placing, shared_labels};
 use crate::names::Names;
 use crate::path::Path;
@@ -46,6 +47,8 @@ pub(crate) struct PodRecord {
     pub(crate) host_addresses: Vec<IpAddr>,
     /// Who made it.
     pub(crate) owners: Vec<Owner>,
+    /// Whether services send traffic to it.
+    pub(crate) state: BackendState,
 }
 
 /// Labels that start like this would pose as inherited ones. Calico drops them from workloads.
@@ -94,9 +97,27 @@ impl Pod {
         let owners = owners(&self.metadata, &mut cx);
         let record = endpoint.map(|mut endpoint| {
             endpoint.addresses = addresses;
-            PodRecord { hosting, endpoint, host_addresses, owners }
+            PodRecord { hosting, endpoint, host_addresses, owners, state: self.state() }
         });
         cx.finish(record)
+    }
+
+    /// Whether services send traffic to the pod. What was not observed counts as well.
+    ///
+    /// Source: kubernetes `staging/src/k8s.io/endpointslice/utils.go`, `podToEndpoint`: ready is the condition `Ready`
+    /// of a pod that is not being deleted; one that is, and is `Ready`, is serving and terminating.
+    fn state(&self) -> BackendState {
+        let status = self.status.as_ref();
+        let is_running =
+            matches!(status.and_then(|status| status.phase.as_deref()), None | Some("" | "Running"));
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition.kind.as_deref() == Some("Ready"));
+        let is_ready = ready.is_none_or(|ready| ready.status.as_deref() == Some("True"));
+        match (is_running && is_ready, &self.metadata.deletion_timestamp) {
+            (false, _) => BackendState::NotReady,
+            (true, Some(_)) => BackendState::Draining,
+            (true, None) => BackendState::Ready,
+        }
     }
 }
 
@@ -124,6 +145,7 @@ impl Workload {
             endpoint,
             host_addresses: Vec::new(),
             owners,
+            state: BackendState::Ready,
         });
         cx.finish(record)
     }

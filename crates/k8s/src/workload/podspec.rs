@@ -57,12 +57,25 @@ pub struct ContainerPort {
     pub protocol: Option<String>,
 }
 
+/// A condition of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodCondition {
+    /// Which condition: `Ready` matters.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// `True`, `False` or `Unknown`.
+    pub status: Option<String>,
+}
+
 /// What was observed of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: Option<String>,
+    /// The conditions.
+    pub conditions: Option<Vec<PodCondition>>,
     /// The first address.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,

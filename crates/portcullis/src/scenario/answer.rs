@@ -3,10 +3,12 @@
 use core::fmt;
 
 use portcullis_core::flow::{End, FlowDecision, Side};
+use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::{Cause, Decision, Verdict};
 
+use super::cuts::Cuts;
 use super::ports::PortSet;
 use super::shield::without_shields;
 
@@ -26,6 +28,8 @@ pub struct Resolved {
 pub struct Question {
     pub(super) resolved: Resolved,
     pub(super) ports: Option<PortSet>,
+    pub(super) source_ports: Option<PortSet>,
+    pub(super) service_port: Option<u16>,
     pub(super) way: Way,
 }
 
@@ -34,6 +38,15 @@ pub struct Question {
 pub(super) enum Way {
     /// By the hooks between its ends.
     Hooks,
+    /// By the hooks between its ends, some of which see the packet before destination NAT.
+    Translated {
+        /// The packet as it was sent.
+        before: Box<Packet>,
+        /// The node that translates it, where that is not the source's own.
+        node: Option<Name>,
+    },
+    /// By the hooks of one endpoint that stands for both ends (decision D33).
+    BetweenReplicas,
     /// Without any: nothing answers there.
     Nothing(Cause),
 }
@@ -79,6 +92,13 @@ impl Plan {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+
+    /// Notes what the author of the flow should know, once.
+    pub(super) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
 }
 
 /// The answer to a flow.
@@ -101,6 +121,10 @@ pub struct Part {
     pub resolved: Resolved,
     /// The ports that this is the answer for, when the flow asks about every port.
     pub ports: Option<PortSet>,
+    /// The ephemeral source ports that this is the answer for, when policy tells them apart.
+    pub source_ports: Option<PortSet>,
+    /// The port of the service that the packet was sent to, before destination NAT.
+    pub service_port: Option<u16>,
     /// The answer.
     pub decision: FlowDecision,
 }
@@ -112,17 +136,28 @@ impl Answer {
         // Ports of the same ends and protocol stand next to each other.
         let mut first = 0;
         for (question, decision) in plan.questions.iter().zip(decisions) {
-            let Question { resolved, ports, .. } = question;
-            let decision = without_shields(decision);
-            if parts.get(first).is_none_or(|part| !same_but_ports(&part.resolved, resolved)) {
+            let part = Part {
+                resolved: question.resolved.clone(),
+                ports: question.ports.clone(),
+                source_ports: question.source_ports.clone(),
+                service_port: question.service_port,
+                decision: without_shields(decision),
+            };
+            if parts.get(first).is_none_or(|known| !known.is_beside(&part)) {
+                // Whole ranges of source ports are compared once all of their ports are together.
+                join_sources(&mut parts, first);
                 first = parts.len();
             }
-            let alike = parts.iter_mut().skip(first).find(|part| part.decision == decision);
-            match (ports, alike) {
+            let alike = parts
+                .iter_mut()
+                .skip(first)
+                .find(|known| known.decision == part.decision && known.source_ports == part.source_ports);
+            match (&part.ports, alike) {
                 (Some(ports), Some(Part { ports: Some(known), .. })) => known.extend(ports),
-                _ => parts.push(Part { resolved: resolved.clone(), ports: ports.clone(), decision }),
+                _ => parts.push(part),
             }
         }
+        join_sources(&mut parts, first);
         let verdicts = || parts.iter().map(|part| part.decision.verdict);
         // An answer without parts would allow what nobody asked about.
         let verdict = [Verdict::Deny, Verdict::Inspect].into_iter().find(|v| verdicts().any(|w| w == *v));
@@ -173,10 +208,37 @@ impl Answer {
     }
 }
 
-fn same_but_ports(a: &Resolved, b: &Resolved) -> bool {
-    let ends =
-        |r: &Resolved| (r.packet.source, r.packet.destination, r.packet.protocol, r.packet.source_port);
-    a.from == b.from && a.to == b.to && ends(a) == ends(b)
+impl Part {
+    /// Whether `other` is about other ports of the same ends.
+    fn is_beside(&self, other: &Self) -> bool {
+        let Resolved { from, to, packet } = &self.resolved;
+        let addresses = |packet: &Packet| (packet.source, packet.destination, packet.protocol);
+        let is_same_port =
+            self.ports.is_some() || packet.destination_port == other.resolved.packet.destination_port;
+        *from == other.resolved.from
+            && *to == other.resolved.to
+            && addresses(packet) == addresses(&other.resolved.packet)
+            && self.ports.is_some() == other.ports.is_some()
+            && self.service_port == other.service_port
+            && is_same_port
+    }
+}
+
+/// Joins the parts from `first` on that differ in their source ports alone.
+fn join_sources(parts: &mut Vec<Part>, first: usize) {
+    let mut joined: Vec<Part> = Vec::new();
+    for part in parts.drain(first.min(parts.len())..) {
+        let alike =
+            joined.iter_mut().find(|known| known.decision == part.decision && known.ports == part.ports);
+        match (alike, &part.source_ports) {
+            (Some(Part { source_ports: Some(known), .. }), Some(ports)) => known.extend(ports),
+            _ => joined.push(part),
+        }
+    }
+    for part in &mut joined {
+        part.source_ports.take_if(|ports| *ports == Cuts::ephemeral());
+    }
+    parts.append(&mut joined);
 }
 
 /// The answer where nothing answers: no hook is asked, and no connection comes about.
@@ -186,16 +248,21 @@ pub(super) fn nothing(cause: &Cause) -> FlowDecision {
     FlowDecision { verdict: Verdict::Deny, egress: None, ingress: Some(side) }
 }
 
-/// The protocol with the port, the set of ports or the ICMP message that the part is about: `TCP 80`.
+/// The protocol with the port, the set of ports or the ICMP message that the part is about, and the source ports where
+/// they make a difference: `TCP 80`.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let packet = &self.resolved.packet;
         write!(f, "{}", packet.protocol)?;
         match (&self.ports, packet.icmp) {
-            (Some(ports), _) => write!(f, " {ports}"),
-            (None, Some(icmp)) => write!(f, " {}/{}", icmp.kind, icmp.code),
-            (None, None) if packet.protocol.has_ports() => write!(f, " {}", packet.destination_port),
-            (None, None) => Ok(()),
+            (Some(ports), _) => write!(f, " {ports}")?,
+            (None, Some(icmp)) => write!(f, " {}/{}", icmp.kind, icmp.code)?,
+            (None, None) if packet.protocol.has_ports() => write!(f, " {}", packet.destination_port)?,
+            (None, None) => {}
+        }
+        match &self.source_ports {
+            Some(ports) => write!(f, " from source ports {ports}"),
+            None => Ok(()),
         }
     }
 }

@@ -89,9 +89,17 @@ impl Cuts {
     /// The ranges of ephemeral source ports that policies of `namespaces` treat alike. The ephemeral ports are those
     /// of Linux (`net.ipv4.ip_local_port_range`).
     pub(super) fn sources<'n>(&self, namespaces: impl Iterator<Item = &'n Name>) -> Vec<PortSet> {
-        ranges(&self.source, namespaces, 32_768, 60_999)
+        ranges(&self.source, namespaces, EPHEMERAL.0, EPHEMERAL.1)
+    }
+
+    /// All ephemeral ports.
+    pub(super) fn ephemeral() -> PortSet {
+        PortSet::of(EPHEMERAL.0, EPHEMERAL.1)
     }
 }
+
+/// The lowest and the highest ephemeral port.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
 /// What rules refer to by name.
 #[derive(Default)]

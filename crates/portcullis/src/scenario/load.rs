@@ -93,6 +93,8 @@ impl Scenario {
         Ok(Self {
             cluster: loaded.updates.into_iter().collect(),
             places: loaded.places,
+            workloads: loaded.workloads,
+            frontends: loaded.frontends,
             policies: loaded.locations,
             settings: loaded.settings,
             configured: loaded.configured,

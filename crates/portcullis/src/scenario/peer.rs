@@ -12,7 +12,7 @@ use super::text::quoted;
 
 /// One end of a flow, before it is looked up.
 ///
-/// `node/`, `hep/` and `set/` are reserved: a pod in a namespace of that name cannot be written, its address can.
+/// `node/`, `hep/`, `set/` and `svc/` are reserved: a pod in a namespace of that name cannot be written, its address can.
 /// IPv4-mapped IPv6 addresses are read as the IPv4 address they stand for.
 ///
 /// ```
@@ -26,11 +26,11 @@ use super::text::quoted;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Peer {
-    /// `namespace/pod`: a pod, or a workload that stands for one.
+    /// `namespace/name`: a pod, or a workload and so its pods.
     Workload {
         /// The namespace.
         namespace: Name,
-        /// The pod's name.
+        /// The name of the pod or workload.
         name: Name,
     },
     /// A bare address. When a known pod, host endpoint or node owns it, that is the end.
@@ -44,6 +44,13 @@ pub enum Peer {
         /// The namespace; `None` for a global set.
         namespace: Option<Name>,
         /// The set's name.
+        name: Name,
+    },
+    /// `svc/NAMESPACE/NAME`: a service, which is each of its backends. Only as a destination.
+    Service {
+        /// The namespace.
+        namespace: Name,
+        /// The service's name.
         name: Name,
     },
 }
@@ -69,6 +76,8 @@ impl FromStr for Peer {
             ("set", Some(third)) => {
                 Ok(Self::NetworkSet { namespace: Some(second.into()), name: third.into() })
             }
+            ("svc", Some(third)) => Ok(Self::Service { namespace: second.into(), name: third.into() }),
+            ("svc", None) => Err(error()),
             (_, None) => Ok(Self::Workload { namespace: first.into(), name: second.into() }),
             (_, Some(_)) => Err(error()),
         }
@@ -84,6 +93,7 @@ impl fmt::Display for Peer {
             Self::HostEndpoint(name) => write!(f, "hep/{name}"),
             Self::NetworkSet { namespace: Some(namespace), name } => write!(f, "set/{namespace}/{name}"),
             Self::NetworkSet { namespace: None, name } => write!(f, "set/{name}"),
+            Self::Service { namespace, name } => write!(f, "svc/{namespace}/{name}"),
         }
     }
 }
@@ -98,8 +108,8 @@ impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME or \
-             set/[NAMESPACE/]NAME",
+            "{} is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME, \
+             set/[NAMESPACE/]NAME or svc/NAMESPACE/NAME",
             self.text
         )
     }
@@ -121,6 +131,7 @@ mod tests {
             "hep/worker-1.eth0",
             "set/outside",
             "set/yaobank/outside",
+            "svc/yaobank/customer",
             "nodes/a",
         ] {
             assert_eq!(text.parse::<Peer>().unwrap().to_string(), text);
@@ -149,6 +160,8 @@ mod tests {
             "set//a",
             "set/a/",
             "set/a/b/c",
+            "svc/a",
+            "svc/a/b/c",
             "a//b",
             "10.0.0",
             "10.0.0.0/8",

@@ -1,5 +1,6 @@
 //! Sets of ports.
 
+use alloc::collections::BTreeSet;
 use core::fmt;
 
 /// A set of ports, as ranges that neither touch nor overlap, in order.
@@ -44,6 +45,24 @@ impl PortSet {
             }
         }
         self.ranges = joined;
+    }
+
+    /// This set without single ports, as sets of one range each.
+    pub(super) fn without(&self, ports: &BTreeSet<u16>) -> Vec<Self> {
+        let mut left = Vec::new();
+        for (first, last) in &self.ranges {
+            let mut next = Some(*first);
+            for port in ports.range(*first..=*last) {
+                if let (Some(start), Some(end)) = (next, port.checked_sub(1))
+                    && start <= end
+                {
+                    left.push(Self::of(start, end));
+                }
+                next = port.checked_add(1);
+            }
+            left.extend(next.filter(|start| start <= last).map(|start| Self::of(start, *last)));
+        }
+        left
     }
 
     /// The ranges: first and last port of each.

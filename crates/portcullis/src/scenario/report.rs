@@ -33,7 +33,7 @@ use crate::render::{Renderer, TracedHook};
 /// | `expect` | the flow expects a verdict | that verdict |
 /// | `asExpected` | as above | whether every part has it |
 /// | `service` | the flow goes to a service | its `namespace` and `name` |
-/// | `parts` | the answer has several parts, or is for every port, or for a service | one object for each: `from`, `to`, `source`, `destination`, `protocol`, `port` or `ports` (`"1-79, 81-65535"`), `verdict`, `egress`, `ingress` |
+/// | `parts` | the answer has several parts, or is for every port, or for a service | one object for each: `from`, `to`, `source`, `destination`, `protocol`, `port` or `ports` (`"1-79, 81-65535"`), `servicePort`, `sourcePorts`, `verdict`, `egress`, `ingress` |
 /// | `staged` | staged policies were asked about | `verdict`, `egress` and `ingress` with them in force |
 /// | `location` | a rule or policy of a side was read from a file | where it begins |
 /// | `trace` | [`Report::traced`] | the hooks of `egress` and `ingress` with every tier, policy and rule that was looked at |
@@ -126,6 +126,7 @@ struct ServiceReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PartReport<'a> {
     #[serde(serialize_with = "end")]
     from: (&'a End, IpAddr),
@@ -136,6 +137,10 @@ struct PartReport<'a> {
     protocol: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "ports")]
+    source_ports: Option<&'a PortSet>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "ports")]
     ports: Option<&'a PortSet>,
     #[serde(flatten)]
@@ -152,7 +157,7 @@ impl<'a> Report<'a> {
         staged: Option<&'a Answer>,
     ) -> Self {
         let deciding = answer.deciding().map(|part| &part.resolved.packet);
-        let whole = |part: &Part| part.ports.is_some();
+        let whole = |part: &Part| part.ports.is_some() || part.source_ports.is_some();
         let in_parts =
             answer.parts().len() > 1 || answer.service().is_some() || answer.parts().iter().any(whole);
         let left_out = scenario.foreign_policies().iter().map(|left_out| left_out.to_string().into());
@@ -221,6 +226,8 @@ fn part<'a>(scenario: &Scenario, part: &'a Part) -> PartReport<'a> {
         destination: *destination,
         protocol: protocol.to_string(),
         port: (protocol.has_ports() && part.ports.is_none()).then_some(*destination_port),
+        service_port: part.service_port,
+        source_ports: part.source_ports.as_ref(),
         ports: part.ports.as_ref(),
         answer: sides(scenario, &part.decision),
     }

@@ -191,8 +191,7 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
         let Some(Binding::Uplink { interfaces }) = bindings.remove(&EndpointId::host("uplink")) else {
             panic!()
         };
-        let guard = Binding::Host { interfaces: [vec![Binding::NODE], interfaces].concat() };
-        bindings.insert(EndpointId::host("edge"), guard);
+        bindings.insert(EndpointId::host("edge"), Binding::AllInterfaces { interfaces });
         let actions = [
             (WorkloadToHost::Accept, [true, true, true]),
             (WorkloadToHost::Drop, [false, false, false]),
@@ -239,7 +238,7 @@ fn flows_to_the_node_go_on_when_host_policy_tightens() {
             &site.pods,
         );
         let mut bindings = bound(site, &open);
-        bindings.insert(EndpointId::host("edge"), Binding::Host { interfaces: vec![Binding::NODE] });
+        bindings.insert(EndpointId::host("edge"), Binding::AllInterfaces { interfaces: Vec::new() });
         let start = |policy: &(portcullis::compile::Engine, Vec<EndpointId>)| {
             let options = with_services(site).with_workload_to_host(WorkloadToHost::HostPolicy);
             Enforcer::start(options, pins, policy.0.snapshot(), &bindings).unwrap()

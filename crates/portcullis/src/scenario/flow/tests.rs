@@ -72,8 +72,8 @@ fn each_kind_of_bad_flow_is_named() {
         (r#"{"from": 1, "to": "a/b"}"#.into(), "from: `1` is not a text in double quotes"),
         (
             r#"{"from": "a", "to": "a/b"}"#.into(),
-            "from: `a` is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME or \
-             set/[NAMESPACE/]NAME",
+            "from: `a` is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME, \
+             set/[NAMESPACE/]NAME or svc/NAMESPACE/NAME",
         ),
         (with(r#""port": 65536"#), "port: `65536` is not a whole number from 0 to 65535"),
         (with(r#""port": -1"#), "port: `-1` is not a whole number from 0 to 65535"),
