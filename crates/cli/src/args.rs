@@ -44,8 +44,9 @@ pub(crate) struct EvalArgs {
 
     /// Flows to evaluate: a file with one JSON object a line, or - for standard input
     ///
-    /// {"from": PEER, "to": PEER, "protocol": "TCP", "port": 80}; also id, sourcePort, icmpType, icmpCode, family,
-    /// principal and http {method, path}. Only from and to are required. The id is echoed in the answer.
+    /// {"from": PEER, "to": PEER, "protocol": "TCP", "port": 80, "expect": "allow"}; also id, sourcePort, icmpType,
+    /// icmpCode, family, principal and http {method, path}. Only from and to are required. The id is echoed in the
+    /// answer. A JSON array, YAML and CSV with a line of headings are read, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) flows: Option<PathBuf>,
 
@@ -350,7 +351,7 @@ Exit codes:
   1  bad input: the message says file, line, object, field and reason
   2  wrong usage
   3  the environment cannot do it
-  4  a flow is denied, with --fail-on-deny";
+  4  a gate failed";
 
 const EVAL_EXAMPLES: &str = "\
 Examples:
@@ -360,8 +361,12 @@ Examples:
   The same for a list of flows, as JSON for a program
     portcullis eval -f manifests/ --flows flows.jsonl -o jsonl
 
-  What is running, from a cluster, in a CI job that must not lose the way to the API
-    kubectl get ns,pods,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
+  In a CI job: each flow says what it expects, and another answer fails the job
+    {\"from\": \"shop/web\", \"to\": \"shop/database\", \"port\": 5432, \"expect\": \"allow\"}
+    portcullis eval -f manifests/ --flows expected.jsonl
+
+  What is running, from a cluster; nothing that must work may be denied
+    kubectl get ns,pods,svc,netpol -A -o yaml | portcullis eval -f - --flows must-work.jsonl --fail-on-deny
 
   A repository, less its charts; what a chart renders to; what a kustomization builds
     portcullis eval -f repo/ --exclude charts --flows flows.jsonl
@@ -377,19 +382,21 @@ Peers:
   node/NAME              the host itself
   hep/NAME               a host endpoint
   set/[NAMESPACE/]NAME   the first address of a network set
+  svc/NAMESPACE/NAME     each backend of a service that takes traffic, after destination NAT
 
 Answers (-o jsonl):
-  {\"id\": ..., \"verdict\": \"allow\"|\"deny\"|\"inspect\", \"egress\": SIDE|null, \"ingress\": SIDE|null}
-  SIDE is {\"verdict\", \"cause\", \"tier\", \"policy\": {\"kind\", \"namespace\", \"name\"}|null, \"rule\"}; null for an end that
-  is no endpoint. Inspect: an HTTP rule decides, and the flow has no http.
+  {\"id\": ..., \"verdict\": \"allow\"|\"deny\"|\"inspect\", \"egress\": SIDE|null, \"ingress\": SIDE|null, \"flow\": ...}
+  SIDE is {\"verdict\", \"cause\", \"tier\", \"policy\": {\"kind\", \"namespace\", \"name\"}|null, \"rule\", \"location\"}; null for
+  an end that is no endpoint. Inspect: an HTTP rule decides, and the flow has no http. docs/schemas has all fields.
 
 Exit codes:
   0  evaluated
   1  bad input: the message says file, line, object, field and reason. A bad manifest: nothing is evaluated.
      A bad flow: the flows before it are answered
   2  wrong usage
-  3  the environment cannot do it
-  4  a flow is denied, with --fail-on-deny";
+  3  the environment cannot do it, or this build lacks the engine
+  4  a gate failed: an answer is not what its flow expects; with --fail-on-deny, a flow is denied; with either, there
+     is no flow, or neither a policy nor a pod (--allow-empty lets that pass)";
 
 const COMPILE_EXAMPLES: &str = "\
 Examples:

@@ -165,7 +165,7 @@ fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<Tally, Failure> {
     let judgement = judge.judge(&flow).map_err(|error| error.failure("", at_option))?;
     let mut tally = Tally::default();
     let as_expected = tally.count(&flow, &judgement);
-    for warning in judgement.answer.warnings().iter().filter(|_| !args.quiet && args.output.is_some()) {
+    for warning in judgement.answer.warnings().iter().filter(|_| !args.quiet) {
         to_stderr(&format!("warning: {warning}\n"));
     }
     let mut out = stdout();

@@ -39,9 +39,6 @@ impl Writer<'_> {
         if let Some(expected) = flow.expect().filter(|expected| !answer.meets(*expected)) {
             writeln!(self.out, "  expected {expected}")?;
         }
-        for warning in answer.warnings() {
-            writeln!(self.out, "  warning: {}", printable(warning))?;
-        }
         self.parts(renderer, answer)
     }
 
@@ -69,6 +66,10 @@ impl Writer<'_> {
 
     fn sides(&mut self, renderer: &Renderer<'_>, part: &Part) -> fmt::Result {
         let flow = self.flow;
+        if part.is_unanswered() {
+            let cause = part.decision.ingress.as_ref().map(|side| side.decision.cause.to_string());
+            return writeln!(self.out, "\nnothing answers: {}", cause.unwrap_or_default());
+        }
         self.side(renderer, Direction::Egress, flow.from(), part)?;
         self.side(renderer, Direction::Ingress, flow.to(), part)
     }

@@ -12,7 +12,12 @@ const FLOWS: &str = "examples/yaobank/2-database-policy/flows.jsonl";
 
 /// Runs the command on a terminal of its own, by the program `script`; what it wrote to it.
 fn on_terminal(columns: u16, environment: &[(&str, &str)], args: &str) -> Option<String> {
-    let command = format!("stty rows 24 columns {columns}; exec {} {args}", env!("CARGO_BIN_EXE_portcullis"));
+    in_terminal(columns, environment, &format!("exec {} {args}", env!("CARGO_BIN_EXE_portcullis")))
+}
+
+/// Runs a command of the shell on a terminal.
+fn in_terminal(columns: u16, environment: &[(&str, &str)], command: &str) -> Option<String> {
+    let command = format!("stty rows 24 columns {columns}; {command}");
     let mut script = Command::new("script");
     script.args(["-qec", &command, "/dev/null"]);
     script.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).stdin(Stdio::null());
@@ -81,6 +86,19 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
         let run = portcullis(&[&args.split(' ').collect::<Vec<_>>()[..], &["--color", more]].concat());
         assert_eq!(escape(&run.stdout), coloured, "{more}");
         assert!(!coloured || run.stdout.contains("\u{1b}[31mdeny\u{1b}[0m"), "{run:?}");
+    }
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_after_a_second() {
+    let bin = env!("CARGO_BIN_EXE_portcullis");
+    let args = "eval -q -f - --from 203.0.113.1 --to yaobank/customer -o jsonl";
+    for (seconds, end, shown) in
+        [("1.8", ">/dev/null", true), ("0", ">/dev/null", false), ("1.8", ">/dev/null 2>&1", false)]
+    {
+        let command = format!("(sleep {seconds}; cat {BASE}/yaobank.yaml) | {bin} {args} {end}");
+        let Some(text) = in_terminal(80, &[], &command) else { return };
+        assert_eq!(text.contains("reading manifests"), shown, "{command}: {text:?}");
     }
 }
 
