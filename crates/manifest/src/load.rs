@@ -28,6 +28,7 @@ use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
 use crate::shell;
+use crate::template;
 use crate::tree::{Node, NodeKind};
 use crate::unread::Unread;
 
@@ -256,6 +257,9 @@ impl Collector {
         match relevance(document.api_version(), document.kind()) {
             Relevance::Relevant => {}
             Relevance::Ignored => {
+                if let Some(error) = template::of_openshift(&document) {
+                    return self.refuse(error);
+                }
                 // A kind is user text: it is looked up before it is copied.
                 match self.skipped.get_mut(document.kind()) {
                     Some(count) => *count = count.saturating_add(1),

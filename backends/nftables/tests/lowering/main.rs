@@ -17,7 +17,7 @@ use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::reference::Settings;
-use portcullis_core::verdict::{Hook, Verdict};
+use portcullis_core::verdict::{Cause, Hook, Verdict};
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
@@ -150,6 +150,7 @@ fn same(a: &Decision, b: &Decision) -> bool {
 /// Whether what is enforced and what is counted for staged policies is that of `snapshot`.
 fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     enforces(world, snapshot, question)?;
+    beside_the_decision(world, snapshot, question)?;
     let pending = expected(snapshot, question, View::Pending);
     match (world.ask(question), pending) {
         (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
@@ -157,6 +158,35 @@ fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), 
         }
         _ => Ok(()),
     }
+}
+
+/// What holds beside the decision of a hook: the host's own packets reach its workloads (decision D11), and an untracked
+/// Allow marks and untracks only what is for the host itself (decision D25).
+fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
+    let (id, hook, packet) = question;
+    if let Some(workload) = &world.workload {
+        let mut way = Way::through(packet, "", workload);
+        if ["raw_output", "output"].iter().any(|chain| world.table.run(chain, &mut way).dropped) {
+            return Err("the host does not reach its workload".into());
+        }
+    }
+    let (Hook::UntrackedIngress, Some(Binding::Host { interface })) = (hook, world.bindings.get(id)) else {
+        return Ok(());
+    };
+    let Some(want) = expected(snapshot, question, View::Enforced) else { return Ok(()) };
+    let exempt = matches!(want.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
+    for local in [true, false] {
+        let mut way = Way { local, ..Way::through(packet, interface.as_str(), "other") };
+        let dropped = world.table.run("raw_prerouting", &mut way).dropped;
+        let open = want.verdict == Verdict::Allow && !exempt && local;
+        if dropped != matches!(want.verdict, Verdict::Deny | Verdict::Inspect)
+            || (way.mark != 0) != open
+            || way.tracked == open
+        {
+            return Err(format!("{want:?}, for the host: {local}, but {way:?}, dropped: {dropped}"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether what is enforced is that of `snapshot`.

@@ -12,6 +12,7 @@ mod ebpf;
 mod ebpf_attachments;
 mod ebpf_cut;
 mod ebpf_flows;
+mod ebpf_guards;
 mod ebpf_host;
 mod ebpf_kill;
 mod ebpf_node;
