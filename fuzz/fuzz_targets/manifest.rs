@@ -15,6 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
             match next {
                 Ok(document) => {
                     let _ = document.locate("spec.ingress[0].from[1].ipBlock.cidr");
+                    if let Err(error) = document.check_keys() {
+                        let line = error.to_string();
+                        assert!(line.starts_with(name) && !line.contains('\n'), "{line:?}");
+                        assert_in_range(error.position().expect("a key has a place"), &lines);
+                    }
                     walk(document.root(), &mut |node| assert_in_range(node.position(), &lines));
                 }
                 Err(error) => {

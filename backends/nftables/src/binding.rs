@@ -80,14 +80,17 @@ pub enum Binding {
         /// The host's end of its interface.
         interface: Interface,
     },
-    /// A host endpoint on one interface.
+    /// A host endpoint on one interface, which is no workload's.
     Host {
         /// The interface.
         interface: Interface,
     },
-    /// A host endpoint for all interfaces of the host but the loopback and those of workloads, as far as they have
-    /// no host endpoint of their own. To and from processes of the host it stands for the interfaces of workloads
-    /// as well, see [`crate::Options::with_workload_to_host`].
+    /// A host endpoint for all interfaces of the host but the loopback, as far as they have no host endpoint of their
+    /// own; at most one a node. It guards those of workloads, too (decision D24): packets that come from a workload meet
+    /// its pre-DNAT policy and, when they are forwarded, its forward ingress policy; those forwarded to a workload meet its
+    /// forward egress policy; those from a workload to the host meet its host ingress policy where
+    /// [`crate::Options::with_workload_to_host`] says so. What the host itself sends to a workload meets none of it (decision
+    /// D11). Its untracked policy is ignored (decision D25).
     AllInterfaces,
 }
 

@@ -140,6 +140,11 @@ pub enum Part {
     /// Looks the field up in a map that belongs to the rule; no match when it is not there. Values may be ranges that
     /// do not overlap.
     Switch(Field, Vec<(Value, Target)>),
+    /// Matches when the destination is a host beyond this one: neither an address of this host nor a broadcast or
+    /// multicast one. Before routing that tells what will be forwarded.
+    IsForwarded,
+    /// Matches when connection tracking rewrites the destination of the packet's connection.
+    IsTranslated,
     /// Matches when all these bits of the packet's mark are set.
     HasMark(u32),
     /// Sets these bits of the packet's mark and leaves the others.

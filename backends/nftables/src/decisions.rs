@@ -16,10 +16,15 @@ use crate::pool::Content;
 pub(crate) enum Flavour {
     /// At workload, host and forward hooks: what is not dropped goes on to the next hook.
     Tracked,
+    /// The same for what processes of the host send: what goes to a workload of this node is not dropped.
+    FromHost,
     /// Before destination NAT: Allow also skips the host endpoint's later hooks.
     PreDnat,
-    /// Before connection tracking: the same, and the packet stays untracked.
-    Untracked,
+    /// Before connection tracking, for packets that come in: for those to the host itself Allow does the same, and the
+    /// packet stays untracked; for those that will be forwarded Allow does nothing.
+    UntrackedIngress,
+    /// Before connection tracking, for what processes of the host send.
+    UntrackedEgress,
     /// What staged policies would say: counted and nothing else.
     Staged,
 }
@@ -37,7 +42,9 @@ fn outcome(decision: &Decision, flavour: Flavour, inspect: Inspected) -> Outcome
     match (decision.verdict, flavour, inspect) {
         (_, Flavour::Staged, _) | (Verdict::Inspect, _, Inspected::HandOver) => Outcome::Pass,
         (Verdict::Deny | Verdict::Inspect, _, _) => Outcome::Drop,
-        (Verdict::Continue, _, _) | (Verdict::Allow, Flavour::Tracked, _) => Outcome::Pass,
+        (Verdict::Continue, _, _) | (Verdict::Allow, Flavour::Tracked | Flavour::FromHost, _) => {
+            Outcome::Pass
+        }
         // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
         (Verdict::Allow, _, _) if matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery) => {
             Outcome::Pass
@@ -61,13 +68,8 @@ pub(crate) fn rules(
 ) -> Content {
     let outcome = outcome(decision, flavour, options.inspect);
     let mut rules = Vec::new();
-    if outcome == Outcome::Drop && flavour == Flavour::Tracked {
-        for version in [IpVersion::V4, IpVersion::V6] {
-            // A workload's traffic to itself is never denied (decision D10). The packet has to come in through the
-            // workload's own interface to count as that.
-            let (set, key) = fixed.own(version);
-            rules.push((vec![Part::In(key, set), Part::Go(Target::Return)], None));
-        }
+    if outcome == Outcome::Drop {
+        rules.extend(exemptions(flavour, fixed));
     }
     if flavour != Flavour::Staged {
         for rule in &decision.logs {
@@ -84,10 +86,17 @@ pub(crate) fn rules(
             rules.push((vec![Part::Log(options.log_group, label(&text))], None));
         }
     }
-    let mut parts = vec![Part::Count(name.clone())];
+    let count = Part::Count(name.clone());
+    if outcome == Outcome::PassAll && flavour == Flavour::UntrackedIngress {
+        // What will be forwarded is tracked and asked about as if there were no untracked policy (decision D25).
+        // Source: Calico's documentation of doNotTrack, which is for traffic of the host itself.
+        let parts = vec![Part::IsForwarded, count.clone(), Part::Go(Target::Return)];
+        rules.push((parts, Some(label(&format!("forwarded, so not decided: {}", decision.cause)))));
+    }
+    let mut parts = vec![count];
     if outcome == Outcome::PassAll {
         parts.push(Part::SetMark(options.mark));
-        if flavour == Flavour::Untracked {
+        if matches!(flavour, Flavour::UntrackedIngress | Flavour::UntrackedEgress) {
             parts.push(Part::NoTrack);
         }
     }
@@ -96,3 +105,33 @@ pub(crate) fn rules(
     rules.push((parts, Some(label(&format!("{staged}{}: {}", decision.verdict, decision.cause)))));
     rules
 }
+
+/// Rules that let packets pass which no policy may drop. Only packets that would be dropped meet them.
+fn exemptions(flavour: Flavour, fixed: &Fixed) -> Content {
+    let rule = |parts: Vec<Part>| (parts.into_iter().chain([Part::Go(Target::Return)]).collect(), None);
+    match flavour {
+        // A workload's traffic to itself is never denied (decision D10). The packet has to come in through the
+        // workload's own interface to count as that.
+        Flavour::Tracked => FAMILIES
+            .map(|version| {
+                let (set, key) = fixed.own(version);
+                rule(vec![Part::In(key, set)])
+            })
+            .to_vec(),
+        // The host reaches its workloads (decision D11). What goes there directly is not asked about, see
+        // `skeleton`; but after destination NAT in the output hook, as of a service, the packet still names the
+        // interface that its old destination is routed by. Source: Calico `felix/rules/static.go`,
+        // `filterOutputChain`.
+        Flavour::FromHost => FAMILIES
+            .map(|version| {
+                let (set, key) = fixed.workload_addresses(version);
+                rule(vec![Part::IsTranslated, Part::In(key, set)])
+            })
+            .to_vec(),
+        Flavour::PreDnat | Flavour::UntrackedIngress | Flavour::UntrackedEgress | Flavour::Staged => {
+            Vec::new()
+        }
+    }
+}
+
+const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];

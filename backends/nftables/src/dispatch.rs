@@ -17,7 +17,7 @@ use crate::names::Names;
 use crate::nets::Range;
 use crate::options::Options;
 use crate::pool::Pool;
-use crate::skeleton::Facts;
+use crate::skeleton::{self, Facts};
 
 /// A set with all its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,21 @@ const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
 pub(crate) const fn flavour(hook: Hook) -> Flavour {
     match hook {
         Hook::PreDnat => Flavour::PreDnat,
-        Hook::UntrackedIngress | Hook::UntrackedEgress => Flavour::Untracked,
-        _ => Flavour::Tracked,
+        Hook::UntrackedIngress => Flavour::UntrackedIngress,
+        Hook::UntrackedEgress => Flavour::UntrackedEgress,
+        Hook::HostEgress => Flavour::FromHost,
+        Hook::HostIngress
+        | Hook::ForwardIngress
+        | Hook::ForwardEgress
+        | Hook::WorkloadIngress
+        | Hook::WorkloadEgress => Flavour::Tracked,
     }
+}
+
+/// Whether an endpoint that is bound so has a say at `hook`: untracked policy of a host endpoint for all interfaces is
+/// ignored (decision D25). Source: Calico `felix/dataplane/linux/endpoint_mgr.go`, `resolveHostEndpoints`.
+fn has_say(binding: &Binding, hook: Hook) -> bool {
+    !(skeleton::is_untracked(hook) && *binding == Binding::AllInterfaces)
 }
 
 /// The hooks of one bound endpoint that have something to do, with their programs.
@@ -57,7 +69,8 @@ pub(crate) fn locals<'a>(
     let mut acting: BTreeSet<Hook> = [Hook::WorkloadIngress, Hook::WorkloadEgress].into();
     let bound =
         || bindings.iter().filter_map(|(id, binding)| Some((id, binding, snapshot.endpoints.get(id)?)));
-    let asked = bound().flat_map(|(_, _, entry)| &entry.enforced.0);
+    let asked = bound()
+        .flat_map(|(_, binding, entry)| entry.enforced.0.iter().filter(|(hook, _)| has_say(binding, **hook)));
     let of_hosts = |hook: &Hook| !matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
     for (hook, program) in asked.filter(|(hook, _)| of_hosts(hook)) {
         let key = (*program, flavour(*hook));
@@ -67,16 +80,16 @@ pub(crate) fn locals<'a>(
         }
     }
     // A hook that does nothing for one endpoint still keeps its packets from the endpoint for all interfaces.
-    let hooks = |entry: &EndpointEntry| {
+    let hooks = |binding: &Binding, entry: &EndpointEntry| {
         entry
             .enforced
             .0
             .iter()
-            .filter(|(hook, _)| acting.contains(hook))
+            .filter(|(hook, _)| acting.contains(hook) && has_say(binding, **hook))
             .map(|(hook, p)| (*hook, *p))
             .collect()
     };
-    bound().map(|(id, binding, entry)| (id, Local { binding, entry, hooks: hooks(entry) })).collect()
+    bound().map(|(id, binding, entry)| (id, Local { binding, entry, hooks: hooks(binding, entry) })).collect()
 }
 
 /// Whether a program never does anything to a packet.
@@ -156,6 +169,7 @@ pub(crate) fn facts(
         named: !options.workload_prefixes.is_empty() && bindings.values().all(named),
         any_address: locals.values().any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
         local: options.local_nets.iter().map(Cidr::version).collect(),
+        all_interfaces: locals.values().any(|local| *local.binding == Binding::AllInterfaces),
         host: locals
             .values()
             .filter(|local| is_host(local))
@@ -191,6 +205,11 @@ pub(crate) fn sets(
     for hook in &facts.host {
         empty(place.fixed.host(*hook), SetKind::Verdicts);
         empty(place.fixed.host_all(*hook), SetKind::Verdicts);
+    }
+    if facts.host.contains(&Hook::HostEgress) {
+        for version in FAMILIES {
+            empty(place.fixed.workload_addresses(version), SetKind::Values);
+        }
     }
     for version in &facts.local {
         empty((place.fixed.local(*version), vec![Field::Source(*version)]), SetKind::Ranges);
@@ -250,8 +269,9 @@ pub(crate) fn sets(
         }
         if let Binding::Workload { interface, addresses } = local.binding {
             for address in addresses {
-                let key = vec![name(interface), Value::Address(*address), Value::Address(*address)];
-                put(place.fixed.own(IpVersion::of(address)), key, None);
+                let (version, value) = (IpVersion::of(address), Value::Address(*address));
+                put(place.fixed.own(version), vec![name(interface), value.clone(), value.clone()], None);
+                put(place.fixed.workload_addresses(version), vec![value], None);
             }
         }
     }

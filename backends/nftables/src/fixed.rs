@@ -64,6 +64,11 @@ impl Fixed {
         (self.of_family("self", version), key)
     }
 
+    /// Addresses of this node's workloads, for the host's own packets to them.
+    pub(crate) fn workload_addresses(&self, version: IpVersion) -> FixedSet {
+        (self.of_family("addresses", version), vec![Field::Destination(version)])
+    }
+
     /// Networks of this node's workloads.
     pub(crate) fn local(&self, version: IpVersion) -> Name {
         self.of_family("local", version)
@@ -77,6 +82,11 @@ impl Fixed {
     /// The program for `hook` of the host endpoint for all other interfaces.
     pub(crate) fn host_all(&self, hook: Hook) -> FixedSet {
         (self.name(&format!("{}_all", host(hook))), vec![Field::Family])
+    }
+
+    /// The chain that asks the host endpoint for all interfaces at `hook`, and no other.
+    pub(crate) fn host_all_chain(&self, hook: Hook) -> Name {
+        self.name(&format!("{}_all", host(hook)))
     }
 
     /// The chain that asks host endpoints at `hook`.

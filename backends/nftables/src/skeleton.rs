@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) named: bool,
     /// Families of the local networks.
     pub(crate) local: BTreeSet<IpVersion>,
+    /// Whether there is a host endpoint for all interfaces, which guards those of workloads, too.
+    pub(crate) all_interfaces: bool,
     /// Host hooks whose programs can do something.
     pub(crate) host: BTreeSet<Hook>,
 }
@@ -77,17 +79,19 @@ impl Builder<'_> {
         let (egress, ingress) = (fixed.name("egress"), fixed.name("ingress"));
         let from_workload = fixed.name("from_workload");
 
+        // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
+        let forwarded = |hook| self.asks(hook).then(|| jump(fixed.host_chain(hook)));
+        let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
         let mut forward = vec![track()];
+        forward.extend(comes_in);
         forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
-        for hook in [Hook::ForwardEgress, Hook::ForwardIngress] {
-            forward.extend(self.asks(hook).then(|| jump(fixed.host_chain(hook))));
-        }
         forward.extend(self.workload_traffic(
             "entering",
             Field::OutputInterface,
             Field::Destination,
             &ingress,
         ));
+        forward.extend(goes_out);
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept), track()];
@@ -200,6 +204,10 @@ impl Builder<'_> {
 
         let mut rules = vec![go(Target::Jump(fixed.name("egress")))];
         match self.options.workload_to_host {
+            // A process must not get our mark: its answer could carry it, and would not be asked about.
+            WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
+                rules.push((vec![Part::ClearMark(self.options.mark)], None));
+            }
             WorkloadToHost::Accept => {}
             WorkloadToHost::Drop => {
                 let count = vec![Part::Count(TO_HOST.into()), Part::Go(Target::Drop)];
@@ -230,18 +238,47 @@ impl Builder<'_> {
                 }
                 _ => {}
             }
-            let field = interface(hook);
-            if !matches!(hook, Hook::HostIngress | Hook::HostEgress) {
-                // A host endpoint guards the way in and out of the node, not that between its workloads.
-                rules.push(loopback(field, Target::Return));
-                rules.extend(self.workload_interfaces(field, &Target::Return));
-            }
             if self.facts.host.contains(&hook) {
-                rules.push(dispatch(fixed.host(hook)));
-                rules.push(dispatch(fixed.host_all(hook)));
+                rules.extend(self.host_rules(hook));
             }
             self.plain(fixed.host_chain(hook), rules);
         }
+    }
+
+    /// The rules that find the program of a host endpoint, where there are any.
+    ///
+    /// A host endpoint with an interface guards that, and never one of a workload. The one for all interfaces guards
+    /// also those of workloads (decision D24), but for what processes of the host send to workloads (decision D11).
+    /// Source: Calico `felix/rules/dispatch.go`, `hostDispatchChains`.
+    fn host_rules(&mut self, hook: Hook) -> Content {
+        let (fixed, field) = (self.fixed, interface(hook));
+        let mut rules = Content::new();
+        match hook {
+            Hook::HostIngress => {}
+            Hook::HostEgress if !self.facts.all_interfaces => {}
+            Hook::HostEgress => rules.extend(self.workload_interfaces(field, &Target::Return)),
+            _ => {
+                rules.push(loopback(field, Target::Return));
+                let mut to = Target::Return;
+                if self.guards_workloads(hook) {
+                    let chain = fixed.host_all_chain(hook);
+                    self.plain(chain.clone(), vec![dispatch(fixed.host_all(hook))]);
+                    to = Target::Goto(chain);
+                }
+                rules.extend(self.workload_interfaces(field, &to));
+            }
+        }
+        rules.push(dispatch(fixed.host(hook)));
+        rules.extend(
+            (self.facts.all_interfaces && !is_untracked(hook)).then(|| dispatch(fixed.host_all(hook))),
+        );
+        rules
+    }
+
+    /// Whether a host endpoint is asked at `hook` about packets of workload interfaces.
+    fn guards_workloads(&self, hook: Hook) -> bool {
+        let guarded = matches!(hook, Hook::PreDnat | Hook::ForwardIngress | Hook::ForwardEgress);
+        guarded && self.facts.all_interfaces && self.facts.host.contains(&hook)
     }
 
     /// Whether the chain of a host hook is there: for its programs, or to clear the mark.
@@ -275,6 +312,11 @@ impl Builder<'_> {
     fn plain(&mut self, name: Name, rules: Content) {
         self.chains.insert(name, Hooked { hook: None, rules });
     }
+}
+
+/// Whether `hook` comes before connection tracking.
+pub(crate) const fn is_untracked(hook: Hook) -> bool {
+    matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
 }
 
 fn go(target: Target) -> (Vec<Part>, Option<String>) {

@@ -85,6 +85,8 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
                     cases.iter().map(|(v, to)| format!("{} : {}", value(*field, v), target(to))).collect();
                 write!(f, " {} vmap {{ {} }}", self::field(*field), cases.join(", "))?;
             }
+            Part::IsForwarded => f.write_str(" fib daddr type unicast")?,
+            Part::IsTranslated => f.write_str(" ct status dnat")?,
             Part::HasMark(bits) => write!(f, " meta mark & {bits:#010x} == {bits:#010x}")?,
             Part::SetMark(bits) => write!(f, " meta mark set meta mark | {bits:#010x}")?,
             Part::ClearMark(bits) => write!(f, " meta mark set meta mark & {:#010x}", !bits)?,

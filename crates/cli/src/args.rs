@@ -382,6 +382,7 @@ Peers:
   node/NAME              the host itself
   hep/NAME               a host endpoint
   set/[NAMESPACE/]NAME   the first address of a network set
+  svc/NAMESPACE/NAME     each backend of a service that takes traffic, after destination NAT
 
 Answers (-o jsonl):
   {\"id\": ..., \"verdict\": \"allow\"|\"deny\"|\"inspect\", \"egress\": SIDE|null, \"ingress\": SIDE|null, \"flow\": ...}

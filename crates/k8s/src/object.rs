@@ -158,7 +158,9 @@ pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
         return Relevance::Foreign;
     }
     let known: &[&str] = match group {
-        "" => &["Namespace", "ServiceAccount", "Node", "Pod", "Service", "ReplicationController"],
+        "" => {
+            &["Namespace", "ServiceAccount", "Node", "Pod", "Service", "Endpoints", "ReplicationController"]
+        }
         "apps" => &["Deployment", "DaemonSet", "ReplicaSet", "StatefulSet"],
         "batch" => &["Job", "CronJob"],
         "discovery.k8s.io" => &["EndpointSlice"],

@@ -28,6 +28,16 @@ pub(crate) fn is_one(path: &Path) -> bool {
     path.file_name().is_some_and(|name| NAMES.iter().any(|known| name == *known))
 }
 
+/// The warning for a kustomization that was named as a file: it holds no objects itself.
+pub(crate) fn named(file: &Path) -> ReadError {
+    let folder = shell::quoted(file.parent().unwrap_or(Path::new("")));
+    let reason = format!(
+        "a kustomization holds no objects; read what it builds with `-k {folder}`, or with `kubectl kustomize {folder} | \
+         portcullis eval -f - ...`"
+    );
+    ReadError::new(ReadErrorKind::Object, reason).with_file(file.to_string_lossy().into())
+}
+
 impl Kustomization {
     /// Reads a kustomization; `None` when it cannot be read, which is said when its turn as a file comes.
     pub(crate) fn read(path: &Path) -> Option<Self> {

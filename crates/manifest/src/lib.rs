@@ -21,6 +21,7 @@ mod json;
 mod kustomization;
 mod limits;
 mod load;
+mod metadata;
 mod other;
 mod pattern;
 mod policy_place;

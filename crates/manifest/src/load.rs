@@ -22,11 +22,13 @@ use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
+use crate::metadata;
 use crate::other::Others;
 use crate::policy_place::{PolicyPlace, RulePlaces};
 use crate::position::Position;
 use crate::reader::Reader;
 use crate::shell;
+use crate::template;
 use crate::tree::{Node, NodeKind};
 use crate::unread::Unread;
 
@@ -255,6 +257,9 @@ impl Collector {
         match relevance(document.api_version(), document.kind()) {
             Relevance::Relevant => {}
             Relevance::Ignored => {
+                if let Some(error) = template::of_openshift(&document) {
+                    return self.refuse(error);
+                }
                 // A kind is user text: it is looked up before it is copied.
                 match self.skipped.get_mut(document.kind()) {
                     Some(count) => *count = count.saturating_add(1),
@@ -262,9 +267,10 @@ impl Collector {
                 }
                 self.doubts.extend(document.repeated_keys());
                 if makes_pods(document.root()) {
+                    let namespace = document.namespace().or(self.namespace.as_deref()).unwrap_or("default");
                     let object = ObjectRef {
                         kind: document.kind().to_owned(),
-                        namespace: Some(document.namespace().unwrap_or("default").to_owned()),
+                        namespace: Some(namespace.to_owned()),
                         name: document.name().unwrap_or_default().to_owned(),
                     };
                     self.places.insert(&object, &document);
@@ -296,6 +302,7 @@ impl Collector {
             object.set_default_namespace(namespace);
         }
         let earlier = self.places.insert(&object.reference(), &document);
+        self.doubts.extend(metadata::unknown_fields(&document));
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };
         for error in &errors {
             let mut reason = error.reason().to_owned();

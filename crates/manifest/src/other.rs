@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use std::path::{Path, PathBuf};
 
 use crate::error::{ReadError, ReadErrorKind};
+use crate::shell;
 use crate::tree::{Node, NodeKind};
 
 /// Counts of documents that are no objects, and doubts about them.
@@ -23,13 +24,22 @@ impl Others {
     /// Counts a document.
     pub(crate) fn add(&mut self, what: &'static str, root: Node<'_>, file: &Arc<str>) {
         self.count(what);
-        if looks_like_an_object(root) {
-            let reason = "passed over, because it has neither `apiVersion` nor `kind`";
-            let warning = ReadError::new(ReadErrorKind::Object, reason)
-                .with_file(Arc::clone(file))
-                .with_position(Some(root.position()));
-            self.warnings.push(warning);
-        }
+        let has_dependencies = || root.get("dependencies").is_some_and(|list| !list.is_empty());
+        let reason = if what == "Helm chart" && has_dependencies() {
+            let folder = shell::quoted(Path::new(&**file).parent().unwrap_or(Path::new("")));
+            format!(
+                "the dependencies of this chart are not read; read what it renders to: `helm template RELEASE {folder} \
+                 | portcullis eval -f - ...`"
+            )
+        } else if looks_like_an_object(root) {
+            "passed over, because it has neither `apiVersion` nor `kind`".into()
+        } else {
+            return;
+        };
+        let warning = ReadError::new(ReadErrorKind::Object, reason)
+            .with_file(Arc::clone(file))
+            .with_position(Some(root.position()));
+        self.warnings.push(warning);
     }
 
     /// Counts one of something.

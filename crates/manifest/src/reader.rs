@@ -15,7 +15,7 @@ use crate::other::{self, Others};
 use crate::pattern::Patterns;
 use crate::source::{Format, Notation, Piece, Source};
 use crate::tree::Tree;
-use crate::{json, template, yaml};
+use crate::{json, kustomization, template, yaml};
 
 /// Reads manifests: one object after the other, in a fixed order, with bounded memory for each document.
 ///
@@ -85,7 +85,12 @@ impl Reader {
         }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.read_directory(path, sink),
-            Ok(metadata) if metadata.is_file() => self.read_file(path, Origin::Named, sink),
+            Ok(metadata) if metadata.is_file() => {
+                if kustomization::is_one(path) {
+                    self.others.warnings.push(kustomization::named(path));
+                }
+                self.read_file(path, Origin::Named, sink)
+            }
             // A pipe, for example: it has no real path, and can be read once only.
             Ok(_) => self.open(path, Origin::Stream, sink),
             Err(error) => sink(Err(file_error(path, &error))),

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
+use crate::yaml;
 
 /// The notation of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +189,12 @@ impl<R: Read> Source<R> {
                 Some(next) if is_bare => line = line.saturating_add(next).saturating_add(1),
                 _ => break,
             }
+        }
+        // What is skipped is not looked at again, so it must be what it seems.
+        let skipped = bytes.get(..begin).and_then(|skipped| str::from_utf8(skipped).ok());
+        let is_sound = |text: &str| text.chars().all(|c| c == '\u{feff}' || yaml::is_allowed(c));
+        if !skipped.is_some_and(is_sound) {
+            return cut.range.start;
         }
         self.skip(begin);
         cut.range.start.saturating_add(begin)

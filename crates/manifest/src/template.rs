@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use portcullis_k8s::{Relevance, relevance};
+
+use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::position::Position;
 use crate::shell;
+use crate::tree::Node;
 
 /// Whether a text holds what templates are made of.
 pub(crate) fn has_marks(text: &str) -> bool {
@@ -32,6 +36,30 @@ pub(crate) fn of_chart(text: &str, start: Position, chart: &Path) -> ReadError {
     let before = text.find("{{").and_then(|at| text.get(..at)).unwrap_or_default();
     let reason = format!("an unrendered template of a Helm chart; {}", advice(Some(chart)));
     ReadError::new(ReadErrorKind::Template, reason).with_position(Some(start.after(before)))
+}
+
+/// The error for a template of OpenShift that holds objects which policy depends on: they are what its parameters make
+/// of them.
+///
+/// Source: openshift/api template/v1/types.go.
+pub(crate) fn of_openshift(document: &Document) -> Option<ReadError> {
+    let is_template =
+        document.kind() == "Template" && matches!(document.api_version(), "template.openshift.io/v1" | "v1");
+    let is_skipped = |object: Node<'_>| {
+        let [version, kind] = ["apiVersion", "kind"].map(|key| object.get_str(key).unwrap_or_default());
+        matches!(relevance(version, kind), Relevance::Ignored)
+    };
+    let objects = document.root().get("objects").filter(|_| is_template)?;
+    if objects.items().all(is_skipped) {
+        return None;
+    }
+    let file = shell::quoted(Path::new(document.file()));
+    let reason = format!(
+        "an unprocessed template of OpenShift; process it and read the result: `oc process --local -f {file} | \
+         portcullis eval -f - ...`, or leave it out with `--exclude`"
+    );
+    let error = ReadError::new(ReadErrorKind::Template, reason).with_file(document.shared_file());
+    Some(error.with_position(Some(document.position())).with_object(Some(document.identity())))
 }
 
 /// The error for a text with marks of a template that cannot be read, for the reason that `error` gives.

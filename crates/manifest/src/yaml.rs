@@ -149,12 +149,7 @@ fn check_characters(text: &str, start: Position) -> Result<(), ReadError> {
         return Ok(());
     }
     for (offset, character) in text.char_indices() {
-        let allowed = match character {
-            '\n' | '\r' | '\t' | ' '..='~' => true,
-            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
-            _ => character >= '\u{a0}',
-        };
-        if !allowed {
+        if !is_allowed(character) {
             let position = start.after(text.get(..offset).unwrap_or_default());
             let reason = format!(
                 "the character U+{:04X} is not allowed; write it as an escape in double quotes",
@@ -164,6 +159,15 @@ fn check_characters(text: &str, start: Position) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+/// Whether YAML 1.1 allows the character in a file, and all readers take it for the same.
+pub(crate) fn is_allowed(character: char) -> bool {
+    match character {
+        '\n' | '\r' | '\t' | ' '..='~' => true,
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
+        _ => character >= '\u{a0}',
+    }
 }
 
 /// A parser's place (line from 1, column from 0, in the document) as a place in the file.

@@ -20,9 +20,11 @@ mod scenarios;
 mod style;
 mod world;
 
-use portcullis_core::model::{Cluster, Enforcement};
+use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::model::{Cluster, EndpointId, Enforcement};
 use portcullis_core::reference::{Reference, Settings};
 use portcullis_core::verdict::{Direction, RuleRef};
+use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
 use portcullis_testkit::generate::Generator;
 
 use reader::{Question, Reader};
@@ -104,6 +106,21 @@ fn the_maps_say_what_the_reference_says() {
 }
 
 #[test]
+fn one_host_endpoint_is_for_all_interfaces() {
+    let engine = Engine::new(Settings::default(), CompileScope::All);
+    let binding =
+        |(name, at): (&str, u32)| (EndpointId::host(name), Binding::AllInterfaces { interfaces: vec![at] });
+    let load = |names: &[(&str, u32)]| {
+        let bindings: Bindings = names.iter().copied().map(binding).collect();
+        Lowering::load(Options::new(), engine.snapshot(), &bindings)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(load(&[("a", 1)]), Ok(()));
+    assert_eq!(load(&[("a", 1), ("b", 2)]), Err("two host endpoints are bound to all interfaces".to_owned()));
+}
+
+#[test]
 fn packets_on_their_way_get_the_answer_of_a_state_that_was_in_force() {
     let mut total = world::Tally::default();
     for seed in 0..seeds(6) {
@@ -118,5 +135,5 @@ fn packets_on_their_way_get_the_answer_of_a_state_that_was_in_force() {
         total.add(&world.tally);
     }
     println!("{total:?}");
-    assert!(total.turns > 0 && total.waits > 0 && total.spanning > 0);
+    assert!(total.turns > 0 && total.waits > 0 && total.spanning > 0 && total.covered > 0);
 }

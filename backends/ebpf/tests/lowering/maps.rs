@@ -11,6 +11,10 @@ use portcullis_ebpf::{Capacity, Write};
 pub(crate) const SIDE: usize = 30;
 pub(crate) const FLAGS: usize = 9;
 pub(crate) const PRESENT: u32 = 1;
+/// The host endpoint for all interfaces covers the interface.
+pub(crate) const COVERED: u32 = 1 << 7;
+/// Programs of a workload's own hooks; a packet of its asks one of them. Any number of others may be asked in one run.
+const OWN: usize = 2;
 /// A projection that all classes are on row 0 of.
 pub(crate) const NO_PROJECTION: u32 = u32::MAX;
 /// Of a node that is no decision: it names a list of runs, not a page.
@@ -91,6 +95,13 @@ impl Maps {
                 self.meanings.insert(*slot, decision(*slot).unwrap());
             }
             Write::Endpoint(interface, words) => {
+                // An element that is there is written word by word, under packets that read more than one of them.
+                if let (Some(old), Some(new)) = (self.endpoints.get(interface), words) {
+                    let read = self.phase as usize * SIDE;
+                    let [old, new] = [&old[read..read + SIDE], &new[read..read + SIDE]];
+                    let is_there = old[FLAGS] & new[FLAGS] & PRESENT != 0;
+                    assert!(!is_there || old[OWN..] == new[OWN..], "{interface}: {old:?} becomes {new:?}");
+                }
                 match words {
                     Some(words) => self.endpoints.insert(*interface, words.to_vec()),
                     None => self.endpoints.remove(interface),
@@ -125,6 +136,18 @@ impl Maps {
             let held = self.networks.keys().filter(|net| net.address().is_ipv4() == v4).count();
             in_hash(held, if v4 { capacity.networks_v4 } else { capacity.networks_v6 }, "networks");
         }
+    }
+
+    /// All workloads that are covered are so by the same programs, at any time: those of one state. Whether there are several.
+    pub(crate) fn check_cover(&self) -> u64 {
+        let read = self.phase as usize * SIDE;
+        let sides = self.endpoints.values().map(|words| &words[read..read + SIDE]);
+        let covered: Vec<_> =
+            sides.filter(|side| side[FLAGS] & (PRESENT | COVERED) == PRESENT | COVERED).collect();
+        for pair in covered.windows(2) {
+            assert_eq!(pair[0][OWN..FLAGS], pair[1][OWN..FLAGS]);
+        }
+        u64::from(covered.len() > 1)
     }
 
     /// The longest network around an address.

@@ -46,7 +46,10 @@ impl State {
     pub(crate) fn answer(&self, question: &Question) -> Answer {
         let bound =
             |(_, binding): &(&EndpointId, &Binding)| binding.interfaces().contains(&question.interface);
+        let cover = || self.bindings.iter().find(|(_, binding)| is_for_all(binding));
         let decision = self.bindings.iter().find(bound).and_then(|(id, _)| {
+            let is_theirs = id.kind == EndpointKind::Workload && COVERING.contains(&question.hook);
+            let id = if is_theirs { cover()?.0 } else { id };
             let id = Interpreter::new(&self.snapshot).look_up(id, question.hook, &question.packet)?;
             self.snapshot.decisions.lookup(id).cloned()
         });
@@ -65,6 +68,8 @@ pub(crate) struct Tally {
     pub(crate) readers: u64,
     /// Readers that ended when another update had begun than those they began in.
     pub(crate) spanning: u64,
+    /// Writes after which the host endpoint for all interfaces covered more than one workload.
+    pub(crate) covered: u64,
 }
 
 impl Tally {
@@ -76,6 +81,7 @@ impl Tally {
         self.asked += other.asked;
         self.readers += other.readers;
         self.spanning += other.spanning;
+        self.covered += other.covered;
     }
 }
 
@@ -117,8 +123,12 @@ impl World {
         let mut engine = Engine::new(Settings::default(), CompileScope::All);
         cluster.updates().for_each(|update| engine.apply(update).unwrap());
         engine.commit();
-        let bindings: Bindings =
+        let mut bindings: Bindings =
             cluster.endpoints().keys().zip(10..).map(|(id, at)| bind(id, vec![at])).collect();
+        if let Some(Binding::Host { interfaces }) = bindings.values().find(|b| is_host(b)).cloned() {
+            let host = bindings.values_mut().find(|b| is_host(b)).unwrap();
+            *host = Binding::AllInterfaces { interfaces };
+        }
         let options = Options::new().with_services(style.services()).with_capacity(capacity);
         let (lowering, update) = Lowering::load(options, engine.snapshot(), &bindings).unwrap();
         let mut maps = Maps::new(capacity);
@@ -270,7 +280,15 @@ impl World {
             self.generator.shuffle(&mut free);
             let count = if id.kind == EndpointKind::Host { 1 + self.below(2) } else { 1 };
             free.truncate(count);
-            self.bindings.extend([bind(&id, free)]);
+            let (id, binding) = bind(&id, free);
+            let is_first = !self.bindings.values().any(is_for_all);
+            let binding = match binding {
+                Binding::Host { interfaces } if is_first && self.below(2) == 0 => {
+                    Binding::AllInterfaces { interfaces }
+                }
+                other => other,
+            };
+            self.bindings.insert(id, binding);
         }
     }
 
@@ -289,6 +307,7 @@ impl World {
             }
             let lowering = &self.lowering;
             self.maps.write(write, |slot| lowering.decision(slot).cloned());
+            self.tally.covered += self.maps.check_cover();
             self.tally.writes += 1;
             if self.silent {
                 self.written.push(write.clone());
@@ -366,7 +385,11 @@ impl World {
             .iter()
             .flat_map(|state| state.bindings.iter())
             .find_map(|(id, binding)| binding.interfaces().contains(&interface).then_some(id.kind));
-        let hooks = hooks(kind.unwrap_or(EndpointKind::Workload));
+        let mut hooks = hooks(kind.unwrap_or(EndpointKind::Workload));
+        let is_covered = self.bindings.values().any(is_for_all);
+        if is_covered && kind == Some(EndpointKind::Workload) {
+            hooks.extend(COVERING);
+        }
         let hook = hooks[self.pick(hooks.len())];
         Some(Question { interface, hook, packet: plain(self.packets.packet()) })
     }
@@ -384,6 +407,17 @@ pub(crate) fn plain(mut packet: Packet) -> Packet {
 pub(crate) fn hooks(kind: EndpointKind) -> Vec<Hook> {
     let workload = |hook: &Hook| matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
     Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
+}
+
+/// Hooks of the host endpoint for all interfaces that packets meet at interfaces of workloads.
+const COVERING: [Hook; 4] = [Hook::PreDnat, Hook::ForwardIngress, Hook::ForwardEgress, Hook::HostIngress];
+
+fn is_host(binding: &Binding) -> bool {
+    matches!(binding, Binding::Host { .. })
+}
+
+fn is_for_all(binding: &Binding) -> bool {
+    matches!(binding, Binding::AllInterfaces { .. })
 }
 
 pub(crate) fn bind(id: &EndpointId, interfaces: Vec<u32>) -> (EndpointId, Binding) {

@@ -45,6 +45,7 @@ const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
 
 const CMP_EQ: u32 = 0;
+const CMP_NEQ: u32 = 1;
 const CMP_LTE: u32 = 3;
 const CMP_GTE: u32 = 5;
 
@@ -66,6 +67,17 @@ impl Builder<'_> {
                 let attributes =
                     [text(1, ANONYMOUS), number(2, REG_1), number(3, REG_VERDICT), number(4, id)];
                 self.push("lookup", &attributes);
+            }
+            Part::IsForwarded => {
+                let attributes =
+                    [number(1, REG_1), number(2, FIB_ADDRESS_TYPE), number(3, FIB_OF_DESTINATION)];
+                self.push("fib", &attributes);
+                self.push("cmp", &[number(1, REG_1), number(2, CMP_EQ), data(&TYPE_UNICAST.to_ne_bytes())]);
+            }
+            Part::IsTranslated => {
+                self.push("ct", &[number(1, REG_1), number(2, CT_STATUS)]);
+                self.mask(STATUS_DNAT, 0);
+                self.push("cmp", &[number(1, REG_1), number(2, CMP_NEQ), data(&0_u32.to_ne_bytes())]);
             }
             Part::HasMark(bits) => {
                 self.push("meta", &[number(1, REG_1), number(2, META_MARK)]);
@@ -183,6 +195,13 @@ impl Builder<'_> {
 }
 
 const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+/// `IPS_DST_NAT`.
+const STATUS_DNAT: u32 = 0x20;
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`, `RTN_UNICAST`.
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_OF_DESTINATION: u32 = 2;
+const TYPE_UNICAST: u32 = 1;
 const OBJECT_COUNTER: u32 = 1;
 /// Bytes of the packet that an event carries: enough for the headers that identify it.
 const LOG_SNAPLEN: u32 = 128;

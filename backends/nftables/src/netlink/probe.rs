@@ -45,6 +45,7 @@ pub(super) fn commands() -> Vec<Command> {
             "plain",
             vec![Part::HasMark(1), Part::ClearMark(1), Part::SetMark(1), Part::Count("count".into())],
         ),
+        rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),
         rule("hooked", vec![Part::Dispatch(map.to_vec(), "verdicts".into())]),
         Command::DeleteTable,

@@ -17,7 +17,7 @@ use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::reference::Settings;
-use portcullis_core::verdict::{Hook, Verdict};
+use portcullis_core::verdict::{Cause, Hook, Verdict};
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
@@ -31,6 +31,8 @@ struct World {
     table: Table,
     bindings: Bindings,
     meanings: BTreeMap<String, Decision>,
+    /// The interface of a workload that was here before the last update and still is.
+    workload: Option<String>,
 }
 
 fn interface(number: usize) -> Interface {
@@ -66,12 +68,22 @@ impl World {
             counters: table.counters.iter().cloned().collect(),
         };
         let (lowering, update) = Lowering::load(options.clone(), snapshot, &bindings, &existing).unwrap();
-        let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new() };
+        let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new(), workload: None };
+        world.choose_workload(snapshot);
         world.learn();
         for stage in update.stages() {
             world.table.apply(&stage.commands);
         }
         world
+    }
+
+    /// Chooses a workload of `old` that is bound.
+    fn choose_workload(&mut self, old: &Snapshot) {
+        let mut known = self.bindings.iter().filter(|(id, _)| old.endpoints.contains_key(*id));
+        self.workload = known.find_map(|(_, binding)| match binding {
+            Binding::WorkloadAnyAddress { interface } => Some(interface.as_str().to_owned()),
+            _ => None,
+        });
     }
 
     fn learn(&mut self) {
@@ -85,7 +97,7 @@ impl World {
         let (id, hook, packet) = question;
         let name = match self.bindings.get(id)? {
             Binding::WorkloadAnyAddress { interface } | Binding::Host { interface } => interface.as_str(),
-            _ => "other",
+            _ => at_all_interfaces(*hook, packet, self.workload.as_deref()),
         };
         let chain = match hook {
             Hook::WorkloadIngress => "ingress",
@@ -102,7 +114,7 @@ impl World {
             name.strip_prefix(chain)
                 .is_some_and(|rest| rest.is_empty() || rest.trim_start_matches('_').parse::<u64>().is_ok())
         })?;
-        let mut way = Way { packet, input: name, output: name, mark: 0, tracked: true };
+        let mut way = Way { local: true, ..Way::through(packet, name, name) };
         let fate = self.table.run(known, &mut way);
         let meaning = |name: &String| self.meanings.get(name).cloned();
         let (last, staged) = fate.counted.split_last()?;
@@ -110,6 +122,18 @@ impl World {
         assert_eq!(fate.logged.len(), logs, "{fate:?}");
         Some((meaning(last)?, staged.first().map(|name| meaning(name).unwrap()), fate.dropped))
     }
+}
+
+/// Where a packet of the endpoint for all interfaces passes: half of them at an interface of a workload, but for those that
+/// the host itself sends.
+fn at_all_interfaces<'a>(hook: Hook, packet: &Packet, workload: Option<&'a str>) -> &'a str {
+    let guards_workloads =
+        matches!(hook, Hook::PreDnat | Hook::ForwardIngress | Hook::ForwardEgress | Hook::HostIngress);
+    workload.filter(|_| guards_workloads && packet.source_port % 2 == 1).unwrap_or("other")
+}
+
+const fn is_untracked(hook: Hook) -> bool {
+    matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
 }
 
 /// What the tables of `snapshot` say.
@@ -126,6 +150,7 @@ fn same(a: &Decision, b: &Decision) -> bool {
 /// Whether what is enforced and what is counted for staged policies is that of `snapshot`.
 fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     enforces(world, snapshot, question)?;
+    beside_the_decision(world, snapshot, question)?;
     let pending = expected(snapshot, question, View::Pending);
     match (world.ask(question), pending) {
         (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
@@ -135,9 +160,42 @@ fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), 
     }
 }
 
+/// What holds beside the decision of a hook: the host's own packets reach its workloads (decision D11), and an untracked
+/// Allow marks and untracks only what is for the host itself (decision D25).
+fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
+    let (id, hook, packet) = question;
+    if let Some(workload) = &world.workload {
+        let mut way = Way::through(packet, "", workload);
+        if ["raw_output", "output"].iter().any(|chain| world.table.run(chain, &mut way).dropped) {
+            return Err("the host does not reach its workload".into());
+        }
+    }
+    let (Hook::UntrackedIngress, Some(Binding::Host { interface })) = (hook, world.bindings.get(id)) else {
+        return Ok(());
+    };
+    let Some(want) = expected(snapshot, question, View::Enforced) else { return Ok(()) };
+    let exempt = matches!(want.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
+    for local in [true, false] {
+        let mut way = Way { local, ..Way::through(packet, interface.as_str(), "other") };
+        let dropped = world.table.run("raw_prerouting", &mut way).dropped;
+        let open = want.verdict == Verdict::Allow && !exempt && local;
+        if dropped != matches!(want.verdict, Verdict::Deny | Verdict::Inspect)
+            || (way.mark != 0) != open
+            || way.tracked == open
+        {
+            return Err(format!("{want:?}, for the host: {local}, but {way:?}, dropped: {dropped}"));
+        }
+    }
+    Ok(())
+}
+
 /// Whether what is enforced is that of `snapshot`.
 fn enforces(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     let want = expected(snapshot, question, View::Enforced);
+    if is_untracked(question.1) && world.bindings.get(&question.0) == Some(&Binding::AllInterfaces) {
+        let got = world.ask(question);
+        return got.map_or(Ok(()), |got| Err(format!("untracked policy for all interfaces: {got:?}")));
+    }
     match (world.ask(question), want) {
         (None, None) => Ok(()),
         (None, Some(want)) => {
@@ -224,6 +282,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
                 world.bindings.entry(id).or_insert(binding);
             }
             world.bindings.retain(|id, _| new.endpoints.contains_key(id));
+            world.choose_workload(&old);
             let asks = questions(&mut generator, &new, 40);
             let update = world.lowering.update(&new, &delta, &world.bindings).unwrap();
             world.learn();

@@ -27,6 +27,17 @@ pub(crate) struct Way<'a> {
     pub(crate) output: &'a str,
     pub(crate) mark: u32,
     pub(crate) tracked: bool,
+    /// Whether it is for the host itself.
+    pub(crate) local: bool,
+    /// Whether its destination was rewritten.
+    pub(crate) translated: bool,
+}
+
+impl<'a> Way<'a> {
+    /// A packet that is forwarded, without a mark.
+    pub(crate) const fn through(packet: &'a Packet, input: &'a str, output: &'a str) -> Self {
+        Self { packet, input, output, mark: 0, tracked: true, local: false, translated: false }
+    }
 }
 
 /// What became of it.
@@ -198,6 +209,8 @@ impl Table {
                 let value = value_of(*field, way)?;
                 cases.iter().find(|(case, _)| within(&value, case)).map(|(_, target)| Some(target.clone()))
             }
+            Part::IsForwarded => is(!way.local),
+            Part::IsTranslated => is(way.translated),
             Part::HasMark(bits) => is(way.mark & bits == *bits),
             Part::SetMark(bits) => {
                 way.mark |= bits;

@@ -66,6 +66,10 @@ impl Writer<'_> {
 
     fn sides(&mut self, renderer: &Renderer<'_>, part: &Part) -> fmt::Result {
         let flow = self.flow;
+        if part.is_unanswered() {
+            let cause = part.decision.ingress.as_ref().map(|side| side.decision.cause.to_string());
+            return writeln!(self.out, "\nnothing answers: {}", cause.unwrap_or_default());
+        }
         self.side(renderer, Direction::Egress, flow.from(), part)?;
         self.side(renderer, Direction::Ingress, flow.to(), part)
     }

@@ -206,15 +206,16 @@ pub(crate) fn id(json: &str) -> String {
         .collect()
 }
 
-/// Protocol with port or ICMP type and code.
+/// Protocol with port, or every port, or ICMP type and code.
 pub(crate) fn service(flow: &Flow) -> String {
     let protocol = flow.protocol();
     match flow.icmp() {
         Some(icmp) => format!("{protocol} {}/{}", icmp.kind, icmp.code),
-        None => match flow.port().filter(|_| protocol.has_ports()) {
+        None if protocol.has_ports() => match flow.port() {
             Some(port) => format!("{protocol} {port}"),
-            None => protocol.to_string(),
+            None => format!("{protocol} every port"),
         },
+        None => protocol.to_string(),
     }
 }
 

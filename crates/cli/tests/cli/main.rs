@@ -1,6 +1,11 @@
 //! The `portcullis` command as its users and their scripts see it: arguments in, bytes and exit codes out.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
 
 mod bad_input;
 mod compile;

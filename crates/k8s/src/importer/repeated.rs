@@ -101,10 +101,22 @@ pub(super) fn as_read(object: &Object) -> Option<Box<Object>> {
         | Object::EndpointSlice(_)
         | Object::Endpoints(_)
         | Object::HorizontalPodAutoscaler(_) => object.clone(),
-        _ => return None,
+        // INVARIANT: all that is read of these goes into the lists of `Lists`.
+        Object::Namespace(_)
+        | Object::ServiceAccount(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::Workload(_)
+        | Object::NetworkPolicy(_)
+        | Object::ExtensionsNetworkPolicy(_)
+        | Object::ClusterNetworkPolicy(_)
+        | Object::AdminNetworkPolicy(_)
+        | Object::BaselineAdminNetworkPolicy(_)
+        | Object::FelixConfiguration(_)
+        | Object::Calico(_) => return None,
     };
     match &mut object {
-        Object::Service(o) => o.metadata = bare(&o.metadata),
+        Object::Service(o) => o.metadata = ObjectMeta { labels: None, ..bare(&o.metadata) },
         Object::EndpointSlice(o) => o.metadata = bare(&o.metadata),
         Object::HorizontalPodAutoscaler(o) => o.metadata = bare(&o.metadata),
         // An annotation of these decides whether they are mirrored.

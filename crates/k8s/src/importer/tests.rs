@@ -207,6 +207,7 @@ fn an_object_of_the_same_meaning_is_counted_and_another_one_refused() {
         (&set, "/apiVersion", json!("crd.projectcalico.org/v1")),
         (&set, "/metadata/creationTimestamp", Value::Null),
         (&service, "/metadata/annotations", json!({"a": "b"})),
+        (&service, "/metadata/labels", json!({"helm.sh/chart": "web-1"})),
         (&slice, "/metadata/ownerReferences", json!([{"kind": "Service", "name": "x"}])),
         (&deployment, "/metadata/generation", json!(4)),
         (&namespace, "/metadata/labels/kubernetes.io~metadata.name", json!("x")),

@@ -268,6 +268,14 @@ fn a_byte_order_mark_begins_any_document() {
     let results = read(&format!("{T}---\n{bom}{T}---\n# x\n{bom}{T}"));
     let lines: Vec<_> = results.iter().map(|result| result.as_ref().unwrap().position()).collect();
     assert_eq!(lines, [Position::new(1, 1), Position::new(4, 1), Position::new(8, 1)]);
+    // What stands before it is looked at like the rest.
+    let hidden = values(&format!("# x\u{2028}{T}v: a\n{bom}{T}v: b\n"));
+    assert!(hidden[0].contains("the character U+2028 is not allowed"), "{hidden:?}");
+    let bytes = [&b"# \xff\n"[..], bom.as_bytes(), T.as_bytes()].concat();
+    assert_eq!(
+        shown(&read_with(&Limits::default(), "a.yaml", &bytes)),
+        ["a.yaml:1:3: invalid UTF-8 at byte 2"]
+    );
     // Inside a document it is still none.
     assert!(values(&format!("{T}{bom}v: a\n"))[0].contains("the character U+FEFF is not allowed"));
     assert!(values(&format!("--- {bom}\n{T}v: a\n"))[0].contains("the character U+FEFF is not allowed"));

@@ -113,3 +113,36 @@ fn compressed_files_are_named_so() {
         "a.yaml:1:1: the file is compressed by gzip; unpack it first"
     );
 }
+
+#[test]
+fn a_chart_of_other_charts_is_told() {
+    let text = "apiVersion: v2\nname: a\ndependencies: [{name: b}]\n";
+    let loaded = load("c/a/Chart.yaml", text);
+    assert_eq!(
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "c/a/Chart.yaml:1:1: the dependencies of this chart are not read; read what it renders to: `helm template RELEASE c/a | portcullis eval -f - ...`"
+        ]
+    );
+}
+
+#[test]
+fn templates_of_openshift() {
+    let template = |version: &str, object: &str| {
+        format!(
+            "apiVersion: {version}\nkind: Template\nmetadata: {{name: t}}\nobjects:\n- {object}\nparameters: []\n"
+        )
+    };
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: '${NAME}'}}";
+    for version in ["template.openshift.io/v1", "v1"] {
+        let mut loader = Loader::new(Limits::default(), ImportOptions::new());
+        loader.add_stream("t.yaml", template(version, policy).as_bytes());
+        assert_eq!(
+            loader.finish().unwrap_err().to_string(),
+            "t.yaml:1:1: Template t: an unprocessed template of OpenShift; process it and read the result: `oc process --local -f t.yaml | portcullis eval -f - ...`, or leave it out with `--exclude`"
+        );
+        let loaded = load("t.yaml", &template(version, "{apiVersion: v1, kind: Secret}"));
+        assert_eq!(loaded.skipped["Template"], 1);
+    }
+    assert_eq!(load("t.yaml", &template("example.org/v1", policy)).skipped["Template"], 1);
+}

@@ -331,6 +331,12 @@ fn kustomizations_that_change_what_they_build() {
             "./remote/kustomization.yaml:1:1: the files of this kustomization are read as they stand: `https://example.org/x?ref=1` not read; read what it builds with `-k ./remote`, or with `kubectl kustomize ./remote | portcullis eval -f - ...`"
         ]
     );
+    assert_eq!(
+        scratch.warnings("base/kustomization.yaml"),
+        [
+            "./base/kustomization.yaml: a kustomization holds no objects; read what it builds with `-k ./base`, or with `kubectl kustomize ./base | portcullis eval -f - ...`"
+        ]
+    );
     let alone = scratch.warnings("over lay");
     assert!(alone[0].contains(" not applied, `../base` not read; "), "{alone:?}");
     assert!(scratch.load("", &["over lay", "remote"]).0.is_empty());

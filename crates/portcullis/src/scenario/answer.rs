@@ -209,6 +209,14 @@ impl Answer {
 }
 
 impl Part {
+    /// Whether nothing answers there: the service has no such port, or nothing takes traffic behind it. No hook was
+    /// asked then.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        let cause = self.decision.ingress.as_ref().map(|side| &side.decision.cause);
+        matches!(cause, Some(Cause::NoBackend | Cause::NoServicePort))
+    }
+
     /// Whether `other` is about other ports of the same ends.
     fn is_beside(&self, other: &Self) -> bool {
         let Resolved { from, to, packet } = &self.resolved;

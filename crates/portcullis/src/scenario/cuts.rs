@@ -2,9 +2,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use portcullis_core::label::Name;
+use portcullis_core::label::{NAME_KEY, Name, Scope};
 use portcullis_core::model::{Cluster, PortMatch, Rule, ServiceId};
 use portcullis_core::settings::Settings;
+
+use portcullis_core::selector::{Expr, LabelRef};
 
 use super::ports::PortSet;
 
@@ -18,8 +20,8 @@ pub(super) struct Cuts {
     source: ByNamespace,
 }
 
-/// First ports of ranges, by the namespace of the policy; those of cluster-wide policies and everything else under
-/// `None`.
+/// First ports of ranges, by the namespace that a policy applies to; those of policies that apply anywhere, and everything
+/// else, under `None`.
 type ByNamespace = BTreeMap<Option<Name>, BTreeSet<u16>>;
 
 impl Cuts {
@@ -27,8 +29,11 @@ impl Cuts {
         let mut cuts = Self::default();
         let mut seen = Seen::default();
         for policy in cluster.policies().values() {
+            let namespaces = namespaces(&policy.subject.expr);
             for rule in policy.ingress.iter().chain(&policy.egress) {
-                cuts.rule(policy.id.namespace.as_ref(), rule, &mut seen);
+                for namespace in &namespaces {
+                    cuts.rule(namespace.as_ref(), rule, &mut seen);
+                }
             }
         }
         for profile in cluster.profiles().values() {
@@ -101,6 +106,16 @@ impl Cuts {
 /// The lowest and the highest ephemeral port.
 const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 
+/// The namespaces that a policy with this subject can apply to; `None` stands for anywhere.
+fn namespaces(subject: &Expr) -> Vec<Option<Name>> {
+    let name = LabelRef::new(Scope::Namespace, NAME_KEY);
+    let bound = subject.restrictions().remove(&name).filter(|bound| bound.must_be_present);
+    match bound.and_then(|bound| bound.one_of) {
+        Some(names) => names.into_iter().map(Some).collect(),
+        None => vec![None],
+    }
+}
+
 /// What rules refer to by name.
 #[derive(Default)]
 struct Seen {
@@ -124,7 +139,7 @@ fn ranges<'n>(
     let keys = namespaces.map(|name| Some(name.clone())).chain(core::iter::once(None));
     let mut starts: BTreeSet<u16> = BTreeSet::from([lowest]);
     for of in keys.filter_map(|key| cuts.get(&key)) {
-        starts.extend(of.iter().filter(|start| (lowest..=highest).contains(*start)));
+        starts.extend(of.range(lowest..=highest));
     }
     let ends = starts.iter().skip(1).map(|next| next.saturating_sub(1)).chain(core::iter::once(highest));
     starts.iter().zip(ends).map(|(first, last)| PortSet::of(*first, last)).collect()

@@ -1,12 +1,13 @@
 //! From the names in a flow to questions, and from questions to an answer.
 
+use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 use std::sync::OnceLock;
 
 use portcullis_core::flow::{DecideHook, End, FlowDecision, Topology, Translation};
 use portcullis_core::label::Name;
-use portcullis_core::model::{EndpointId, EndpointKind, ServiceId};
-use portcullis_core::net::IpVersion;
+use portcullis_core::model::{Cluster, EndpointId, EndpointKind, ServiceId};
+use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::settings::Settings;
 
@@ -30,6 +31,7 @@ pub struct Evaluator<'a> {
     pub(super) reach: Reach<'a>,
     pub(super) told: OnceLock<Told>,
     cuts: OnceLock<Cuts>,
+    shared: OnceLock<BTreeMap<IpAddr, Vec<EndpointId>>>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -38,7 +40,8 @@ impl<'a> Evaluator<'a> {
     pub fn new(scenario: &'a Scenario, settings: &'a Settings) -> Self {
         let topology = Topology::new(scenario.cluster(), settings);
         let reach = Reach::new(&scenario.frontends);
-        Self { scenario, settings, topology, reach, told: OnceLock::new(), cuts: OnceLock::new() }
+        let (told, cuts, shared) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { scenario, settings, topology, reach, told, cuts, shared }
     }
 
     /// The scenario.
@@ -168,22 +171,30 @@ impl<'a> Evaluator<'a> {
 
     /// What the author should know about an address that a flow names.
     fn doubt_address(&self, address: IpAddr, is_source: bool, plan: &mut Plan) {
-        let endpoints = self.scenario.cluster().endpoints().values();
-        let has_it = |addresses: &[IpAddr]| addresses.contains(&address);
-        if let End::Endpoint(_) = self.topology.end_at(address) {
-            let pods = endpoints.filter(|e| e.id.kind == EndpointKind::Workload && has_it(&e.addresses));
-            let pods: Vec<String> = pods.map(|e| quoted(&e.id.to_string()).to_string()).collect();
-            if pods.len() > 1 {
-                plan.warn(format!(
-                    "`{address}` is the address of {}: the first is meant",
-                    pods.join(" and ")
-                ));
-            }
+        let shared = self.shared.get_or_init(|| shared_addresses(self.scenario.cluster()));
+        if let Some(pods) = shared.get(&address) {
+            let pods: Vec<String> = pods.iter().map(|pod| quoted(&pod.to_string()).to_string()).collect();
+            plan.warn(format!("`{address}` is the address of {}: the first is meant", pods.join(" and ")));
         } else if is_source && let Some((frontend, _)) = self.reach.at(address).first() {
             let service = Called(&frontend.id);
             plan.warn(format!("`{address}` is an address of {service}, and a service sends no traffic"));
         }
     }
+}
+
+/// The addresses that several workloads have, with these.
+fn shared_addresses(cluster: &Cluster) -> BTreeMap<IpAddr, Vec<EndpointId>> {
+    let mut owners: BTreeMap<IpAddr, Vec<EndpointId>> = BTreeMap::new();
+    for endpoint in cluster.endpoints().values().filter(|e| e.id.kind == EndpointKind::Workload) {
+        for address in &endpoint.addresses {
+            let owners = owners.entry(canonical(*address)).or_default();
+            if !owners.contains(&endpoint.id) {
+                owners.push(endpoint.id.clone());
+            }
+        }
+    }
+    owners.retain(|_, owners| owners.len() > 1);
+    owners
 }
 
 /// How a flow that would come back to its source is asked about.

@@ -295,6 +295,11 @@ impl Flows {
         assert!((0..3).any(|_| carries(&mut self.stream)), "{when}: TCP of {}", self.what);
         assert!((0..3).any(|_| answers(&self.socket)), "{when}: UDP of {}", self.what);
     }
+
+    /// Whether nothing comes back of either.
+    pub(crate) fn are_dead(&mut self) -> bool {
+        !carries(&mut self.stream) && !answers(&self.socket)
+    }
 }
 
 /// Policy tightens, in place and by a restart, and takes nothing from flows that are there already.

@@ -1,5 +1,4 @@
-//! What the reference says about packets that cross the uplink of a node with a host endpoint, compared with what comes
-//! through.
+//! What the reference says about packets that cross a node with host endpoints, compared with what comes through.
 
 use std::net::IpAddr;
 
@@ -59,15 +58,21 @@ impl<'a> Judge<'a> {
         node.is_some_and(|node| node.as_str() == "node")
     }
 
-    /// Whether `from` gets an answer. Only one end is of this node, and only that is asked.
+    /// Whether `from` gets an answer. Where only one end is of this node, only that is asked.
     fn passes(&self, from: &End, to: &End, packet: &Packet) -> bool {
         let answer = self.topology.decide(&self.reference, from, to, packet);
         let comes_in = self.is_local(to);
+        if comes_in && self.is_local(from) {
+            // Nothing within the node is untracked, so answers pass.
+            return answer.verdict == Verdict::Allow;
+        }
         let side = if comes_in { answer.ingress } else { answer.egress };
         let allowed = side.as_ref().is_none_or(|side| side.decision.verdict == Verdict::Allow);
-        let untracked = side.as_ref().is_some_and(is_untracked);
         let local = if comes_in { to } else { from };
-        allowed && self.comes_back(comes_in, matches!(local, End::Node(_)), untracked, packet)
+        let of_node = matches!(local, End::Node(_));
+        // For a workload an untracked Allow decides nothing (decision D25).
+        let untracked = of_node && side.as_ref().is_some_and(is_untracked);
+        allowed && self.comes_back(comes_in, of_node, untracked, packet)
     }
 
     /// Flows that untracked policy allowed are not remembered, so their answers need rules of their own; and it is asked
@@ -112,15 +117,43 @@ pub(crate) fn compare(
     ports: &[(u16, Protocol)],
     round: &str,
 ) -> Option<(usize, usize)> {
+    check(judge, &over_the_uplink(near, far), ports, round)
+}
+
+/// Tries every way over the uplink, and those between the pods and the node itself.
+pub(crate) fn compare_all(
+    judge: &Judge<'_>,
+    [near, far]: &[Vec<Party<'_>>; 2],
+    ports: &[(u16, Protocol)],
+    round: &str,
+) -> Option<(usize, usize)> {
+    let mut ways = over_the_uplink(near, far);
+    for from in near {
+        ways.extend(near.iter().filter(|to| to.end != from.end).map(|to| (from, to)));
+    }
+    check(judge, &ways, ports, round)
+}
+
+/// From one to another.
+type Way<'w> = (&'w Party<'w>, &'w Party<'w>);
+
+fn over_the_uplink<'w>(near: &'w [Party<'w>], far: &'w [Party<'w>]) -> Vec<Way<'w>> {
+    near.iter().flat_map(|one| far.iter().flat_map(move |other| [(one, other), (other, one)])).collect()
+}
+
+fn check(
+    judge: &Judge<'_>,
+    ways: &[Way<'_>],
+    ports: &[(u16, Protocol)],
+    round: &str,
+) -> Option<(usize, usize)> {
     let mut wanted = Vec::new();
-    for (one, other) in near.iter().flat_map(|one| far.iter().map(move |other| (one, other))) {
-        for (from, to) in [(one, other), (other, one)] {
-            for (source, destination) in from.addresses.into_iter().zip(to.addresses) {
-                for (port, protocol) in ports {
-                    let packet = Packet::new(source, destination, *protocol).to_port(*port).from_port(40_000);
-                    let allowed = judge.passes(&from.end, &to.end, &packet);
-                    wanted.push((from.pod, packet, allowed));
-                }
+    for (from, to) in ways {
+        for (source, destination) in from.addresses.into_iter().zip(to.addresses) {
+            for (port, protocol) in ports {
+                let packet = Packet::new(source, destination, *protocol).to_port(*port).from_port(40_000);
+                let allowed = judge.passes(&from.end, &to.end, &packet);
+                wanted.push((from.pod, packet, allowed));
             }
         }
     }
