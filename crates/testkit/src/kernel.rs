@@ -48,12 +48,12 @@ pub fn kernel_can_be_asked() -> bool {
         let name = thread.name().unwrap_or("a test").to_owned();
         let mut skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
         if skipped.insert(name.clone()) {
-            // Nobody is left to tell when standard error is closed.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED {} in this program: {name}: the kernel is NOT asked, {missing} is missing",
+            let line = format!(
+                "SKIPPED {} in this program: {name}: the kernel is NOT asked, {missing} is missing\n",
                 skipped.len()
             );
+            // In one piece, beside other tests' words. Nobody is left to tell when standard error is closed.
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
     }
     missing.is_none()
