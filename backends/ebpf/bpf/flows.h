@@ -27,7 +27,7 @@ struct place {
 	u32 interface;
 	u32 from_local;
 	u32 begins; /* flags of the flow that begins here */
-	u32 peer;   /* whom the flow is with, where source NAT may give one the address of another; or 0 */
+	u32 peer;   /* whom the flow is with, where another may come to have the address of one; or 0 */
 };
 
 /*

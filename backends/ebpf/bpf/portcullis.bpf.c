@@ -375,10 +375,12 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 }
 
 /* A workload's packet for the node itself, which the workload's own policy allowed. Of host endpoints, only `*` guards its interface. */
-FUNCTION int enter_node(const struct packet *p, const struct side *side, u32 now, u32 class, u32 bytes)
+FUNCTION int enter_node(struct __sk_buff *skb, const struct packet *p, const struct side *side, u32 now, u32 class)
 {
 	if (!p || !side)
 		return REFUSED;
+	u32 bytes = skb->len;
+
 	if (is_discovery(p))
 		return ACCEPTED;
 	if (to_host != TO_HOST_POLICY) {
@@ -387,22 +389,23 @@ FUNCTION int enter_node(const struct packet *p, const struct side *side, u32 now
 	}
 	if (!(side->flags & COVERED))
 		return ACCEPTED;
-	struct place at = { NODE, 0, 0, 0 };
+	/* Another workload may have the address by now, behind another interface. */
+	struct place at = { NODE, 0, 0, skb->ifindex };
 	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
 
 	return ask_hook(p, &at, &q, bytes);
 }
 
 /* The same where pre-DNAT policy of `*` allowed it: its host ingress policy has no say, now and later in the flow. */
-FUNCTION int enter_node_freely(const struct packet *p, u32 bytes)
+FUNCTION int enter_node_freely(struct __sk_buff *skb, const struct packet *p)
 {
 	if (!p)
 		return REFUSED;
 	if (to_host != TO_HOST_POLICY && !is_discovery(p)) {
-		count(&reasons, REASON_TO_HOST, bytes);
+		count(&reasons, REASON_TO_HOST, skb->len);
 		return REFUSED;
 	}
-	struct place at = { NODE, 0, 0, 0 };
+	struct place at = { NODE, 0, 0, skb->ifindex };
 
 	if (!is_known(p, &at))
 		begin(p, &at);
@@ -513,8 +516,8 @@ int from_workload(struct __sk_buff *skb)
 		settle(skb);
 	} else if (to_host && !at.begins && is_for_node(skb, &p)) {
 		int entered = side->flags & COVERED && asked == EXEMPT ?
-				      enter_node_freely(&p, skb->len) :
-				      enter_node(&p, side, now, q.source_class, skb->len);
+				      enter_node_freely(skb, &p) :
+				      enter_node(skb, &p, side, now, q.source_class);
 
 		if (entered == REFUSED)
 			return TC_DROP;
@@ -784,7 +787,7 @@ int to_node(struct __sk_buff *skb)
 		return WITHHOLD;
 	if (!to_host)
 		return DELIVER;
-	int entered = is_free(skb) ? enter_node_freely(&p, bytes) : enter_node(&p, side, now, class, bytes);
+	int entered = is_free(skb) ? enter_node_freely(skb, &p) : enter_node(skb, &p, side, now, class);
 
 	return entered == REFUSED ? WITHHOLD : DELIVER;
 }

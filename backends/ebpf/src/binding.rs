@@ -37,7 +37,7 @@ pub enum Binding {
     /// untracked policy does not act on it (decision D25). What workloads send to their node, it is asked about where
     /// [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides. Source: Calico
     /// `felix/rules/static.go`, `filterForwardChain` and `StaticManglePreroutingChain`, which dispatch by interface with `*` as the
-    /// default.
+    /// default. While it is bound but not in the snapshot, its hooks deny: an incomplete snapshot fails closed.
     AllInterfaces {
         /// The interfaces of the host that no [`Binding::Host`] has. Those of workloads need not be named.
         interfaces: Vec<u32>,

@@ -16,8 +16,8 @@ use crate::options::{Inspected, Options};
 
 /// Asks both snapshots about flows again.
 pub(crate) struct Tightened<'a> {
-    old: Interpreter<'a>,
-    new: Interpreter<'a>,
+    old: State<'a>,
+    new: State<'a>,
     inspect: Inspected,
     services: &'a [Cidr],
     endpoints: BTreeMap<u32, (&'a EndpointId, &'a Binding)>,
@@ -25,6 +25,23 @@ pub(crate) struct Tightened<'a> {
     cover: Option<&'a EndpointId>,
     /// The addresses of the node itself.
     node: BTreeSet<IpAddr>,
+}
+
+/// A snapshot, and what an endpoint says that is bound and not in it.
+struct State<'a> {
+    snapshot: &'a Snapshot,
+    /// Before: nothing, because a flow that is there was not asked about by an endpoint that came later. Now: Deny, as the
+    /// programs do.
+    without_endpoint: Verdict,
+}
+
+impl State<'_> {
+    fn verdict(&self, id: &EndpointId, hook: Hook, packet: &Packet) -> Verdict {
+        if !self.snapshot.endpoints.contains_key(id) {
+            return self.without_endpoint;
+        }
+        Interpreter::new(self.snapshot).decide(id, hook, packet).verdict
+    }
 }
 
 impl<'a> Tightened<'a> {
@@ -39,8 +56,8 @@ impl<'a> Tightened<'a> {
             binding.interfaces().iter().chain(node).map(move |interface| (*interface, (id, binding)))
         };
         Self {
-            old: Interpreter::new(old),
-            new: Interpreter::new(new),
+            old: State { snapshot: old, without_endpoint: Verdict::Continue },
+            new: State { snapshot: new, without_endpoint: Verdict::Deny },
             inspect: options.inspect,
             services: &options.services,
             endpoints: bindings.iter().flat_map(at).collect(),
@@ -77,12 +94,11 @@ impl<'a> Tightened<'a> {
             // From itself (D10), or from the node (D11), which policy does not decide; or from somebody behind source NAT
             // of the node, who is not known here.
             let exempt = own.contains(&source) || self.node.contains(&source);
-            let covered = |of: &Interpreter<'a>| {
+            let covered = |of: &State<'a>| {
                 self.cover.is_none_or(|cover| self.allows(of, cover, Hook::ForwardEgress, &flow.packet))
             };
-            let allows = |of: &Interpreter<'a>| {
-                self.allows(of, id, Hook::WorkloadIngress, &flow.packet) && covered(of)
-            };
+            let allows =
+                |of: &State<'a>| self.allows(of, id, Hook::WorkloadIngress, &flow.packet) && covered(of);
             return !exempt && self.tightens(allows);
         }
         if own.contains(&destination) {
@@ -101,28 +117,22 @@ impl<'a> Tightened<'a> {
     }
 
     /// What a workload sends, to the endpoint for all interfaces and to its own policy.
-    fn workload_sends(&self, of: &Interpreter<'a>, id: &EndpointId, packet: &Packet) -> bool {
+    fn workload_sends(&self, of: &State<'a>, id: &EndpointId, packet: &Packet) -> bool {
         let forward = (!self.node.contains(&packet.destination)).then_some(Hook::ForwardIngress);
         self.cover.is_none_or(|cover| self.passes_in(of, cover, packet, forward))
             && self.allows(of, id, Hook::WorkloadEgress, packet)
     }
 
     /// What comes in at a host endpoint: pre-DNAT policy, and where that does not allow it, the hook behind.
-    fn passes_in(
-        &self,
-        of: &Interpreter<'a>,
-        id: &EndpointId,
-        packet: &Packet,
-        behind: Option<Hook>,
-    ) -> bool {
-        match of.decide(id, Hook::PreDnat, packet).verdict {
+    fn passes_in(&self, of: &State<'a>, id: &EndpointId, packet: &Packet, behind: Option<Hook>) -> bool {
+        match of.verdict(id, Hook::PreDnat, packet) {
             Verdict::Allow => true,
             Verdict::Continue => behind.is_none_or(|hook| self.allows(of, id, hook, packet)),
             Verdict::Deny | Verdict::Inspect => false,
         }
     }
 
-    fn host_allows(&self, of: &Interpreter<'a>, id: &EndpointId, flow: &Flow) -> bool {
+    fn host_allows(&self, of: &State<'a>, id: &EndpointId, flow: &Flow) -> bool {
         let Packet { source, destination, .. } = flow.packet;
         if flow.began_local {
             let own = self.node.contains(&source);
@@ -134,15 +144,15 @@ impl<'a> Tightened<'a> {
         self.passes_in(of, id, &flow.packet, Some(hook))
     }
 
-    fn allows(&self, of: &Interpreter<'a>, id: &EndpointId, hook: Hook, packet: &Packet) -> bool {
-        match of.decide(id, hook, packet).verdict {
+    fn allows(&self, of: &State<'a>, id: &EndpointId, hook: Hook, packet: &Packet) -> bool {
+        match of.verdict(id, hook, packet) {
             Verdict::Allow | Verdict::Continue => true,
             Verdict::Inspect => self.inspect == Inspected::HandOver,
             Verdict::Deny => false,
         }
     }
 
-    fn tightens(&self, allows: impl Fn(&Interpreter<'a>) -> bool) -> bool {
+    fn tightens(&self, allows: impl Fn(&State<'a>) -> bool) -> bool {
         allows(&self.old) && !allows(&self.new)
     }
 
@@ -161,3 +171,6 @@ fn node_addresses() -> BTreeSet<IpAddr> {
     };
     nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(address).map(canonical).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,8 @@ pub enum Binding {
     /// its pre-DNAT policy and, when they are forwarded, its forward ingress policy; those forwarded to a workload meet its
     /// forward egress policy; those from a workload to the host meet its host ingress policy where
     /// [`crate::Options::with_workload_to_host`] says so. What the host itself sends to a workload meets none of it (decision
-    /// D11). Its untracked policy is ignored (decision D25).
+    /// D11). Its untracked policy is ignored (decision D25). While it is bound but not in the snapshot, there are no rules for
+    /// it, and packets pass as if it were not bound.
     AllInterfaces,
 }
 

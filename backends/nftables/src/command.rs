@@ -140,9 +140,8 @@ pub enum Part {
     /// Looks the field up in a map that belongs to the rule; no match when it is not there. Values may be ranges that
     /// do not overlap.
     Switch(Field, Vec<(Value, Target)>),
-    /// Matches when the destination is a host beyond this one: neither an address of this host nor a broadcast or
-    /// multicast one. Before routing that tells what will be forwarded.
-    IsForwarded,
+    /// Matches when the kernel does not take the destination for one of this kind.
+    DestinationIsNot(AddressKind),
     /// Matches when connection tracking rewrites the destination of the packet's connection.
     IsTranslated,
     /// Matches when all these bits of the packet's mark are set.
@@ -159,6 +158,25 @@ pub enum Part {
     Log(u16, String),
     /// Leads away.
     Go(Target),
+}
+
+/// The kinds of destinations that this host takes for itself. What is of none of them may be forwarded: also an address that
+/// the look-up finds no route for, because another table may have one (policy routing, VRF).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressKind {
+    /// An address of this host.
+    Local,
+    /// A broadcast address of one of its networks.
+    Broadcast,
+    /// An anycast address of one of its networks.
+    Anycast,
+    /// A multicast address.
+    Multicast,
+}
+
+impl AddressKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Local, Self::Broadcast, Self::Anycast, Self::Multicast];
 }
 
 /// Where a packet goes.

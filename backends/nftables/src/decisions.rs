@@ -5,7 +5,7 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{Cause, Verdict};
 
-use crate::command::{Part, Target};
+use crate::command::{AddressKind, Part, Target};
 use crate::fixed::Fixed;
 use crate::names::label;
 use crate::options::{Inspected, LoggedEvents, Options};
@@ -90,7 +90,9 @@ pub(crate) fn rules(
     if outcome == Outcome::PassAll && flavour == Flavour::UntrackedIngress {
         // What will be forwarded is tracked and asked about as if there were no untracked policy (decision D25).
         // Source: Calico's documentation of doNotTrack, which is for traffic of the host itself.
-        let parts = vec![Part::IsForwarded, count.clone(), Part::Go(Target::Return)];
+        // Not only `unicast` is forwarded: the look-up knows no policy routing and no VRF, so what it has no route for may be.
+        let elsewhere = AddressKind::ALL.map(Part::DestinationIsNot);
+        let parts = elsewhere.into_iter().chain([count.clone(), Part::Go(Target::Return)]).collect();
         rules.push((parts, Some(label(&format!("forwarded, so not decided: {}", decision.cause)))));
     }
     let mut parts = vec![count];

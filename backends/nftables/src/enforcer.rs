@@ -3,15 +3,13 @@
 use alloc::collections::BTreeMap;
 use core::fmt;
 
-use portcullis_core::ir::{Decision, Delta, Interpreter, Snapshot};
+use portcullis_core::ir::{Decision, Delta, Snapshot};
 use portcullis_core::label::Name;
-use portcullis_core::model::EndpointId;
-use portcullis_core::packet::Packet;
-use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::apply::{ApplyError, Counter, Transport as _};
-use crate::binding::{Binding, Bindings};
+use crate::binding::Bindings;
 use crate::command::Command;
+use crate::cut::Asked;
 use crate::lowering::{LowerError, Lowering};
 use crate::netlink::{Flow, Netlink};
 use crate::options::Options;
@@ -19,8 +17,8 @@ use crate::update::{Existing, Stage, Update};
 
 /// Enforces snapshots in the network namespace of the thread that made it.
 ///
-/// A load or update takes effect as a whole. When the kernel refuses, or the process ends half-way, every packet gets
-/// its old or its new decision, and the next load puts the rest right. Dropping it leaves the table in force; see
+/// A load or update takes effect as a whole. When the kernel refuses, or the process ends half-way, every packet gets,
+/// at each hook, its old or its new decision, and the next load puts the rest right. Dropping it leaves the table in force; see
 /// [`Enforcer::remove`].
 #[derive(Debug)]
 pub struct Enforcer {
@@ -222,19 +220,22 @@ impl Enforcer {
         self.lowering.as_ref()?.decision(chain)
     }
 
-    /// Makes connection tracking forget exactly those flows that `old` allowed and `new` denies at a workload of this
-    /// node, so that their next packet is decided anew (decision D16). How many were forgotten.
+    /// Makes connection tracking forget exactly those flows of workloads of this node that `old` allowed and `new` denies,
+    /// so that their next packet is decided anew (decision D16). How many were forgotten. Asked are the workloads and
+    /// the host endpoint for all interfaces; host endpoints of single interfaces are not, because connection tracking does not tell
+    /// by which one a flow came.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, EnforceError> {
         let flows = self.netlink.flows()?;
-        let tightened: Vec<Flow> = flows
-            .into_iter()
-            .filter(|flow| {
-                allows(&self.bindings, old, &flow.packet) && !allows(&self.bindings, new, &flow.packet)
-            })
-            .collect();
+        let (old, new) =
+            (Asked::new(&self.options, &self.bindings, old), Asked::new(&self.options, &self.bindings, new));
+        let is_cut = |flow: &Flow| {
+            let allows = |asked: &Asked<'_>| asked.allows(&flow.packet, &flow.arrived);
+            allows(&old) && !allows(&new)
+        };
+        let tightened: Vec<Flow> = flows.into_iter().filter(is_cut).collect();
         Ok(self.netlink.cut(&tightened)?)
     }
 
@@ -283,18 +284,3 @@ impl Enforcer {
 
 /// How often a batch is tried while others change nf_tables.
 const ATTEMPTS: usize = 10;
-
-/// Whether the workloads of this node that `packet` is from and for both allow it.
-fn allows(bindings: &Bindings, snapshot: &Snapshot, packet: &Packet) -> bool {
-    let interpreter = Interpreter::new(snapshot);
-    let at = |address| {
-        let holds = move |(_, binding): &(&EndpointId, &Binding)| matches!(binding, Binding::Workload { addresses, .. } if addresses.contains(&address));
-        bindings.iter().find(holds).map(|(id, _)| id)
-    };
-    let ends = [(at(packet.source), Hook::WorkloadEgress), (at(packet.destination), Hook::WorkloadIngress)];
-    ends.into_iter().all(|(id, hook)| {
-        id.is_none_or(|id| {
-            !matches!(interpreter.decide(id, hook, packet).verdict, Verdict::Deny | Verdict::Inspect)
-        })
-    })
-}

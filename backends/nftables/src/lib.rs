@@ -41,6 +41,8 @@ mod apply;
 mod binding;
 mod bodies;
 mod command;
+#[cfg(feature = "apply")]
+mod cut;
 mod decisions;
 mod dispatch;
 mod emit;
@@ -69,8 +71,8 @@ mod update;
 pub use apply::{ApplyError, Counter, Transport};
 pub use binding::{Binding, Bindings, Interface, InterfaceError};
 pub use command::{
-    BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
-    Target, Value,
+    AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
+    Set, SetKind, Target, Value,
 };
 #[cfg(feature = "apply")]
 pub use enforcer::{Drift, EnforceError, Enforcer};

@@ -6,8 +6,8 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use crate::command::{
-    BaseHook, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
-    Target, Value,
+    AddressKind, BaseHook, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set,
+    SetKind, Target, Value,
 };
 
 /// Prints `commands` for the table called `table`.
@@ -85,7 +85,7 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
                     cases.iter().map(|(v, to)| format!("{} : {}", value(*field, v), target(to))).collect();
                 write!(f, " {} vmap {{ {} }}", self::field(*field), cases.join(", "))?;
             }
-            Part::IsForwarded => f.write_str(" fib daddr type unicast")?,
+            Part::DestinationIsNot(kind) => write!(f, " fib daddr type != {}", address_kind(*kind))?,
             Part::IsTranslated => f.write_str(" ct status dnat")?,
             Part::HasMark(bits) => write!(f, " meta mark & {bits:#010x} == {bits:#010x}")?,
             Part::SetMark(bits) => write!(f, " meta mark set meta mark | {bits:#010x}")?,
@@ -101,6 +101,15 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
     match &rule.comment {
         Some(comment) => write!(f, " comment \"{comment}\""),
         None => Ok(()),
+    }
+}
+
+const fn address_kind(kind: AddressKind) -> &'static str {
+    match kind {
+        AddressKind::Local => "local",
+        AddressKind::Broadcast => "broadcast",
+        AddressKind::Anycast => "anycast",
+        AddressKind::Multicast => "multicast",
     }
 }
 

@@ -7,7 +7,7 @@ use portcullis_core::label::Name;
 use crate::command::Command;
 
 /// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
-/// every packet gets its old or its new decision.
+/// every packet gets, at each hook, its old or its new decision.
 ///
 /// Nothing is deleted in the batch that stops using it: a packet that is on its way keeps the old rules, but looks into
 /// the new sets.

@@ -7,7 +7,7 @@ use portcullis_core::net::IpVersion;
 
 use super::attr::{bytes, entry, nested, number, text};
 use super::encode::{key_bytes, padded, range_bytes, verdict};
-use crate::command::{Field, Part, Value};
+use crate::command::{AddressKind, Field, Part, Value};
 
 /// An anonymous map that a rule brings along.
 pub(super) struct OwnMap {
@@ -68,11 +68,12 @@ impl Builder<'_> {
                     [text(1, ANONYMOUS), number(2, REG_1), number(3, REG_VERDICT), number(4, id)];
                 self.push("lookup", &attributes);
             }
-            Part::IsForwarded => {
+            Part::DestinationIsNot(kind) => {
                 let attributes =
                     [number(1, REG_1), number(2, FIB_ADDRESS_TYPE), number(3, FIB_OF_DESTINATION)];
                 self.push("fib", &attributes);
-                self.push("cmp", &[number(1, REG_1), number(2, CMP_EQ), data(&TYPE_UNICAST.to_ne_bytes())]);
+                let kind = route_type(*kind).to_ne_bytes();
+                self.push("cmp", &[number(1, REG_1), number(2, CMP_NEQ), data(&kind)]);
             }
             Part::IsTranslated => {
                 self.push("ct", &[number(1, REG_1), number(2, CT_STATUS)]);
@@ -198,10 +199,19 @@ const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 /// `IPS_DST_NAT`.
 const STATUS_DNAT: u32 = 0x20;
-/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`, `RTN_UNICAST`.
+/// `RTN_LOCAL` and so on.
+const fn route_type(kind: AddressKind) -> u32 {
+    match kind {
+        AddressKind::Local => 2,
+        AddressKind::Broadcast => 3,
+        AddressKind::Anycast => 4,
+        AddressKind::Multicast => 5,
+    }
+}
+
+/// `NFT_FIB_RESULT_ADDRTYPE`, `NFTA_FIB_F_DADDR`.
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_OF_DESTINATION: u32 = 2;
-const TYPE_UNICAST: u32 = 1;
 const OBJECT_COUNTER: u32 = 1;
 /// Bytes of the packet that an event carries: enough for the headers that identify it.
 const LOG_SNAPLEN: u32 = 128;

@@ -16,6 +16,8 @@ use crate::apply::ApplyError;
 pub struct Flow {
     /// Its first packet as policy saw it: the destination after destination NAT, the source before source NAT.
     pub packet: Packet,
+    /// The same before destination NAT, as pre-DNAT policy saw it.
+    pub arrived: Packet,
     /// The tuple of its first direction, by which the kernel knows it, and its zone.
     identity: Vec<DefaultNla>,
 }
@@ -38,10 +40,13 @@ impl Netlink {
             else {
                 continue;
             };
-            let Some(packet) = packet(&tuple(original), &tuple(reply)) else { continue };
+            let first = tuple(original);
+            let (Some(packet), Some(arrived)) = (packet(&first, &tuple(reply)), arrived(&first)) else {
+                continue;
+            };
             let mut identity = vec![bytes(TUPLE_ORIGINAL | NESTED, original)];
             identity.extend(find(&attributes, ZONE).map(|zone| bytes(ZONE, zone)));
-            flows.push(Flow { packet, identity });
+            flows.push(Flow { packet, arrived, identity });
         }
         Ok(flows)
     }
@@ -67,8 +72,10 @@ const NESTED: u16 = 1 << 15;
 #[derive(Default)]
 struct Tuple {
     source: Option<IpAddr>,
+    destination: Option<IpAddr>,
     protocol: u8,
     source_port: u16,
+    destination_port: u16,
     icmp: Option<(u8, u8)>,
 }
 
@@ -83,17 +90,27 @@ fn tuple(attribute: &[u8]) -> Tuple {
         |kind| find(&protocol, kind).and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
     Tuple {
         source: find(&addresses, 1).and_then(v4).or_else(|| find(&addresses, 3).and_then(v6)),
+        destination: find(&addresses, 2).and_then(v4).or_else(|| find(&addresses, 4).and_then(v6)),
         protocol: byte(1).unwrap_or(0),
         source_port: port(2).unwrap_or(0),
+        destination_port: port(3).unwrap_or(0),
         icmp: byte(5).zip(byte(6)).or_else(|| byte(8).zip(byte(9))),
     }
 }
 
 /// The destination after NAT is where replies come from.
 fn packet(original: &Tuple, reply: &Tuple) -> Option<Packet> {
-    let mut packet = Packet::new(original.source?, reply.source?, Protocol(original.protocol));
+    between(original, reply.source?, reply.source_port)
+}
+
+fn arrived(original: &Tuple) -> Option<Packet> {
+    between(original, original.destination?, original.destination_port)
+}
+
+fn between(original: &Tuple, destination: IpAddr, port: u16) -> Option<Packet> {
+    let mut packet = Packet::new(original.source?, destination, Protocol(original.protocol));
     packet.source_port = original.source_port;
-    packet.destination_port = reply.source_port;
+    packet.destination_port = port;
     match original.icmp {
         Some((kind, code)) => Some(packet.with_icmp(kind, code)),
         None => Some(packet),

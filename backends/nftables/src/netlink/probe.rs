@@ -3,8 +3,8 @@
 use portcullis_core::net::IpVersion;
 
 use crate::command::{
-    BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set, SetKind,
-    Target, Value,
+    AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
+    Set, SetKind, Target, Value,
 };
 
 /// A table with every kind of object and expression, and its removal.
@@ -46,6 +46,7 @@ pub(super) fn commands() -> Vec<Command> {
             vec![Part::HasMark(1), Part::ClearMark(1), Part::SetMark(1), Part::Count("count".into())],
         ),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
+        rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),
         rule("hooked", vec![Part::Dispatch(map.to_vec(), "verdicts".into())]),
         Command::DeleteTable,

@@ -21,7 +21,7 @@ use portcullis_core::verdict::{Cause, Hook, Verdict};
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
-use table::{Table, Way};
+use table::{Destination, Table, Way};
 
 /// A question: what a hook of an endpoint says to a packet.
 type Question = (EndpointId, Hook, Packet);
@@ -114,7 +114,10 @@ impl World {
             name.strip_prefix(chain)
                 .is_some_and(|rest| rest.is_empty() || rest.trim_start_matches('_').parse::<u64>().is_ok())
         })?;
-        let mut way = Way { local: true, ..Way::through(packet, name, name) };
+        let mut way = Way {
+            destination: Destination::OfThisHost(AddressKind::Local),
+            ..Way::through(packet, name, name)
+        };
         let fate = self.table.run(known, &mut way);
         let meaning = |name: &String| self.meanings.get(name).cloned();
         let (last, staged) = fate.counted.split_last()?;
@@ -175,15 +178,17 @@ fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) 
     };
     let Some(want) = expected(snapshot, question, View::Enforced) else { return Ok(()) };
     let exempt = matches!(want.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
-    for local in [true, false] {
-        let mut way = Way { local, ..Way::through(packet, interface.as_str(), "other") };
+    let here = AddressKind::ALL.map(Destination::OfThisHost);
+    for destination in here.into_iter().chain([Destination::Unicast, Destination::NoRoute]) {
+        let local = here.contains(&destination);
+        let mut way = Way { destination, ..Way::through(packet, interface.as_str(), "other") };
         let dropped = world.table.run("raw_prerouting", &mut way).dropped;
         let open = want.verdict == Verdict::Allow && !exempt && local;
         if dropped != matches!(want.verdict, Verdict::Deny | Verdict::Inspect)
             || (way.mark != 0) != open
             || way.tracked == open
         {
-            return Err(format!("{want:?}, for the host: {local}, but {way:?}, dropped: {dropped}"));
+            return Err(format!("{want:?}, {destination:?}, but {way:?}, dropped: {dropped}"));
         }
     }
     Ok(())

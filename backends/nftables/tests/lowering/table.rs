@@ -19,6 +19,15 @@ pub(crate) struct Table {
     pub(crate) counters: BTreeSet<Name>,
 }
 
+/// What the look-up that does not know policy routing says of a packet's destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    OfThisHost(AddressKind),
+    Unicast,
+    /// Found in no table that is asked; another may forward it.
+    NoRoute,
+}
+
 /// A packet on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Way<'a> {
@@ -27,8 +36,7 @@ pub(crate) struct Way<'a> {
     pub(crate) output: &'a str,
     pub(crate) mark: u32,
     pub(crate) tracked: bool,
-    /// Whether it is for the host itself.
-    pub(crate) local: bool,
+    pub(crate) destination: Destination,
     /// Whether its destination was rewritten.
     pub(crate) translated: bool,
 }
@@ -36,7 +44,15 @@ pub(crate) struct Way<'a> {
 impl<'a> Way<'a> {
     /// A packet that is forwarded, without a mark.
     pub(crate) const fn through(packet: &'a Packet, input: &'a str, output: &'a str) -> Self {
-        Self { packet, input, output, mark: 0, tracked: true, local: false, translated: false }
+        Self {
+            packet,
+            input,
+            output,
+            mark: 0,
+            tracked: true,
+            destination: Destination::Unicast,
+            translated: false,
+        }
     }
 }
 
@@ -209,7 +225,7 @@ impl Table {
                 let value = value_of(*field, way)?;
                 cases.iter().find(|(case, _)| within(&value, case)).map(|(_, target)| Some(target.clone()))
             }
-            Part::IsForwarded => is(!way.local),
+            Part::DestinationIsNot(kind) => is(way.destination != Destination::OfThisHost(*kind)),
             Part::IsTranslated => is(way.translated),
             Part::HasMark(bits) => is(way.mark & bits == *bits),
             Part::SetMark(bits) => {
