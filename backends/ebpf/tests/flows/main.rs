@@ -13,6 +13,7 @@
 mod attack;
 mod frames;
 mod model;
+mod reuse;
 
 use std::process::Command;
 
