@@ -186,15 +186,15 @@ fn single(judge: &Judge<'_>, args: &EvalArgs) -> Result<Tally, Failure> {
     }
     out.flush()?;
     if let (false, Some(expected)) = (as_expected, flow.expect()) {
-        to_stderr(&format!("expected {expected}, and the answer is {}\n", found(&judgement)));
+        to_stderr(&format!("expected {expected}, and the answer is {}\n", worded(&judgement.answer)));
     }
     Ok(tally)
 }
 
-/// The verdict of an answer that is not as expected.
-fn found(judgement: &Judgement) -> String {
-    let verdict = judgement.answer.verdict();
-    if judgement.answer.is_mixed() { format!("{verdict} in part") } else { verdict.to_string() }
+/// The verdict of an answer for people, who should not take that of some parts for that of all.
+fn worded(answer: &Answer) -> String {
+    let verdict = answer.verdict();
+    if answer.is_mixed() { format!("{verdict} in part") } else { verdict.to_string() }
 }
 
 /// The widest line of a table: a terminal's, unless everything is wanted.

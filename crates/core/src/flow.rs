@@ -70,6 +70,8 @@ pub struct Consulted {
     pub endpoint: EndpointId,
     /// Which hook.
     pub hook: Hook,
+    /// Whether it saw the packet as it was sent, and destination NAT changed that packet later.
+    pub is_before_nat: bool,
     /// Its answer.
     pub decision: Decision,
 }

@@ -283,10 +283,18 @@ impl Importer {
         doubts::unknown_namespaces(&updates, &mut warnings);
         doubts::shared_addresses(&updates, &mut warnings);
         complete::namespaces(&mut updates);
+        let named = places.keys().cloned().chain(updates.iter().filter_map(endpoint)).collect();
         complete::untracked_on_wildcards(&updates, &mut warnings);
-        let workloads = owners.by_name();
+        let workloads = owners.by_name(&named);
         let (settings, configured) = settings::merge(&felix);
         Ok(Import { updates, warnings, places, workloads, frontends, settings, configured, repeated })
+    }
+}
+
+fn endpoint(update: &Update) -> Option<EndpointId> {
+    match update {
+        Update::Endpoint(endpoint) => Some(endpoint.id.clone()),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use portcullis::render::{Renderer, TracedStep};
 use portcullis::scenario::{Answer, Flow, Part, Peer};
 use portcullis::verdict::Direction;
 
-use crate::eval::{Judge, Judgement, table};
+use crate::eval::{Judge, Judgement, table, worded};
 use crate::output::Colour;
 
 /// The explanation of one answer, ending in a line break.
@@ -30,10 +30,13 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn answer(&mut self, renderer: &Renderer<'_>, answer: &Answer) -> fmt::Result {
         let flow = self.flow;
-        let verdict = self.colour.verdict(answer.verdict(), answer.verdict());
+        let verdict = self.colour.verdict(answer.verdict(), worded(answer));
         write!(self.out, "{verdict}: {} to {}, {}", flow.from(), flow.to(), table::service(flow))?;
         if let Some(request) = flow.http() {
             write!(self.out, ", HTTP {} {}", printable(&request.method), printable(&request.path))?;
+        }
+        if let Some(differing) = renderer.differing(answer) {
+            write!(self.out, ": {differing}")?;
         }
         self.out.push('\n');
         if let Some(expected) = flow.expect().filter(|expected| !answer.meets(*expected)) {
@@ -56,7 +59,7 @@ impl Writer<'_> {
     }
 
     fn staged(&mut self, renderer: &Renderer<'_>, staged: &Answer, now: &Answer) -> fmt::Result {
-        let verdict = self.colour.verdict(staged.verdict(), staged.verdict());
+        let verdict = self.colour.verdict(staged.verdict(), worded(staged));
         if staged == now {
             return writeln!(self.out, "\nwith staged policies enforced: {verdict}, as now");
         }
@@ -101,7 +104,7 @@ impl Writer<'_> {
         };
         let verdict = self.colour.verdict(side.decision.verdict, side.decision.verdict);
         writeln!(self.out, ": {verdict}, {}", renderer.located_side(side, direction, packet))?;
-        for hook in renderer.trace(side, packet) {
+        for hook in renderer.trace(side, part) {
             writeln!(self.out, "  {} of {}: {}", hook.hook, hook.endpoint, hook.verdict)?;
             if !hook.steps.iter().any(|step| !matches!(step, TracedStep::Profile { .. })) {
                 self.out.push_str("    no policy applies\n");

@@ -11,7 +11,7 @@ use portcullis::scenario::{Flow, FlowFormat, ListedFlow};
 use crate::args::{EvalArgs, Output};
 use crate::eval::gate::Tally;
 use crate::eval::table::{self, Row, Shape, Table};
-use crate::eval::{Judge, explain, found, limit};
+use crate::eval::{Judge, explain, limit, worded};
 use crate::failure::{Failure, shown};
 use crate::output::{Colour, stdout, to_stderr};
 use crate::progress::Progress;
@@ -246,7 +246,8 @@ impl Asking<'_> {
         let mut notes = Notes::default();
         notes.warnings.extend(judgement.answer.warnings().iter().map(|it| format!("warning: {at}{it}\n")));
         if let (false, Some(expected)) = (as_expected, flow.expect()) {
-            let mut text = format!("{at}expected {expected}, and the answer is {}", found(&judgement));
+            let mut text =
+                format!("{at}expected {expected}, and the answer is {}", worded(&judgement.answer));
             // Writing into a string cannot fail.
             let _ = match flow.id() {
                 Some(id) => writeln!(text, " ({})", table::id(id)),

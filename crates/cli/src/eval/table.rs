@@ -10,7 +10,7 @@ use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Flow, Part};
 use portcullis::verdict::{Direction, Verdict};
 
-use crate::eval::Judgement;
+use crate::eval::{Judgement, worded};
 use crate::output::Colour;
 use layout::{Width, fit, wrap};
 
@@ -37,9 +37,9 @@ impl Row {
         let part = answer.deciding();
         let verdict = match flow.expect() {
             Some(expected) if !answer.meets(expected) => {
-                format!("{} (expected {expected})", answer.verdict())
+                format!("{} (expected {expected})", worded(answer))
             }
-            _ => answer.verdict().to_string(),
+            _ => worded(answer),
         };
         let of = |direction| part.map_or_else(|| "-".into(), |part| side(renderer, part, direction));
         let (why, egress, ingress) = match shape {
@@ -55,7 +55,7 @@ impl Row {
                 flow.to().to_string(),
                 service(flow),
                 verdict,
-                staged.map(|staged| staged.verdict().to_string()).unwrap_or_default(),
+                staged.map(worded).unwrap_or_default(),
                 why,
                 egress,
                 ingress,
@@ -176,9 +176,11 @@ impl Table {
             if *width == 0 {
                 continue;
             }
-            if !cell.is_empty() {
-                text.extend(core::iter::repeat_n(' ', core::mem::take(&mut owed)));
+            if cell.is_empty() {
+                owed = owed.saturating_add(*width).saturating_add(GAP);
+                continue;
             }
+            text.extend(core::iter::repeat_n(' ', core::mem::take(&mut owed)));
             let verdict = match (index, row) {
                 (VERDICT, Some(row)) => Some(row.verdict),
                 (STAGED, Some(row)) => row.staged,

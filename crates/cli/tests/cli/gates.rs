@@ -69,7 +69,7 @@ fn an_answer_that_is_mixed_meets_no_expectation() {
         let run = portcullis_with(&args, flow.as_bytes());
         assert_eq!(run.code, 4, "{run:?}");
         assert!(run.stderr.contains("the answer is deny in part"), "{run:?}");
-        assert!(run.stdout.contains(&format!("deny (expected {expected})")), "{run:?}");
+        assert!(run.stdout.contains(&format!("deny in part (expected {expected})")), "{run:?}");
         assert!(run.stdout.contains("allow on TCP 2379; otherwise deny: NetworkPolicy"), "{run:?}");
     }
 }

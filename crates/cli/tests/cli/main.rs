@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod compile;
+mod ends;
 mod eval;
 mod folders;
 mod gates;

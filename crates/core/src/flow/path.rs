@@ -247,7 +247,8 @@ impl<'p, E: DecideHook + ?Sized> Path<'p, E> {
         }
         let decision = self.engine.decide_hook(endpoint, hook, packet);
         let verdict = decision.verdict;
-        self.consulted.push(Consulted { endpoint: endpoint.clone(), hook, decision });
+        let is_before_nat = packet != self.way.packet;
+        self.consulted.push(Consulted { endpoint: endpoint.clone(), hook, is_before_nat, decision });
         verdict
     }
 

@@ -108,8 +108,8 @@ impl Owners {
 
     /// All workloads that have pods, or an endpoint that stands for them, by namespace and name.
     ///
-    /// Where several workloads share a name, each can also be named with its kind, as `web-statefulset`.
-    pub(super) fn by_name(self) -> BTreeMap<EndpointId, Vec<WorkloadPods>> {
+    /// Where several workloads share a name, or a pod has it, each can also be named with its kind, as `web-statefulset`.
+    pub(super) fn by_name(self, named: &BTreeSet<EndpointId>) -> BTreeMap<EndpointId, Vec<WorkloadPods>> {
         let Self { pods, finished, several, representatives, .. } = self;
         let represented = representatives.into_iter().map(|(key, id)| (key, BTreeSet::from([id])));
         let mut found: BTreeMap<EndpointId, Vec<WorkloadPods>> = BTreeMap::new();
@@ -127,7 +127,10 @@ impl Owners {
                 None => of_name.push(WorkloadPods { kind, pods, count }),
             }
         }
-        let shared = found.iter().filter(|(_, of_name)| of_name.len() > 1);
+        let is_hidden = |id: &EndpointId, of_name: &[WorkloadPods]| {
+            named.contains(id) && of_name.iter().all(|workload| workload.pods != [id.clone()])
+        };
+        let shared = found.iter().filter(|(id, of_name)| of_name.len() > 1 || is_hidden(id, of_name));
         let aliases: Vec<(EndpointId, WorkloadPods)> = shared
             .flat_map(|(id, of_name)| of_name.iter().map(|workload| (alias(id, workload), workload.clone())))
             .collect();

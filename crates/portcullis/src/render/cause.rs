@@ -111,8 +111,18 @@ impl<'a> Renderer<'a> {
     pub fn answer(&self, answer: &Answer) -> String {
         let Some(deciding) = answer.deciding() else { return String::new() };
         let why = self.deciding(&deciding.decision, &deciding.resolved.packet);
+        match self.differing(answer) {
+            Some(differing) => format!("{differing}: {why}"),
+            None => why,
+        }
+    }
+
+    /// Which parts of an answer have another verdict than the whole, and how the rest fares: `allow on TCP 80; otherwise
+    /// deny`. None where all parts have the same verdict.
+    #[must_use]
+    pub fn differing(&self, answer: &Answer) -> Option<String> {
         if !answer.is_mixed() {
-            return why;
+            return None;
         }
         let others = answer.parts().iter().filter(|part| part.decision.verdict != answer.verdict());
         let mut shown: Vec<String> = Vec::new();
@@ -131,7 +141,7 @@ impl<'a> Renderer<'a> {
         if more > 0 {
             shown.push(format!("{more} more"));
         }
-        format!("{}; otherwise {}: {why}", shown.join(", "), answer.verdict())
+        Some(format!("{}; otherwise {}", shown.join(", "), answer.verdict()))
     }
 
     fn is_selected(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> bool {

@@ -7,12 +7,11 @@ use serde_json::Number;
 
 use portcullis_core::flow::Side;
 use portcullis_core::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
-use portcullis_core::packet::Packet;
 use portcullis_core::reference::{RuleOutcome, Step};
 use portcullis_core::verdict::{Direction, Hook, RuleRef, Verdict};
 
 use super::{Dialect, Renderer, kubernetes_tier, rule};
-use crate::scenario::Location;
+use crate::scenario::{Location, Part};
 
 /// One hook on the way of a packet, and all that was looked at there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -104,12 +103,14 @@ pub enum TracedStep {
 }
 
 impl Renderer<'_> {
-    /// All that one side looked at for `packet`.
+    /// All that one side of `part` looked at. A hook before destination NAT looked at the packet as it was sent.
     #[must_use]
-    pub fn trace(&self, side: &Side, packet: &Packet) -> Vec<TracedHook> {
+    pub fn trace(&self, side: &Side, part: &Part) -> Vec<TracedHook> {
+        let packet = &part.resolved.packet;
         let hooks = side.consulted.iter();
         hooks
             .map(|asked| {
+                let packet = part.sent.as_ref().filter(|_| asked.is_before_nat).unwrap_or(packet);
                 let (decision, trace) = self.reference.explain(&asked.endpoint, asked.hook, packet);
                 TracedHook {
                     hook: asked.hook.to_string(),

@@ -125,6 +125,8 @@ pub struct Part {
     pub source_ports: Option<PortSet>,
     /// The port of the service that the packet was sent to, before destination NAT.
     pub service_port: Option<u16>,
+    /// The packet as it was sent, where destination NAT changed it before it came to the destination.
+    pub sent: Option<Packet>,
     /// The answer.
     pub decision: FlowDecision,
 }
@@ -141,6 +143,10 @@ impl Answer {
                 ports: question.ports.clone(),
                 source_ports: question.source_ports.clone(),
                 service_port: question.service_port,
+                sent: match &question.way {
+                    Way::Translated { before, .. } => Some((**before).clone()),
+                    _ => None,
+                },
                 decision: without_shields(decision),
             };
             if parts.get(first).is_none_or(|known| !known.is_beside(&part)) {

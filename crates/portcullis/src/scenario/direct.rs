@@ -37,7 +37,7 @@ impl Evaluator<'_> {
             // The other pods are asked about, and no two of them are this one.
             Apart::AsTheyAre
                 if from == to
-                    && matches!(to, End::Endpoint(_))
+                    && matches!(&to, End::Endpoint(id) if id.kind == EndpointKind::Workload)
                     && [source, destination].iter().all(|end| end.standing == Standing::OneOfSeveral) =>
             {
                 return Ok(());

@@ -8,11 +8,13 @@ use portcullis_core::label::{Name, Scope};
 use portcullis_core::model::{
     Cluster, Endpoint, EndpointId, EndpointKind, NamedPort, NetworkSetId, ServiceId,
 };
-use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::net::{Cidr, IpVersion, canonical};
+use portcullis_core::packet::Protocol;
 use portcullis_core::selector::Expr;
 use portcullis_k8s::workload::PodCount;
 use portcullis_k8s::{PodPlace, WorkloadPods};
 
+use super::answer::Plan;
 use super::flow::FlowError;
 use super::near::nearest;
 use super::peer::Peer;
@@ -103,9 +105,7 @@ impl Evaluator<'_> {
     fn pods(&self, field: &'static str, id: &EndpointId) -> Result<Vec<Candidate>, FlowError> {
         let scenario = self.scenario();
         let workloads = scenario.workloads.get(id).map(Vec::as_slice).unwrap_or_default();
-        let stands_for_pods = workloads.iter().any(|workload| workload.pods == [id.clone()]);
-        let is_pod = scenario.cluster().endpoints().contains_key(id) || scenario.places.contains_key(id);
-        if is_pod && !stands_for_pods {
+        if self.is_pod_itself(id, workloads) {
             return Ok(vec![self.pod(field, id, id)?]);
         }
         match workloads {
@@ -131,6 +131,32 @@ impl Evaluator<'_> {
                 );
                 Err(FlowError::new(field, reason))
             }
+        }
+    }
+
+    /// Whether `id` is a pod, and not one that stands for those of a workload.
+    fn is_pod_itself(&self, id: &EndpointId, workloads: &[WorkloadPods]) -> bool {
+        let scenario = self.scenario();
+        let stands_for_pods = workloads.iter().any(|workload| workload.pods == [id.clone()]);
+        let is_pod = scenario.cluster().endpoints().contains_key(id) || scenario.places.contains_key(id);
+        is_pod && !stands_for_pods
+    }
+
+    /// Says that a pod hides the workloads of its name.
+    pub(super) fn doubt_name(&self, id: &EndpointId, plan: &mut Plan) {
+        let workloads = self.scenario().workloads.get(id).map(Vec::as_slice).unwrap_or_default();
+        if !self.is_pod_itself(id, workloads) {
+            return;
+        }
+        for workload in workloads {
+            let name = id.to_string();
+            let other = format!("{id}-{}", workload.kind.to_ascii_lowercase());
+            plan.warn(format!(
+                "{} is a pod and a {}: the pod is meant; the other is {}",
+                quoted(&name),
+                workload.kind,
+                quoted(&other)
+            ));
         }
     }
 
@@ -211,11 +237,20 @@ impl Evaluator<'_> {
     }
 }
 
-/// What policies look at: the labels and the networks that they name.
+/// What policies look at: the labels and the networks that they name, and the services, by the addresses of their
+/// backends.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     labels: BTreeSet<Name>,
     nets: BTreeSet<Cidr>,
+    services: BTreeMap<IpAddr, BTreeSet<Membership>>,
+}
+
+/// A service that an address is a backend of, and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Membership {
+    service: ServiceId,
+    port: Option<(Protocol, u16)>,
 }
 
 /// Everything that policy can tell two pods of one namespace by.
@@ -226,6 +261,7 @@ struct Kind {
     account: Option<Name>,
     profiles: Vec<Name>,
     ports: Vec<NamedPort>,
+    services: BTreeSet<Membership>,
     node: Option<End>,
 }
 
@@ -237,11 +273,19 @@ impl Told {
         let rules = policies.flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
         let profiles = cluster.profiles().values();
         let rules = rules.chain(profiles.flat_map(|profile| profile.ingress.iter().chain(&profile.egress)));
+        let mut services = BTreeSet::new();
         for side in rules.flat_map(|rule| rule.peers.iter().chain(core::iter::once(&rule.local))) {
+            services.extend(&side.service);
             side.selector.iter().chain(&side.not_selector).for_each(|selector| told.look(&selector.expr));
             told.nets.extend(side.nets.iter().chain(&side.not_nets));
         }
         told.nets.extend(cluster.network_sets().values().flat_map(|set| &set.nets));
+        for service in services.into_iter().filter_map(|id| cluster.services().get(id)) {
+            for backend in &service.backends {
+                let known = told.services.entry(canonical(backend.address)).or_default();
+                known.insert(Membership { service: service.id.clone(), port: backend.port });
+            }
+        }
         told
     }
 
@@ -255,6 +299,8 @@ impl Told {
 
     fn kind(&self, endpoint: &Endpoint) -> Kind {
         let labels = endpoint.labels.iter().filter(|(key, _)| self.labels.contains(*key));
+        let addresses = endpoint.addresses.iter();
+        let services = addresses.filter_map(|address| self.services.get(&canonical(*address)));
         let holds = |net: &&Cidr| endpoint.addresses.iter().any(|address| net.contains(address));
         Kind {
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
@@ -262,6 +308,7 @@ impl Told {
             account: endpoint.service_account.clone(),
             profiles: endpoint.profiles.clone(),
             ports: endpoint.ports.clone(),
+            services: services.flatten().cloned().collect(),
             node: endpoint.node.clone().map(End::Node),
         }
     }

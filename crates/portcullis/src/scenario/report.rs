@@ -205,8 +205,7 @@ impl<'a> Report<'a> {
 }
 
 fn trace(renderer: &Renderer<'_>, part: &Part) -> TraceReport {
-    let packet = &part.resolved.packet;
-    let of = |side: &Option<Side>| side.as_ref().map(|side| renderer.trace(side, packet)).unwrap_or_default();
+    let of = |side: &Option<Side>| side.as_ref().map(|side| renderer.trace(side, part)).unwrap_or_default();
     TraceReport { egress: of(&part.decision.egress), ingress: of(&part.decision.ingress) }
 }
 

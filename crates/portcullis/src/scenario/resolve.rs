@@ -15,7 +15,7 @@ use super::Scenario;
 use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};
 use super::cuts::Cuts;
 use super::ends::{Candidate, Standing, Told};
-use super::flow::{Flow, FlowError};
+use super::flow::{Flow, FlowError, Port};
 use super::peer::Peer;
 use super::reach::{Called, Entry, Front, Reach};
 use super::text::quoted;
@@ -76,15 +76,23 @@ impl<'a> Evaluator<'a> {
     ///   apart, all of them are asked about.
     ///
     /// # Errors
-    /// An end is unknown, is several workloads, has finished (decision D14), or has no address of the family.
+    /// The port is 0, or an end is unknown, is several workloads, has finished (decision D14), or has no address of the family.
     pub fn plan(&self, flow: &Flow) -> Result<Plan, FlowError> {
+        if flow.protocol().has_ports() && matches!(flow.port(), Some(Port::Number(0))) {
+            let reason = "no connection goes to port 0; leave the port out to ask about every port";
+            return Err(FlowError::new("port", reason));
+        }
         let mut plan = Plan { questions: Vec::new(), service: None, warnings: Vec::new() };
         for source in self.ends("from", flow.from())? {
             self.toward(flow, &source, &mut plan)?;
         }
         for peer in [flow.from(), flow.to()] {
-            if let Peer::Address(address) = peer {
-                self.doubt_address(*address, peer == flow.from(), &mut plan);
+            match peer {
+                Peer::Address(address) => self.doubt_address(*address, peer == flow.from(), &mut plan),
+                Peer::Workload { namespace, name } => {
+                    self.doubt_name(&EndpointId::workload(namespace.clone(), name.clone()), &mut plan);
+                }
+                _ => {}
             }
         }
         Ok(plan)

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::flow::End;
 use portcullis_core::label::Name;
+use portcullis_core::model::EndpointKind;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::Cause;
 use portcullis_k8s::{Frontend, FrontendBackend, FrontendKind, TrafficPolicy};
@@ -151,7 +152,8 @@ impl Evaluator<'_> {
             for backend in found {
                 let targets = backend.targets.iter().filter(|(at, _)| *at == index);
                 for (_, target) in targets {
-                    let hop = Hop { entry, front, outer: number, target: *target };
+                    let is_masqueraded = traffic_policy(frontend, entry) == TrafficPolicy::Cluster;
+                    let hop = Hop { entry, front, outer: number, target: *target, is_masqueraded };
                     self.behind(flow, source, near, backend, hop, plan);
                 }
             }
@@ -188,14 +190,60 @@ impl Evaluator<'_> {
             let service_port = Some(hop.outer);
             plan.questions.push(Question { resolved, ports: None, source_ports, service_port, way });
         }
-        if let Entry::NodePort(_, node) = hop.entry
-            && self.end(source, near) == End::Outside
-            && self.node_of(&to).or(backend.node.as_ref()) != Some(node)
+        if hop.is_masqueraded {
+            self.doubt_source(
+                &from,
+                &hop,
+                self.node_of(&to).or(backend.node.as_ref()),
+                backend.address,
+                plan,
+            );
+        }
+    }
+
+    /// Says that the source's address may not be what policy at `backend` sees.
+    ///
+    /// Traffic to node ports, external addresses and those of load balancers is masqueraded by the node that translates it,
+    /// whoever sends it, unless only backends on that node take it. Policy on that same node still sees the source.
+    /// Source: kubernetes `pkg/proxy/iptables/proxier.go`, `syncProxyRules` ("masquerade traffic for ... external
+    /// destinations").
+    fn doubt_source(
+        &self,
+        from: &End,
+        hop: &Hop<'_>,
+        there: Option<&Name>,
+        backend: IpAddr,
+        plan: &mut Plan,
+    ) {
+        let (translator, address) = match hop.entry {
+            Entry::NodePort(address, node) => (Some(node), address),
+            Entry::Address(address, Front::External) => (self.node_of(from), address),
+            Entry::Name | Entry::Address(_, Front::Cluster) => return,
+        };
+        let is_its_own = match from {
+            End::Endpoint(id) => id.kind == EndpointKind::Host && self.node_of(from) == translator,
+            End::Node(node) => Some(node) == translator,
+            End::Outside => false,
+        };
+        if is_its_own || (translator.is_some() && translator == there) {
+            return;
+        }
+        let who = match (translator, from) {
+            (Some(node), _) => format!("node {node}"),
+            (None, End::Outside) => format!("the node where traffic to `{address}` comes in"),
+            (None, _) => "the source's node".to_owned(),
+        };
+        plan.warn(format!(
+            "{who} may put its own address in place of the source's on the way to `{backend}`, and policy there would \
+             see that; this answer is for the source that was asked about"
+        ));
+        let mut endpoints = self.scenario().cluster().endpoints().keys();
+        if translator.is_none() && *from == End::Outside && endpoints.any(|id| id.kind == EndpointKind::Host)
         {
+            let there = there.map_or_else(|| "the backend's node".to_owned(), |node| format!("node {node}"));
             plan.warn(format!(
-                "node {node} may put its own address in place of the source's on the way to `{}`, and policy there \
-                 would see that; this answer is for the source that was asked about",
-                backend.address
+                "traffic to `{address}` is taken to come in at {there}; where it comes in elsewhere, the host endpoint of \
+                 that node decides too"
             ));
         }
     }
@@ -329,6 +377,9 @@ struct Hop<'e> {
     outer: u16,
     /// The port after it.
     target: u16,
+    /// Whether backends on every node take it, so that the node that translates it may put its own address in it where
+    /// it comes by a node port or an external address.
+    is_masqueraded: bool,
 }
 
 /// The source's address, and the service's in the same family where it has one.
