@@ -4,17 +4,22 @@
 //! objects and are none.
 
 use alloc::collections::BTreeSet;
+use core::ops::ControlFlow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use portcullis_k8s::{Relevance, relevance};
+
 use crate::error::{ReadError, ReadErrorKind};
 use crate::kustomization::{self, Kustomization};
+use crate::limits::Limits;
 use crate::other::Others;
 use crate::pattern::Patterns;
 use crate::source::io_reason;
+use crate::values::read_values;
 
 /// One thing to do, in order.
 #[derive(Debug)]
@@ -40,6 +45,7 @@ impl Walk<'_> {
     pub(crate) fn steps(mut self, root: &Path) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut patches = BTreeSet::new();
+        let mut resources = BTreeSet::new();
         let mut is_empty = true;
         // Folders nest as deep as the file system lets them: no recursion.
         let mut waiting = vec![root.to_owned()];
@@ -66,7 +72,7 @@ impl Walk<'_> {
                 }
                 match self.list(&path) {
                     Ok(Some(entries)) => {
-                        self.note_kustomization(&entries, &path, root, &mut patches);
+                        self.note_kustomization(&entries, &path, root, &mut patches, &mut resources);
                         waiting.extend(entries);
                     }
                     // Read by an earlier call, which has said whether there was anything.
@@ -84,6 +90,8 @@ impl Walk<'_> {
                 ReadError::new(ReadErrorKind::File, reason).with_file(root.to_string_lossy().into()),
             ));
         }
+        // What a kustomization builds on is an object, whatever another one changes with it.
+        let patches: BTreeSet<PathBuf> = patches.difference(&resources).cloned().collect();
         steps.retain(|step| !self.is_patch(step, &patches));
         steps
     }
@@ -95,6 +103,7 @@ impl Walk<'_> {
             !patches.is_empty() && fs::canonicalize(path).is_ok_and(|real| patches.contains(&real));
         if is_patch {
             self.others.count("kustomize patch");
+            self.others.warnings.extend(patch_warning(path));
         }
         is_patch
     }
@@ -105,6 +114,7 @@ impl Walk<'_> {
         folder: &Path,
         root: &Path,
         patches: &mut BTreeSet<PathBuf>,
+        resources: &mut BTreeSet<PathBuf>,
     ) {
         let Some(file) = entries.iter().find(|path| kustomization::is_one(path)) else { return };
         if self.excluded.match_path(file, root) {
@@ -113,6 +123,7 @@ impl Walk<'_> {
         let Some(kustomization) = Kustomization::read(file) else { return };
         let real = |path: &String| fs::canonicalize(folder.join(path)).ok();
         patches.extend(kustomization.patches().iter().filter_map(real));
+        resources.extend(kustomization.resources().iter().filter_map(real));
         self.others.warnings.extend(kustomization.warning(file, folder, root));
         self.others.kustomizations.push(folder.to_owned());
     }
@@ -121,14 +132,24 @@ impl Walk<'_> {
     fn pass_over_hidden(&mut self, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // `..data` and its like are how the kubelet writes a volume; the files are there once more, as links.
-        if TOOLS.contains(&&*name) || name.starts_with("..") {
+        if TOOLS.contains(&&*name) || is_volume(&name) {
             self.others.count("hidden folder");
             return;
         }
-        let manifests = count_manifests(path);
+        let mut manifests = count_manifests(path);
         if manifests > 0 && CI.contains(&&*name) {
             self.others.count_many("CI workflow", manifests);
             return;
+        }
+        if WORKFLOWS.contains(&&*name) {
+            let workflows = count_manifests(&path.join("workflows"));
+            if workflows > 0 {
+                self.others.count_many("CI workflow", workflows);
+            }
+            manifests = manifests.saturating_sub(workflows);
+            if manifests == 0 && workflows > 0 {
+                return;
+            }
         }
         self.others.count("hidden folder");
         if manifests == 0 {
@@ -156,6 +177,25 @@ impl Walk<'_> {
     }
 }
 
+/// That a patch of a policy is left out, which may be a whole policy.
+fn patch_warning(path: &Path) -> Option<ReadError> {
+    let name = path.to_string_lossy();
+    let mut warning = None;
+    let file = fs::File::open(path).ok()?;
+    // What cannot be read is a patch of no policy that anybody could read.
+    let _ = read_values(&name, file, &Limits::default(), &mut |node| {
+        let [version, kind] = ["apiVersion", "kind"].map(|key| node.get_str(key).unwrap_or_default());
+        if !kind.contains("Policy") || matches!(relevance(version, kind), Relevance::Ignored) {
+            return ControlFlow::Continue(());
+        }
+        let reason = "a kustomization changes a policy with it: passed over as it stands";
+        let error = ReadError::new(ReadErrorKind::Object, reason).with_file(name.as_ref().into());
+        warning = Some(error.with_position(Some(node.position())).with_object(node.identity()));
+        ControlFlow::Break(())
+    });
+    warning
+}
+
 fn step(path: PathBuf, metadata: &Metadata) -> Step {
     if metadata.is_file() {
         return Step::Read(path);
@@ -167,6 +207,16 @@ fn step(path: PathBuf, metadata: &Metadata) -> Step {
 /// Whether a file of a folder is read, by its name.
 pub(crate) fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+}
+
+/// What the kubelet makes in a volume: `..data`, and the folder with a time that it leads to.
+fn is_volume(name: &str) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    name == "..data"
+        || name.strip_prefix("..").is_some_and(|time| {
+            let (year, rest) = time.as_bytes().split_at_checked(4).unwrap_or_default();
+            !year.is_empty() && year.iter().all(is_digit) && matches!(rest.first(), None | Some(b'_'))
+        })
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -216,7 +266,10 @@ const TOOLS: &[&str] = &[
 ];
 
 /// Hidden folders that say what happens to a repository.
-const CI: &[&str] = &[".github", ".gitlab", ".gitea", ".forgejo", ".circleci", ".buildkite", ".woodpecker"];
+const CI: &[&str] = &[".circleci", ".buildkite", ".woodpecker"];
+
+/// Hidden folders whose `workflows` do.
+const WORKFLOWS: &[&str] = &[".github", ".gitea", ".forgejo"];
 
 /// Entries of a hidden folder that are looked at.
 const ENTRIES: usize = 10_000;
