@@ -264,9 +264,9 @@ pub(crate) enum Engine {
     Reference,
     /// The compiled in-process matcher
     Matcher,
-    /// The Linux kernel, through nftables (root; feature kernel-engines)
+    /// The Linux kernel, through nftables (root; feature kernel-engines, on unless built without)
     Nftables,
-    /// The Linux kernel, through eBPF (root; feature kernel-engines)
+    /// The Linux kernel, through eBPF (root; feature kernel-engines, on unless built without)
     Ebpf,
 }
 
