@@ -200,5 +200,5 @@ fn policies_whose_names_are_left_to_the_server_are_as_many_as_they_are() {
         portcullis_core::model::Update::Endpoint(endpoint) => Some(endpoint.id.clone()),
         _ => None,
     });
-    assert_eq!(ids.collect::<std::collections::BTreeSet<_>>().len(), 2);
+    assert_eq!(ids.collect::<alloc::collections::BTreeSet<_>>().len(), 2);
 }
