@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use portcullis_k8s::{Relevance, relevance};
@@ -136,20 +136,21 @@ impl Walk<'_> {
             self.others.count("hidden folder");
             return;
         }
-        let mut manifests = count_manifests(path);
-        if manifests > 0 && CI.contains(&&*name) {
+        let mut manifests = count_manifests(path, is_manifest);
+        let workflows = path.join("workflows");
+        // What such a folder holds beside workflows configures the service, unless it looks like an object.
+        let is_ci = CI.contains(&&*name)
+            || (WORKFLOWS.contains(&&*name)
+                && count_manifests(path, has_head) <= count_manifests(&workflows, has_head));
+        if manifests > 0 && is_ci {
             self.others.count_many("CI workflow", manifests);
             return;
         }
-        if WORKFLOWS.contains(&&*name) {
-            let workflows = count_manifests(&path.join("workflows"));
-            if workflows > 0 {
-                self.others.count_many("CI workflow", workflows);
-            }
+        let workflows =
+            if WORKFLOWS.contains(&&*name) { count_manifests(&workflows, is_manifest) } else { 0 };
+        if workflows > 0 {
+            self.others.count_many("CI workflow", workflows);
             manifests = manifests.saturating_sub(workflows);
-            if manifests == 0 && workflows > 0 {
-                return;
-            }
         }
         self.others.count("hidden folder");
         if manifests == 0 {
@@ -219,13 +220,25 @@ fn is_volume(name: &str) -> bool {
         })
 }
 
+/// Whether a file is called like a manifest and its text has the first word of an object's head.
+fn has_head(path: &Path) -> bool {
+    let mut text = Vec::new();
+    let read = |file: fs::File| file.take(HEAD_BYTES).read_to_end(&mut text);
+    is_manifest(path)
+        && fs::File::open(path).and_then(read).is_ok()
+        && text.windows(b"apiVersion".len()).any(|window| window == b"apiVersion")
+}
+
+/// How much of a file in a hidden folder is looked at.
+const HEAD_BYTES: u64 = 1 << 20;
+
 fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().first() == Some(&b'.'))
 }
 
 /// How many files in a folder or below it are called like manifests. Links are not followed, and the rest of a very
 /// large folder counts as one.
-fn count_manifests(path: &Path) -> u64 {
+fn count_manifests(path: &Path, is_one: fn(&Path) -> bool) -> u64 {
     let mut waiting = vec![path.to_owned()];
     let (mut looked_at, mut found) = (0_usize, 0_u64);
     while let Some(folder) = waiting.pop() {
@@ -237,7 +250,7 @@ fn count_manifests(path: &Path) -> u64 {
             }
             if is_folder {
                 waiting.push(entry.path());
-            } else if is_manifest(&entry.path()) {
+            } else if is_one(&entry.path()) {
                 found = found.saturating_add(1);
             }
         }
@@ -269,7 +282,7 @@ const TOOLS: &[&str] = &[
 const CI: &[&str] = &[".circleci", ".buildkite", ".woodpecker"];
 
 /// Hidden folders whose `workflows` do.
-const WORKFLOWS: &[&str] = &[".github", ".gitea", ".forgejo"];
+const WORKFLOWS: &[&str] = &[".github", ".gitlab", ".gitea", ".forgejo"];
 
 /// Entries of a hidden folder that are looked at.
 const ENTRIES: usize = 10_000;
