@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
+use portcullis_core::net::{Cidr, IpVersion};
 use portcullis_core::packet::Protocol;
 
 /// A service as clients reach it. Policy never sees it: it sees the backends, after destination NAT.
@@ -16,8 +17,10 @@ pub struct Frontend {
     pub kind: FrontendKind,
     /// Its addresses inside the cluster.
     pub cluster_addresses: Vec<IpAddr>,
-    /// Its external addresses and those of its load balancer.
+    /// Its external addresses, without those of its load balancer.
     pub external_addresses: Vec<IpAddr>,
+    /// Its load balancer; without addresses where there is none.
+    pub load_balancer: LoadBalancer,
     /// Which backends traffic to the cluster addresses reaches.
     pub internal_policy: TrafficPolicy,
     /// Which backends traffic to node ports and external addresses reaches.
@@ -26,6 +29,32 @@ pub struct Frontend {
     pub ports: Vec<FrontendPort>,
     /// What is behind it, ready or not, by address.
     pub backends: Vec<FrontendBackend>,
+    /// Whether its `Endpoints` list addresses that become no backends, because they say that they shall not be mirrored.
+    pub has_unmirrored_endpoints: bool,
+}
+
+/// The load balancer of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadBalancer {
+    /// The addresses that nodes translate, as the load balancer does.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses that only the load balancer translates (`ipMode: Proxy`).
+    pub proxied_addresses: Vec<IpAddr>,
+    /// The networks that may use it.
+    pub source_ranges: Vec<Cidr>,
+}
+
+impl LoadBalancer {
+    /// Whether traffic from `source` may use it. Ranges of one family say nothing about the other one.
+    ///
+    /// Source: kubernetes `pkg/proxy/iptables/proxier.go`, `syncProxyRules`, the firewall chain; `pkg/proxy/serviceport.go`,
+    /// `newBaseServiceInfo`, which keeps the ranges of its family.
+    #[must_use]
+    pub fn admits(&self, source: &IpAddr) -> bool {
+        let version = IpVersion::of(source);
+        let mut ranges = self.source_ranges.iter().filter(|range| range.version() == version).peekable();
+        ranges.peek().is_none() || ranges.any(|range| range.contains(source))
+    }
 }
 
 /// How a service is reached.

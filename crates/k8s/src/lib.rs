@@ -31,7 +31,9 @@ mod validate;
 pub mod workload;
 
 pub use error::{ConvertError, ObjectRef, Warning};
-pub use frontend::{BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, TrafficPolicy};
+pub use frontend::{
+    BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
+};
 pub use importer::{
     BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
 };

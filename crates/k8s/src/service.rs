@@ -44,6 +44,8 @@ pub struct ServiceSpec {
     /// The address that the load balancer was asked to have.
     #[serde(rename = "loadBalancerIP")]
     pub load_balancer_ip: Option<String>,
+    /// The networks that may use the load balancer; missing or empty means all.
+    pub load_balancer_source_ranges: Option<Vec<String>>,
     /// The name that an `ExternalName` service stands for.
     pub external_name: Option<String>,
     /// `Cluster` (also when missing) or `Local`: which backends traffic to the cluster addresses reaches.
@@ -72,10 +74,12 @@ pub struct LoadBalancerStatus {
 
 /// One way into a load balancer. One that only has a host name has no address to know it by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct LoadBalancerIngress {
     /// Its address.
     pub ip: Option<String>,
+    /// `VIP` (also when missing): nodes translate the address; `Proxy`: only the load balancer does.
+    pub ip_mode: Option<String>,
 }
 
 /// A port of a [`Service`].

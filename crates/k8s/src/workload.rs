@@ -86,6 +86,8 @@ pub struct Workload {
     pub template: PodTemplate,
     /// How many pods it may have at a time.
     pub count: PodCount,
+    /// Whether it asks for no pods at all.
+    pub(crate) is_scaled_to_zero: bool,
 }
 
 /// How many pods a workload may have at a time.
@@ -156,7 +158,8 @@ impl Workload {
             _ => is_single(spec.replicas),
         };
         let count = if is_single { PodCount::One } else { PodCount::Several };
-        Ok(Self { kind, metadata, template: spec.template.unwrap_or_default(), count })
+        let is_scaled_to_zero = spec.replicas == Some(0);
+        Ok(Self { kind, metadata, template: spec.template.unwrap_or_default(), count, is_scaled_to_zero })
     }
 }
 

@@ -558,6 +558,17 @@ fn a_workload_may_have_several_pods() {
 }
 
 #[test]
+fn a_workload_without_pods_is_told() {
+    for (replicas, told) in [(0, 1), (1, 0)] {
+        let mut object = workload("Deployment", "web");
+        object["spec"]["replicas"] = json!(replicas);
+        let (_, import) = import(&[object]);
+        let warnings: Vec<_> = import.warnings.iter().filter(|w| w.field == "spec.replicas").collect();
+        assert_eq!(warnings.len(), told, "{warnings:?}");
+    }
+}
+
+#[test]
 fn workloads_that_share_a_name_have_their_kind_for_another_one() {
     let (_, import) = import(&[
         pod("web-5d59d67564-x", Some(("ReplicaSet", "web-5d59d67564"))),

@@ -130,6 +130,10 @@ impl Workload {
         let meta = self.template.metadata.as_ref().unwrap_or(&empty.0);
         let spec = self.template.spec.as_ref().unwrap_or(&empty.1);
         let root = Path::root("spec");
+        if self.is_scaled_to_zero {
+            let reason = "it asks for no pods: answers are for those that it will have, also behind services";
+            cx.warn(&root.field("replicas"), reason);
+        }
         let job = root.field("jobTemplate");
         let job_spec = job.field("spec");
         let parent = if self.kind == super::WorkloadKind::CronJob { &job_spec } else { &root };

@@ -6,13 +6,12 @@ use core::net::IpAddr;
 use portcullis_core::flow::End;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
-use portcullis_k8s::Frontend;
 
 use super::answer::{Plan, Question, Resolved, Way};
 use super::ends::{Candidate, Standing};
 use super::flow::{Flow, FlowError, Port};
 use super::ports::PortSet;
-use super::reach::Entry;
+use super::reach::Behind;
 use super::resolve::{Apart, Evaluator, families, packet};
 use super::text::quoted;
 
@@ -48,15 +47,15 @@ impl Evaluator<'_> {
         let translated = self.ports_of_services(flow, &to, far);
         match flow.port() {
             Some(Port::Number(number)) => {
-                if let Some((frontend, entry)) = translated.get(number) {
-                    return self.through(flow, source, frontend, *entry, flow.port(), plan);
+                if let Some(behind) = translated.get(number) {
+                    return self.through_all(flow, source, behind, flow.port(), plan);
                 }
             }
             Some(_) => {}
             None => {
-                for (number, (frontend, entry)) in &translated {
+                for (number, behind) in &translated {
                     let port = Port::Number(*number);
-                    self.through(flow, source, frontend, *entry, Some(&port), plan)?;
+                    self.through_all(flow, source, behind, Some(&port), plan)?;
                 }
             }
         }
@@ -80,14 +79,14 @@ impl Evaluator<'_> {
         flow: &Flow,
         to: &'e End,
         address: IpAddr,
-    ) -> BTreeMap<u16, (&'e Frontend, Entry<'e>)> {
+    ) -> BTreeMap<u16, Behind<'e, 'e>> {
         let is_host = match to {
             End::Endpoint(id) => id.kind == EndpointKind::Host,
             End::Node(_) => true,
             End::Outside => false,
         };
         match self.node_of(to).filter(|_| is_host) {
-            Some(node) => self.reach.on_host(address, node, flow.protocol()),
+            Some(node) => self.reach.on_host(address, node, flow.protocol(), flow.port()),
             None => BTreeMap::new(),
         }
     }

@@ -18,15 +18,21 @@ pub(super) struct Reach<'a> {
     by_id: BTreeMap<&'a ServiceId, &'a Frontend>,
     by_address: BTreeMap<IpAddr, Vec<(&'a Frontend, Front)>>,
     node_ports: BTreeMap<(Protocol, u16), &'a Frontend>,
+    proxied: BTreeMap<IpAddr, &'a Frontend>,
 }
+
+/// The services that a port leads to, with the way in.
+pub(super) type Behind<'a, 'e> = Vec<(&'a Frontend, Entry<'e>)>;
 
 /// Which kind of address leads to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Front {
     /// One inside the cluster.
     Cluster,
-    /// An external one, or that of a load balancer.
+    /// An external one.
     External,
+    /// That of a load balancer.
+    Balancer,
 }
 
 /// How a flow comes to a service.
@@ -51,10 +57,18 @@ impl<'a> Reach<'a> {
             for (addresses, front) in [
                 (&frontend.cluster_addresses, Front::Cluster),
                 (&frontend.external_addresses, Front::External),
+                (&frontend.load_balancer.addresses, Front::Balancer),
             ] {
                 for address in addresses {
-                    reach.by_address.entry(*address).or_default().push((frontend, front));
+                    let known = reach.by_address.entry(*address).or_default();
+                    // Nodes look for external addresses before those of load balancers.
+                    if known.iter().all(|(other, _)| other.id != frontend.id) {
+                        known.push((frontend, front));
+                    }
                 }
+            }
+            for address in &frontend.load_balancer.proxied_addresses {
+                reach.proxied.entry(*address).or_insert(frontend);
             }
             for port in &frontend.ports {
                 if let Some(number) = port.node_port {
@@ -74,22 +88,34 @@ impl<'a> Reach<'a> {
         self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The ports on an address of a node that are those of services: node ports, and ports of services that have the
-    /// address as an external one.
+    /// The service whose load balancer has `address` to itself: nodes do not translate it.
+    pub(super) fn proxied(&self, address: IpAddr) -> Option<&'a Frontend> {
+        self.proxied.get(&address).copied()
+    }
+
+    /// The ports on an address of a node that are those of services, of those that `asked` means: node ports, and ports
+    /// of services that have the address as an external one. No port of a node has a name.
     pub(super) fn on_host<'e>(
         &self,
         address: IpAddr,
         node: &'e Name,
         protocol: Protocol,
-    ) -> BTreeMap<u16, (&'a Frontend, Entry<'e>)> {
-        let mut ports: BTreeMap<u16, (&'a Frontend, Entry<'e>)> = BTreeMap::new();
+        asked: Option<&Port>,
+    ) -> BTreeMap<u16, Behind<'a, 'e>> {
+        let (first, last) = match asked {
+            None => (0, u16::MAX),
+            Some(Port::Number(number)) => (*number, *number),
+            Some(Port::Name(_)) => return BTreeMap::new(),
+        };
+        let mut ports: BTreeMap<u16, Behind<'a, 'e>> = BTreeMap::new();
         for (frontend, front) in self.at(address) {
-            for port in frontend.ports.iter().filter(|port| port.protocol == protocol) {
-                ports.insert(port.port, (frontend, Entry::Address(address, *front)));
+            let known = frontend.ports.iter().filter(|port| port.protocol == protocol);
+            for port in known.filter(|port| (first..=last).contains(&port.port)) {
+                ports.entry(port.port).or_default().push((frontend, Entry::Address(address, *front)));
             }
         }
-        for ((_, number), frontend) in self.node_ports.range((protocol, 0)..=(protocol, u16::MAX)) {
-            ports.entry(*number).or_insert((frontend, Entry::NodePort(address, node)));
+        for ((_, number), frontend) in self.node_ports.range((protocol, first)..=(protocol, last)) {
+            ports.entry(*number).or_insert_with(|| vec![(frontend, Entry::NodePort(address, node))]);
         }
         ports
     }
@@ -137,7 +163,9 @@ pub(super) fn in_service<'f>(
 pub(super) const fn traffic_policy(frontend: &Frontend, entry: Entry<'_>) -> TrafficPolicy {
     match entry {
         Entry::Name | Entry::Address(_, Front::Cluster) => frontend.internal_policy,
-        Entry::Address(_, Front::External) | Entry::NodePort(..) => frontend.external_policy,
+        Entry::Address(_, Front::External | Front::Balancer) | Entry::NodePort(..) => {
+            frontend.external_policy
+        }
     }
 }
 

@@ -178,6 +178,15 @@ impl<'a> Evaluator<'a> {
         } else if is_source && let Some((frontend, _)) = self.reach.at(address).first() {
             let service = Called(&frontend.id);
             plan.warn(format!("`{address}` is an address of {service}, and a service sends no traffic"));
+        } else if !is_source
+            && self.reach.at(address).is_empty()
+            && let Some(frontend) = self.reach.proxied(address)
+        {
+            plan.warn(format!(
+                "`{address}` is the address of the load balancer of {}, which nodes do not translate (ipMode: Proxy): \
+                 the answer is for the way to that address; ask about the way from the load balancer too",
+                Called(&frontend.id)
+            ));
         }
     }
 }

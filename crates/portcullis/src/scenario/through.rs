@@ -34,14 +34,34 @@ impl Evaluator<'_> {
         };
         let asked = services.iter().filter(|(frontend, front)| has_port(frontend, *front));
         let mut asked: Vec<_> = asked.collect();
-        if flow.port().is_some() {
-            asked.truncate(1);
-        }
         if asked.is_empty() {
             asked.extend(services.first());
         }
-        for (frontend, front) in asked {
-            self.through(flow, source, frontend, Entry::Address(address, *front), flow.port(), plan)?;
+        let entry = |front| Entry::Address(address, front);
+        let behind: Vec<_> = asked.into_iter().map(|(frontend, front)| (*frontend, entry(*front))).collect();
+        self.through_all(flow, source, &behind, flow.port(), plan)
+    }
+
+    /// Adds the questions of a flow to every service that may be meant. Where services share an address and a port, one
+    /// of them gets the traffic, and which one the objects do not say.
+    pub(super) fn through_all(
+        &self,
+        flow: &Flow,
+        source: &Candidate,
+        behind: &[(&Frontend, Entry<'_>)],
+        port: Option<&Port>,
+        plan: &mut Plan,
+    ) -> Result<(), FlowError> {
+        if let (Some(port), true) = (port, behind.len() > 1) {
+            let services: Vec<String> =
+                behind.iter().map(|(frontend, _)| Called(&frontend.id).to_string()).collect();
+            plan.warn(format!(
+                "port {port} there is one of {}: the answer is for all of them, and traffic goes to one",
+                services.join(" and ")
+            ));
+        }
+        for (frontend, entry) in behind {
+            self.through(flow, source, frontend, *entry, port, plan)?;
         }
         Ok(())
     }
@@ -102,7 +122,21 @@ impl Evaluator<'_> {
             };
             plan.questions.push(unanswered(Cause::NoServicePort, number));
         }
+        let is_shut_out =
+            matches!(entry, Entry::Address(_, Front::Balancer)) && !frontend.load_balancer.admits(&near);
+        if is_shut_out {
+            let ranges = frontend.load_balancer.source_ranges.iter().map(ToString::to_string);
+            plan.warn(format!(
+                "the load balancer of {service} takes traffic from {} only (loadBalancerSourceRanges), and `{near}` is \
+                 not in there, so nothing answers",
+                ranges.collect::<Vec<_>>().join(", ")
+            ));
+        }
         for (index, number) in asked {
+            if is_shut_out {
+                plan.questions.push(unanswered(Cause::NoBackend, number));
+                continue;
+            }
             let target = |backend: &FrontendBackend| backend.targets.iter().any(|(at, _)| *at == index);
             let listening = backends.clone().filter(|backend| target(backend));
             let found = in_service(listening, version, |backend| is_near(backend));
@@ -111,6 +145,7 @@ impl Evaluator<'_> {
                     "{service} has no ready backend for its {} port {number}{place}, so nothing answers",
                     flow.protocol()
                 ));
+                say_not_mirrored(frontend, plan);
                 plan.questions.push(unanswered(Cause::NoBackend, number));
             }
             for backend in found {
@@ -179,6 +214,7 @@ impl Evaluator<'_> {
         let backends = in_service(frontend.backends.iter(), IpVersion::of(&near), |_| true);
         if backends.is_empty() {
             plan.warn(format!("{} has no ready backend, so nothing answers", Called(&frontend.id)));
+            say_not_mirrored(frontend, plan);
             let to = unspecified(IpVersion::of(&near));
             let resolved =
                 Resolved { from: self.end(source, near), to: End::Outside, packet: packet(flow, near, to) };
@@ -256,7 +292,7 @@ impl Evaluator<'_> {
             Entry::NodePort(_, node) if own.as_ref() != Some(node) => {
                 (Some(node.clone()), "externalTrafficPolicy")
             }
-            Entry::NodePort(..) | Entry::Address(_, Front::External) => (None, ""),
+            Entry::NodePort(..) | Entry::Address(_, Front::External | Front::Balancer) => (None, ""),
         };
         let place = match &node {
             Some(node) => format!(" on node {node} ({policy}: Local)"),
@@ -326,6 +362,17 @@ fn ends(
         }
     };
     families(flow).iter().find_map(both).ok_or_else(|| no_family_in_common(flow))
+}
+
+/// Says why addresses that `Endpoints` list are no backends.
+fn say_not_mirrored(frontend: &Frontend, plan: &mut Plan) {
+    if frontend.has_unmirrored_endpoints {
+        plan.warn(format!(
+            "the Endpoints of {} say that they shall not be mirrored, and it has no EndpointSlice: nodes do not see the \
+             addresses that they list",
+            Called(&frontend.id)
+        ));
+    }
 }
 
 const fn unspecified(version: IpVersion) -> IpAddr {

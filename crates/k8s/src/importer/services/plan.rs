@@ -9,12 +9,14 @@ use core::net::IpAddr;
 use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
 
+use crate::cidr;
 use crate::cluster::ip;
 use crate::context::{Context, quoted};
 use crate::error::{ConvertError, Warning};
-use crate::frontend::BackendState;
-use crate::frontend::{Frontend, FrontendBackend, FrontendKind, FrontendPort, TrafficPolicy};
-use crate::importer::services::Candidate;
+use crate::frontend::{
+    BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
+};
+use crate::importer::services::candidates::{Candidate, Candidates};
 use crate::importer::services::listed::{Listed, by_address, number};
 use crate::intstr::IntOrString;
 use crate::meta::Placing;
@@ -33,8 +35,8 @@ pub(super) struct Plan {
     pub(super) frontend: Frontend,
     /// The ports of the backends, one for each port of the service.
     targets: Vec<Target>,
-    /// The state of a backend that is not ready.
-    not_ready: BackendState,
+    /// Whether the pods that it selects are reached whatever their state.
+    publishes_all: bool,
 }
 
 /// Where a backend listens.
@@ -71,7 +73,14 @@ impl Plan {
         };
         let has_node_ports = matches!(spec.kind.as_deref(), Some("NodePort" | "LoadBalancer"));
         let (ports, targets) = ports(spec, has_node_ports, &root, &mut cx);
-        let external_addresses = external_addresses(service, spec, &root, &mut cx);
+        let mut external_addresses = Vec::new();
+        let list = root.field("externalIPs");
+        for (i, text) in spec.external_ips.iter().flatten().enumerate() {
+            external_addresses.extend(ip(text, &list.index(i), &mut cx));
+        }
+        let is_balanced = spec.kind.as_deref() == Some("LoadBalancer");
+        let load_balancer =
+            if is_balanced { load_balancer(service, spec, &root, &mut cx) } else { LoadBalancer::default() };
         let mut policy = |field, text: Option<&str>| match text {
             None | Some("" | "Cluster") => TrafficPolicy::Cluster,
             Some("Local") => TrafficPolicy::Local,
@@ -87,34 +96,31 @@ impl Plan {
         // `pkg/controller/endpointslice/endpointslice_controller.go`, `syncService`.
         let selects = !matches!(kind, FrontendKind::ExternalName(_));
         let selector = spec.selector.clone().filter(|selector| selects && !selector.is_empty());
-        let publishes = spec.publish_not_ready_addresses == Some(true);
-        let not_ready = if publishes { BackendState::Ready } else { BackendState::NotReady };
+        let publishes_all = spec.publish_not_ready_addresses == Some(true);
         let plan = identity.map(|identity| Self {
             selector,
             frontend: Frontend {
                 id: ServiceId { namespace: identity.namespace(), name: identity.name },
                 kind,
                 cluster_addresses,
-                external_addresses,
+                external_addresses: without_duplicates(external_addresses),
+                load_balancer,
                 internal_policy,
                 external_policy,
                 ports,
                 backends: Vec::new(),
+                has_unmirrored_endpoints: false,
             },
             targets,
-            not_ready,
+            publishes_all,
         });
         cx.finish(plan)
     }
 
     /// The pods of `candidates` that the selector selects, with the ports they listen on.
-    pub(super) fn select(&self, candidates: &[Candidate<'_>]) -> Vec<FrontendBackend> {
+    pub(super) fn select(&self, candidates: &Candidates<'_>) -> Vec<FrontendBackend> {
         let Some(selector) = &self.selector else { return Vec::new() };
-        let selected = candidates.iter().filter(|candidate| {
-            let endpoint = candidate.endpoint;
-            endpoint.id.namespace.as_ref() == Some(&self.frontend.id.namespace)
-                && selector.iter().all(|(key, value)| endpoint.labels.value(key) == Some(value))
-        });
+        let selected = candidates.selected(&self.frontend.id.namespace, selector);
         by_address(selected.flat_map(|candidate| {
             let targets = self.targets_of(candidate);
             candidate.addresses.iter().map(move |address| FrontendBackend {
@@ -142,14 +148,18 @@ impl Plan {
             FrontendBackend {
                 address: entry.address,
                 node: entry.node.clone(),
-                state: self.state(entry.state),
+                state: entry.state,
                 targets: targets.collect(),
             }
         }))
     }
 
+    /// The state that the controllers write into the slice of a pod that the selector selects. What slices and
+    /// `Endpoints` list has a state already, which `publishNotReadyAddresses` does not change.
+    ///
+    /// Source: kubernetes `staging/src/k8s.io/endpointslice/utils.go`, `podToEndpoint`.
     fn state(&self, state: BackendState) -> BackendState {
-        if state == BackendState::NotReady { self.not_ready } else { state }
+        if self.publishes_all { BackendState::Ready } else { state }
     }
 
     fn targets_of(&self, candidate: &Candidate<'_>) -> Vec<(usize, u16)> {
@@ -192,35 +202,47 @@ fn cluster_addresses(spec: &ServiceSpec, root: &Path<'_>, cx: &mut Context<'_>) 
     (without_duplicates(addresses), is_headless)
 }
 
-/// The addresses that traffic from outside comes in by: external ones, and those of the load balancer, asked for or
-/// given.
-fn external_addresses(
+/// The load balancer: the addresses that it was asked to have and has, and who may use it.
+///
+/// Source: kubernetes `pkg/proxy/serviceport.go`, `newBaseServiceInfo`: nodes translate no address whose `ipMode` is
+/// `Proxy`.
+fn load_balancer(
     service: &Service,
     spec: &ServiceSpec,
     root: &Path<'_>,
     cx: &mut Context<'_>,
-) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
-    let list = root.field("externalIPs");
-    for (i, text) in spec.external_ips.iter().flatten().enumerate() {
-        addresses.extend(ip(text, &list.index(i), cx));
+) -> LoadBalancer {
+    let (mut addresses, mut proxied) = (Vec::new(), Vec::new());
+    if let Some(text) = spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty()) {
+        addresses.extend(ip(text, &root.field("loadBalancerIP"), cx));
     }
-    if spec.kind.as_deref() == Some("LoadBalancer") {
-        if let Some(text) = spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty()) {
-            addresses.extend(ip(text, &root.field("loadBalancerIP"), cx));
-        }
-        let status = Path::root("status");
-        let balancer = status.field("loadBalancer");
-        let list = balancer.field("ingress");
-        let observed = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-        for (i, entry) in observed.and_then(|it| it.ingress.as_ref()).into_iter().flatten().enumerate() {
-            if let Some(text) = entry.ip.as_deref().filter(|text| !text.is_empty()) {
-                let item = list.index(i);
-                addresses.extend(ip(text, &item.field("ip"), cx));
+    let status = Path::root("status");
+    let balancer = status.field("loadBalancer");
+    let list = balancer.field("ingress");
+    let observed = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    for (i, entry) in observed.and_then(|it| it.ingress.as_ref()).into_iter().flatten().enumerate() {
+        let item = list.index(i);
+        let Some(text) = entry.ip.as_deref().filter(|text| !text.is_empty()) else { continue };
+        match entry.ip_mode.as_deref() {
+            None | Some("" | "VIP") => addresses.extend(ip(text, &item.field("ip"), cx)),
+            Some("Proxy") => proxied.extend(ip(text, &item.field("ip"), cx)),
+            Some(other) => {
+                cx.error(&item.field("ipMode"), format!("{} is not one of `VIP`, `Proxy`", quoted(other)));
             }
         }
     }
-    without_duplicates(addresses)
+    addresses.retain(|address| !proxied.contains(address));
+    let list = root.field("loadBalancerSourceRanges");
+    let mut source_ranges = Vec::new();
+    for (i, text) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
+        // The API server takes space around a range.
+        source_ranges.extend(cidr::parse(text.trim(), &list.index(i), cx));
+    }
+    LoadBalancer {
+        addresses: without_duplicates(addresses),
+        proxied_addresses: without_duplicates(proxied),
+        source_ranges,
+    }
 }
 
 fn without_duplicates(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
