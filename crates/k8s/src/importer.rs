@@ -90,6 +90,8 @@ pub struct Importer {
     warnings: Vec<Warning>,
     kept: BTreeMap<(&'static str, Option<Name>, Name), Kept>,
     repeated: BTreeMap<&'static str, u64>,
+    /// How many objects leave a name that begins so to the server.
+    generated: BTreeMap<ObjectRef, u32>,
     unread: BTreeSet<ObjectRef>,
     pods: Vec<PodRecord>,
     workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
@@ -144,6 +146,7 @@ impl Importer {
             warnings: Vec::new(),
             kept: BTreeMap::new(),
             repeated: BTreeMap::new(),
+            generated: BTreeMap::new(),
             unread: BTreeSet::new(),
             pods: Vec::new(),
             workloads: Vec::new(),
@@ -154,19 +157,25 @@ impl Importer {
         }
     }
 
+    /// Tells an object that leaves its name to the server from earlier ones whose names begin alike: they are different
+    /// objects. Whoever says something about the object before it is added calls this first.
+    pub fn tell_apart(&mut self, object: &mut Object) {
+        if object.metadata().is_generated() && object.metadata().ordinal == 0 {
+            let count = self.generated.entry(object.reference()).or_default();
+            *count = count.saturating_add(1);
+            object.metadata_mut().ordinal = *count;
+        }
+    }
+
     /// Adds an object. One that was given before and means the same is counted, and that is all.
     ///
     /// # Errors
     /// All reasons why the object cannot be given its exact meaning, or that another object has its name. The object
     /// is then left out.
-    pub fn add(&mut self, object: Object) -> Result<(), Vec<ConvertError>> {
+    pub fn add(&mut self, mut object: Object) -> Result<(), Vec<ConvertError>> {
+        self.tell_apart(&mut object);
         let reference = object.reference();
-        // Calico's policy shares kind and name with the Kubernetes one, and is another object.
-        let kind = match &object {
-            Object::Calico(o) if o.kind() == "NetworkPolicy" => "NetworkPolicy.projectcalico.org",
-            _ => object.kind(),
-        };
-        let key = (kind, reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
+        let key = (object.kind(), reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
         let is_named = !object.metadata().is_generated();
         if is_named && let Some((key, kept)) = self.kept.remove_entry(&key) {
             let added = self.add_again(object, &kept);

@@ -36,6 +36,9 @@ pub struct ObjectMeta {
     pub finalizers: Option<Vec<String>>,
     /// When the object was or will be deleted, if that was asked for. Only read of objects that are not policies.
     pub deletion_timestamp: Option<String>,
+    /// Which one it is of those whose names begin alike and are left to the server; 0 or 1 for the first.
+    #[serde(skip)]
+    pub(crate) ordinal: u32,
 }
 
 /// A reference to an object that owns another one.
@@ -119,6 +122,7 @@ impl From<StrictMeta> for ObjectMeta {
                 .map(|owners| owners.into_iter().map(OwnerReference::from).collect()),
             finalizers: meta.finalizers,
             deletion_timestamp: None,
+            ordinal: 0,
         }
     }
 }
@@ -242,10 +246,13 @@ impl ObjectMeta {
     }
 
     /// The name, or for an object that leaves it to the server the given beginning and a `*`, which no real name
-    /// contains.
+    /// contains, and the number of those that begin alike from the second on.
     fn shown_name(&self) -> String {
         match (self.name.as_deref(), self.generate_name.as_deref()) {
             (Some(name), _) if !name.is_empty() => name.into(),
+            (_, Some(prefix)) if !prefix.is_empty() && self.ordinal > 1 => {
+                format!("{prefix}*#{}", self.ordinal)
+            }
             (_, Some(prefix)) if !prefix.is_empty() => format!("{prefix}*"),
             _ => String::new(),
         }

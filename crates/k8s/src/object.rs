@@ -131,6 +131,10 @@ impl Known {
 ///
 /// An API server refuses the former. Skipping it would drop a policy, or a pod that policies select.
 fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
+    if let Some(known) = GROUPS.iter().find(|known| group != **known && near::is_near(group, known)) {
+        let api_version = quoted(api_version);
+        return Relevance::Unsupported(format!("there is no group {api_version}; did you mean `{known}`?"));
+    }
     let home = match kind {
         "Namespace" | "ServiceAccount" | "Node" | "Pod" | "Service" | "ReplicationController" => "v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
@@ -154,9 +158,6 @@ fn misplaced(group: &str, api_version: &str, kind: &str) -> Relevance {
 /// What becomes of a kind that is not read. One that is almost spelt like a kind of its group that is read is refused: no
 /// server has it, and skipping it would drop what its author meant.
 pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
-    if foreign::is_policy(group, kind) {
-        return Relevance::Foreign;
-    }
     let known: &[&str] = match group {
         "" => {
             &["Namespace", "ServiceAccount", "Node", "Pod", "Service", "Endpoints", "ReplicationController"]
@@ -169,14 +170,38 @@ pub(crate) fn unread(group: &str, kind: &str) -> Relevance {
         _ => &[],
     };
     let felix: &[&str] = if group.ends_with("projectcalico.org") { &["FelixConfiguration"] } else { &[] };
-    match known.iter().chain(felix).find(|known| near::is_near(kind, known)) {
+    let is_own = !group.contains('.') || group.ends_with(".k8s.io");
+    let policies: &[&str] = if is_own { &POLICIES } else { &[] };
+    match known.iter().chain(felix).chain(policies).find(|known| near::is_near(kind, known)) {
         Some(known) => {
             let group = if group.is_empty() { "v1" } else { group };
             Relevance::Unsupported(format!("`{group}` has no kind {}; did you mean `{known}`?", quoted(kind)))
         }
+        None if foreign::is_policy(group, kind) => Relevance::Foreign,
         None => Relevance::Ignored,
     }
 }
+
+/// Groups whose misspelt names no server has.
+const GROUPS: [&str; 5] = [
+    "networking.k8s.io",
+    "policy.networking.k8s.io",
+    "discovery.k8s.io",
+    "projectcalico.org",
+    "crd.projectcalico.org",
+];
+
+/// Kinds that no group of Kubernetes has a near namesake of.
+const POLICIES: [&str; 8] = [
+    "NetworkPolicy",
+    "ClusterNetworkPolicy",
+    "AdminNetworkPolicy",
+    "BaselineAdminNetworkPolicy",
+    "GlobalNetworkPolicy",
+    "StagedNetworkPolicy",
+    "StagedGlobalNetworkPolicy",
+    "GlobalNetworkSet",
+];
 
 /// An object that policy depends on, as its manifest has it. Not yet checked.
 #[derive(Clone, Debug)]
@@ -322,7 +347,7 @@ impl Object {
         }
     }
 
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Namespace(o) => &mut o.metadata,
             Self::ServiceAccount(o) => &mut o.metadata,
@@ -425,8 +450,45 @@ mod tests {
             ("crd.projectcalico.org/v1", "GlobalNetworkSets"),
             ("projectcalico.org/v1", "FelixConfiguration"),
             ("v1", "FelixConfiguration"),
+            ("v1", "Networkpolicy"),
+            ("apps/v1", "networkPolicy"),
+            ("networking.k8s.io/v1", "XNetworkPolicy"),
+            ("networking.k8.io/v1", "NetworkPolicy"),
+            ("projectcalico.org/v3", "GlobaNetworkPolicy"),
+            ("projectcalico.og/v3", "GlobalNetworkSet"),
+            ("policy.network.k8s.io/v1alpha1", "Networkpolicy"),
         ] {
             assert!(matches!(relevance(version, kind), Relevance::Unsupported(_)), "{version} {kind}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_a_server_are_not_taken_for_misspelt_ones() {
+        for (version, kinds) in [
+            (
+                "v1",
+                "ConfigMap Secret Event PersistentVolume PersistentVolumeClaim LimitRange ResourceQuota PodTemplate Binding",
+            ),
+            ("apps/v1", "ControllerRevision"),
+            ("networking.k8s.io/v1", "Ingress IngressClass IPAddress ServiceCIDR"),
+            ("extensions/v1beta1", "Ingress PodSecurityPolicy"),
+            ("policy/v1", "PodDisruptionBudget PodSecurityPolicy Eviction"),
+            ("rbac.authorization.k8s.io/v1", "Role RoleBinding ClusterRole ClusterRoleBinding"),
+            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy MutatingAdmissionPolicy"),
+            (
+                "gateway.networking.k8s.io/v1",
+                "Gateway GatewayClass HTTPRoute BackendTLSPolicy ReferenceGrant",
+            ),
+            ("node.k8s.io/v1", "RuntimeClass"),
+            ("storage.k8s.io/v1", "StorageClass CSIDriver CSINode"),
+            (
+                "projectcalico.org/v3",
+                "IPPool BGPPeer BGPConfiguration NodeStatus ClusterInformation IPReservation",
+            ),
+        ] {
+            for kind in kinds.split(' ') {
+                assert_eq!(relevance(version, kind), Relevance::Ignored, "{version} {kind}");
+            }
         }
     }
 }

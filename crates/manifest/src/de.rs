@@ -15,14 +15,29 @@ pub(crate) use error::Error;
 
 /// Reads `node` by a function that takes a deserializer.
 ///
-/// `refused` are the cells, in order, of keys that occur twice with different values: reading the value of one is an error, not
+/// `refused` are the keys that occur twice with different values: reading the value of one is an error, not
 /// asking for it is none.
 pub(crate) fn with_node<'de, T>(
     node: Node<'de>,
-    refused: &'de [u32],
+    refused: Refused<'de>,
     read: impl FnOnce(Value<'de>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     read(Value { node, refused }).map_err(|error| error.located(node.position()))
+}
+
+/// Keys that occur twice with different values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused<'de> {
+    /// All of the document, by cell, in order.
+    pub(crate) keys: &'de [u32],
+    /// Those of them that are of no account, in order.
+    pub(crate) overlooked: &'de [u32],
+}
+
+impl Refused<'_> {
+    fn contains(self, cell: u32) -> bool {
+        self.keys.binary_search(&cell).is_ok() && self.overlooked.binary_search(&cell).is_err()
+    }
 }
 
 /// A value as messages describe it.
@@ -42,7 +57,7 @@ pub(crate) fn describe(node: Node<'_>) -> String {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Value<'de> {
     node: Node<'de>,
-    refused: &'de [u32],
+    refused: Refused<'de>,
 }
 
 impl<'de> Value<'de> {
@@ -228,7 +243,7 @@ impl<'de> IntoDeserializer<'de, Error> for Value<'de> {
 
 /// The items of a list.
 struct Elements<'de> {
-    refused: &'de [u32],
+    refused: Refused<'de>,
     items: Items<'de>,
     index: usize,
     left: usize,
@@ -267,7 +282,7 @@ enum Nulls {
 /// The entries of a mapping.
 struct Fields<'de> {
     entries: Entries<'de>,
-    refused: &'de [u32],
+    refused: Refused<'de>,
     nulls: Nulls,
     current: Option<Entry<'de>>,
 }
@@ -286,7 +301,7 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         let is_present = |entry: &Entry<'de>| match nulls {
             Nulls::Absent(fields) => {
                 !(entry.value().is_null() && fields.contains(&entry.key()))
-                    || refused.binary_search(&entry.key_cell()).is_ok()
+                    || refused.contains(entry.key_cell())
             }
             Nulls::Value => true,
         };
@@ -301,7 +316,7 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         let node = entry.value();
         // Where nothing stands, the key is the place to look at.
         let position = if node.is_null() { entry.key_position() } else { node.position() };
-        let result = if self.refused.binary_search(&entry.key_cell()).is_ok() {
+        let result = if self.refused.contains(entry.key_cell()) {
             seed.deserialize(Repeated(entry))
         } else {
             seed.deserialize(Value { node, refused: self.refused })
@@ -370,7 +385,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
 /// An enum with content: a mapping of one entry, the variant's name and its content.
 struct Variant<'de> {
     entry: Entry<'de>,
-    refused: &'de [u32],
+    refused: Refused<'de>,
 }
 
 impl<'de> de::EnumAccess<'de> for Variant<'de> {
@@ -379,7 +394,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), Error> {
         let key = self.entry;
-        let variant = if self.refused.binary_search(&key.key_cell()).is_ok() {
+        let variant = if self.refused.contains(key.key_cell()) {
             seed.deserialize(Repeated(key))
         } else {
             seed.deserialize(Key(key.key()))

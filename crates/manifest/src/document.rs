@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::ControlFlow;
 
+use portcullis_k8s::{Relevance, relevance};
 use serde::Deserialize;
 
 use crate::de;
@@ -24,6 +25,8 @@ pub struct Document {
     inherited: Option<TypeMeta>,
     /// Keys whose value is doubtful, because they occur twice with different ones; by cell, in order.
     refused: Arc<[u32]>,
+    /// Those of them that are of no account; in order.
+    overlooked: Vec<u32>,
 }
 
 /// What receives objects and errors, and says whether to go on.
@@ -117,7 +120,8 @@ impl Document {
         &'a self,
         read: impl FnOnce(de::Value<'a>) -> Result<T, de::Error>,
     ) -> Result<T, ReadError> {
-        de::with_node(self.root(), &self.refused, read).map_err(|error| {
+        let refused = de::Refused { keys: &self.refused, overlooked: &self.overlooked };
+        de::with_node(self.root(), refused, read).map_err(|error| {
             let (kind, position, field, reason) = error.into_parts();
             ReadError::new(kind, reason)
                 .with_file(self.shared_file())
@@ -152,11 +156,10 @@ impl Document {
         if conflicts().count() > CONFLICTS {
             return;
         }
-        let overlooked: Vec<u32> = conflicts()
+        self.overlooked = conflicts()
             .map(|repeat| repeat.first)
             .filter(|first| is_of_no_account(&self.root().path_to(*first)))
             .collect();
-        self.refused = self.refused.iter().copied().filter(|cell| !overlooked.contains(cell)).collect();
     }
 
     /// What there is to say about keys that occur twice, once the object itself was accepted or passed over.
@@ -223,6 +226,12 @@ pub(crate) fn objects(
     sink: &mut Sink<'_>,
 ) -> ControlFlow<()> {
     if let Some(what) = other::recognise(tree.node(0), file) {
+        if let Some(object) = other::held_object(what, tree.node(0)) {
+            let reason = "the document holds objects, and is none of `v1` `List` itself; put `apiVersion: v1`, `kind: List` \
+                          and `items` around them, or `---` between them";
+            let error = ReadError::new(ReadErrorKind::Object, reason).with_file(Arc::clone(file));
+            return sink(Err(error.with_position(Some(object.position())).with_object(object.identity())));
+        }
         others.add(what, tree.node(0), file);
         return ControlFlow::Continue(());
     }
@@ -284,13 +293,14 @@ impl Objects<'_, '_> {
             *name = Some(text);
         }
         let [Some(api_version), Some(kind)] = names else { return ControlFlow::Continue(()) };
-        let Some(item_kind) = list_of(kind, node) else {
+        let Some(item_kind) = list_of(api_version, kind, node) else {
             let document = Document {
                 file: Arc::clone(self.file),
                 tree: Arc::clone(self.tree),
                 root: index,
                 inherited: inherited.cloned(),
                 refused: Arc::clone(&self.refused),
+                overlooked: Vec::new(),
             };
             return (self.sink)(Ok(document));
         };
@@ -342,17 +352,20 @@ impl Objects<'_, '_> {
 
 /// For a list, the kind of its items, empty if each has its own.
 ///
-/// A custom kind may end in `List` as well, but lists have no name.
-fn list_of<'k>(kind: &'k str, node: Node<'_>) -> Option<&'k str> {
+/// A custom kind may end in `List` as well, but lists have no name. A list of a kind that matters is one all the same.
+fn list_of<'k>(api_version: &str, kind: &'k str, node: Node<'_>) -> Option<&'k str> {
     let item_kind = kind.strip_suffix("List")?;
     if item_kind.is_empty() {
         return Some(item_kind);
     }
+    let matters = || matches!(relevance(api_version, item_kind), Relevance::Relevant | Relevance::Foreign);
     let metadata = node.get("metadata");
-    let has_name = ["name", "generateName"]
-        .iter()
-        .any(|key| metadata.and_then(|metadata| metadata.get(key)).is_some_and(|name| !name.is_null()));
-    (!has_name && node.get("items").is_some()).then_some(item_kind)
+    let has_name = || {
+        ["name", "generateName"]
+            .iter()
+            .any(|key| metadata.and_then(|metadata| metadata.get(key)).is_some_and(|name| !name.is_null()))
+    };
+    (node.get("items").is_some() && (matters() || !has_name())).then_some(item_kind)
 }
 
 fn identity(kind: &str, node: Node<'_>) -> String {

@@ -71,6 +71,11 @@ impl Kustomization {
         &self.patches
     }
 
+    /// Files and folders that it builds on, as the kustomization names them.
+    pub(crate) fn resources(&self) -> &[String] {
+        &self.resources
+    }
+
     /// What reading the files of `root` as they stand leaves out of what `folder` builds; `None` when it is nothing.
     pub(crate) fn warning(&self, file: &Path, folder: &Path, root: &Path) -> Option<ReadError> {
         let names = |names: &[&str]| names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");

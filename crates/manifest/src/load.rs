@@ -301,6 +301,7 @@ impl Collector {
         if let Some(namespace) = &self.namespace {
             object.set_default_namespace(namespace);
         }
+        self.importer.tell_apart(&mut object);
         let earlier = self.places.insert(&object.reference(), &document);
         self.doubts.extend(metadata::unknown_fields(&document));
         let Err(errors) = self.importer.add(object) else { return ControlFlow::Continue(()) };

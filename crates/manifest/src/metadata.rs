@@ -10,18 +10,31 @@ use crate::tree::Node;
 /// would not select what its author thinks. A server warns of such fields or refuses them, as `kubectl` asks it to.
 pub(crate) fn unknown_fields(document: &Document) -> Vec<ReadError> {
     let mut doubts = Vec::new();
+    let mut more = 0_usize;
     for path in PLACES {
         let root = Some(document.root());
         let metadata = path.split('.').fold(root, |node: Option<Node<'_>>, key| node?.get(key));
         for entry in metadata.into_iter().flat_map(Node::entries) {
-            if !KNOWN.contains(&entry.key()) {
+            if KNOWN.contains(&entry.key()) {
+                continue;
+            }
+            // Looking for a place is as costly as the mapping is long.
+            if doubts.len() >= FIELDS {
+                more = more.saturating_add(1);
+            } else {
                 let field = format!("{path}.{}", entry.key());
                 doubts.push(document.refuse(&field, "metadata has no such field, it is passed over"));
             }
         }
     }
+    if more > 0 {
+        doubts.push(document.refuse("metadata", &format!("{more} more fields that metadata does not have")));
+    }
     doubts
 }
+
+/// Unknown fields of one object that are told one by one.
+const FIELDS: usize = 20;
 
 /// Where objects have metadata.
 const PLACES: [&str; 3] = ["metadata", "spec.template.metadata", "spec.jobTemplate.spec.template.metadata"];
@@ -77,5 +90,14 @@ mod tests {
             fields.join(", ")
         );
         assert_eq!(warnings(&text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn many_misspelt_fields_are_cut_short() {
+        let fields: Vec<String> = (0..100).map(|number| format!("f{number}: a")).collect();
+        let said =
+            warnings(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: a, {}}}\n", fields.join(", ")));
+        assert_eq!(said.len(), 21);
+        assert!(said[20].ends_with("80 more fields that metadata does not have"), "{}", said[20]);
     }
 }

@@ -7,6 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use std::path::{Path, PathBuf};
 
+use portcullis_k8s::{Relevance, relevance};
+
 use crate::error::{ReadError, ReadErrorKind};
 use crate::shell;
 use crate::tree::{Node, NodeKind};
@@ -31,7 +33,9 @@ impl Others {
                 "the dependencies of this chart are not read; read what it renders to: `helm template RELEASE {folder} \
                  | portcullis eval -f - ...`"
             )
-        } else if looks_like_an_object(root) {
+        } else if looks_like_an_object(root)
+            || (what != "JSON patch" && root.items().any(looks_like_an_object))
+        {
             "passed over, because it has neither `apiVersion` nor `kind`".into()
         } else {
             return;
@@ -76,8 +80,34 @@ fn mapping(root: Node<'_>, path: &Path, name: &str) -> Option<&'static str> {
             let has_object = has("metadata") || has("spec");
             (!has_object).then_some("Grafana provisioning")
         }
+        // An object that lost half of its head is none of them, whatever its file is called.
+        (true, false) | (false, true) if looks_like_an_object(root) => None,
         (true, false) | (false, true) => by_name(path, name).filter(|what| HEADLESS.contains(what)),
     }
+}
+
+/// An object that policy depends on in the list of a document that is no object itself: `items` without a head, or a list
+/// in a list.
+pub(crate) fn held_object<'a>(what: &str, root: Node<'a>) -> Option<Node<'a>> {
+    if matches!(what, "JSON patch" | "Helm values") {
+        return None;
+    }
+    let mut waiting = vec![root];
+    waiting.extend(["items", "objects"].iter().filter_map(|key| root.get(key)));
+    // The tree bounds how many there are.
+    while let Some(list) = waiting.pop() {
+        for item in list.items() {
+            let [version, kind] = ["apiVersion", "kind"].map(|key| item.get_str(key).unwrap_or_default());
+            let matters = || !matches!(relevance(version, kind), Relevance::Ignored);
+            if !version.is_empty() && !kind.is_empty() && matters() {
+                return Some(item);
+            }
+            if item.kind() == NodeKind::Sequence {
+                waiting.push(item);
+            }
+        }
+    }
+    None
 }
 
 /// What can have one of `apiVersion` and `kind` for reasons of its own.

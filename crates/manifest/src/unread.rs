@@ -14,9 +14,7 @@ impl Unread {
     /// By kind.
     pub(crate) fn of(kind: &str) -> Self {
         match kind {
-            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" | "Endpoints" => {
-                Self::Annotations
-            }
+            "Namespace" | "ServiceAccount" | "Node" | "Pod" | "EndpointSlice" => Self::Annotations,
             // The labels of their pods are those of the template.
             "Service"
             | "Deployment"
@@ -33,10 +31,8 @@ impl Unread {
     /// Whether the field at `path` is part of it.
     pub(crate) fn contains(self, path: &str) -> bool {
         let is_inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
-        let is_annotation = || {
-            let (before, rest) = path.split_once("metadata.annotations").unwrap_or((".", "x"));
-            (before.is_empty() || before.ends_with('.')) && is_inside(rest)
-        };
+        let is_annotation =
+            || ANNOTATIONS.iter().any(|place| path.strip_prefix(place).is_some_and(is_inside));
         let is_own_label = || path.strip_prefix("metadata.labels").is_some_and(is_inside);
         match self {
             Self::Nothing => false,
@@ -45,3 +41,10 @@ impl Unread {
         }
     }
 }
+
+/// Where annotations are: those of the object, and of the pods that it makes.
+const ANNOTATIONS: [&str; 3] = [
+    "metadata.annotations",
+    "spec.template.metadata.annotations",
+    "spec.jobTemplate.spec.template.metadata.annotations",
+];

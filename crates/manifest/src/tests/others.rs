@@ -146,3 +146,59 @@ fn templates_of_openshift() {
     }
     assert_eq!(load("t.yaml", &template("example.org/v1", policy)).skipped["Template"], 1);
 }
+
+const POLICY: &str = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: d, namespace: shop}, spec: {podSelector: {}}}";
+
+fn fails(name: &str, text: &str) -> String {
+    let mut loader = Loader::new(Limits::default(), ImportOptions::new());
+    loader.add_stream(name, text.as_bytes());
+    loader.finish().unwrap_err().to_string()
+}
+
+#[test]
+fn objects_are_not_lost_in_what_is_no_object() {
+    for (text, place) in
+        [(format!("items:\n- {POLICY}\n"), "a.yaml:2:3"), (format!("- - {POLICY}\n"), "a.yaml:1:5")]
+    {
+        let expected = format!("{place}: NetworkPolicy shop/d: the document holds objects, ");
+        assert!(fails("a.yaml", &text).starts_with(&expected), "{}", fails("a.yaml", &text));
+    }
+    let template = format!(
+        "apiVersion: template.openshift.io/v1\nkind: Template\nmetadata: {{name: x}}\nobjects:\n- {POLICY}\n"
+    );
+    assert!(fails("stdin", &template).contains("oc process"));
+    let list = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicyList\nmetadata: {{name: x}}\nitems:\n- {POLICY}\n"
+    );
+    assert_eq!(load("a.yaml", &list).locations.len(), 1);
+    // A patch holds objects that become part of others.
+    let patch = format!("- {{op: add, path: /x, value: {POLICY}}}\n");
+    assert_eq!(counted("a.yaml", &patch), [("JSON patch", 1)]);
+    let headless = load("a.yaml", "- metadata: {name: d}\n  spec: {podSelector: {}}\n");
+    assert!(headless.warnings[0].to_string().contains("neither `apiVersion` nor `kind`"));
+}
+
+#[test]
+fn an_object_with_half_a_head_is_none_of_what_its_file_is_called() {
+    let text = "kind: NetworkPolicy\nmetadata: {name: d, namespace: shop}\nspec: {podSelector: {}}\n";
+    assert_eq!(
+        fails("values.yaml", text),
+        "values.yaml:1:1: NetworkPolicy shop/d: missing field `apiVersion`"
+    );
+}
+
+#[test]
+fn policies_whose_names_are_left_to_the_server_are_as_many_as_they_are() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {generateName: p-, namespace: shop}\nspec: {podSelector: {}}\n";
+    let loaded = load("a.yaml", &format!("{policy}---\n{policy}"));
+    let places: Vec<String> =
+        loaded.locations.iter().map(|(id, place)| format!("{} {}", id.name, place.position)).collect();
+    assert_eq!(places, ["p-* 1:1", "p-*#2 6:1"]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {generateName: p-, namespace: shop}\n";
+    let loaded = load("a.yaml", &format!("{pod}---\n{pod}"));
+    let ids = loaded.updates.iter().filter_map(|update| match update {
+        portcullis_core::model::Update::Endpoint(endpoint) => Some(endpoint.id.clone()),
+        _ => None,
+    });
+    assert_eq!(ids.collect::<alloc::collections::BTreeSet<_>>().len(), 2);
+}

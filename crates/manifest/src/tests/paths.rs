@@ -341,3 +341,25 @@ fn kustomizations_that_change_what_they_build() {
     assert!(alone[0].contains(" not applied, `../base` not read; "), "{alone:?}");
     assert!(scratch.load("", &["over lay", "remote"]).0.is_empty());
 }
+
+#[test]
+fn what_a_kustomization_builds_on_is_read_whatever_another_one_changes_with_it() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: d}\nspec: {podSelector: {}}\n";
+    let scratch = Scratch::new("patched");
+    scratch.file("base/np.yaml", policy).file("base/kustomization.yaml", "resources: [np.yaml]\n");
+    scratch.file("over/kustomization.yaml", "patches: [{path: ../base/np.yaml}, {path: p.yaml}]\n");
+    scratch.file("over/p.yaml", policy);
+    assert_eq!(scratch.read(&mut Reader::default(), ""), ["d"]);
+    let said = "./over/p.yaml:1:1: NetworkPolicy d: a kustomization changes a policy with it: passed over as it stands";
+    assert!(scratch.warnings("").iter().any(|warning| warning == said), "{:?}", scratch.warnings(""));
+}
+
+#[test]
+fn only_workflows_are_workflows() {
+    let scratch = Scratch::new("workflows");
+    scratch.object("a.yaml").object(".github/workflows/c.yaml").object(".github/k8s/np.yaml");
+    scratch.object(".gitlab/manifests/np.yaml").object("..ops/np.yaml");
+    let (warnings, counts) = scratch.load("", &[]);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(counts, [("CI workflow", 1), ("hidden folder", 3)]);
+}

@@ -151,3 +151,70 @@ fn thousands_of_repeats_cost_no_more_than_others() {
     let pod = text.replace("ConfigMap", "Pod");
     assert_eq!(load(&pod).unwrap().len(), 21);
 }
+
+#[test]
+fn a_merge_takes_the_doubt_along() {
+    let head =
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: d, namespace: shop}\n";
+    let inside = format!(
+        "{head}spec: {{podSelector: {{}}, policyTypes: [Ingress], <<: {{ingress: [{{}}], ingress: []}}}}\n"
+    );
+    let expected =
+        "a.yaml:4:69: NetworkPolicy shop/d: spec.ingress: duplicate key `ingress`, first seen at 4:54";
+    assert_eq!(load(&inside), Err(expected.to_owned()));
+    let twice = format!(
+        "{head}spec: {{podSelector: {{}}, policyTypes: [Ingress], <<: {{<<: {{ingress: [{{}}], ingress: []}}}}}}\n"
+    );
+    assert!(load(&twice).unwrap_err().contains("spec.ingress: duplicate key `ingress`"));
+    // From an object that does not matter.
+    let policy = head.replace('\n', "\n  ");
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {{name: c}}\n  \
+         data: &d {{ingress: [{{}}], ingress: []}}\n- {policy}spec: {{podSelector: {{}}, policyTypes: [Ingress], <<: *d}}\n"
+    );
+    assert!(load(&list).unwrap_err().contains("NetworkPolicy shop/d: spec.ingress: duplicate key `ingress`"));
+    // What comes after the merge wins, and nothing is lost.
+    let own = format!(
+        "{head}spec: {{<<: {{ingress: [{{}}], ingress: []}}, podSelector: {{}}, policyTypes: [Ingress], ingress: []}}\n"
+    );
+    assert!(load(&own).is_ok());
+    // Equal but for what is doubtful in one of them.
+    for second in ["{<<: *d}", "*d"] {
+        let same = format!(
+            "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: ConfigMap, data: &d {{podSelector: {{}}, ingress: [{{}}], ingress: []}}}}\n- {policy}spec: {{podSelector: {{}}, ingress: [{{}}]}}\n  spec: {second}\n"
+        );
+        let error = load(&same).unwrap_err();
+        assert!(error.contains("duplicate key `spec`"), "{error}");
+    }
+}
+
+#[test]
+fn only_annotations_are_annotations() {
+    let label = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  labels: {x.metadata.annotations: a, x.metadata.annotations: b}\n";
+    assert!(load(label).unwrap_err().contains("duplicate key `x.metadata.annotations`"));
+    // Of these one is read.
+    let endpoints = "apiVersion: v1\nkind: Endpoints\nmetadata: {name: a, annotations: {b: c, b: d}}\n";
+    assert!(load(endpoints).unwrap_err().contains("duplicate key `b`"));
+}
+
+#[test]
+fn many_objects_with_a_doubt_each_cost_no_more_than_one_by_one() {
+    let mut text = String::from("apiVersion: v1\nkind: List\nitems:\n");
+    for number in 0..20_000 {
+        text.push_str(&format!(
+            "- {{apiVersion: v1, kind: Namespace, metadata: {{name: n{number}, annotations: {{a: b, a: c}}}}}}\n"
+        ));
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(load(&text).unwrap().len(), 20_000);
+    // It took minutes when each object looked through the doubts of all.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
+fn numbers_with_a_fraction_are_keys_as_a_server_has_them() {
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {1.50: x}\n";
+    assert_eq!(load(map), Ok(Vec::new()));
+    assert!(refused("apiVersion: v1\nkind: T\n1.50: a\n'1.5': b\n").contains("duplicate key `1.5`"));
+    assert!(load(&map.replace("1.50", "1e30")).unwrap_err().contains("a key must be text"));
+}

@@ -27,6 +27,8 @@ pub(crate) struct Builder<'l> {
     expanded: u64,
     /// The keys that were left out although their value differs.
     conflicts: BTreeSet<u32>,
+    /// The keys that were kept in their place, each with the last one that was left out.
+    doubtful: HashMap<u32, u32>,
     problem: Option<(ReadError, u32)>,
 }
 
@@ -80,6 +82,7 @@ impl<'l> Builder<'l> {
             anchors: HashMap::new(),
             expanded: 0,
             conflicts: BTreeSet::new(),
+            doubtful: HashMap::new(),
             problem: None,
         }
     }
@@ -271,6 +274,9 @@ impl<'l> Builder<'l> {
                 self.refuse(ReadErrorKind::Object, position, reason);
                 self.add(CellKind::String, text, position)
             }
+            CellKind::Float if float_key(text).is_some() => {
+                self.add(CellKind::String, &float_key(text).unwrap_or_default(), position)
+            }
             CellKind::Float => {
                 let reason = format!("a key must be text, put {} in quotes", quote(text));
                 self.refuse(ReadErrorKind::Object, position, reason);
@@ -319,11 +325,15 @@ impl<'l> Builder<'l> {
             }
             let value = |key: u32| self.tree.node(key.saturating_add(1));
             // What is doubtful inside the value that goes makes all of it doubtful.
-            let end = self.tree.after(second.saturating_add(1));
-            let is_sound = self.conflicts.range(second..end).next().is_none();
-            let is_same = is_sound && value(first).is_same_as(value(second));
+            let is_sound =
+                |from: u32, value: u32| self.conflicts.range(from..self.tree.after(value)).next().is_none();
+            let target = value(second).index();
+            let is_same = is_sound(second, second.saturating_add(1))
+                && is_sound(target, target)
+                && value(first).is_same_as(value(second));
             if !is_same {
                 self.conflicts.insert(second);
+                self.doubtful.insert(first, second);
             }
             self.tree.repeats.push(Repeat { first, second, is_same });
             if let Some(cell) = self.tree.cells.get_mut(second as usize) {
@@ -368,7 +378,7 @@ impl<'l> Builder<'l> {
             .collect();
         let mut taken: HashSet<String> = HashSet::new();
         let mut count = frame.count;
-        let mut added: Vec<(Cell, u32)> = Vec::new();
+        let mut added: Vec<(Cell, u32, Option<u32>)> = Vec::new();
         for (order, key) in own.iter().enumerate() {
             let key_cell = self.tree.cell(*key);
             if key_cell.kind != CellKind::Merge {
@@ -386,15 +396,22 @@ impl<'l> Builder<'l> {
                             format!("the merged key {} is set before the merge as well", quote(name));
                         self.refuse(ReadErrorKind::DuplicateKey, key_cell.position(), reason);
                     } else if rival.is_none() && taken.insert(name.to_owned()) {
-                        added.push((name_cell, self.tree.node(entry_value).index()));
+                        let second = self.doubtful.get(&entry_key).copied();
+                        added.push((name_cell, self.tree.node(entry_value).index(), second));
                     }
                 }
             }
         }
-        for (key, target) in added {
+        for (key, target, second) in added {
             self.expanded = self.expanded.saturating_add(1);
             self.check_nodes(key.position())?;
-            self.push(key)?;
+            let first = self.push(key)?;
+            // What is doubtful where it comes from is doubtful here.
+            if let Some(second) = second {
+                self.conflicts.insert(first);
+                self.doubtful.insert(first, second);
+                self.tree.repeats.push(Repeat { first, second, is_same: false });
+            }
             self.push(Cell { kind: CellKind::Alias, a: target, b: 0, ..key })?;
             count = count.saturating_add(1);
         }
@@ -509,6 +526,13 @@ impl<'l> Builder<'l> {
     fn object_cell(&self) -> u32 {
         self.frames.get(self.object_depth()).map_or(0, |frame| frame.cell)
     }
+}
+
+/// The text that the API server makes of a number with a fraction in key position, where it writes it without an
+/// exponent (source: kubernetes-sigs/yaml yaml.go, convertToJSONableObject: the shortest text with 32 bits).
+fn float_key(text: &str) -> Option<String> {
+    let value = text.parse::<f32>().ok().filter(|value| (1e-4..1e20).contains(&value.abs()))?;
+    Some(value.to_string())
 }
 
 /// What is said about a key that occurs twice.
