@@ -217,7 +217,7 @@ impl Evaluator<'_> {
     ) {
         let (translator, address) = match hop.entry {
             Entry::NodePort(address, node) => (Some(node), address),
-            Entry::Address(address, Front::External) => (self.node_of(from), address),
+            Entry::Address(address, Front::External | Front::Balancer) => (self.node_of(from), address),
             Entry::Name | Entry::Address(_, Front::Cluster) => return,
         };
         let is_its_own = match from {
