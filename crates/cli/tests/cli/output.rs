@@ -21,7 +21,11 @@ fn in_terminal(columns: u16, environment: &[(&str, &str)], command: &str) -> Opt
     let mut script = Command::new("script");
     script.args(["-qec", &command, "/dev/null"]);
     script.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).stdin(Stdio::null());
-    script.env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE").env("TERM", "xterm");
+    // In CI a dumb terminal counts as one with colours.
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        script.env_remove(variable);
+    }
+    script.env("TERM", "xterm");
     script.envs(environment.iter().copied());
     let Ok(output) = script.output() else {
         let _ =
