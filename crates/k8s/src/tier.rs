@@ -12,7 +12,7 @@ pub(crate) const ADMIN: &str = "kube-admin";
 pub(crate) const DEFAULT: &str = "default";
 /// The tier of ClusterNetworkPolicies of tier `Baseline`.
 pub(crate) const BASELINE: &str = "kube-baseline";
-/// The tier that keeps isolated pods away from [`BASELINE`]; see [`crate::BaselineReading::PerPod`].
+/// The tier that keeps isolated pods away from the Baseline tier; see [`crate::BaselineReading::PerPod`].
 pub const SHIELD: &str = "networkpolicy-shields-baseline";
 
 /// What is added to the name of a NetworkPolicy for its policy in [`SHIELD`]; no object can have such a name.
