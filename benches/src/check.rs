@@ -3,19 +3,20 @@
 use core::error::Error;
 use core::net::IpAddr;
 
-use portcullis::compile::Engine;
+use portcullis::compile::Compiler;
 use portcullis::ir::{Interpreter, Snapshot};
 use portcullis::model::{Cluster, EndpointId};
 use portcullis::net::Cidr;
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 
 use crate::workloads::Random;
 
 /// Compares sampled verdicts and causes, and returns how many were allowed and denied.
-pub(crate) fn sample(engine: &Engine, samples: u32) -> Result<(u32, u32), Box<dyn Error>> {
-    let (cluster, snapshot) = (engine.cluster(), engine.snapshot());
+pub(crate) fn sample(compiler: &Compiler, samples: u32) -> Result<(u32, u32), Box<dyn Error>> {
+    let (cluster, snapshot) = (compiler.cluster(), compiler.snapshot());
     let sampler = Sampler::new(cluster, snapshot);
     let settings = Settings::default();
     let (reference, interpreter) = (Reference::new(cluster, &settings), Interpreter::new(snapshot));

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::process::Command;
 use std::time::Instant;
 
-use portcullis::compile::{CompileScope, Engine};
-use portcullis::reference::Settings;
+use portcullis::compile::{CompileScope, Compiler};
+use portcullis::settings::Settings;
 
 use crate::check;
 use crate::measure::{Times, peak_megabytes};
@@ -43,16 +43,16 @@ pub(crate) fn run_one(name: &str, out: &mut impl Write) -> Result<(), Box<dyn Er
     for round in 0..ROUNDS {
         let updates = workload.updates();
         let start = Instant::now();
-        let mut engine = engine(&workload);
+        let mut compiler = compiler(&workload);
         for update in updates {
-            engine.apply(update)?;
+            compiler.apply(update)?;
         }
-        engine.commit();
+        compiler.commit();
         times.push(start.elapsed().as_secs_f64() * 1e3);
-        workload.check(engine.cluster())?;
+        workload.check(compiler.cluster())?;
         if round == 0 {
-            let (allowed, denied) = check::sample(&engine, 400)?;
-            let snapshot = engine.snapshot();
+            let (allowed, denied) = check::sample(&compiler, 400)?;
+            let snapshot = compiler.snapshot();
             counts = format!(
                 "{} prefixes, {} programs, {} projections, {} tables, {} decisions; checked {allowed} allowed, {denied} denied",
                 snapshot.addresses.len(),
@@ -72,21 +72,21 @@ pub(crate) fn run_one(name: &str, out: &mut impl Write) -> Result<(), Box<dyn Er
 /// Feeds the objects one by one, as a watch does, so that no second copy of them counts.
 fn memory(workload: &Workload) -> Result<String, Box<dyn Error>> {
     let before = peak_megabytes()?;
-    let mut engine = engine(workload);
+    let mut compiler = compiler(workload);
     let mut refused = None;
-    (workload.generate)(&mut |update| refused = engine.apply(update).err().or(refused.take()));
+    (workload.generate)(&mut |update| refused = compiler.apply(update).err().or(refused.take()));
     if let Some(error) = refused {
         return Err(error.into());
     }
     let taken = peak_megabytes()?;
-    let delta = engine.commit();
+    let delta = compiler.commit();
     let committed = peak_megabytes()?;
     drop(delta);
     Ok(format!("{taken} MB before the commit, {committed} MB after (process start {before} MB)"))
 }
 
 /// An engine for a workload.
-pub(crate) fn engine(workload: &Workload) -> Engine {
+pub(crate) fn compiler(workload: &Workload) -> Compiler {
     let scope = workload.node.map_or(CompileScope::All, |node| CompileScope::Node(node.into()));
-    Engine::new(Settings::default(), scope)
+    Compiler::new(Settings::default(), scope)
 }

@@ -4,10 +4,10 @@ use core::error::Error;
 use std::io::Write;
 use std::time::Instant;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{Binding, Bindings, Lowering, Options};
 use portcullis::model::{EndpointId, EndpointKind, Update};
-use portcullis::reference::Settings;
+use portcullis::settings::Settings;
 
 use crate::workloads::{self, Workload};
 
@@ -27,11 +27,11 @@ pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
 fn fit(workload: &Workload, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let mut updates = workload.updates();
     let local = settle(&mut updates);
-    let mut engine = Engine::new(Settings::default(), CompileScope::Node(NODE.into()));
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::Node(NODE.into()));
     for update in updates {
-        engine.apply(update)?;
+        compiler.apply(update)?;
     }
-    engine.commit();
+    compiler.commit();
     let bindings: Bindings = local
         .into_iter()
         .zip(10..)
@@ -39,7 +39,7 @@ fn fit(workload: &Workload, out: &mut impl Write) -> Result<(), Box<dyn Error>> 
         .collect();
     let start = Instant::now();
     let name = workload.name;
-    match Lowering::load(Options::new(), engine.snapshot(), &bindings) {
+    match Lowering::load(Options::new(), compiler.snapshot(), &bindings) {
         Ok((_, update)) => writeln!(
             out,
             "{name}: {} pods, lowered in {:.1} ms, {} writes",

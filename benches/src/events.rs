@@ -4,11 +4,11 @@ use core::error::Error;
 use std::io::Write;
 use std::time::Instant;
 
-use portcullis::compile::Engine;
+use portcullis::compile::Compiler;
 use portcullis::model::{Action, Endpoint, Rule, Update};
 
 use crate::check;
-use crate::compile::engine;
+use crate::compile::compiler;
 use crate::measure::{Times, peak_megabytes};
 use crate::workloads::{self, Names, Random, pod, w3a_pod, w3a_policy};
 
@@ -17,42 +17,42 @@ pub(crate) const NAMESPACES: u32 = 25_000;
 const EVENTS: u32 = 2_000;
 
 pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let mut engine = compiled()?;
+    let mut compiler = compiled()?;
     let mut names = Names::default();
     let mut random = Random::new(11);
-    pods(&mut engine, &mut names, &mut random, out)?;
-    classes(&mut engine, &mut names, &mut random, out)?;
-    policies(&mut engine, &mut names, &mut random, out)?;
-    let (allowed, denied) = check::sample(&engine, 400)?;
-    engine.snapshot().verify().map_err(|error| format!("{error}"))?;
+    pods(&mut compiler, &mut names, &mut random, out)?;
+    classes(&mut compiler, &mut names, &mut random, out)?;
+    policies(&mut compiler, &mut names, &mut random, out)?;
+    let (allowed, denied) = check::sample(&compiler, 400)?;
+    compiler.snapshot().verify().map_err(|error| format!("{error}"))?;
     let memory = peak_megabytes()?;
     writeln!(out, "events: checked {allowed} allowed, {denied} denied; peak memory {memory} MB")?;
     Ok(())
 }
 
 /// An engine with W3a in it.
-pub(crate) fn compiled() -> Result<Engine, Box<dyn Error>> {
+pub(crate) fn compiled() -> Result<Compiler, Box<dyn Error>> {
     let workload = workloads::find("w3a").ok_or("no workload w3a")?;
-    let mut engine = engine(&workload);
+    let mut compiler = compiler(&workload);
     for update in workload.updates() {
-        engine.apply(update)?;
+        compiler.apply(update)?;
     }
-    engine.commit();
-    Ok(engine)
+    compiler.commit();
+    Ok(compiler)
 }
 
 /// Microseconds of one change with its commit, and whether the tables changed.
-fn timed(engine: &mut Engine, update: Update) -> Result<f64, Box<dyn Error>> {
+fn timed(compiler: &mut Compiler, update: Update) -> Result<f64, Box<dyn Error>> {
     let start = Instant::now();
-    engine.apply(update)?;
-    let delta = engine.commit();
+    compiler.apply(update)?;
+    let delta = compiler.commit();
     let time = start.elapsed().as_secs_f64() * 1e6;
     if delta.is_empty() { Err("a change without effect was timed".into()) } else { Ok(time) }
 }
 
 /// Pods of known classes come and go.
 fn pods(
-    engine: &mut Engine,
+    compiler: &mut Compiler,
     names: &mut Names,
     random: &mut Random,
     out: &mut impl Write,
@@ -63,8 +63,8 @@ fn pods(
         // Numbers above those of the workload, in both pairs.
         let pod = w3a_pod(names, ns, 200_000 + number);
         let id = pod.id.clone();
-        added.push(timed(engine, Update::Endpoint(pod))?);
-        removed.push(timed(engine, Update::RemoveEndpoint(id))?);
+        added.push(timed(compiler, Update::Endpoint(pod))?);
+        removed.push(timed(compiler, Update::RemoveEndpoint(id))?);
     }
     writeln!(out, "pod added, known label class: {}", added.summary("us"))?;
     writeln!(out, "pod removed, known label class: {}", removed.summary("us"))?;
@@ -73,7 +73,7 @@ fn pods(
 
 /// Pods with labels that no pod of the namespace has had so far; policies select one half of them.
 fn classes(
-    engine: &mut Engine,
+    compiler: &mut Compiler,
     names: &mut Names,
     random: &mut Random,
     out: &mut impl Write,
@@ -86,8 +86,8 @@ fn classes(
         let labels = labels.get(..if number.is_multiple_of(2) { 1 } else { 3 }).unwrap_or_default();
         let pod: Endpoint = pod(names, &ns, 300_000 + number, labels);
         let id = pod.id.clone();
-        added.push(timed(engine, Update::Endpoint(pod))?);
-        removed.push(timed(engine, Update::RemoveEndpoint(id))?);
+        added.push(timed(compiler, Update::Endpoint(pod))?);
+        removed.push(timed(compiler, Update::RemoveEndpoint(id))?);
     }
     writeln!(out, "pod added, new label class: {}", added.summary("us"))?;
     writeln!(out, "pod removed, last of its label class: {}", removed.summary("us"))?;
@@ -96,7 +96,7 @@ fn classes(
 
 /// A policy of a namespace changes, goes, and comes back.
 fn policies(
-    engine: &mut Engine,
+    compiler: &mut Compiler,
     names: &mut Names,
     random: &mut Random,
     out: &mut impl Write,
@@ -106,9 +106,9 @@ fn policies(
         let policy = w3a_policy(names, random.below(NAMESPACES), 1 + random.below(2));
         let mut other = policy.clone();
         other.ingress.push(Rule::new(Action::Allow));
-        changed.push(timed(engine, Update::Policy(other))?);
-        removed.push(timed(engine, Update::RemovePolicy(policy.id.clone()))?);
-        added.push(timed(engine, Update::Policy(policy))?);
+        changed.push(timed(compiler, Update::Policy(other))?);
+        removed.push(timed(compiler, Update::RemovePolicy(policy.id.clone()))?);
+        added.push(timed(compiler, Update::Policy(policy))?);
     }
     writeln!(out, "policy added: {}", added.summary("us"))?;
     writeln!(out, "policy changed: {}", changed.summary("us"))?;

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use std::{fs, io};
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::Update;
-use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 
 use crate::manifests;
 use crate::measure::peak_megabytes;
@@ -44,18 +44,18 @@ pub(crate) fn load(out: &mut impl io::Write) -> Result<(), Box<dyn Error>> {
 
     let updates: Vec<Update> = scenario.cluster().updates().collect();
     let start = Instant::now();
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for update in updates {
-        engine.apply(update)?;
+        compiler.apply(update)?;
     }
-    engine.commit();
+    compiler.commit();
     writeln!(
         out,
         "compile from scratch, every endpoint local: {:.2} s, {} programs, {} tables, {} prefixes, peak memory {} MB",
         start.elapsed().as_secs_f64(),
-        engine.snapshot().programs.len(),
-        engine.snapshot().tables.len(),
-        engine.snapshot().addresses.len(),
+        compiler.snapshot().programs.len(),
+        compiler.snapshot().tables.len(),
+        compiler.snapshot().addresses.len(),
         peak_megabytes()?
     )?;
     Ok(())

@@ -3,13 +3,13 @@
 use core::error::Error;
 use core::hint::black_box;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::label::Labels;
 use portcullis::matcher::{Matcher, PacketKey};
 use portcullis::model::{EndpointId, Update};
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
 use portcullis::selector::Selector;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 
 use crate::workloads::{Names, w3a_pod, w3a_policy};
@@ -40,24 +40,24 @@ pub(crate) fn run(operation: &str, count: u32) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn small(names: &mut Names) -> Result<Engine, Box<dyn Error>> {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+fn small(names: &mut Names) -> Result<Compiler, Box<dyn Error>> {
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for ns in 0..NAMESPACES {
         for number in 0..4 {
-            engine.apply(Update::Endpoint(w3a_pod(names, ns, ns * 4 + number)))?;
+            compiler.apply(Update::Endpoint(w3a_pod(names, ns, ns * 4 + number)))?;
         }
         for number in 0..3 {
-            engine.apply(Update::Policy(w3a_policy(names, ns, number)))?;
+            compiler.apply(Update::Policy(w3a_policy(names, ns, number)))?;
         }
     }
-    engine.commit();
-    Ok(engine)
+    compiler.commit();
+    Ok(compiler)
 }
 
 fn verdicts(count: u32) -> Result<(), Box<dyn Error>> {
     let mut names = Names::default();
-    let engine = small(&mut names)?;
-    let matcher = Matcher::lower(engine.snapshot())?;
+    let compiler = small(&mut names)?;
+    let matcher = Matcher::lower(compiler.snapshot())?;
     let target = w3a_pod(&mut names, 0, 0);
     let handle = matcher.handle(&target.id).ok_or("the pod is not known")?;
     let to = *target.addresses.first().ok_or("a pod without address")?;
@@ -79,14 +79,14 @@ fn verdicts(count: u32) -> Result<(), Box<dyn Error>> {
 
 fn events(count: u32) -> Result<(), Box<dyn Error>> {
     let mut names = Names::default();
-    let mut engine = small(&mut names)?;
+    let mut compiler = small(&mut names)?;
     let pod = w3a_pod(&mut names, 3, 12);
     let id: EndpointId = pod.id.clone();
     for _ in 0..count {
-        engine.apply(Update::RemoveEndpoint(id.clone()))?;
-        let gone = engine.commit();
-        engine.apply(Update::Endpoint(pod.clone()))?;
-        if gone.is_empty() || engine.commit().is_empty() {
+        compiler.apply(Update::RemoveEndpoint(id.clone()))?;
+        let gone = compiler.commit();
+        compiler.apply(Update::Endpoint(pod.clone()))?;
+        if gone.is_empty() || compiler.commit().is_empty() {
             return Err("an event without effect".into());
         }
     }

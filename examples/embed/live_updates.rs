@@ -8,7 +8,7 @@
 
 use core::net::IpAddr;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::matcher::Matcher;
@@ -36,27 +36,27 @@ fn main() -> Result<(), Error> {
 
 /// The policy engine of a node.
 struct Node {
-    engine: Engine,
+    compiler: Compiler,
     matcher: Matcher,
 }
 
 impl Node {
     fn new() -> Result<Self, Error> {
-        let engine = Engine::new(Settings::default(), CompileScope::All);
-        let matcher = Matcher::lower(engine.snapshot())?;
-        Ok(Self { engine, matcher })
+        let compiler = Compiler::new(Settings::default(), CompileScope::All);
+        let matcher = Matcher::lower(compiler.snapshot())?;
+        Ok(Self { compiler, matcher })
     }
 
     fn commit(&mut self, what: &str, updates: impl IntoIterator<Item = Update>) -> Result<(), Error> {
         // Only for the report of changed decisions: the engine itself needs no copy.
-        let before: Snapshot = self.engine.snapshot().clone();
+        let before: Snapshot = self.compiler.snapshot().clone();
         for update in updates {
-            self.engine.apply(update)?;
+            self.compiler.apply(update)?;
         }
-        let delta = self.engine.commit();
+        let delta = self.compiler.commit();
         self.matcher = self.matcher.apply(&delta)?;
 
-        let changes = before.changes(self.engine.snapshot());
+        let changes = before.changes(self.compiler.snapshot());
         println!(
             "{what}: {} prefixes, {} programs, {} tables changed; {} decisions tightened, {} loosened",
             delta.addresses.len(),

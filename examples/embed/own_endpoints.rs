@@ -8,7 +8,7 @@
 
 use core::net::IpAddr;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::matcher::{Matcher, PacketKey};
 use portcullis::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, Policy,
@@ -47,13 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     policy.directions = Directions::INGRESS;
     policy.ingress = vec![rule];
 
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
-    engine.apply(endpoint("sensor", "sensor", SENSOR))?;
-    engine.apply(endpoint("broker", "broker", BROKER))?;
-    engine.apply(Update::Policy(policy))?;
-    engine.commit();
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+    compiler.apply(endpoint("sensor", "sensor", SENSOR))?;
+    compiler.apply(endpoint("broker", "broker", BROKER))?;
+    compiler.apply(Update::Policy(policy))?;
+    compiler.commit();
 
-    let matcher = Matcher::lower(engine.snapshot())?;
+    let matcher = Matcher::lower(compiler.snapshot())?;
     let broker = matcher.handle(&EndpointId::workload("plant", "broker")).ok_or("the broker is not known")?;
     for (from, port) in [(SENSOR, 8883), (SENSOR, 22), (IpAddr::from([192, 0, 2, 1]), 8883)] {
         let packet = Packet::new(from, BROKER, Protocol::TCP).to_port(port);

@@ -15,7 +15,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::matcher::{Matcher, Publisher, Reader};
 use portcullis::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, Policy, PolicyId,
@@ -35,14 +35,14 @@ const DATABASE: [u8; 4] = [127, 0, 0, 13];
 
 fn main() -> Result<(), Error> {
     let server = echo_server()?;
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for (name, address) in [("web", WEB), ("report", REPORT), ("database", DATABASE)] {
-        engine.apply(endpoint(name, address))?;
+        compiler.apply(endpoint(name, address))?;
     }
-    engine.apply(Update::Policy(allow_from("app == 'web'")?))?;
-    engine.commit();
+    compiler.apply(Update::Policy(allow_from("app == 'web'")?))?;
+    compiler.commit();
 
-    let mut publisher = Publisher::new(Matcher::lower(engine.snapshot())?);
+    let mut publisher = Publisher::new(Matcher::lower(compiler.snapshot())?);
     let address = Proxy { policy: publisher.reader(), server }.start()?;
     println!("policy: web may reach the database");
     for (name, client) in [("web", WEB), ("report", REPORT)] {
@@ -50,8 +50,8 @@ fn main() -> Result<(), Error> {
     }
 
     // The policy changes; the proxy goes on, and new connections meet the new one.
-    engine.apply(Update::Policy(allow_from("app == 'report'")?))?;
-    publisher.apply(&engine.commit())?;
+    compiler.apply(Update::Policy(allow_from("app == 'report'")?))?;
+    publisher.apply(&compiler.commit())?;
     println!("policy: report may reach the database");
     for (name, client) in [("web", WEB), ("report", REPORT)] {
         println!("  {name}: {}", ask(client, address)?);

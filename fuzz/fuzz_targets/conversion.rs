@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Interpreter;
 use portcullis::model::{Cluster, EndpointKind};
 use portcullis::packet::{Packet, Protocol};
@@ -25,12 +25,12 @@ fuzz_target!(|bytes: &[u8]| {
 
     let settings = scenario.settings().clone();
     let cluster = scenario.cluster();
-    let mut engine = Engine::new(settings.clone(), CompileScope::All);
+    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
     for update in cluster.updates() {
-        engine.apply(update).unwrap();
+        compiler.apply(update).unwrap();
     }
-    engine.commit();
-    let (reference, tables) = (Reference::new(cluster, &settings), Interpreter::new(engine.snapshot()));
+    compiler.commit();
+    let (reference, tables) = (Reference::new(cluster, &settings), Interpreter::new(compiler.snapshot()));
     for (id, endpoint) in cluster.endpoints().iter().take(4) {
         for hook in Hook::ALL {
             let workload = matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);

@@ -35,7 +35,7 @@ pub enum Binding {
     /// forwarded, its forward ingress policy before the workload's egress; what was forwarded to a workload passes its forward egress
     /// policy after the workload's ingress. Packets of the node itself to its workloads pass none of it (decision D11), and
     /// untracked policy does not act on it (decision D25). What workloads send to their node, it is asked about where
-    /// [host policy](portcullis_core::reference::WorkloadToHost::HostPolicy) decides. Source: Calico
+    /// [host policy](portcullis_core::settings::WorkloadToHost::HostPolicy) decides. Source: Calico
     /// `felix/rules/static.go`, `filterForwardChain` and `StaticManglePreroutingChain`, which dispatch by interface with `*` as the
     /// default. While it is bound but not in the snapshot, its hooks deny: an incomplete snapshot fails closed.
     AllInterfaces {

@@ -14,19 +14,19 @@
 //! | `oracle` | [`oracle`]: the program as judge of single packets, by `BPF_PROG_TEST_RUN` (Linux, root) |
 //!
 //! ```
-//! use portcullis_core::compile::{CompileScope, Engine};
+//! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
-//! use portcullis_core::reference::Settings;
+//! use portcullis_core::settings::Settings;
 //! use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
 //!
-//! let mut engine = Engine::new(Settings::default(), CompileScope::All);
+//! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
 //! let id = EndpointId::workload("shop", "web");
 //! let mut web = Endpoint::new(id.clone());
 //! web.addresses = vec!["10.0.0.7".parse()?];
-//! engine.apply(Update::Endpoint(web))?;
-//! engine.commit();
+//! compiler.apply(Update::Endpoint(web))?;
+//! compiler.commit();
 //! let bindings = Bindings::from([(id, Binding::workload(7, ["10.0.0.7".parse()?]))]);
-//! let (_, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings)?;
+//! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
 //! assert!(matches!(update.writes().last(), Some(Write::Endpoint(7, Some(_)))));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aya::programs::{CgroupSkb, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::settings::WorkloadToHost;
 
 use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
 use crate::load_error::LoadError;

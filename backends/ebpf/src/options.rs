@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use std::path::PathBuf;
 
 use portcullis_core::net::Cidr;
-use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::settings::WorkloadToHost;
 
 use crate::error::{Kind, LowerError};
 

@@ -13,7 +13,7 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 use std::sync::Mutex;
 
-use portcullis_core::flow::DecideHook;
+use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{Snapshot, View};
 use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
@@ -117,8 +117,8 @@ impl Oracle {
 
 /// A packet that the kernel cannot be asked about is denied, with the cause of an endpoint that is not there; use
 /// [`Oracle::ask`] to tell the two apart.
-impl DecideHook for Oracle {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+impl Evaluate for Oracle {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         self.ask(endpoint, hook, packet).unwrap_or(Decision::new(Verdict::Deny, Cause::NoPolicy))
     }
 }

@@ -4,21 +4,21 @@
 
 use core::net::IpAddr;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, Policy,
     PolicyId, PortMatch, PortRange, Rule, Update,
 };
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
 use portcullis_core::selector::Selector;
+use portcullis_core::settings::Settings;
 use portcullis_ebpf::oracle::{Draws, END_WORDS, Sandbox};
 use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
 use portcullis_testkit::kernel_can_be_asked;
 
 /// Of two pods and two local workloads, in both families, the second pod may reach port 80 and nobody port 81.
-fn engine() -> (Engine, Bindings) {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+fn compiler() -> (Compiler, Bindings) {
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     let mut bindings = Bindings::new();
     for (number, name) in (1..).zip(["local-1", "local-2", "pod-1", "pod-2"]) {
         let mut endpoint = Endpoint::new(EndpointId::workload("test", name));
@@ -29,7 +29,7 @@ fn engine() -> (Engine, Bindings) {
         if name.starts_with("local") {
             bindings.insert(endpoint.id.clone(), Binding::workload(10 + number, addresses));
         }
-        engine.apply(Update::Endpoint(endpoint)).unwrap();
+        compiler.apply(Update::Endpoint(endpoint)).unwrap();
     }
     let select = |text: &str| EntitySelector {
         kinds: EntityKinds::WORKLOAD,
@@ -46,9 +46,9 @@ fn engine() -> (Engine, Bindings) {
     let mut policy = Policy::new(id, "default", select("name in {'local-1', 'local-2'}"));
     policy.directions = Directions::INGRESS;
     policy.ingress = vec![rule];
-    engine.apply(Update::Policy(policy)).unwrap();
-    engine.commit();
-    (engine, bindings)
+    compiler.apply(Update::Policy(policy)).unwrap();
+    compiler.commit();
+    (compiler, bindings)
 }
 
 /// Packets from pods 1 and 2, of these classes, to ports 80 and 81 of both workloads; port 80 is said to be open to class 2.
@@ -78,8 +78,8 @@ fn drawn_packets_are_checked() {
         println!("SKIPPED: no kernel was asked, that needs root");
         return;
     }
-    let (engine, bindings) = engine();
-    let (lowering, update) = Lowering::fitting(Options::new(), engine.snapshot(), &bindings).unwrap();
+    let (compiler, bindings) = compiler();
+    let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
     let mut checked = 0;
     for v6 in [false, true] {
         for mut sandbox in [

@@ -8,11 +8,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::{Icmp, Packet, Protocol};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_core::wire::craft;
 use portcullis_ebpf::oracle::Sandbox;
@@ -176,10 +176,10 @@ fn no_packet_that_lies_passes_where_the_reference_denies() {
     for seed in 0.. {
         let mut generator = Generator::new(seed);
         let cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| engine.apply(update).unwrap());
-        engine.commit();
-        let snapshot = engine.snapshot();
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+        compiler.commit();
+        let snapshot = compiler.snapshot();
         let workloads = cluster.endpoints().keys().filter(|id| id.kind == EndpointKind::Workload);
         let bindings: Bindings = workloads
             .cloned()

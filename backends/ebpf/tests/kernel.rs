@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
 use portcullis_ebpf::{Binding, Bindings, Capacity, Event, LoggedEvents, Lowering, Options, Write};
@@ -82,22 +82,22 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
     for seed in 0..seeds {
         let mut generator = Generator::new(seed);
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| engine.apply(update).unwrap());
-        engine.commit();
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+        compiler.commit();
         let mut bound = bindings(&cluster);
         let options = Options::new().with_capacity(CAPACITY).with_events(LoggedEvents::All);
-        let (mut sandbox, mut lowering) = Sandbox::load(options, engine.snapshot(), &bound).unwrap();
+        let (mut sandbox, mut lowering) = Sandbox::load(options, compiler.snapshot(), &bound).unwrap();
         for step in 0..60 {
-            let old = engine.snapshot().clone();
+            let old = compiler.snapshot().clone();
             let old_bound = bound.clone();
             for _ in 0..=generator.below(4) {
                 let update = generator.change(&cluster);
                 cluster.apply(update.clone());
-                engine.apply(update).unwrap();
+                compiler.apply(update).unwrap();
             }
-            let delta = engine.commit();
-            let new = engine.snapshot();
+            let delta = compiler.commit();
+            let new = compiler.snapshot();
             let rebound = bindings(&cluster);
             // Numbers of interfaces are not given to other endpoints in one step.
             if rebound.iter().all(|(id, binding)| old_bound.get(id).is_none_or(|old| old == binding))
@@ -192,18 +192,18 @@ fn what_does_not_fit_is_refused_whole() {
     for seed in 0..6 {
         let mut generator = Generator::new(seed);
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| engine.apply(update).unwrap());
-        engine.commit();
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+        compiler.commit();
         let bound = bindings(&cluster);
-        let (mut lowering, _) = Lowering::fitting(Options::new(), engine.snapshot(), &bound).unwrap();
+        let (mut lowering, _) = Lowering::fitting(Options::new(), compiler.snapshot(), &bound).unwrap();
         for _ in 0..80 {
             let update = generator.object();
             cluster.apply(update.clone());
-            engine.apply(update).unwrap();
-            let delta = engine.commit();
+            compiler.apply(update).unwrap();
+            let delta = compiler.commit();
             let before = format!("{lowering:?}");
-            match lowering.update(engine.snapshot(), &delta, &bound) {
+            match lowering.update(compiler.snapshot(), &delta, &bound) {
                 Ok(_) => done += 1,
                 Err(error) => {
                     refused += 1;

@@ -4,15 +4,15 @@
 
 use core::net::IpAddr;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Interpreter;
 use portcullis_core::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntitySelector, L4Match, Policy, PolicyId,
     PortMatch, PortRange, Rule, Update,
 };
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
 use portcullis_core::selector::Selector;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
 use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
@@ -75,18 +75,18 @@ fn the_kernel_finds_every_range_whatever_their_number() {
             source_ports: matches(&from),
             ..L4Match::default()
         });
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let mut web = Endpoint::new(id.clone());
         web.addresses = vec![pod];
-        engine.apply(Update::Endpoint(web)).unwrap();
-        engine.apply(Update::Policy(policy(l4))).unwrap();
-        engine.commit();
+        compiler.apply(Update::Endpoint(web)).unwrap();
+        compiler.apply(Update::Policy(policy(l4))).unwrap();
+        compiler.commit();
         let bindings = Bindings::from([(id.clone(), Binding::workload(7, [pod]))]);
-        let (lowering, update) = Lowering::fitting(Options::new(), engine.snapshot(), &bindings).unwrap();
+        let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
         lists += update.writes().iter().filter(|write| matches!(write, Write::Runs(..))).count();
         pages += update.writes().iter().filter(|write| matches!(write, Write::Page(..))).count();
         let mut sandbox = Sandbox::of(&lowering, &update).unwrap();
-        let interpreter = Interpreter::new(engine.snapshot());
+        let interpreter = Interpreter::new(compiler.snapshot());
         let edges = |ranges: &[(u16, u16)]| -> Vec<u16> {
             let around = |(first, last): &(u16, u16)| [first - 1, *first, *last, last + 1];
             ranges.iter().flat_map(around).chain([0, u16::MAX]).collect()

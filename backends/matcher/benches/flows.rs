@@ -8,11 +8,11 @@ use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::time::Instant;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::label::Labels;
 use portcullis_core::model::{Action, Endpoint, EndpointId, Profile, ProfileOrigin, Rule, Update};
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_matcher::{Basis, Ends, FlowLimits, FlowPacket, FlowTable, Matcher, PacketKey, Publisher};
 
@@ -23,12 +23,12 @@ fn main() {
     let id = EndpointId::workload("shop", "client");
     let (ingress, egress) = (vec![], vec![Rule::new(Action::Allow)]);
     let (labels, origin) = (Labels::new(), ProfileOrigin::Declared);
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
-    engine.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin })).unwrap();
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+    compiler.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin })).unwrap();
     let endpoint = Endpoint { profiles: vec!["out".into()], ..Endpoint::new(id.clone()) };
-    engine.apply(Update::Endpoint(endpoint)).unwrap();
-    engine.commit();
-    let publisher = Publisher::new(Matcher::lower(engine.snapshot()).unwrap());
+    compiler.apply(Update::Endpoint(endpoint)).unwrap();
+    compiler.commit();
+    let publisher = Publisher::new(Matcher::lower(compiler.snapshot()).unwrap());
     let mut reader = publisher.reader();
     let client = publisher.current().handle(&id).unwrap();
 

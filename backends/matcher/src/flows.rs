@@ -48,23 +48,23 @@ pub use state::FlowState;
 ///
 /// ```
 /// use core::time::Duration;
-/// use portcullis_core::compile::{CompileScope, Engine};
+/// use portcullis_core::compile::{CompileScope, Compiler};
 /// use portcullis_core::label::Labels;
 /// use portcullis_core::model::{Action, Endpoint, EndpointId, Profile, ProfileOrigin, Rule, Update};
 /// use portcullis_core::packet::{Packet, Protocol};
-/// use portcullis_core::reference::Settings;
+/// use portcullis_core::settings::Settings;
 /// use portcullis_core::verdict::Verdict;
 /// use portcullis_matcher::{Basis, Ends, FlowLimits, FlowPacket, FlowTable, Matcher};
 ///
 /// // A client that may reach everyone, and that nobody may reach.
 /// let id = EndpointId::workload("shop", "client");
-/// let mut engine = Engine::new(Settings::default(), CompileScope::All);
+/// let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
 /// let (egress, ingress) = (vec![Rule::new(Action::Allow)], vec![]);
 /// let (labels, origin) = (Labels::new(), ProfileOrigin::Declared);
-/// engine.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin }))?;
-/// engine.apply(Update::Endpoint(Endpoint { profiles: vec!["out".into()], ..Endpoint::new(id.clone()) }))?;
-/// engine.commit();
-/// let matcher = Matcher::lower(engine.snapshot())?;
+/// compiler.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin }))?;
+/// compiler.apply(Update::Endpoint(Endpoint { profiles: vec!["out".into()], ..Endpoint::new(id.clone()) }))?;
+/// compiler.commit();
+/// let matcher = Matcher::lower(compiler.snapshot())?;
 /// let client = matcher.handle(&id);
 ///
 /// let mut table = FlowTable::new(&FlowLimits::new(65_536))?;

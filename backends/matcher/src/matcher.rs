@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::net::IpAddr;
 
-use portcullis_core::flow::DecideHook;
+use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
     ClassId, Decision, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
 };
@@ -228,8 +228,8 @@ impl Viewed<'_> {
     }
 }
 
-impl DecideHook for Viewed<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
+impl Evaluate for Viewed<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
         match self.matcher.handle(endpoint) {
             Some(handle) => self.decide(handle, hook, packet),
             None => verdict::Decision::new(Verdict::Deny, Cause::NoPolicy),
@@ -237,9 +237,9 @@ impl DecideHook for Viewed<'_> {
     }
 }
 
-impl DecideHook for Matcher {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
-        self.view(View::Enforced).decide_hook(endpoint, hook, packet)
+impl Evaluate for Matcher {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
+        self.view(View::Enforced).evaluate(endpoint, hook, packet)
     }
 }
 

@@ -21,19 +21,19 @@ use crate::matcher::Matcher;
 /// holds one old generation, not all since.
 ///
 /// ```
-/// use portcullis_core::compile::{CompileScope, Engine};
+/// use portcullis_core::compile::{CompileScope, Compiler};
 /// use portcullis_core::model::{Endpoint, EndpointId, Update};
-/// use portcullis_core::reference::Settings;
+/// use portcullis_core::settings::Settings;
 /// use portcullis_matcher::{Matcher, Publisher};
 ///
-/// let mut engine = Engine::new(Settings::default(), CompileScope::All);
-/// engine.commit();
-/// let mut publisher = Publisher::new(Matcher::lower(engine.snapshot())?);
+/// let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+/// compiler.commit();
+/// let mut publisher = Publisher::new(Matcher::lower(compiler.snapshot())?);
 /// let mut reader = publisher.reader();
 /// let thread = std::thread::spawn(move || reader.current().generation());
 ///
 /// let pod = EndpointId::workload("shop", "cart");
-/// engine.apply(Update::Endpoint(Endpoint::new(pod.clone())))?;
+/// compiler.apply(Update::Endpoint(Endpoint::new(pod.clone())))?;
 /// publisher.apply(&engine.commit())?;
 /// assert!(publisher.reader().current().handle(&pod).is_some());
 /// assert!(thread.join().unwrap() <= publisher.current().generation());

@@ -6,7 +6,7 @@ extern crate alloc;
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis_core::flow::DecideHook;
+use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
     Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
     Interval, L4Table, L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection,
@@ -236,9 +236,9 @@ fn compare(random: &mut Random, snapshot: &Snapshot, matcher: &Matcher, packets:
         let id = endpoint(random.below(ENDPOINTS));
         let hook = Hook::ALL[random.below(9) as usize];
         let want = interpreter.decide(&id, hook, &packet);
-        assert_eq!(matcher.decide_hook(&id, hook, &packet), want, "{id} {hook} {packet:?}");
+        assert_eq!(matcher.evaluate(&id, hook, &packet), want, "{id} {hook} {packet:?}");
         let pending = interpreter.with_view(View::Pending).decide(&id, hook, &packet);
-        assert_eq!(matcher.view(View::Pending).decide_hook(&id, hook, &packet), pending);
+        assert_eq!(matcher.view(View::Pending).evaluate(&id, hook, &packet), pending);
         if let Some(handle) = matcher.handle(&id) {
             let key = PacketKey::new(&packet).unwrap();
             let decision = interpreter.look_up(&id, hook, &packet);

@@ -7,7 +7,7 @@ use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::canonical;
 use portcullis_core::packet::Packet;
-use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::settings::WorkloadToHost;
 use portcullis_core::verdict::{Cause, Hook, Verdict};
 
 use crate::binding::{Binding, Bindings};

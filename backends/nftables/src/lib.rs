@@ -17,18 +17,18 @@
 //! is in the crate's architecture notes.
 //!
 //! ```
-//! use portcullis_core::compile::{CompileScope, Engine};
+//! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
-//! use portcullis_core::reference::Settings;
+//! use portcullis_core::settings::Settings;
 //! use portcullis_nftables::{Binding, Bindings, Existing, Interface, Lowering, Options, text};
 //!
 //! let id = EndpointId::workload("shop", "web");
-//! let mut engine = Engine::new(Settings::default(), CompileScope::All);
-//! engine.apply(Update::Endpoint(Endpoint::new(id.clone())))?;
-//! engine.commit();
+//! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+//! compiler.apply(Update::Endpoint(Endpoint::new(id.clone())))?;
+//! compiler.commit();
 //! let interface = Interface::new("veth0")?;
 //! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
-//! let (_, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings, &Existing::default())?;
+//! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
 //! let first = text(&"portcullis".into(), &update.stages()[0].commands);
 //! assert!(first.contains("add element inet portcullis to_v4 { \"veth0\" . 10.0.0.7 : goto "));
 //! # Ok::<(), Box<dyn core::error::Error>>(())

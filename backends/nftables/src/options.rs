@@ -2,7 +2,7 @@
 
 use portcullis_core::label::Name;
 use portcullis_core::net::Cidr;
-use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::settings::WorkloadToHost;
 
 use crate::binding::Interface;
 

@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
-use portcullis_core::reference::WorkloadToHost;
+use portcullis_core::settings::WorkloadToHost;
 use portcullis_core::verdict::Hook;
 
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};

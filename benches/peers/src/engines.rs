@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, PolicySet, Request, RestrictedExpression,
 };
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::matcher::{Matcher, PacketKey};
@@ -15,7 +15,8 @@ use portcullis::model::{
     Policy, PolicyId, PortMatch, PortRange, Rule, Update,
 };
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
+use portcullis::settings::Settings;
 use portcullis::selector::Selector;
 use portcullis::verdict::{Hook, Verdict};
 
@@ -129,7 +130,7 @@ fn cluster(policies: usize) -> Cluster {
 }
 
 fn compile(cluster: &Cluster) -> Snapshot {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    let mut engine = Compiler::new(Settings::default(), CompileScope::All);
     for update in cluster.updates() {
         engine.apply(update).unwrap();
     }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::io::Write;
 use std::time::Instant;
 
-use portcullis::compile::Engine;
+use portcullis::compile::Compiler;
 use portcullis::ebpf::oracle::Sandbox;
 use portcullis::ebpf::{Binding, Bindings, Lowering, Options};
 use portcullis::label::{Labels, Scope};
@@ -13,13 +13,13 @@ use portcullis::selector::Selector;
 
 use crate::measure::Times;
 use crate::nftables::Failure;
-use crate::nftables::world::{POD, endpoint, engine, peer, policy};
+use crate::nftables::world::{POD, compiler, endpoint, peer, policy};
 
 const NAMESPACES: usize = 100;
 const PODS: usize = 1_000;
 
 /// A pod of this node, and 100,000 elsewhere in namespaces of 1,000; half of the namespaces are of team `a`.
-pub(super) fn many_pods() -> Result<Engine, Failure> {
+pub(super) fn many_pods() -> Result<Compiler, Failure> {
     let mut updates = vec![endpoint("pod", ("app", "pod"), POD, "here")];
     for space in 0..NAMESPACES {
         updates.push(namespace(space, if space.is_multiple_of(2) { "a" } else { "b" }));
@@ -37,7 +37,7 @@ pub(super) fn many_pods() -> Result<Engine, Failure> {
             vec![EntityMatch::select(EntitySelector { kinds: EntityKinds::WORKLOAD, expr: expr.clone() })];
     }
     updates.push(Update::Policy(team));
-    engine(updates)
+    compiler(updates)
 }
 
 /// That pod's interface is 1.
@@ -65,9 +65,9 @@ fn remote(space: usize, pod: usize, role: &str) -> Update {
 }
 
 pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
-    let mut engine = many_pods()?;
+    let mut compiler = many_pods()?;
     let bindings = pod_bindings();
-    let (mut lowering, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings)?;
+    let (mut lowering, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
     let mut sandbox = Sandbox::of(&lowering, &update)?;
     writeln!(
         out,
@@ -80,10 +80,10 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
      -> Result<(), Failure> {
         let (mut times, mut later, mut writes) = (Times::default(), Times::default(), [0_usize; 2]);
         for number in 0..rounds {
-            engine.apply(change(number)?).map_err(|error| error.to_string())?;
-            let delta = engine.commit();
+            compiler.apply(change(number)?).map_err(|error| error.to_string())?;
+            let delta = compiler.commit();
             let start = Instant::now();
-            let update = lowering.update(engine.snapshot(), &delta, &bindings)?;
+            let update = lowering.update(compiler.snapshot(), &delta, &bindings)?;
             sandbox.carry_out(&update)?;
             times.push(start.elapsed().as_secs_f64() * 1e6);
             if update.is_empty() {

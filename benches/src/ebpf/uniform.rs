@@ -26,7 +26,7 @@ const EFFORT: Effort = Effort { rounds: 7, time: Duration::from_millis(40), leas
 
 pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
     let crowd = Crowd::new()?;
-    let classes: HashSet<_> = crowd.engine.snapshot().addresses.values().collect();
+    let classes: HashSet<_> = crowd.compiler.snapshot().addresses.values().collect();
     writeln!(
         out,
         "ebpf uniform: {PODS} pods of {} classes known; {GROUP} endpoints with a policy of their own each and {GROUP} replicas of one, each with {} ports open to a quarter of the classes each",
@@ -38,7 +38,7 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
     let options = Options::new().with_capacity(capacity);
     let before = open_maps()?;
     let start = Instant::now();
-    let (mut lowering, update) = Lowering::load(options, crowd.engine.snapshot(), &crowd.bindings)?;
+    let (mut lowering, update) = Lowering::load(options, crowd.compiler.snapshot(), &crowd.bindings)?;
     let lowered = start.elapsed();
     let start = Instant::now();
     let mut ours = Sandbox::of(&lowering, &update)?;
@@ -194,10 +194,10 @@ fn change(
             let Update::Policy(added) = &more else { return Err("no policy".into()) };
             let id = added.id.clone();
             let mut follow = |update: Update| -> Result<(f64, usize), Failure> {
-                crowd.engine.apply(update).map_err(|error| error.to_string())?;
-                let delta = crowd.engine.commit();
+                crowd.compiler.apply(update).map_err(|error| error.to_string())?;
+                let delta = crowd.compiler.commit();
                 let start = Instant::now();
-                let update = lowering.update(crowd.engine.snapshot(), &delta, &crowd.bindings)?;
+                let update = lowering.update(crowd.compiler.snapshot(), &delta, &crowd.bindings)?;
                 ours.carry_out(&update)?;
                 let time = start.elapsed().as_secs_f64() * 1e6;
                 ours.carry_out(&lowering.settle())?;

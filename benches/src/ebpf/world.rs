@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis::compile::Engine;
+use portcullis::compile::Compiler;
 use portcullis::ebpf::oracle::{Draws, END_WORDS};
 use portcullis::ebpf::{Binding, Bindings};
 use portcullis::ir::Interpreter;
@@ -11,7 +11,7 @@ use portcullis::packet::{Packet, Protocol};
 use portcullis::verdict::{Hook, Verdict};
 
 use crate::nftables::Failure;
-use crate::nftables::world::{POD, engine, peer, policy};
+use crate::nftables::world::{POD, compiler, peer, policy};
 use crate::workloads::Random;
 
 const POD_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
@@ -64,7 +64,7 @@ pub(super) fn port(number: usize) -> Result<u16, Failure> {
 }
 
 /// The pod at interface 1 and so many policies on it, of one rule each: a port of its own for a peer of its own.
-pub(super) fn rules(count: usize) -> Result<(Engine, Bindings), Failure> {
+pub(super) fn rules(count: usize) -> Result<(Compiler, Bindings), Failure> {
     let mut updates = vec![local("pod", ("app", "pod"), 0)];
     for number in 0..count {
         let label = format!("p{number}");
@@ -74,7 +74,7 @@ pub(super) fn rules(count: usize) -> Result<(Engine, Bindings), Failure> {
         let peers = format!("peer == 'p{number}'");
         updates.push(policy(&format!("policy-{number}"), "app == 'pod'", &peers, port(number)?)?);
     }
-    Ok((engine(updates)?, [(EndpointId::workload("bench", "pod"), binding(0, 1))].into()))
+    Ok((compiler(updates)?, [(EndpointId::workload("bench", "pod"), binding(0, 1))].into()))
 }
 
 fn binding(number: u32, interface: u32) -> Binding {
@@ -109,7 +109,7 @@ pub(super) const PORTS: [u16; 4] = [80, 443, 8_080, 9_090];
 
 /// 65,536 pods of 16,383 classes, and 128 local workloads. Each opens four ports, each of them to a quarter of the classes.
 pub(super) struct Crowd {
-    pub(super) engine: Engine,
+    pub(super) compiler: Compiler,
     pub(super) bindings: Bindings,
     pub(super) workloads: Vec<Workload>,
 }
@@ -204,12 +204,12 @@ impl Crowd {
                 keys.iter().enumerate().map(|(bit, key)| (key.as_str(), value(bit))).collect();
             updates.push(remote(&format!("peer-{pod}"), &labels, pod));
         }
-        Ok(Self { engine: engine(updates)?, bindings, workloads })
+        Ok(Self { compiler: compiler(updates)?, bindings, workloads })
     }
 
     /// Holds every class at every port of every policy to the interpreter of the IR.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let interpreter = Interpreter::new(self.engine.snapshot());
+        let interpreter = Interpreter::new(self.compiler.snapshot());
         let different = usize::try_from(GROUP)?.saturating_add(1);
         for workload in self.workloads.iter().take(different) {
             for (class, port) in (1..CLASSES).flat_map(|class| PORTS.map(|port| (class, port))) {

@@ -8,7 +8,7 @@ use portcullis::model::{EndpointId, Update};
 use portcullis::nftables::{Enforcer, Existing, Lowering, Nft, Options, Transport as _};
 
 use super::Failure;
-use super::world::{POD, bindings, endpoint, engine, isolated, peer, policy};
+use super::world::{POD, bindings, compiler, endpoint, isolated, peer, policy};
 use crate::measure::Times;
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -31,18 +31,18 @@ fn one(size: usize) -> Result<String, Failure> {
     let mut updates: Vec<Update> = (0..size).map(far).collect();
     updates.push(endpoint("pod", ("app", "pod"), POD, "here"));
     updates.push(policy("own", "app == 'pod'", "group == 'g'", 80)?);
-    let mut engine = engine(updates)?;
+    let mut compiler = compiler(updates)?;
     let bindings = bindings(0)?;
 
     let start = Instant::now();
-    let (_, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings, &Existing::default())?;
+    let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
     let lowered = start.elapsed().as_secs_f64() * 1e3;
     drop(update);
 
     let before = kernel_kilobytes()?;
     let mut enforcer = Enforcer::open(Options::new())?;
     let start = Instant::now();
-    enforcer.load(engine.snapshot(), &bindings)?;
+    enforcer.load(compiler.snapshot(), &bindings)?;
     let loaded = start.elapsed().as_secs_f64() * 1e3;
     let memory = kernel_kilobytes()?.saturating_sub(before) / 1_000;
 
@@ -52,10 +52,10 @@ fn one(size: usize) -> Result<String, Failure> {
             (far(number), &mut added),
             (Update::RemoveEndpoint(EndpointId::workload("bench", format!("peer-{number}"))), &mut removed),
         ] {
-            engine.apply(update).map_err(|error| error.to_string())?;
-            let delta = engine.commit();
+            compiler.apply(update).map_err(|error| error.to_string())?;
+            let delta = compiler.commit();
             let start = Instant::now();
-            enforcer.update(engine.snapshot(), &delta, &bindings)?;
+            enforcer.update(compiler.snapshot(), &delta, &bindings)?;
             times.push(start.elapsed().as_secs_f64() * 1e6);
         }
     }
@@ -63,12 +63,12 @@ fn one(size: usize) -> Result<String, Failure> {
     let mut program = Nft::probe()?;
     let mut started = Times::default();
     let (mut lowering, _) =
-        Lowering::load(Options::new(), engine.snapshot(), &bindings, &Existing::default())?;
-    isolated_load(&mut enforcer, &mut lowering, &engine, &bindings)?;
+        Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
+    isolated_load(&mut enforcer, &mut lowering, &compiler, &bindings)?;
     for number in size..size.saturating_add(10) {
-        engine.apply(far(number)).map_err(|error| error.to_string())?;
-        let delta = engine.commit();
-        let update = lowering.update(engine.snapshot(), &delta, &bindings)?;
+        compiler.apply(far(number)).map_err(|error| error.to_string())?;
+        let delta = compiler.commit();
+        let update = lowering.update(compiler.snapshot(), &delta, &bindings)?;
         let start = Instant::now();
         for stage in update.stages() {
             program.commit(&"portcullis".into(), &stage.commands)?;
@@ -88,11 +88,12 @@ fn one(size: usize) -> Result<String, Failure> {
 fn isolated_load(
     enforcer: &mut Enforcer,
     lowering: &mut Lowering,
-    engine: &portcullis::compile::Engine,
+    compiler: &portcullis::compile::Compiler,
     bindings: &portcullis::nftables::Bindings,
 ) -> Result<(), Failure> {
     let options = Options::new();
-    let (fresh, update) = Lowering::load(options.clone(), engine.snapshot(), bindings, &Existing::default())?;
+    let (fresh, update) =
+        Lowering::load(options.clone(), compiler.snapshot(), bindings, &Existing::default())?;
     *lowering = fresh;
     core::mem::replace(enforcer, Enforcer::open(options)?).remove()?;
     let mut netlink = portcullis::nftables::Netlink::open()?;
@@ -118,13 +119,14 @@ fn programs() -> Result<String, Failure> {
         let (subject, peers) = (format!("app == 'a{number}'"), format!("group == 'g{number}'"));
         updates.push(policy(&format!("p{number}"), &subject, &peers, 80)?);
     }
-    let mut engine = engine(updates)?;
+    let mut compiler = compiler(updates)?;
     let bindings = bindings(usize::try_from(count)?)?;
     let mut enforcer = Enforcer::open(Options::new())?;
     let start = Instant::now();
-    enforcer.load(engine.snapshot(), &bindings)?;
+    enforcer.load(compiler.snapshot(), &bindings)?;
     let loaded = start.elapsed().as_secs_f64() * 1e3;
-    let (mut shadow, _) = Lowering::load(Options::new(), engine.snapshot(), &bindings, &Existing::default())?;
+    let (mut shadow, _) =
+        Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
     let (mut port, mut peers, mut lowering) = (Times::default(), Times::default(), Times::default());
     for round in 0..40_u16 {
         let name = format!("p{round}");
@@ -133,13 +135,13 @@ fn programs() -> Result<String, Failure> {
             (policy(&name, &subject, &format!("group == 'g{round}'"), 81)?, &mut port),
             (policy(&name, &subject, &format!("group == 'g{}'", round + 100), 81)?, &mut peers),
         ] {
-            engine.apply(update).map_err(|error| error.to_string())?;
-            let delta = engine.commit();
+            compiler.apply(update).map_err(|error| error.to_string())?;
+            let delta = compiler.commit();
             let start = Instant::now();
-            enforcer.update(engine.snapshot(), &delta, &bindings)?;
+            enforcer.update(compiler.snapshot(), &delta, &bindings)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
             let start = Instant::now();
-            drop(shadow.update(engine.snapshot(), &delta, &bindings)?);
+            drop(shadow.update(compiler.snapshot(), &delta, &bindings)?);
             lowering.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }

@@ -16,7 +16,7 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::Failure;
 use super::rivals::{self, Peers};
-use super::world::{INTERFACE, POD, PORT, bindings, endpoint, engine, feed, peer, policy};
+use super::world::{INTERFACE, POD, PORT, bindings, compiler, endpoint, feed, peer, policy};
 use crate::measure::Times;
 
 /// Peers that packets come from.
@@ -121,7 +121,7 @@ fn options() -> Result<Options, Failure> {
 }
 
 fn enforce(updates: Vec<Update>, others: usize) -> Result<Option<Enforcer>, Failure> {
-    let engine = engine(updates)?;
+    let engine = compiler(updates)?;
     let mut enforcer = Enforcer::open(options()?)?;
     enforcer.load(engine.snapshot(), &bindings(others)?)?;
     Ok(Some(enforcer))

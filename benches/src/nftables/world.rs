@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, Policy,
     PolicyId, PortMatch, PortRange, Rule, Update,
 };
 use portcullis::nftables::{Binding, Bindings, Interface};
 use portcullis::packet::Protocol;
-use portcullis::reference::Settings;
 use portcullis::selector::Selector;
+use portcullis::settings::Settings;
 
 use crate::nftables::Failure;
 
@@ -59,13 +59,13 @@ pub(crate) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Resul
 }
 
 /// Compiles for the node `here`.
-pub(crate) fn engine(updates: impl IntoIterator<Item = Update>) -> Result<Engine, Failure> {
-    let mut engine = Engine::new(Settings::default(), CompileScope::Node("here".into()));
+pub(crate) fn compiler(updates: impl IntoIterator<Item = Update>) -> Result<Compiler, Failure> {
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::Node("here".into()));
     for update in updates {
-        engine.apply(update).map_err(|error| error.to_string())?;
+        compiler.apply(update).map_err(|error| error.to_string())?;
     }
-    engine.commit();
-    Ok(engine)
+    compiler.commit();
+    Ok(compiler)
 }
 
 /// The pod and `others` more pods of this node.

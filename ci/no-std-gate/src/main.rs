@@ -17,7 +17,8 @@ use portcullis_core::model::{
     EntitySelector, L4Match, Policy, PolicyId, PortMatch, PortRange, Rule, Tier, Update,
 };
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::{Reference, Settings};
+use portcullis_core::reference::Reference;
+use portcullis_core::settings::Settings;
 use portcullis_core::selector::Selector;
 use portcullis_core::verdict::{Hook, Verdict};
 // Linked although nothing of it is called here: linking is what fails when a crate needs std.

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::matcher::Matcher;
 
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         Some(node) => CompileScope::Node(node.as_str().into()),
         None => CompileScope::All,
     };
-    let mut engine = Engine::new(load::settings(&args.readings, &scenario, args.quiet), scope);
+    let mut engine = Compiler::new(load::settings(&args.readings, &scenario, args.quiet), scope);
     times.of("apply", || -> Result<(), Failure> {
         for update in scenario.cluster().updates() {
             engine.apply(update).map_err(|error| Failure::Input(error.to_string()))?;

@@ -14,9 +14,10 @@ use portcullis::kernel::{KernelEngine, KernelError};
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
-use portcullis::reference::{Reference, Settings, StagedPolicies};
+use portcullis::reference::Reference;
 use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Evaluator, Flow, FlowError, Port, Report, Scenario};
+use portcullis::settings::{Settings, StagedPolicies};
 
 use crate::args::{Engine, EvalArgs, FlowArgs, Output};
 use crate::eval::gate::Tally;

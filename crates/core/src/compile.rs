@@ -1,9 +1,9 @@
 //! The incremental compiler: model objects in, [IR](crate::ir) deltas out.
 //!
-//! An [`Engine`] keeps the tables of [`Snapshot`](crate::ir::Snapshot) up to date while objects come and go. Compiling from scratch is
+//! A [`Compiler`] keeps the tables of [`Snapshot`](crate::ir::Snapshot) up to date while objects come and go. Compiling from scratch is
 //! applying everything once; there is no second path.
 //!
-//! How a change travels, in [`Engine::commit`]:
+//! How a change travels, in [`Compiler::commit`]:
 //!
 //! 1. Owners of addresses with equal labels are one *group*; selectors are evaluated once for a group.
 //! 2. The policies that apply to a group, in order, are the key of its *programs*. Groups with equal keys share them.
@@ -17,7 +17,7 @@
 //! gives an empty [`Delta`](crate::ir::Delta).
 
 mod addresses;
-mod engine;
+mod compiler;
 mod fold;
 mod groups;
 mod idset;
@@ -34,4 +34,4 @@ mod selectors;
 mod signature;
 mod tables;
 
-pub use engine::{CompileScope, Engine, UpdateError};
+pub use compiler::{CompileScope, Compiler, UpdateError};

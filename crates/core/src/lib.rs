@@ -6,13 +6,14 @@
 extern crate alloc;
 
 pub mod compile;
-pub mod flow;
+pub mod evaluate;
 pub mod http;
 pub mod ir;
 pub mod label;
 pub mod model;
 pub mod net;
 pub mod packet;
+pub mod path;
 pub mod principal;
 pub mod reference;
 pub mod selector;

@@ -15,15 +15,16 @@ mod walk;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::evaluate::Evaluate;
 use crate::label::Name;
 use crate::model::{Cluster, DefaultAction, EndpointId, Policy, Tier};
 use crate::net::canonical;
 use crate::packet::{Packet, Protocol};
+use crate::settings::Settings;
 use crate::verdict::{Cause, Decision, Hook, Verdict};
 
 use entity::Entities;
 
-pub use crate::settings::{Failsafe, Failsafes, NodeSettings, Settings, StagedPolicies, WorkloadToHost};
 pub use trace::{Miss, RuleOutcome, Step, Trace};
 
 /// Whether `packet` is ICMPv6 neighbour or listener discovery, which no policy touches.
@@ -103,5 +104,11 @@ impl<'a> Reference<'a> {
     /// The endpoints that own `address`, in order of identity.
     pub fn endpoints_at(&self, address: IpAddr) -> impl Iterator<Item = &'a EndpointId> + '_ {
         self.entities.endpoints_at(canonical(address)).map(|endpoint| &endpoint.id)
+    }
+}
+
+impl Evaluate for Reference<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        self.decide(endpoint, hook, packet)
     }
 }

@@ -1,12 +1,12 @@
 //! Two engines side by side: one answers, the other is watched.
 //!
-//! Part of core, because all it needs is [`DecideHook`]: engines of any two crates can be compared.
+//! Part of core, because all it needs is [`Evaluate`]: engines of any two crates can be compared.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use crate::flow::DecideHook;
+use crate::evaluate::Evaluate;
 use crate::model::EndpointId;
 use crate::packet::Packet;
 use crate::verdict::{Decision, Hook};
@@ -17,10 +17,11 @@ use crate::verdict::{Decision, Hook};
 /// Is an engine itself: it goes wherever an engine goes, also into another shadow.
 ///
 /// ```
-/// use portcullis_core::flow::DecideHook;
+/// use portcullis_core::evaluate::Evaluate;
 /// use portcullis_core::model::{Cluster, Endpoint, EndpointId, Update};
 /// use portcullis_core::packet::{Packet, Protocol};
-/// use portcullis_core::reference::{Reference, Settings};
+/// use portcullis_core::reference::Reference;
+/// use portcullis_core::settings::Settings;
 /// use portcullis_core::shadow::{Differences, Shadow};
 /// use portcullis_core::verdict::{Cause, Hook};
 ///
@@ -34,7 +35,7 @@ use crate::verdict::{Decision, Hook};
 /// let seen = Differences::new(100);
 /// let shadow = Shadow::new(Reference::new(&now, &settings), Reference::new(&next, &settings), &seen);
 /// let packet = Packet::new("10.0.0.1".parse()?, "10.0.0.2".parse()?, Protocol::TCP).to_port(80);
-/// let decision = shadow.decide_hook(&pod, Hook::WorkloadIngress, &packet);
+/// let decision = shadow.evaluate(&pod, Hook::WorkloadIngress, &packet);
 /// assert_eq!(decision.cause, Cause::NoPolicy);
 /// let differences = seen.take();
 /// assert_eq!(differences[0].watched.cause, Cause::Profile { profile: "gone".into(), index: None });
@@ -47,7 +48,7 @@ pub struct Shadow<A, B, S> {
     sink: S,
 }
 
-impl<A: DecideHook, B: DecideHook, S: Sink> Shadow<A, B, S> {
+impl<A: Evaluate, B: Evaluate, S: Sink> Shadow<A, B, S> {
     /// A shadow that answers as `answering` does and tells `sink` where `watched` differs.
     #[must_use]
     pub const fn new(answering: A, watched: B, sink: S) -> Self {
@@ -75,10 +76,10 @@ impl<A, B, S> Shadow<A, B, S> {
     }
 }
 
-impl<A: DecideHook, B: DecideHook, S: Sink> DecideHook for Shadow<A, B, S> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        let answered = self.answering.decide_hook(endpoint, hook, packet);
-        let watched = self.watched.decide_hook(endpoint, hook, packet);
+impl<A: Evaluate, B: Evaluate, S: Sink> Evaluate for Shadow<A, B, S> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        let answered = self.answering.evaluate(endpoint, hook, packet);
+        let watched = self.watched.evaluate(endpoint, hook, packet);
         if answered != watched {
             self.sink.report(&Found { endpoint, hook, packet, answered: &answered, watched: &watched });
         }
@@ -200,8 +201,8 @@ mod tests {
     /// Allows the ports up to this one.
     struct Upto(u16, Cause);
 
-    impl DecideHook for Upto {
-        fn decide_hook(&self, _: &EndpointId, _: Hook, packet: &Packet) -> Decision {
+    impl Evaluate for Upto {
+        fn evaluate(&self, _: &EndpointId, _: Hook, packet: &Packet) -> Decision {
             let allowed = packet.destination_port <= self.0;
             Decision::new(if allowed { Verdict::Allow } else { Verdict::Deny }, self.1.clone())
         }
@@ -220,8 +221,8 @@ mod tests {
         let endpoint = EndpointId::workload("n", "e");
         for port in 1..=8 {
             let packet = to_port(port);
-            let answer = shadow.decide_hook(&endpoint, Hook::WorkloadEgress, &packet);
-            assert_eq!(answer, engines[0].decide_hook(&endpoint, Hook::WorkloadEgress, &packet));
+            let answer = shadow.evaluate(&endpoint, Hook::WorkloadEgress, &packet);
+            assert_eq!(answer, engines[0].evaluate(&endpoint, Hook::WorkloadEgress, &packet));
         }
         let kept = differences.take();
         assert_eq!(kept.iter().map(|d| d.packet.destination_port).collect::<Vec<_>>(), [4, 5]);
@@ -233,7 +234,7 @@ mod tests {
             (Verdict::Deny, Verdict::Allow)
         );
         assert_eq!((&difference.endpoint, difference.hook), (&endpoint, Hook::WorkloadEgress));
-        let _ = shadow.decide_hook(&endpoint, Hook::WorkloadEgress, &to_port(6));
+        let _ = shadow.evaluate(&endpoint, Hook::WorkloadEgress, &to_port(6));
         assert_eq!(differences.take().len(), 1, "taking makes room");
     }
 
@@ -248,7 +249,7 @@ mod tests {
         });
         let endpoint = EndpointId::workload("n", "e");
         assert_eq!(
-            outer.decide_hook(&endpoint, Hook::WorkloadIngress, &to_port(3)),
+            outer.evaluate(&endpoint, Hook::WorkloadIngress, &to_port(3)),
             Decision::new(Verdict::Allow, Cause::NoPolicy)
         );
         assert_eq!(*seen.borrow(), [("inner", false), ("outer", true)]);

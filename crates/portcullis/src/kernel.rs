@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use core::error::Error;
 use core::fmt;
 
-use portcullis_core::flow::DecideHook;
+use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{Snapshot, View};
 use portcullis_core::model::EndpointId;
 use portcullis_core::packet::Packet;
@@ -96,7 +96,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The first packet that had no answer; what came of the question then is not used.
-    pub fn answer<T>(&self, question: impl FnOnce(&dyn DecideHook) -> T) -> Result<T, KernelError> {
+    pub fn answer<T>(&self, question: impl FnOnce(&dyn Evaluate) -> T) -> Result<T, KernelError> {
         let asking = Asking { kernel: self, failed: RefCell::default() };
         let answer = question(&asking);
         match asking.failed.into_inner() {
@@ -120,8 +120,8 @@ struct Asking<'a> {
     failed: RefCell<Option<KernelError>>,
 }
 
-impl DecideHook for Asking<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+impl Evaluate for Asking<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         self.kernel.ask(endpoint, hook, packet).unwrap_or_else(|error| {
             self.failed.borrow_mut().get_or_insert(error);
             Decision::new(Verdict::Deny, Cause::NoPolicy)

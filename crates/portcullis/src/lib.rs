@@ -23,8 +23,8 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    compile, flow, http, ir, label, model, net, packet, principal, reference, selector, settings, shadow,
-    verdict, wire,
+    compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
+    settings, shadow, verdict, wire,
 };
 
 #[cfg(feature = "ebpf")]

@@ -23,7 +23,7 @@ mod through;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use portcullis_core::compile::{CompileScope, Engine, UpdateError};
+use portcullis_core::compile::{CompileScope, Compiler, UpdateError};
 use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 
 use portcullis_core::settings::Settings;
@@ -80,14 +80,14 @@ impl Scenario {
     /// The decision tables of the whole cluster, every endpoint local.
     ///
     /// # Errors
-    /// As [`Engine::apply`].
-    pub fn compile(&self, settings: &Settings) -> Result<Engine, UpdateError> {
-        let mut engine = Engine::new(settings.clone(), CompileScope::All);
+    /// As [`Compiler::apply`].
+    pub fn compile(&self, settings: &Settings) -> Result<Compiler, UpdateError> {
+        let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
         for update in self.cluster.updates() {
-            engine.apply(update)?;
+            compiler.apply(update)?;
         }
-        engine.commit();
-        Ok(engine)
+        compiler.commit();
+        Ok(compiler)
     }
 
     /// Where a policy was read from.

@@ -2,12 +2,13 @@
 
 use core::cell::{Cell, RefCell};
 
-use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::DecideHook;
+use portcullis::compile::{CompileScope, Compiler};
+use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Interpreter, View};
 use portcullis::model::{Cluster, EndpointId};
 use portcullis::packet::Packet;
-use portcullis::reference::{Reference, Settings};
+use portcullis::reference::Reference;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Decision, Hook};
 use portcullis_matcher::Matcher;
 
@@ -18,7 +19,7 @@ use crate::kernel::{Dataplane, NoAnswer, Oracle, kernel_can_be_asked};
 #[derive(Debug)]
 pub struct Engines<'a> {
     reference: Reference<'a>,
-    compiled: Engine,
+    compiled: Compiler,
     matcher: Matcher,
     /// As root only: one for each dataplane.
     oracles: Vec<(Dataplane, Oracle)>,
@@ -33,7 +34,7 @@ impl<'a> Engines<'a> {
     /// # Errors
     /// What the compiler or a backend refuses, one line.
     pub fn new(cluster: &'a Cluster, settings: &'a Settings) -> Result<Self, String> {
-        let mut compiled = Engine::new(settings.clone(), CompileScope::All);
+        let mut compiled = Compiler::new(settings.clone(), CompileScope::All);
         for update in cluster.updates() {
             compiled.apply(update).map_err(|error| format!("the compiler refuses: {error}"))?;
         }
@@ -70,8 +71,8 @@ impl<'a> Engines<'a> {
     }
 }
 
-impl DecideHook for Engines<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+impl Evaluate for Engines<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         let want = self.reference.decide(endpoint, hook, packet);
         let mut by_kernel = Vec::new();
         for (dataplane, count) in Dataplane::ALL.into_iter().zip(&self.by_kernel) {
@@ -90,7 +91,7 @@ impl DecideHook for Engines<'_> {
         }
         let others = [
             ("IR", Interpreter::new(self.compiled.snapshot()).decide(endpoint, hook, packet)),
-            ("matcher", self.matcher.decide_hook(endpoint, hook, packet)),
+            ("matcher", self.matcher.evaluate(endpoint, hook, packet)),
         ];
         let others = others.into_iter().chain(by_kernel);
         for (name, got) in others.filter(|(_, got)| *got != want) {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use portcullis::flow::DecideHook;
+use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Snapshot, View};
 use portcullis::model::EndpointId;
 use portcullis::packet::Packet;
@@ -145,7 +145,7 @@ impl Oracle {
 /// A dataplane on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
 pub struct Kernel<'a> {
     oracle: Oracle,
-    otherwise: &'a dyn DecideHook,
+    otherwise: &'a dyn Evaluate,
     asked: Cell<usize>,
     unasked: Cell<usize>,
     faults: RefCell<Vec<String>>,
@@ -166,7 +166,7 @@ impl<'a> Kernel<'a> {
         dataplane: Dataplane,
         snapshot: &Snapshot,
         view: View,
-        otherwise: &'a dyn DecideHook,
+        otherwise: &'a dyn Evaluate,
     ) -> Result<Self, String> {
         let oracle = Oracle::load(dataplane, snapshot, view)?;
         let (asked, unasked) = (Cell::new(0), Cell::new(0));
@@ -192,8 +192,8 @@ impl<'a> Kernel<'a> {
     }
 }
 
-impl DecideHook for Kernel<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+impl Evaluate for Kernel<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         match self.oracle.ask(endpoint, hook, packet) {
             Ok(decision) => {
                 self.asked.set(self.asked.get().saturating_add(1));
@@ -206,7 +206,7 @@ impl DecideHook for Kernel<'_> {
                         self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
                     }
                 }
-                self.otherwise.decide_hook(endpoint, hook, packet)
+                self.otherwise.evaluate(endpoint, hook, packet)
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Running a case on every engine.
 
-use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::{End, FlowDecision, Side};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{Interpreter, View};
 use portcullis::label::Labels;
+use portcullis::path::{End, FlowDecision, Side};
 use portcullis::reference::Reference;
 use portcullis::scenario::{Answer, Evaluator, Flow, LoadOptions, Part, Scenario};
 use portcullis::selector::Selector;
@@ -93,16 +93,16 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     let (reference, pending) =
         (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &preview));
     let evaluator = Evaluator::new(scenario, &settings);
-    let mut engine = Engine::new(settings.clone(), CompileScope::All);
+    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
     for update in scenario.cluster().updates() {
-        if let Err(error) = engine.apply(update) {
+        if let Err(error) = compiler.apply(update) {
             outcome.check(false, || format!("the compiler refuses: {error}"));
             return;
         }
     }
-    engine.commit();
-    let interpreter = Interpreter::new(engine.snapshot());
-    let matcher = match Matcher::lower(engine.snapshot()) {
+    compiler.commit();
+    let interpreter = Interpreter::new(compiler.snapshot());
+    let matcher = match Matcher::lower(compiler.snapshot()) {
         Ok(matcher) => matcher,
         Err(error) => {
             outcome.check(false, || format!("the matcher refuses: {error}"));
@@ -110,11 +110,11 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         }
     };
     // Where nothing is staged, both views are one.
-    let is_staged = engine.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
+    let is_staged = compiler.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
     let wanted = kernel_can_be_asked() && !case.flows.is_empty();
     let mut kernels = Vec::new();
     for dataplane in Dataplane::wanted().into_iter().filter(|_| wanted) {
-        let load = |view, otherwise| Kernel::load(dataplane, engine.snapshot(), view, otherwise);
+        let load = |view, otherwise| Kernel::load(dataplane, compiler.snapshot(), view, otherwise);
         let both = load(View::Enforced, &reference).and_then(|enforced| {
             Ok((dataplane, enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
         });

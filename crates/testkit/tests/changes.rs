@@ -1,9 +1,9 @@
 //! The report of changed decisions against both snapshots, on generated clusters and changes.
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{Interpreter, Tendency};
 use portcullis::model::Cluster;
-use portcullis::reference::Settings;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 use portcullis_testkit::generate::Generator;
 
@@ -22,23 +22,23 @@ fn every_changed_verdict_is_reported_once_and_nothing_else_is() {
     let (mut reported, mut same) = (0, 0);
     for seed in 0..rounds.div_ceil(4) {
         let mut generator = Generator::new(seed);
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let mut cluster = Cluster::new();
         for update in generator.cluster() {
             cluster.apply(update.clone());
-            assert_eq!(engine.apply(update), Ok(()));
+            assert_eq!(compiler.apply(update), Ok(()));
         }
-        engine.commit();
+        compiler.commit();
         for step in 0..8 {
-            let before = engine.snapshot().clone();
+            let before = compiler.snapshot().clone();
             let mut ids: Vec<_> = cluster.endpoints().keys().cloned().collect();
             for _ in 0..=generator.below(3) {
                 let update = generator.change(&cluster);
                 cluster.apply(update.clone());
-                assert_eq!(engine.apply(update), Ok(()));
+                assert_eq!(compiler.apply(update), Ok(()));
             }
-            let delta = engine.commit();
-            let after = engine.snapshot();
+            let delta = compiler.commit();
+            let after = compiler.snapshot();
             let changes = before.changes(after);
             assert!(!delta.is_empty() || changes.0.is_empty(), "seed {seed} step {step}");
             ids.extend(cluster.endpoints().keys().cloned());
@@ -79,21 +79,21 @@ fn every_changed_verdict_is_reported_once_and_nothing_else_is() {
 fn a_report_has_no_overlaps_and_is_the_mirror_of_the_way_back() {
     for seed in 0..20 {
         let mut generator = Generator::new(seed);
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let updates = generator.cluster();
         for update in updates {
-            assert_eq!(engine.apply(update), Ok(()));
+            assert_eq!(compiler.apply(update), Ok(()));
         }
-        engine.commit();
-        let before = engine.snapshot().clone();
+        compiler.commit();
+        let before = compiler.snapshot().clone();
         let mut cluster = Cluster::new();
         for _ in 0..6 {
             let update = generator.change(&cluster);
             cluster.apply(update.clone());
-            assert_eq!(engine.apply(update), Ok(()));
+            assert_eq!(compiler.apply(update), Ok(()));
         }
-        engine.commit();
-        let after = engine.snapshot();
+        compiler.commit();
+        let after = compiler.snapshot();
         let (there, back) = (before.changes(after), after.changes(&before));
         assert_eq!(there.tightened().count() + there.loosened().count(), there.0.len());
         assert_eq!(there.0.len(), back.0.len(), "seed {seed}");

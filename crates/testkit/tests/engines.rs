@@ -8,12 +8,13 @@ extern crate alloc;
 
 use alloc::collections::BTreeSet;
 
-use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::{DecideHook, End, FlowDecision, Topology};
+use portcullis::compile::{CompileScope, Compiler};
+use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Delta, Interpreter, Snapshot, View};
 use portcullis::matcher::Matcher;
 use portcullis::model::{Action, Cluster, EndpointKind, Update};
 use portcullis::packet::Packet;
+use portcullis::path::{End, FlowDecision, Topology};
 use portcullis::reference::Reference;
 use portcullis::settings::{Failsafes, Settings, StagedPolicies};
 use portcullis::verdict::{Cause, Decision, Direction, Hook, RuleRef, Verdict};
@@ -29,21 +30,21 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-fn compile(cluster: &Cluster) -> Engine {
+fn compile(cluster: &Cluster) -> Compiler {
     compile_with(cluster, &Settings::default())
 }
 
-fn compile_with(cluster: &Cluster, settings: &Settings) -> Engine {
-    let mut engine = Engine::new(settings.clone(), CompileScope::All);
+fn compile_with(cluster: &Cluster, settings: &Settings) -> Compiler {
+    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
     for update in cluster.updates() {
-        apply(&mut engine, update);
+        apply(&mut compiler, update);
     }
-    engine.commit();
-    engine
+    compiler.commit();
+    compiler
 }
 
-fn apply(engine: &mut Engine, update: Update) {
-    engine.apply(update).unwrap_or_else(|error| panic!("the compiler refuses: {error}"));
+fn apply(compiler: &mut Compiler, update: Update) {
+    compiler.apply(update).unwrap_or_else(|error| panic!("the compiler refuses: {error}"));
 }
 
 fn hooks(kind: EndpointKind) -> Vec<Hook> {
@@ -79,19 +80,19 @@ fn compare_with(
     let pending = interpreter.with_view(View::Pending);
     let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &preview));
     let preview = matcher.view(View::Pending);
-    let engines: [(&str, &Reference<'_>, &dyn DecideHook); 4] = [
+    let engines: [(&str, &Reference<'_>, &dyn Evaluate); 4] = [
         ("IR", &enforced, &interpreter),
         ("IR, pending", &staged, &pending),
         ("matcher", &enforced, matcher),
         ("matcher, pending", &staged, &preview),
     ];
     let mut count = 0;
-    for (name, reference, engine) in engines {
+    for (name, reference, compiler) in engines {
         for id in cluster.endpoints().keys() {
             for hook in hooks(id.kind) {
                 for packet in packets {
                     let want = reference.decide(id, hook, packet);
-                    let got = engine.decide_hook(id, hook, packet);
+                    let got = compiler.evaluate(id, hook, packet);
                     assert_eq!(want, got, "{what}, {name}: {id} {hook}\n{packet:?}\n{cluster:#?}");
                     count += 1;
                 }
@@ -128,12 +129,12 @@ proptest! {
     #[test]
     fn engines_agree(objects in prop::collection::vec(any::<u64>(), 0..26), seed: u64) {
         let cluster: Cluster = objects.into_iter().map(|seed| Generator::new(seed).object()).collect();
-        let engine = compile(&cluster);
-        engine.snapshot().verify().map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let (text, bytes) = (engine.snapshot().text().to_string(), engine.snapshot().to_bytes());
-        prop_assert!(Snapshot::parse(&text).is_ok_and(|read| read == *engine.snapshot()), "{}", text);
-        prop_assert!(Snapshot::from_bytes(&bytes).is_ok_and(|read| read == *engine.snapshot()), "{}", text);
-        compare(&cluster, engine.snapshot(), &packets(seed, 40), "random packets");
+        let compiler = compile(&cluster);
+        compiler.snapshot().verify().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let (text, bytes) = (compiler.snapshot().text().to_string(), compiler.snapshot().to_bytes());
+        prop_assert!(Snapshot::parse(&text).is_ok_and(|read| read == *compiler.snapshot()), "{}", text);
+        prop_assert!(Snapshot::from_bytes(&bytes).is_ok_and(|read| read == *compiler.snapshot()), "{}", text);
+        compare(&cluster, compiler.snapshot(), &packets(seed, 40), "random packets");
     }
 }
 
@@ -145,7 +146,7 @@ fn engines_agree_on_packets_that_hit_a_rule_and_on_those_that_just_miss_it() {
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
         // Enough endpoints that few policies select none.
         (0..20).for_each(|_| cluster.apply(generator.object()));
-        let engine = compile(&cluster);
+        let compiler = compile(&cluster);
         let mut aimed = Vec::new();
         for (rule, _) in rules(&cluster) {
             let Some(aim) = generator.hit(&cluster, &rule) else {
@@ -158,7 +159,7 @@ fn engines_agree_on_packets_that_hit_a_rule_and_on_those_that_just_miss_it() {
             aimed.push(aim.packet);
             aimed.extend(near.into_iter().map(|(_, packet)| packet));
         }
-        count += compare(&cluster, engine.snapshot(), &aimed, "aimed packets");
+        count += compare(&cluster, compiler.snapshot(), &aimed, "aimed packets");
     }
     println!(
         "{hits} rules hit, {misses} near misses, {dead} rules that nothing hits, {count} decisions compared"
@@ -178,8 +179,8 @@ fn a_rule_that_stands_alone_decides_what_hits_it_and_nothing_that_misses_it() {
         for (rule, action) in rules(&cluster) {
             let Some(aim) = generator.hit(&cluster, &rule) else { continue };
             let alone = alone(&cluster, &rule);
-            let engine = compile_with(&alone, &settings);
-            let interpreter = Interpreter::new(engine.snapshot());
+            let compiler = compile_with(&alone, &settings);
+            let interpreter = Interpreter::new(compiler.snapshot());
             let decides = |packet: &Packet| {
                 let decision = interpreter.decide(&aim.endpoint, aim.hook, packet);
                 let logged = decision.logs.iter().any(|log| log.policy == rule.policy);
@@ -231,7 +232,7 @@ fn incremental_is_from_scratch_at_every_step() {
         let mut generator = Generator::new(seed);
         let mut updates = generator.cluster();
         generator.shuffle(&mut updates);
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let mut cluster = Cluster::new();
         let mut copy = Snapshot::new();
         let mut matcher = lower(&copy);
@@ -244,41 +245,41 @@ fn incremental_is_from_scratch_at_every_step() {
             cluster.apply(update.clone());
             // Now and then twice, or away and back, within one batch.
             match generator.below(8) {
-                0 => apply(&mut engine, update.clone()),
-                1 => away_and_back(&mut engine, &cluster, generator.below(50)),
+                0 => apply(&mut compiler, update.clone()),
+                1 => away_and_back(&mut compiler, &cluster, generator.below(50)),
                 _ => {}
             }
-            apply(&mut engine, update);
+            apply(&mut compiler, update);
             if batch > 0 {
                 batch -= 1;
                 continue;
             }
             batch = generator.below(4);
-            let delta = engine.commit();
+            let delta = compiler.commit();
             copy.apply(&delta).unwrap();
-            assert_eq!(&copy, engine.snapshot(), "snapshot + delta, seed {seed} step {step}");
+            assert_eq!(&copy, compiler.snapshot(), "snapshot + delta, seed {seed} step {step}");
             matcher = follow(&matcher, &delta);
             copy.verify().unwrap_or_else(|error| panic!("seed {seed} step {step}: {error}"));
             let unreferenced = copy.unreferenced();
             assert!(unreferenced.is_empty(), "seed {seed} step {step}: {unreferenced:?}");
-            assert!(engine.commit().is_empty(), "a commit without a change is empty");
+            assert!(compiler.commit().is_empty(), "a commit without a change is empty");
             if step % 6 == 0 {
                 let scratch = compile(&cluster);
-                let (old, new) = (engine.snapshot().canonical(), scratch.snapshot().canonical());
+                let (old, new) = (compiler.snapshot().canonical(), scratch.snapshot().canonical());
                 assert_eq!(old, new, "incremental and from scratch, seed {seed} step {step}");
                 let packets = packets(seed * 1000 + step, 4);
-                count += compare_with(&cluster, engine.snapshot(), &matcher, &packets, "incremental");
+                count += compare_with(&cluster, compiler.snapshot(), &matcher, &packets, "incremental");
             }
         }
-        matcher = follow(&matcher, &engine.commit());
+        matcher = follow(&matcher, &compiler.commit());
         let packets = packets(seed, 20);
-        count += compare_with(&cluster, engine.snapshot(), &matcher, &packets, "incremental, at the end");
+        count += compare_with(&cluster, compiler.snapshot(), &matcher, &packets, "incremental, at the end");
         // Taking everything away leaves nothing behind.
         for id in cluster.endpoints().keys() {
-            apply(&mut engine, Update::RemoveEndpoint(id.clone()));
+            apply(&mut compiler, Update::RemoveEndpoint(id.clone()));
         }
-        engine.commit();
-        let rest = engine.snapshot();
+        compiler.commit();
+        let rest = compiler.snapshot();
         assert!(rest.endpoints.is_empty() && rest.programs.is_empty() && rest.tables.is_empty());
         assert!(rest.decisions.is_empty() && rest.l7.is_empty() && rest.projections.is_empty());
         assert!(rest.addresses.is_empty(), "{:?}", rest.addresses);
@@ -287,7 +288,7 @@ fn incremental_is_from_scratch_at_every_step() {
 }
 
 /// Removes one object of `cluster` from `engine` and adds it again.
-fn away_and_back(engine: &mut Engine, cluster: &Cluster, which: u64) {
+fn away_and_back(compiler: &mut Compiler, cluster: &Cluster, which: u64) {
     let count = cluster.updates().count().max(1) as u64;
     let which = usize::try_from(which % count).unwrap_or(0);
     let Some(update) = cluster.updates().nth(which) else { return };
@@ -303,8 +304,8 @@ fn away_and_back(engine: &mut Engine, cluster: &Cluster, which: u64) {
         Update::Service(o) => Update::RemoveService(o.id.clone()),
         _ => return,
     };
-    apply(engine, removal);
-    apply(engine, update);
+    apply(compiler, removal);
+    apply(compiler, update);
 }
 
 #[test]
@@ -312,21 +313,21 @@ fn what_no_rule_can_see_changes_nothing() {
     for seed in 0..rounds() {
         let mut generator = Generator::new(seed);
         let cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut engine = compile(&cluster);
+        let mut compiler = compile(&cluster);
         for endpoint in cluster.endpoints().values() {
             let mut endpoint = endpoint.clone();
             endpoint.labels.insert("unmentioned", "new");
-            apply(&mut engine, Update::Endpoint(endpoint));
+            apply(&mut compiler, Update::Endpoint(endpoint));
         }
-        let delta = engine.commit();
+        let delta = compiler.commit();
         assert!(delta.is_empty(), "seed {seed}, a label nobody mentions: {delta:#?}");
         for (at, update) in cluster.updates().enumerate() {
-            apply(&mut engine, update);
-            away_and_back(&mut engine, &cluster, at as u64);
+            apply(&mut compiler, update);
+            away_and_back(&mut compiler, &cluster, at as u64);
         }
-        let delta = engine.commit();
+        let delta = compiler.commit();
         assert!(delta.is_empty(), "seed {seed}, everything once more: {delta:#?}");
-        assert_eq!(engine.snapshot().generation, compile(&cluster).snapshot().generation);
+        assert_eq!(compiler.snapshot().generation, compile(&cluster).snapshot().generation);
     }
 }
 
@@ -338,10 +339,10 @@ fn settings_of_nodes_reach_the_tables() {
         let mut generator = Generator::new(seed ^ 0x5e77);
         let settings = generator.settings();
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut engine = compile_with(&cluster, &settings);
+        let mut compiler = compile_with(&cluster, &settings);
         for step in 0..6 {
             let (reference, interpreter) =
-                (Reference::new(&cluster, &settings), Interpreter::new(engine.snapshot()));
+                (Reference::new(&cluster, &settings), Interpreter::new(compiler.snapshot()));
             let packets: Vec<Packet> = (0..10).map(|_| generator.packet()).collect();
             for packet in &packets {
                 for id in cluster.endpoints().keys() {
@@ -355,16 +356,16 @@ fn settings_of_nodes_reach_the_tables() {
             }
             let fresh = compile_with(&cluster, &settings);
             assert_eq!(
-                engine.snapshot().canonical(),
+                compiler.snapshot().canonical(),
                 fresh.snapshot().canonical(),
                 "seed {seed}, step {step}: incremental and from scratch"
             );
             for _ in 0..3 {
                 let change = generator.change(&cluster);
                 cluster.apply(change.clone());
-                apply(&mut engine, change);
+                apply(&mut compiler, change);
             }
-            engine.commit();
+            compiler.commit();
         }
     }
     assert!(exempt > rounds(), "only {exempt} packets met a failsafe port");
@@ -379,10 +380,10 @@ fn flows_between_any_ends_are_answered_alike() {
         let mut generator = Generator::new(seed ^ 0xf10e);
         let settings = generator.settings();
         let cluster: Cluster = generator.cluster().into_iter().collect();
-        let engine = compile_with(&cluster, &settings);
+        let compiler = compile_with(&cluster, &settings);
         let (reference, interpreter) =
-            (Reference::new(&cluster, &settings), Interpreter::new(engine.snapshot()));
-        let (topology, matcher) = (Topology::new(&cluster, &settings), lower(engine.snapshot()));
+            (Reference::new(&cluster, &settings), Interpreter::new(compiler.snapshot()));
+        let (topology, matcher) = (Topology::new(&cluster, &settings), lower(compiler.snapshot()));
         let mut ends: Vec<End> = cluster.endpoints().keys().cloned().map(End::Endpoint).collect();
         ends.extend(["n1", "n2"].map(|node| End::Node(node.into())));
         ends.push(End::Outside);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use portcullis::model::{EndpointId, EndpointKind};
 use portcullis::nftables::{Binding, Bindings, Existing, Interface, Lowering, Options, text};
-use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 
 const CLUSTER: &str = include_str!("nftables/cluster.yaml");
 

@@ -1,4 +1,4 @@
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::{
@@ -6,8 +6,8 @@ use portcullis_core::model::{
     Update,
 };
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
 use portcullis_core::selector::{Expr, LabelRef};
+use portcullis_core::settings::Settings;
 
 use super::Tightened;
 use crate::binding::{Binding, Bindings};
@@ -37,23 +37,23 @@ fn policy(name: &str, app: &str, placement: Placement, directions: Directions, a
 
 /// Two pods that allow everything, and the host endpoint `*` with one policy, where there is one.
 fn snapshot(of_all: Option<(Placement, Directions, Action)>) -> Snapshot {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2")] {
         let mut pod = Endpoint::new(EndpointId::workload("shop", name));
         pod.labels = labels("pod");
         pod.addresses = vec![address.parse().unwrap()];
-        engine.apply(Update::Endpoint(pod)).unwrap();
+        compiler.apply(Update::Endpoint(pod)).unwrap();
     }
-    engine.apply(policy("pods", "pod", Placement::Normal, Directions::BOTH, Action::Allow)).unwrap();
+    compiler.apply(policy("pods", "pod", Placement::Normal, Directions::BOTH, Action::Allow)).unwrap();
     if let Some((placement, directions, action)) = of_all {
         let mut all = Endpoint::new(EndpointId::host("all"));
         all.labels = labels("all");
         all.interface = Some("*".into());
-        engine.apply(Update::Endpoint(all)).unwrap();
-        engine.apply(policy("all", "all", placement, directions, action)).unwrap();
+        compiler.apply(Update::Endpoint(all)).unwrap();
+        compiler.apply(policy("all", "all", placement, directions, action)).unwrap();
     }
-    engine.commit();
-    engine.snapshot().clone()
+    compiler.commit();
+    compiler.snapshot().clone()
 }
 
 const FORWARD_IN: (Placement, Directions) = (Placement::ApplyOnForward, Directions::INGRESS);

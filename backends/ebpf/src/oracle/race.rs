@@ -2,15 +2,15 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, NetworkSet,
     NetworkSetId, Policy, PolicyId, Rule, Update,
 };
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
 use portcullis_core::selector::{Expr, LabelRef};
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_core::wire::craft;
 use portcullis_testkit::kernel_can_be_asked;
@@ -38,8 +38,8 @@ fn select(app: &str) -> EntitySelector {
 
 /// Two workloads: nobody of `shut` may reach the first, all may reach the second. A pod of `shut` is in a network whose
 /// others may reach both.
-fn engine() -> Engine {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+fn compiler() -> Compiler {
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     let pods = [
         ("guarded", None, "guarded"),
         ("open", None, "open"),
@@ -50,14 +50,14 @@ fn engine() -> Engine {
         let mut pod = Endpoint::new(EndpointId::workload("race", name));
         pod.addresses = address.into_iter().map(|address: &str| address.parse().unwrap()).collect();
         pod.labels = labels(app);
-        engine.apply(Update::Endpoint(pod)).unwrap();
+        compiler.apply(Update::Endpoint(pod)).unwrap();
     }
     let around = NetworkSet {
         id: NetworkSetId { namespace: None, name: "around".into() },
         labels: labels("let-in"),
         nets: vec!["10.0.0.0/8".parse().unwrap()],
     };
-    engine.apply(Update::NetworkSet(around)).unwrap();
+    compiler.apply(Update::NetworkSet(around)).unwrap();
     let mut policy = |name: &str, rules: &[(Action, Option<&str>)]| {
         let id = PolicyId::new("GlobalNetworkPolicy", None, name);
         let mut policy = Policy::new(id, "default", select(name));
@@ -67,24 +67,24 @@ fn engine() -> Engine {
             rule.peers = peer.iter().map(|peer| EntityMatch::select(select(peer))).collect();
             policy.ingress.push(rule);
         }
-        engine.apply(Update::Policy(policy)).unwrap();
+        compiler.apply(Update::Policy(policy)).unwrap();
     };
     policy("guarded", &[(Action::Deny, Some("shut")), (Action::Allow, Some("let-in"))]);
     policy("open", &[(Action::Allow, None)]);
-    engine.commit();
-    engine
+    compiler.commit();
+    compiler
 }
 
 /// Packets that were denied, as they all should be, while the writes that `again` chooses were made over and over. Maps are
 /// as small as can be, so that entries meet in one bucket.
 fn denied(again: impl Fn(&Write) -> bool + Sync, runs: u32) -> (u64, u64) {
-    let engine = engine();
+    let compiler = compiler();
     let bind =
         |(name, interface)| (EndpointId::workload("race", name), Binding::WorkloadAnyAddress { interface });
     let bindings = Bindings::from([("guarded", 1), ("open", 2)].map(bind));
     let capacity = Capacity { endpoints: 2, addresses_v4: 2, ..Capacity::default() };
     let options = Options::new().with_capacity(capacity);
-    let (lowering, update) = Lowering::load(options, engine.snapshot(), &bindings).unwrap();
+    let (lowering, update) = Lowering::load(options, compiler.snapshot(), &bindings).unwrap();
     let mut sandbox = Sandbox::of(&lowering, &update).unwrap();
     let packet = Packet::new("10.0.0.5".parse().unwrap(), "172.16.0.9".parse().unwrap(), Protocol::TCP);
     let frame = frame(&craft(&packet.to_port(80)).unwrap());

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Interpreter;
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::*;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
 use portcullis_core::selector::{Expr, LabelRef};
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
 use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
@@ -30,7 +30,7 @@ pub(crate) const IN: Way = Way::In { from: 99 };
 /// Two workloads: `w` may talk with `x` on a few ports both ways, `v` with nobody. Each has two addresses of each family,
 /// and one of them is the same.
 pub(crate) struct Node {
-    engine: Engine,
+    compiler: Compiler,
     pub(crate) sandbox: Sandbox,
     flows: BTreeSet<Flow>,
     firsts: BTreeSet<(u32, bool, IpAddr, IpAddr, u8, u16)>,
@@ -81,7 +81,7 @@ fn policy(subject: &str, rules: &[(Option<u8>, &[u16])]) -> Update {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let echo = |protocol, kind| {
             let mut rule = Rule::new(Action::Allow);
             rule.peers = vec![EntityMatch::select(select("x"))];
@@ -103,17 +103,17 @@ impl Node {
             policy("v", &[]),
         ];
         for object in objects {
-            engine.apply(object).unwrap();
+            compiler.apply(object).unwrap();
         }
-        engine.commit();
+        compiler.commit();
         let bind = |(name, interface): (&str, u32)| {
             let own = own(interface);
             (EndpointId::workload("a", name), Binding::workload(interface, own))
         };
         let bindings = Bindings::from([("w", W), ("v", V)].map(bind));
-        let (lowering, update) = Lowering::fitting(Options::new(), engine.snapshot(), &bindings).unwrap();
+        let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
         let sandbox = Sandbox::tracking(&lowering, &update).unwrap();
-        Self { engine, sandbox, flows: BTreeSet::new(), firsts: BTreeSet::new() }
+        Self { compiler, sandbox, flows: BTreeSet::new(), firsts: BTreeSet::new() }
     }
 
     /// What the program does, and what it should do.
@@ -204,7 +204,7 @@ impl Node {
         }
         let id = EndpointId::workload("a", if interface == W { "w" } else { "v" });
         let hook = if is_out { Hook::WorkloadEgress } else { Hook::WorkloadIngress };
-        let verdict = Interpreter::new(self.engine.snapshot()).decide(&id, hook, &packet).verdict;
+        let verdict = Interpreter::new(self.compiler.snapshot()).decide(&id, hook, &packet).verdict;
         matches!(verdict, Verdict::Allow | Verdict::Continue)
     }
 }

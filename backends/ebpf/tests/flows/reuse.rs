@@ -1,10 +1,10 @@
 //! An address that another workload gets: what its former owner was allowed to send to the node.
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::*;
-use portcullis_core::reference::{Settings, WorkloadToHost};
 use portcullis_core::selector::{Expr, LabelRef};
+use portcullis_core::settings::{Settings, WorkloadToHost};
 use portcullis_ebpf::oracle::Sandbox;
 use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
 
@@ -31,32 +31,32 @@ fn policy(app: &str, action: Action) -> Update {
 fn who_gets_an_address_inherits_no_flow_to_the_node() {
     // A namespace that forwards nothing: the node is the destination of every packet.
     with_node(|_| {
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         for name in ["w", "v"] {
             let mut pod = Endpoint::new(EndpointId::workload("a", name));
             pod.labels = labels("pod");
-            engine.apply(Update::Endpoint(pod)).unwrap();
+            compiler.apply(Update::Endpoint(pod)).unwrap();
         }
         let mut all = Endpoint::new(EndpointId::host("all"));
         all.labels = labels("all");
         all.interface = Some("*".into());
-        engine.apply(Update::Endpoint(all)).unwrap();
-        engine.apply(policy("pod", Action::Allow)).unwrap();
-        engine.apply(policy("all", Action::Allow)).unwrap();
-        engine.commit();
+        compiler.apply(Update::Endpoint(all)).unwrap();
+        compiler.apply(policy("pod", Action::Allow)).unwrap();
+        compiler.apply(policy("all", Action::Allow)).unwrap();
+        compiler.commit();
         let pod =
             |(name, interface)| (EndpointId::workload("a", name), Binding::WorkloadAnyAddress { interface });
         let mut bindings = Bindings::from([("w", W), ("v", V)].map(pod));
         bindings.insert(EndpointId::host("all"), Binding::AllInterfaces { interfaces: Vec::new() });
         let options = Options::new().with_workload_to_host(WorkloadToHost::HostPolicy);
-        let (mut lowering, update) = Lowering::fitting(options, engine.snapshot(), &bindings).unwrap();
+        let (mut lowering, update) = Lowering::fitting(options, compiler.snapshot(), &bindings).unwrap();
         let mut sandbox = Sandbox::tracking(&lowering, &update).unwrap();
         let (known, fresh) = (udp("10.0.0.9", "10.9.9.9", 5_000, 53), udp("10.0.0.9", "10.9.9.9", 5_001, 53));
         assert!(sandbox.from_workload(W, &known.bytes()).unwrap());
 
-        engine.apply(policy("all", Action::Deny)).unwrap();
-        let delta = engine.commit();
-        let update = lowering.update(engine.snapshot(), &delta, &bindings).unwrap();
+        compiler.apply(policy("all", Action::Deny)).unwrap();
+        let delta = compiler.commit();
+        let update = lowering.update(compiler.snapshot(), &delta, &bindings).unwrap();
         sandbox.carry_out(&update).unwrap();
         // The flow goes on (decision D16), for the workload that it is of.
         assert!(!sandbox.from_workload(W, &fresh.bytes()).unwrap());

@@ -92,7 +92,7 @@ fn a_load_that_is_one_too_large_is_refused_and_says_why() {
     let mut refused = [0; FIELDS.len()];
     for seed in 0..seeds(30) {
         let world = World::new(seed, Style::of(seed), CAPACITY);
-        let (snapshot, bindings) = (world.engine.snapshot(), &world.bindings);
+        let (snapshot, bindings) = (world.compiler.snapshot(), &world.bindings);
         let exact = exactly(&world.maps, snapshot);
         let load = |capacity| {
             Lowering::load(world.lowering.options().clone().with_capacity(capacity), snapshot, bindings)
@@ -132,7 +132,7 @@ fn an_update_that_does_not_fit_changes_nothing() {
             // As much as it has now, and a little. Cells come in lines.
             let spare = if name == "cells" { 16 } else { 1 };
             *field(&mut capacity, name) =
-                *field(&mut exactly(&world.maps, world.engine.snapshot()), name) + spare;
+                *field(&mut exactly(&world.maps, world.compiler.snapshot()), name) + spare;
             let mut world = World::of(world.generator.clone(), world.style, world.cluster.clone(), capacity);
             (world.silent, world.printing) = (true, true);
             for _ in 0..16 {
@@ -145,7 +145,7 @@ fn an_update_that_does_not_fit_changes_nothing() {
                 if !fits {
                     refused[number] += 1;
                     world.clear();
-                    assert!(world.lowering.generation() == world.engine.snapshot().generation);
+                    assert!(world.lowering.generation() == world.compiler.snapshot().generation);
                 }
             }
         }
@@ -168,7 +168,7 @@ fn updates_lead_to_what_a_fresh_load_gives_and_lose_nothing() {
             }
             world.settle();
             assert!(world.lowering.settle().is_empty());
-            let mut fresh = fresh(world.lowering.options(), world.engine.snapshot(), &world.bindings);
+            let mut fresh = fresh(world.lowering.options(), world.compiler.snapshot(), &world.bindings);
             assert_eq!(world.maps.reached(), fresh.reached(), "seed {seed} step {step}");
             assert_eq!(world.maps.addresses, fresh.addresses, "seed {seed} step {step}");
             assert_eq!(world.maps.networks, fresh.networks, "seed {seed} step {step}");
@@ -198,7 +198,7 @@ fn twice(seed: u64, steps: usize, silent: bool) -> Tally {
     let start = (rehearsal.generator.clone(), rehearsal.cluster.clone());
     rehearsal.silent = true;
     for step in 0..=steps {
-        let snapshot = rehearsal.engine.snapshot();
+        let snapshot = rehearsal.compiler.snapshot();
         let maps = fresh(rehearsal.lowering.options(), snapshot, &rehearsal.bindings);
         let mut exact = exactly(&maps, snapshot);
         for name in FIELDS {

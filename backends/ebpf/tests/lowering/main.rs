@@ -20,9 +20,10 @@ mod scenarios;
 mod style;
 mod world;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{Cluster, EndpointId, Enforcement};
-use portcullis_core::reference::{Reference, Settings};
+use portcullis_core::reference::Reference;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Direction, RuleRef};
 use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
 use portcullis_testkit::generate::Generator;
@@ -107,12 +108,12 @@ fn the_maps_say_what_the_reference_says() {
 
 #[test]
 fn one_host_endpoint_is_for_all_interfaces() {
-    let engine = Engine::new(Settings::default(), CompileScope::All);
+    let compiler = Compiler::new(Settings::default(), CompileScope::All);
     let binding =
         |(name, at): (&str, u32)| (EndpointId::host(name), Binding::AllInterfaces { interfaces: vec![at] });
     let load = |names: &[(&str, u32)]| {
         let bindings: Bindings = names.iter().copied().map(binding).collect();
-        Lowering::load(Options::new(), engine.snapshot(), &bindings)
+        Lowering::load(Options::new(), compiler.snapshot(), &bindings)
             .map(drop)
             .map_err(|error| error.to_string())
     };

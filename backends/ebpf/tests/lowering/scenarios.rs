@@ -100,7 +100,7 @@ impl Script {
         for object in objects {
             self.world.apply(object);
         }
-        let delta = self.world.engine.commit();
+        let delta = self.world.compiler.commit();
         let state = self.world.state();
         self.follow(&delta, state)
     }
@@ -326,8 +326,8 @@ fn what_goes_needs_its_room_until_what_comes_is_there() {
     let mut world = World::of(Generator::new(1), Style::Mixed, cluster, capacity);
     world.apply(pod("x", "10.0.0.3", "x"));
     world.apply(pod("y", "10.0.0.4", "y"));
-    let delta = world.engine.commit();
-    let error = world.lowering.update(world.engine.snapshot(), &delta, &world.bindings).unwrap_err();
+    let delta = world.compiler.commit();
+    let error = world.lowering.update(world.compiler.snapshot(), &delta, &world.bindings).unwrap_err();
     assert_eq!(error.limit(), Some(("addresses_v4", 2, 4)));
 }
 
@@ -391,12 +391,12 @@ fn what_changes_nothing_writes_nothing() {
         assert!(writes.is_empty(), "{text}: {writes:?}");
     }
     let world = &mut script.world;
-    let again = world.lowering.rebind(world.engine.snapshot(), &world.bindings).unwrap();
+    let again = world.lowering.rebind(world.compiler.snapshot(), &world.bindings).unwrap();
     assert!(again.is_empty(), "{again:?}");
     assert!(world.lowering.settle().is_empty());
     let generation = world.lowering.generation();
     let same = Delta { from: generation, to: generation, ..Delta::default() };
-    assert!(world.lowering.update(world.engine.snapshot(), &same, &world.bindings).unwrap().is_empty());
+    assert!(world.lowering.update(world.compiler.snapshot(), &same, &world.bindings).unwrap().is_empty());
     assert_eq!(*world.lowering.options(), Options::new().with_capacity(CAPACITY));
 }
 

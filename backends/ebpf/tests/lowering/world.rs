@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Delta, Interpreter, Snapshot};
 use portcullis_core::model::Update as Object;
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::Hook;
 use portcullis_ebpf::{Binding, Bindings, Capacity, LowerError, Lowering, Options, Update, Write};
 use portcullis_testkit::generate::Generator;
@@ -93,7 +93,7 @@ pub(crate) struct World {
     pub(crate) generator: Generator,
     packets: Generator,
     pub(crate) cluster: Cluster,
-    pub(crate) engine: Engine,
+    pub(crate) compiler: Compiler,
     pub(crate) lowering: Lowering,
     pub(crate) maps: Maps,
     pub(crate) bindings: Bindings,
@@ -120,9 +120,9 @@ impl World {
     }
 
     pub(crate) fn of(generator: Generator, style: Style, cluster: Cluster, capacity: Capacity) -> Self {
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| engine.apply(update).unwrap());
-        engine.commit();
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+        compiler.commit();
         let mut bindings: Bindings =
             cluster.endpoints().keys().zip(10..).map(|(id, at)| bind(id, vec![at])).collect();
         if let Some(Binding::Host { interfaces }) = bindings.values().find(|b| is_host(b)).cloned() {
@@ -130,7 +130,7 @@ impl World {
             *host = Binding::AllInterfaces { interfaces };
         }
         let options = Options::new().with_services(style.services()).with_capacity(capacity);
-        let (lowering, update) = Lowering::load(options, engine.snapshot(), &bindings).unwrap();
+        let (lowering, update) = Lowering::load(options, compiler.snapshot(), &bindings).unwrap();
         let mut maps = Maps::new(capacity);
         for write in update.writes() {
             maps.write(write, |slot| lowering.decision(slot).cloned());
@@ -141,7 +141,7 @@ impl World {
             generator,
             packets: Generator::new(77),
             cluster,
-            engine,
+            compiler,
             lowering,
             maps,
             bindings,
@@ -158,7 +158,10 @@ impl World {
     }
 
     pub(crate) fn state(&self) -> State {
-        State { snapshot: Rc::new(self.engine.snapshot().clone()), bindings: Rc::new(self.bindings.clone()) }
+        State {
+            snapshot: Rc::new(self.compiler.snapshot().clone()),
+            bindings: Rc::new(self.bindings.clone()),
+        }
     }
 
     /// A number below `n`; 0 when there is none.
@@ -212,12 +215,12 @@ impl World {
     }
 
     fn follow(&mut self, refused: impl FnOnce(&LowerError, &Lowering, String)) -> bool {
-        let delta = self.engine.commit();
+        let delta = self.compiler.commit();
         // What was refused is part of what comes next.
         let accepted = &self.history[self.in_force[1]].snapshot;
         let delta = match accepted.generation == delta.from {
             true => delta,
-            false => accepted.diff(self.engine.snapshot()),
+            false => accepted.diff(self.compiler.snapshot()),
         };
         self.commit(&delta, refused)
     }
@@ -225,19 +228,19 @@ impl World {
     pub(crate) fn apply(&mut self, object: Object) {
         let object = self.style.adapt(object);
         self.cluster.apply(object.clone());
-        self.engine.apply(object).unwrap();
+        self.compiler.apply(object).unwrap();
     }
 
     /// Lowers what the engine has to say.
     pub(crate) fn commit_all(&mut self) {
-        let delta = self.engine.commit();
+        let delta = self.compiler.commit();
         assert!(self.commit(&delta, |error, _, _| panic!("{error}")));
     }
 
     /// Lowers what changed and carries it out.
     fn commit(&mut self, delta: &Delta, refused: impl FnOnce(&LowerError, &Lowering, String)) -> bool {
         let printed = if self.printing { format!("{:?}", self.lowering) } else { String::new() };
-        match self.lowering.update(self.engine.snapshot(), delta, &self.bindings) {
+        match self.lowering.update(self.compiler.snapshot(), delta, &self.bindings) {
             Ok(update) => {
                 self.history.push(self.state());
                 self.in_force = [self.in_force[1], self.history.len() - 1];

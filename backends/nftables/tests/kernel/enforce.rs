@@ -1,10 +1,10 @@
 //! The enforcer: loads, updates, faults, drift, other people's tables.
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::Name;
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
@@ -14,32 +14,33 @@ use crate::{in_namespace, nft};
 struct World {
     generator: Generator,
     cluster: Cluster,
-    engine: Engine,
+    compiler: Compiler,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let mut generator = Generator::new(seed);
-        let (mut cluster, mut engine) = (Cluster::new(), Engine::new(Settings::default(), CompileScope::All));
+        let (mut cluster, mut compiler) =
+            (Cluster::new(), Compiler::new(Settings::default(), CompileScope::All));
         for update in generator.cluster() {
             cluster.apply(update.clone());
-            let _ = engine.apply(update);
+            let _ = compiler.apply(update);
         }
-        engine.commit();
-        Self { generator, cluster, engine }
+        compiler.commit();
+        Self { generator, cluster, compiler }
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.engine.snapshot().clone()
+        self.compiler.snapshot().clone()
     }
 
     fn change(&mut self) -> portcullis_core::ir::Delta {
         for _ in 0..3 {
             let update = self.generator.change(&self.cluster);
             self.cluster.apply(update.clone());
-            let _ = self.engine.apply(update);
+            let _ = self.compiler.apply(update);
         }
-        self.engine.commit()
+        self.compiler.commit()
     }
 
     fn bindings(&self) -> Bindings {
@@ -52,7 +53,7 @@ impl World {
             };
             (id.clone(), binding)
         };
-        self.engine.snapshot().endpoints.keys().enumerate().map(bind).collect()
+        self.compiler.snapshot().endpoints.keys().enumerate().map(bind).collect()
     }
 }
 

@@ -1,22 +1,22 @@
 //! Tables of generated clusters: netlink and `nft` make the same of them, and `nft list` prints them.
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointKind;
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
 use crate::{in_namespace, nft};
 
-pub(crate) fn engine(generator: &mut Generator) -> Engine {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for update in generator.cluster() {
-        let _ = engine.apply(update);
+        let _ = compiler.apply(update);
     }
-    engine.commit();
-    engine
+    compiler.commit();
+    compiler
 }
 
 fn bindings(snapshot: &Snapshot) -> Bindings {
@@ -58,7 +58,7 @@ fn options() -> Options {
 #[test]
 fn netlink_and_nft_make_the_same_table_and_nft_lists_it() {
     for seed in 0..40 {
-        let snapshot = engine(&mut Generator::new(seed)).snapshot().clone();
+        let snapshot = compiler(&mut Generator::new(seed)).snapshot().clone();
         let copy = snapshot.clone();
         let by_netlink = in_namespace(move || {
             load(&mut Netlink::open().unwrap(), &copy, options());

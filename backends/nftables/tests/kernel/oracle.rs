@@ -9,7 +9,7 @@ use portcullis_core::verdict::Hook;
 use portcullis_nftables::oracle::Oracle;
 use portcullis_testkit::generate::Generator;
 
-use crate::load::engine;
+use crate::load::compiler;
 
 #[test]
 fn the_kernel_decides_as_the_tables_say() {
@@ -22,7 +22,7 @@ fn the_kernel_decides_as_the_tables_say() {
     let mut took = core::time::Duration::ZERO;
     for seed in 0..rounds {
         let mut generator = Generator::new(seed);
-        let compiled = engine(&mut generator);
+        let compiled = compiler(&mut generator);
         let snapshot = compiled.snapshot();
         let interpreter = Interpreter::new(snapshot);
         let oracle = Oracle::load(snapshot.clone(), View::Enforced).unwrap();

@@ -12,11 +12,11 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use portcullis_core::compile::{CompileScope, Engine};
+use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
-use portcullis_core::reference::Settings;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Cause, Hook, Verdict};
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
@@ -247,13 +247,13 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
     for seed in 0..rounds {
         let mut generator = Generator::new(seed);
         let mut cluster = Cluster::new();
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         for update in generator.cluster() {
             cluster.apply(update.clone());
-            let _ = engine.apply(update);
+            let _ = compiler.apply(update);
         }
-        engine.commit();
-        let mut old = engine.snapshot().clone();
+        compiler.commit();
+        let mut old = compiler.snapshot().clone();
         // Half of the time the names of interfaces tell workloads.
         let mut options = Options::new();
         if seed % 2 == 1 {
@@ -269,10 +269,10 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             for _ in 0..=generator.below(3) {
                 let update = generator.change(&cluster);
                 cluster.apply(update.clone());
-                let _ = engine.apply(update);
+                let _ = compiler.apply(update);
             }
-            let delta = engine.commit();
-            let new = engine.snapshot().clone();
+            let delta = compiler.commit();
+            let new = compiler.snapshot().clone();
             // Endpoints that stay keep their interface.
             let fresh = bindings(&new);
             let number = 1000 + step * 100;

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use portcullis::flow::{End, Side};
+use portcullis::path::{End, Side};
 use portcullis::render::{Renderer, TracedStep};
 use portcullis::scenario::{Answer, Flow, Part, Peer};
 use portcullis::verdict::Direction;

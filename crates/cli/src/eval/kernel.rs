@@ -2,8 +2,8 @@
 
 use portcullis::ir::View;
 use portcullis::kernel::{Kernel, KernelEngine, KernelError};
-use portcullis::reference::Settings;
 use portcullis::scenario::Scenario;
+use portcullis::settings::Settings;
 
 use crate::failure::Failure;
 

@@ -5,7 +5,7 @@ mod layout;
 use core::fmt::Write as _;
 use std::io::{self, Write};
 
-use portcullis::flow::Side;
+use portcullis::path::Side;
 use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Flow, Part};
 use portcullis::verdict::{Direction, Verdict};

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::flow::DecideHook;
+use crate::evaluate::Evaluate;
 use crate::ir::{Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
@@ -81,8 +81,8 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-impl DecideHook for Interpreter<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
+impl Evaluate for Interpreter<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
         self.decide(endpoint, hook, packet)
     }
 }

@@ -12,7 +12,8 @@ use crate::model::{
 use crate::packet::Packet;
 use crate::reference::matching::rule_outcome;
 use crate::reference::trace::{RuleOutcome, Step, Trace};
-use crate::reference::{OrderedTier, Reference, StagedPolicies, is_neighbour_discovery};
+use crate::reference::{OrderedTier, Reference, is_neighbour_discovery};
+use crate::settings::StagedPolicies;
 use crate::verdict::{Cause, Decision, Direction, Hook, RuleRef, Verdict};
 
 /// All tiers that hold a policy, in evaluation order: by order (missing last), then name; tiers that do not exist

@@ -10,7 +10,8 @@ use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
     Action, Cluster, Directions, Namespace, Placement, Policy, Profile, ProfileOrigin, Rule, Update,
 };
-use portcullis_core::reference::{Reference, Settings};
+use portcullis_core::reference::Reference;
+use portcullis_core::settings::Settings;
 
 use crate::error::{ConvertError, ObjectRef, Warning};
 use crate::tier;

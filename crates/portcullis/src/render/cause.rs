@@ -3,9 +3,9 @@
 use alloc::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use portcullis_core::flow::{End, FlowDecision, Side};
 use portcullis_core::model::EndpointId;
 use portcullis_core::packet::Packet;
+use portcullis_core::path::{End, FlowDecision, Side};
 use portcullis_core::reference::{Reference, Step};
 use portcullis_core::verdict::{Cause, Direction, Hook, Verdict};
 

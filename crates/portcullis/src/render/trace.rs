@@ -5,8 +5,8 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Number;
 
-use portcullis_core::flow::Side;
 use portcullis_core::model::{Action, DefaultAction, Enforcement, Order, PolicyId, ProfileOrigin, Rule};
+use portcullis_core::path::Side;
 use portcullis_core::reference::{RuleOutcome, Step};
 use portcullis_core::verdict::{Direction, Hook, RuleRef, Verdict};
 

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use portcullis_core::flow::{End, FlowDecision, Side};
 use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
 use portcullis_core::packet::Packet;
+use portcullis_core::path::{End, FlowDecision, Side};
 use portcullis_core::verdict::{Cause, Decision, Verdict};
 
 use super::cuts::Cuts;

@@ -3,9 +3,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
-use portcullis_core::flow::End;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
+use portcullis_core::path::End;
 
 use super::answer::{Plan, Question, Resolved, Way};
 use super::ends::{Candidate, Standing};

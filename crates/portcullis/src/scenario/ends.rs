@@ -3,13 +3,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
-use portcullis_core::flow::End;
 use portcullis_core::label::{Name, Scope};
 use portcullis_core::model::{
     Cluster, Endpoint, EndpointId, EndpointKind, NamedPort, NetworkSetId, ServiceId,
 };
 use portcullis_core::net::{Cidr, IpVersion, canonical};
 use portcullis_core::packet::Protocol;
+use portcullis_core::path::End;
 use portcullis_core::selector::Expr;
 use portcullis_k8s::workload::PodCount;
 use portcullis_k8s::{PodPlace, WorkloadPods};

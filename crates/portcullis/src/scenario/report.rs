@@ -3,8 +3,8 @@
 use alloc::borrow::Cow;
 use core::net::IpAddr;
 
-use portcullis_core::flow::{End, FlowDecision, Side};
 use portcullis_core::packet::Packet;
+use portcullis_core::path::{End, FlowDecision, Side};
 use portcullis_core::verdict::Verdict;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;

@@ -4,11 +4,12 @@ use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 use std::sync::OnceLock;
 
-use portcullis_core::flow::{DecideHook, End, FlowDecision, Topology, Translation};
+use portcullis_core::evaluate::Evaluate;
 use portcullis_core::label::Name;
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind, ServiceId};
 use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::{Packet, Protocol};
+use portcullis_core::path::{End, FlowDecision, Topology, Translation};
 use portcullis_core::settings::Settings;
 
 use super::Scenario;
@@ -22,7 +23,7 @@ use super::text::quoted;
 
 /// Looks flows up in a scenario and asks an engine about them.
 ///
-/// The engine is a parameter: anything that implements [`DecideHook`] answers the same questions.
+/// The engine is a parameter: anything that implements [`Evaluate`] answers the same questions.
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     scenario: &'a Scenario,
@@ -54,7 +55,7 @@ impl<'a> Evaluator<'a> {
     ///
     /// # Errors
     /// As [`Evaluator::plan`].
-    pub fn answer(&self, engine: &(impl DecideHook + ?Sized), flow: &Flow) -> Result<Answer, FlowError> {
+    pub fn answer(&self, engine: &(impl Evaluate + ?Sized), flow: &Flow) -> Result<Answer, FlowError> {
         Ok(self.decide(engine, &self.plan(flow)?))
     }
 
@@ -124,12 +125,12 @@ impl<'a> Evaluator<'a> {
 
     /// What `engine` says to the questions of a plan.
     #[must_use]
-    pub fn decide(&self, engine: &(impl DecideHook + ?Sized), plan: &Plan) -> Answer {
+    pub fn decide(&self, engine: &(impl Evaluate + ?Sized), plan: &Plan) -> Answer {
         Answer::new(plan, plan.questions().iter().map(|question| self.decide_one(engine, question)))
     }
 
     /// What `engine` says to one question.
-    fn decide_one(&self, engine: &(impl DecideHook + ?Sized), question: &Question) -> FlowDecision {
+    fn decide_one(&self, engine: &(impl Evaluate + ?Sized), question: &Question) -> FlowDecision {
         let Resolved { from, to, packet } = question.resolved();
         match (&question.way, from) {
             (Way::Translated { before, node }, _) => {

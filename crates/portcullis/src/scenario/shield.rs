@@ -1,6 +1,6 @@
 //! The per-pod reading of the Baseline tier (decision D8) in answers.
 
-use portcullis_core::flow::FlowDecision;
+use portcullis_core::path::FlowDecision;
 use portcullis_core::verdict::{Cause, Decision};
 use portcullis_k8s::shielding_policy;
 

@@ -3,10 +3,10 @@
 use alloc::collections::BTreeSet;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis_core::flow::End;
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointKind;
 use portcullis_core::net::IpVersion;
+use portcullis_core::path::End;
 use portcullis_core::verdict::Cause;
 use portcullis_k8s::{Frontend, FrontendBackend, FrontendKind, TrafficPolicy};
 

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use aya::programs::SchedClassifier;
 use aya::programs::TcAttachType::{Egress, Ingress};
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{Attachment, Binding, Bindings, Enforcer};
 use portcullis::ir::Delta;
 use portcullis::model::{EndpointId, Update};
-use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 
 use crate::ebpf::{self, ONLY_80, attached, bind, index, on_a_node_with_bpf};
 use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
@@ -67,10 +67,10 @@ fn changing_between_links_and_filters_leaves_no_gap() {
 /// Runs `test` with two pods, where the first may reach port 80 of the second and no other.
 fn with_port_80_open(test: impl FnOnce(&[Pod], &Path, &dyn Fn(Attachment) -> Enforcer) + Send + 'static) {
     on_a_node_with_bpf(2, |pods, pins| {
-        let (engine, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
+        let (compiler, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
         let start =
-            |attachment| Enforcer::start(attached(attachment), pins, engine.snapshot(), &bindings).unwrap();
+            |attachment| Enforcer::start(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
         test(pods, pins, &start);
     });
 }
@@ -112,10 +112,10 @@ fn tcx_is_taken_where_the_kernel_has_it() {
 #[test]
 fn programs_of_others_keep_working() {
     on_a_node_with_bpf(2, |pods, pins| {
-        let (engine, ids) = compiled(&format!("{PODS}{ONLY_UDP}"), pods);
+        let (compiler, ids) = compiled(&format!("{PODS}{ONLY_UDP}"), pods);
         let bindings = bind(pods, &ids);
         let start =
-            |attachment| Enforcer::start(attached(attachment), pins, engine.snapshot(), &bindings).unwrap();
+            |attachment| Enforcer::start(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
         let mut foreign: Vec<(String, Foreign)> = Vec::new();
         let mut add = |what: &str, pod: usize, direction, at| {
             foreign.push((what.to_owned(), Foreign::attach(&pods[pod], direction, at, 8080, NEXT)));
@@ -226,10 +226,10 @@ fn the_qdisc_stays_for_others_only() {
 #[test]
 fn filters_follow_bindings_and_interfaces() {
     on_a_node_with_bpf(2, |pods, pins| {
-        let (engine, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
+        let (compiler, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
         let start = |bindings: &Bindings| {
-            Enforcer::start(attached(Attachment::Clsact), pins, engine.snapshot(), bindings).unwrap()
+            Enforcer::start(attached(Attachment::Clsact), pins, compiler.snapshot(), bindings).unwrap()
         };
         let enforcer = start(&bindings);
         assert!(!reaches(pods, 8080) && reaches(pods, 80));
@@ -267,10 +267,10 @@ fn another_kind_of_endpoint_gets_its_own_programs() {
         for (id, pod) in ids.iter().zip(pods) {
             cluster.apply(Update::Endpoint(place(cluster.endpoints()[id].clone(), pod)));
         }
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| engine.apply(update).unwrap());
-        engine.commit();
-        let (snapshot, workloads) = (engine.snapshot(), bind(pods, &ids));
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+        compiler.commit();
+        let (snapshot, workloads) = (compiler.snapshot(), bind(pods, &ids));
         let mut hosts = bind(&pods[1..], &ids[1..]);
         hosts.insert(EndpointId::host("edge"), Binding::Host { interfaces: vec![index(&pods[0])] });
         let same = Delta { from: snapshot.generation, to: snapshot.generation, ..Delta::default() };

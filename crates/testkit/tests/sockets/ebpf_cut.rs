@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::Enforcer;
 use portcullis::ir::{Interpreter, Snapshot};
 use portcullis::label::Labels;
@@ -12,7 +12,7 @@ use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
 };
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 use portcullis_testkit::generate::Generator;
 
@@ -25,7 +25,7 @@ use crate::{place, probes};
 struct Changing {
     generator: Generator,
     cluster: Cluster,
-    engine: Engine,
+    compiler: Compiler,
     ids: Vec<EndpointId>,
     /// The same, in any order.
     others: Vec<EndpointId>,
@@ -45,8 +45,8 @@ impl Changing {
         }
         endpoints.sort_by(|a, b| a.id.cmp(&b.id));
         let ids: Vec<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
-        let engine = Engine::new(Settings::default(), CompileScope::All);
-        let mut changing = Self { generator, cluster: Cluster::new(), engine, others: ids.clone(), ids };
+        let compiler = Compiler::new(Settings::default(), CompileScope::All);
+        let mut changing = Self { generator, cluster: Cluster::new(), compiler, others: ids.clone(), ids };
         // Most generated profiles deny everything.
         let rules = vec![Rule::new(Action::Allow)];
         changing.apply(Update::Profile(Profile {
@@ -66,7 +66,7 @@ impl Changing {
 
     fn apply(&mut self, update: Update) {
         self.cluster.apply(update.clone());
-        self.engine.apply(update).unwrap();
+        self.compiler.apply(update).unwrap();
     }
 
     /// So many changes of everything but who the pods are.
@@ -85,7 +85,7 @@ impl Changing {
             }
             done += 1;
         }
-        self.engine.commit();
+        self.compiler.commit();
     }
 }
 
@@ -154,14 +154,14 @@ fn exactly_the_flows_that_policy_denies_by_now_are_cut() {
         while tightenings < rounds {
             seed += 1;
             let mut changing = Changing::new(seed, pods);
-            let old = changing.engine.snapshot().clone();
+            let old = changing.compiler.snapshot().clone();
             let begun: Vec<(usize, Packet)> = probes(pods, &changing.ids, &changing.cluster)
                 .into_iter()
                 .filter_map(|(from, packet, allowed)| allowed.then_some((from, packet)))
                 .collect();
             let count = 1 + changing.generator.below(3);
             changing.change(count);
-            let new = changing.engine.snapshot();
+            let new = changing.compiler.snapshot();
             let ids = &changing.ids;
             let stays = |packet: &Packet| allowed(new, pods, ids, packet) == [true; 2];
             // Where all flows end or none does, there is little to see.

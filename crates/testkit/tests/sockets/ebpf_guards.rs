@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{Binding, Bindings, Enforcer, Options, Reason};
 use portcullis::model::{Cluster, EndpointId, Update};
-use portcullis::reference::{Settings, WorkloadToHost};
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::{Settings, WorkloadToHost};
 
 use crate::ebpf::{bind, options};
 use crate::ebpf_services::{
@@ -33,11 +33,11 @@ fn guards(scenario: &HostScenario) -> [Option<EndpointId>; 2] {
     [scenario.guards.named(), scenario.guards.all()]
 }
 
-fn compiled(cluster: &Cluster, settings: &Settings) -> Engine {
-    let mut engine = Engine::new(settings.clone(), CompileScope::All);
-    cluster.updates().for_each(|update| engine.apply(update).unwrap());
-    engine.commit();
-    engine
+fn compiled(cluster: &Cluster, settings: &Settings) -> Compiler {
+    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
+    cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+    compiler.commit();
+    compiler
 }
 
 fn local() -> [EndpointId; 2] {
@@ -60,9 +60,9 @@ fn host_endpoints_guard_the_uplink_and_the_pods_as_the_reference_says() {
                 let judge = Judge::new(&cluster, &settings, &guard);
                 let options = if services { with_services(site) } else { options() };
                 let options = options.with_workload_to_host(scenario.to_host);
-                let engine = compiled(&cluster, &settings);
+                let compiler = compiled(&cluster, &settings);
                 let bindings = bindings(site, &local, guards(scenario));
-                let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+                let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
                 let parties = parties(site, &local, &remote);
                 let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
                 eprintln!("{}: {all} connections, {came} came through: as the reference says", scenario.name);
@@ -79,16 +79,16 @@ fn host_endpoints_that_come_and_go_are_followed() {
         site.serve_more(&[22, 179, 53, 68]);
         let (local, remote) = (local(), [EndpointId::workload("west", "remote")]);
         let settings = Settings::default();
-        let mut engine = Engine::new(settings.clone(), CompileScope::All);
+        let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
         let none = bindings(site, &local, [None, None]);
-        let mut enforcer = Enforcer::start(options(), pins, engine.snapshot(), &none).unwrap();
+        let mut enforcer = Enforcer::start(options(), pins, compiler.snapshot(), &none).unwrap();
         let mut before = Cluster::new();
         let usual = || SCENARIOS.iter().filter(|scenario| scenario.to_host == WorkloadToHost::Accept);
         for scenario in usual().chain(usual().rev()) {
             let cluster = scenario.cluster(&site.pods);
-            replace(&mut engine, &before, &cluster);
-            let (delta, bindings) = (engine.commit(), bindings(site, &local, guards(scenario)));
-            enforcer.update(engine.snapshot(), &delta, &bindings).unwrap();
+            replace(&mut compiler, &before, &cluster);
+            let (delta, bindings) = (compiler.commit(), bindings(site, &local, guards(scenario)));
+            enforcer.update(compiler.snapshot(), &delta, &bindings).unwrap();
             let guard = scenario.guards.uplink();
             let judge = Judge::new(&cluster, &settings, &guard);
             // Flows of UDP have a port of their own for each probe, and SYNs are asked about.
@@ -100,15 +100,15 @@ fn host_endpoints_that_come_and_go_are_followed() {
 }
 
 /// Leads `engine` from one cluster to another.
-fn replace(engine: &mut Engine, before: &Cluster, after: &Cluster) {
+fn replace(compiler: &mut Compiler, before: &Cluster, after: &Cluster) {
     let policies: BTreeSet<_> = after.policies().keys().collect();
     for id in before.policies().keys().filter(|id| !policies.contains(*id)) {
-        engine.apply(Update::RemovePolicy(id.clone())).unwrap();
+        compiler.apply(Update::RemovePolicy(id.clone())).unwrap();
     }
     for id in before.endpoints().keys().filter(|id| !after.endpoints().contains_key(*id)) {
-        engine.apply(Update::RemoveEndpoint(id.clone())).unwrap();
+        compiler.apply(Update::RemoveEndpoint(id.clone())).unwrap();
     }
-    after.updates().for_each(|update| engine.apply(update).unwrap());
+    after.updates().for_each(|update| compiler.apply(update).unwrap());
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn random_policies_of_two_host_endpoints_hold() {
             let judge = Judge::new(&cluster, &settings, &guard);
             let bindings = bindings(site, &generated.local, [named, all]);
             let options = options().with_workload_to_host(to_host);
-            let engine = compiled(&cluster, &settings);
-            let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+            let compiler = compiled(&cluster, &settings);
+            let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
             let parties = parties(site, &generated.local, &generated.remote);
             if let Some((all, came)) = compare_all(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
@@ -152,10 +152,10 @@ fn a_node_reaches_its_own_pods_through_services() {
         nft(&kube_proxy(Masquerade::Hairpin));
         for name in ["named, the node reaches its pods only", "*, no policy"] {
             let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap();
-            let engine = compiled(&scenario.cluster(&site.pods), &scenario.settings());
+            let compiler = compiled(&scenario.cluster(&site.pods), &scenario.settings());
             let bindings = bindings(site, &local(), guards(scenario));
             for options in [options(), with_services(site)] {
-                let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+                let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
                 let mut tries = Tries::default();
                 for (number, pod) in [CLIENT, SERVER].into_iter().zip(&site.pods) {
                     tries.add_here(name, service(number), 8888, true);
@@ -191,7 +191,7 @@ spec: {selector: host == 'here', types: [Egress], egress: [{action: Allow}]}
 ";
 
 /// Policies of the host endpoint, each with how it applies and its ingress rules.
-fn guarded(site: &Site, interface: &str, policies: &[(&str, &str)]) -> Engine {
+fn guarded(site: &Site, interface: &str, policies: &[(&str, &str)]) -> Compiler {
     let mut text = OBJECTS.replace("INTERFACE", interface);
     for (number, (how, ingress)) in policies.iter().enumerate() {
         text.push_str(&format!(
@@ -268,9 +268,10 @@ fn services_meet_the_hooks_of_the_endpoint_for_all_interfaces() {
         ] {
             let policies: Vec<_> = policies.iter().map(|(how, rules)| (lines(how), rules.as_str())).collect();
             let policies: Vec<_> = policies.iter().map(|(how, rules)| (how.as_str(), *rules)).collect();
-            let engine = guarded(site, "'*'", &policies);
+            let compiler = guarded(site, "'*'", &policies);
             let bindings = bindings(site, &pods(), guard.clone());
-            let enforcer = Enforcer::start(with_services(site), pins, engine.snapshot(), &bindings).unwrap();
+            let enforcer =
+                Enforcer::start(with_services(site), pins, compiler.snapshot(), &bindings).unwrap();
             let mut tries = Tries::default();
             let (a, b, far) = (&site.pods[0], &site.pods[1], &site.far[0]);
             tries.add(what, a, service(SERVER), 8888, through);
@@ -306,9 +307,9 @@ fn an_untracked_allow_is_for_the_node_itself() {
         let none = "[{action: Deny}]";
         let [untracked, before] = [UNTRACKED, BEFORE].map(lines);
         let tried = |what: &str, options: Options, policies: &[(&str, &str)], pod: bool, port: bool| {
-            let engine = guarded(site, "up0", policies);
+            let compiler = guarded(site, "up0", policies);
             let bindings = bindings(site, &pods(), [Some(EndpointId::host("guard")), None]);
-            let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+            let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
             let mut tries = Tries::default();
             let far = &site.far[0];
             tries.add(what, far, node, 80, true);

@@ -4,15 +4,15 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{Binding, Bindings, Enforcer, Options};
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
 };
 use portcullis::packet::Protocol;
-use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 use portcullis_testkit::generate::Generator;
 
 use crate::ebpf::{bind, options};
@@ -180,13 +180,13 @@ fn enforce(
     local: &[EndpointId],
     guard: &EndpointId,
 ) -> Enforcer {
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
-    cluster.updates().for_each(|update| engine.apply(update).unwrap());
-    engine.commit();
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+    cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+    compiler.commit();
     let mut bindings: Bindings = bind(&site.pods, local);
     let uplink = nix::net::if_::if_nametoindex(site.second.interface.as_str()).unwrap();
     bindings.insert(guard.clone(), Binding::Host { interfaces: vec![uplink] });
-    Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap()
+    Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap()
 }
 
 /// The cluster, with these workloads at the pods of the node.

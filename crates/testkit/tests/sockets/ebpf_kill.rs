@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{Attachment, Binding, Bindings, Capacity, Enforcer};
 use portcullis::model::{EndpointId, Update};
-use portcullis::reference::Settings;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 
 use crate::ebpf::{ONLY_80, attached, bind, index, on_a_node_with_bpf};
 use crate::foreign::leftovers;
@@ -136,9 +136,9 @@ fn the_process_that_is_killed() {
             cluster.updates().collect()
         })
         .collect();
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
-    steps[0].iter().for_each(|update| engine.apply(update.clone()).unwrap());
-    engine.commit();
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+    steps[0].iter().for_each(|update| compiler.apply(update.clone()).unwrap());
+    compiler.commit();
     // Tables of flows of another size, mostly; large enough for all that comes while a kill waits for a grace period of the
     // kernel, which under this load has taken a minute.
     let options = attached(attachment);
@@ -146,14 +146,14 @@ fn the_process_that_is_killed() {
     let capacity = Capacity { flows_v4: flows, flows_v6: flows, ..*options.capacity() };
     diary.write_all(&[STARTS]).unwrap();
     let options = options.with_capacity(capacity);
-    let mut enforcer = Enforcer::start(options, &pins, engine.snapshot(), &bindings).unwrap();
+    let mut enforcer = Enforcer::start(options, &pins, compiler.snapshot(), &bindings).unwrap();
     diary.write_all(&[STARTED]).unwrap();
     let begin = Instant::now();
     for updates in steps.iter().cycle().skip(1) {
-        updates.iter().for_each(|update| engine.apply(update.clone()).unwrap());
-        let delta = engine.commit();
+        updates.iter().for_each(|update| compiler.apply(update.clone()).unwrap());
+        let delta = compiler.commit();
         diary.write_all(&[UPDATES]).unwrap();
-        enforcer.update(engine.snapshot(), &delta, &bindings).unwrap();
+        enforcer.update(compiler.snapshot(), &delta, &bindings).unwrap();
         diary.write_all(&[UPDATED]).unwrap();
         // Nobody is there any more who would kill it.
         assert!(begin.elapsed() < Duration::from_secs(180));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use portcullis::ebpf::{Binding, Enforcer, NodeBackends, Reason};
 use portcullis::model::EndpointId;
-use portcullis::reference::WorkloadToHost;
+use portcullis::settings::WorkloadToHost;
 
 use crate::compiled;
 use crate::ebpf::options;
@@ -34,10 +34,10 @@ fn through_services(site: &Site, admin: bool) -> Tries<'_> {
 #[test]
 fn what_guards_sockets_is_replaced_and_removed() {
     on_a_site(3, |site, pins| {
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
         nft(&kube_proxy(Masquerade::All));
-        let bindings = bound(site, &engine);
-        let start = |options| Enforcer::start(options, pins, engine.0.snapshot(), &bindings);
+        let bindings = bound(site, &compiler);
+        let start = |options| Enforcer::start(options, pins, compiler.0.snapshot(), &bindings);
         let pinned = || {
             let names = std::fs::read_dir(pins).unwrap().map(|entry| entry.unwrap().file_name());
             names.filter(|name| name.to_string_lossy().starts_with("to_node")).count()
@@ -95,14 +95,14 @@ fn what_guards_sockets_is_replaced_and_removed() {
 #[test]
 fn the_guard_is_at_the_root_of_all_control_groups_unless_told_otherwise() {
     on_a_site(3, |site, pins| {
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
         nft(&kube_proxy(Masquerade::All));
-        let bindings = bound(site, &engine);
+        let bindings = bound(site, &compiler);
         let start = |backends| {
             // Bits that no other test uses, because packets of other tests' nodes pass the root as well.
             let capacity = portcullis::ebpf::Capacity { classes: 1_024, ..*options().capacity() };
             let options = with_services(site).with_mark(0x3ffc).with_capacity(capacity);
-            Enforcer::start(options.with_node_backends(backends), pins, engine.0.snapshot(), &bindings)
+            Enforcer::start(options.with_node_backends(backends), pins, compiler.0.snapshot(), &bindings)
         };
         let enforcer = start(NodeBackends::Guarded).unwrap();
         through_services(site, false).check("guarded at the root");
@@ -185,9 +185,9 @@ fn to_the_node(site: &Site, services: bool, [client, vault, failsafe]: [bool; 3]
 fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() {
     on_a_site(3, |site, pins| {
         crate::wide::serve_more(&[22]);
-        let engine = compiled(&format!("{PODS}{RULES}{GUARD}"), &site.pods);
+        let compiler = compiled(&format!("{PODS}{RULES}{GUARD}"), &site.pods);
         nft(&kube_proxy(Masquerade::All));
-        let mut bindings = bound(site, &engine);
+        let mut bindings = bound(site, &compiler);
         let Some(Binding::Uplink { interfaces }) = bindings.remove(&EndpointId::host("uplink")) else {
             panic!()
         };
@@ -200,7 +200,7 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
         for ((action, reach), services) in actions.into_iter().flat_map(|one| [(one, true), (one, false)]) {
             let options = if services { with_services(site) } else { options() };
             let options = options.with_workload_to_host(action);
-            let enforcer = Enforcer::start(options, pins, engine.0.snapshot(), &bindings).unwrap();
+            let enforcer = Enforcer::start(options, pins, compiler.0.snapshot(), &bindings).unwrap();
             // Neighbours have to be found anew.
             for pod in &site.pods {
                 pod.run(|| ip("-4 neigh flush dev eth0\n-6 neigh flush dev eth0\n")).recv().unwrap();
@@ -239,7 +239,7 @@ fn flows_to_the_node_go_on_when_host_policy_tightens() {
         );
         let mut bindings = bound(site, &open);
         bindings.insert(EndpointId::host("edge"), Binding::AllInterfaces { interfaces: Vec::new() });
-        let start = |policy: &(portcullis::compile::Engine, Vec<EndpointId>)| {
+        let start = |policy: &(portcullis::compile::Compiler, Vec<EndpointId>)| {
             let options = with_services(site).with_workload_to_host(WorkloadToHost::HostPolicy);
             Enforcer::start(options, pins, policy.0.snapshot(), &bindings).unwrap()
         };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use portcullis::compile::Engine;
+use portcullis::compile::Compiler;
 use portcullis::ebpf::{Binding, Bindings, Enforcer, NodeBackends, Options, Reason};
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
@@ -196,8 +196,8 @@ pub(crate) fn with_services(site: &Site) -> Options {
 }
 
 /// The pods, and an uplink that no host endpoint guards.
-pub(crate) fn bound(site: &Site, engine: &(Engine, Vec<EndpointId>)) -> Bindings {
-    let mut bindings = bind(&site.pods, &engine.1);
+pub(crate) fn bound(site: &Site, compiler: &(Compiler, Vec<EndpointId>)) -> Bindings {
+    let mut bindings = bind(&site.pods, &compiler.1);
     let uplink = nix::net::if_::if_nametoindex(site.second.interface.as_str()).unwrap();
     bindings.insert(EndpointId::host("uplink"), Binding::Uplink { interfaces: vec![uplink] });
     bindings
@@ -249,15 +249,15 @@ fn tries(site: &Site) -> Tries<'_> {
 
 fn services_lead_to_what_policy_names(masquerade: Masquerade) {
     on_a_site(3, move |site, pins| {
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
         nft(&kube_proxy(masquerade));
         // An address of the service networks that nothing rewrites, and that somebody has nevertheless.
         site.second.run(|| stray(STRAY)).recv().unwrap();
         // The test of the test: without policy all of it works.
         let (all, came) = tries(site).open().check("without policy");
         assert_eq!(all, came);
-        let bindings = bound(site, &engine);
-        let enforcer = Enforcer::start(with_services(site), pins, engine.0.snapshot(), &bindings).unwrap();
+        let bindings = bound(site, &compiler);
+        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         let (all, came) = tries(site).check("with policy");
         eprintln!("{masquerade:?}: {all} connections, {came} came through: as policy says");
         enforcer.remove().unwrap();
@@ -368,9 +368,9 @@ fn an_address_that_was_somebody_elses_opens_nothing() {
         nft(&kube_proxy(Masquerade::All));
         // The kernel forgets flows before we do.
         std::fs::write("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "1").unwrap();
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
-        let bindings = bound(site, &engine);
-        let enforcer = Enforcer::start(with_services(site), pins, engine.0.snapshot(), &bindings).unwrap();
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &compiler);
+        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         for to in service(SERVER) {
             let [client, vault] = [0, 2].map(|pod: usize| {
                 let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
@@ -394,11 +394,11 @@ fn an_address_that_was_somebody_elses_opens_nothing() {
 fn classes_of_another_process_are_not_taken_for_our_own() {
     on_a_site(3, |site, pins| {
         nft(&kube_proxy(Masquerade::All));
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
-        let bindings = bound(site, &engine);
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &compiler);
         std::fs::create_dir_all(pins).unwrap();
         let start = |name: &str| {
-            Enforcer::start(with_services(site), &pins.join(name), engine.0.snapshot(), &bindings).unwrap()
+            Enforcer::start(with_services(site), &pins.join(name), compiler.0.snapshot(), &bindings).unwrap()
         };
         let check = |when: &str, allowed: bool| {
             let mut tries = Tries::default();
@@ -431,8 +431,8 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
 fn packets_that_crossed_a_bridge_are_dropped() {
     on_a_site(3, |site, pins| {
         nft(&kube_proxy(Masquerade::Hairpin));
-        let engine = compiled(&format!("{PODS}{RULES}"), &site.pods);
-        let bindings = bound(site, &engine);
+        let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let bindings = bound(site, &compiler);
         // The client's interface becomes a port, and the bridge does what the interface did.
         let Pod { interface, addresses: [v4, v6], .. } = &site.pods[0];
         ip(&format!(
@@ -449,7 +449,7 @@ fn packets_that_crossed_a_bridge_are_dropped() {
             tries
         };
         tries(true).check("without policy");
-        let enforcer = Enforcer::start(with_services(site), pins, engine.0.snapshot(), &bindings).unwrap();
+        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         tries(false).check("with policy");
         assert!(enforcer.reasons().unwrap()[&Reason::UnknownInterface].packets > 0);
         enforcer.remove().unwrap();

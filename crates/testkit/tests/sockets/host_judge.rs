@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use portcullis::flow::{End, Side, Topology};
 use portcullis::model::{Cluster, EndpointId};
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::path::{End, Side, Topology};
+use portcullis::reference::Reference;
+use portcullis::settings::Settings;
 use portcullis::verdict::{Cause, Decision, Hook, Verdict};
 
 use crate::node::Pod;

@@ -7,8 +7,8 @@ use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Node, Profile, ProfileOrigin, Rule, Update,
 };
 use portcullis::packet::Protocol;
-use portcullis::reference::{Settings, WorkloadToHost};
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::{Settings, WorkloadToHost};
 use portcullis_testkit::generate::Generator;
 
 use crate::node::Pod;

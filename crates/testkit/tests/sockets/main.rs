@@ -28,8 +28,7 @@ mod wide;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use portcullis::compile::{CompileScope, Engine};
-use portcullis::flow::{End, Topology};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::model::{
@@ -37,8 +36,10 @@ use portcullis::model::{
 };
 use portcullis::nftables::{Binding, Bindings, Enforcer, Events, Interface, LoggedEvents, Netlink, Options};
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::{Reference, Settings};
+use portcullis::path::{End, Topology};
+use portcullis::reference::Reference;
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 use portcullis::verdict::Verdict;
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
@@ -140,10 +141,10 @@ fn random_policies(pods: &[Pod], mut enforce: impl FnMut(&Snapshot, &[EndpointId
         let mut generator = Generator::new(seed);
         let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
         let (mut cluster, mut policies) = (Cluster::new(), 0);
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         let mut apply = |update: Update| {
             cluster.apply(update.clone());
-            engine.apply(update).unwrap();
+            compiler.apply(update).unwrap();
         };
         let wanted = 1 + generator.below(3);
         while endpoints.len() < pods.len() || policies < wanted {
@@ -182,8 +183,8 @@ fn random_policies(pods: &[Pod], mut enforce: impl FnMut(&Snapshot, &[EndpointId
             continue;
         }
         sets += 1;
-        engine.commit();
-        enforce(engine.snapshot(), &ids);
+        compiler.commit();
+        enforce(compiler.snapshot(), &ids);
         let (count, came) = compare(pods, probes, &format!("seed {seed}"));
         connections += count;
         through += came;
@@ -228,12 +229,12 @@ fn yaobank(pods: &[Pod], mut enforce: impl FnMut(&Snapshot, &[EndpointId])) {
         for (endpoint, pod) in chosen.into_iter().zip(pods) {
             cluster.apply(Update::Endpoint(place(endpoint, pod)));
         }
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         for update in cluster.updates() {
-            engine.apply(update).unwrap();
+            compiler.apply(update).unwrap();
         }
-        engine.commit();
-        enforce(engine.snapshot(), &ids);
+        compiler.commit();
+        enforce(compiler.snapshot(), &ids);
         let (count, through) = compare(pods, probes(pods, &ids, &cluster), step);
         eprintln!("{step}: {count} connections, {through} came through: as the reference says");
     }
@@ -258,13 +259,13 @@ spec: {podSelector: {matchLabels: {app: server}}}
 ";
 
 /// Loads `text` for two pods, client and server.
-fn snapshot(text: &str, pods: &[Pod]) -> (Engine, Bindings) {
-    let (engine, ids) = compiled(text, pods);
-    (engine, bind(pods, &ids))
+fn snapshot(text: &str, pods: &[Pod]) -> (Compiler, Bindings) {
+    let (compiler, ids) = compiled(text, pods);
+    (compiler, bind(pods, &ids))
 }
 
 /// Compiles `text`, whose first endpoints are the pods.
-fn compiled(text: &str, pods: &[Pod]) -> (Engine, Vec<EndpointId>) {
+fn compiled(text: &str, pods: &[Pod]) -> (Compiler, Vec<EndpointId>) {
     let scenario = Scenario::parse("test", text, LoadOptions::new()).unwrap();
     let mut cluster = scenario.cluster().clone();
     let ids: Vec<EndpointId> = cluster.endpoints().keys().cloned().collect();
@@ -272,12 +273,12 @@ fn compiled(text: &str, pods: &[Pod]) -> (Engine, Vec<EndpointId>) {
         let endpoint = cluster.endpoints()[id].clone();
         cluster.apply(Update::Endpoint(place(endpoint, pod)));
     }
-    let mut engine = Engine::new(Settings::default(), CompileScope::All);
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
     for update in cluster.updates() {
-        engine.apply(update).unwrap();
+        compiler.apply(update).unwrap();
     }
-    engine.commit();
-    (engine, ids)
+    compiler.commit();
+    (compiler, ids)
 }
 
 #[test]
@@ -395,11 +396,11 @@ fn policy_before_destination_nat_decides_and_leaves_the_mark_of_others_alone() {
         let mut cluster = scenario.cluster().clone();
         let server = EndpointId::workload("shop", "server");
         cluster.apply(Update::Endpoint(place(cluster.endpoints()[&server].clone(), &pods[1])));
-        let mut engine = Engine::new(Settings::default(), CompileScope::All);
+        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
         for update in cluster.updates() {
-            engine.apply(update).unwrap();
+            compiler.apply(update).unwrap();
         }
-        engine.commit();
+        compiler.commit();
         let mut bindings = bind(&pods[1..], &[server]);
         let interface = Interface::new(&pods[0].interface).unwrap();
         bindings.insert(EndpointId::host("edge"), Binding::Host { interface });
@@ -409,7 +410,7 @@ fn policy_before_destination_nat_decides_and_leaves_the_mark_of_others_alone() {
         std::fs::remove_file(&path).unwrap();
         assert!(loaded.status.success(), "{loaded:?}");
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
-        enforcer.load(engine.snapshot(), &bindings).unwrap();
+        enforcer.load(compiler.snapshot(), &bindings).unwrap();
         let (service, direct) = ("10.0.9.100".parse().unwrap(), pods[1].addresses[0]);
         // The service's port is open before NAT; behind it the pod's own port is not.
         assert!(pods[0].run(move || tcp(service, 8080)).recv().unwrap());

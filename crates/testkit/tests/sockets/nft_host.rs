@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portcullis::compile::{CompileScope, Engine};
+use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::{Cluster, EndpointId, Update};
 use portcullis::nftables::{Binding, Bindings, Enforcer, Interface, Options};
-use portcullis::reference::{Settings, WorkloadToHost};
+use portcullis::settings::{Settings, WorkloadToHost};
 
 use crate::ebpf_services::{CLIENT, Masquerade, REMOTE, SERVER, kube_proxy, service};
 use crate::host_judge::{Judge, compare_all, parties};
@@ -36,15 +36,15 @@ fn bindings(site: &Site, local: &[EndpointId], [named, all]: [Option<EndpointId>
     bindings
 }
 
-fn engine(settings: &Settings) -> Engine {
-    Engine::new(settings.clone(), CompileScope::All)
+fn compiler(settings: &Settings) -> Compiler {
+    Compiler::new(settings.clone(), CompileScope::All)
 }
 
-fn compiled(cluster: &Cluster, settings: &Settings) -> Engine {
-    let mut engine = engine(settings);
-    cluster.updates().for_each(|update| engine.apply(update).unwrap());
-    engine.commit();
-    engine
+fn compiled(cluster: &Cluster, settings: &Settings) -> Compiler {
+    let mut compiler = compiler(settings);
+    cluster.updates().for_each(|update| compiler.apply(update).unwrap());
+    compiler.commit();
+    compiler
 }
 
 fn local() -> [EndpointId; 2] {
@@ -63,8 +63,8 @@ fn host_endpoints_guard_the_uplink_and_the_pods_as_the_reference_says() {
             let options = options().with_workload_to_host(scenario.to_host);
             let mut enforcer = Enforcer::open(options).unwrap();
             let guards = [scenario.guards.named(), scenario.guards.all()];
-            let engine = compiled(&cluster, &settings);
-            enforcer.load(engine.snapshot(), &bindings(site, &local, guards)).unwrap();
+            let compiler = compiled(&cluster, &settings);
+            enforcer.load(compiler.snapshot(), &bindings(site, &local, guards)).unwrap();
             let parties = parties(site, &local, &remote);
             let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
             eprintln!("{}: {all} connections, {came} came through: as the reference says", scenario.name);
@@ -80,18 +80,18 @@ fn host_endpoints_that_come_and_go_are_followed() {
         site.serve_more(&[22, 179, 53, 68]);
         let (local, remote) = (local(), [EndpointId::workload("west", "remote")]);
         let settings = Settings::default();
-        let mut engine = engine(&settings);
+        let mut compiler = compiler(&settings);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
-        enforcer.load(engine.snapshot(), &bindings(site, &local, [None, None])).unwrap();
+        enforcer.load(compiler.snapshot(), &bindings(site, &local, [None, None])).unwrap();
         let mut before = Cluster::new();
         let usual = || SCENARIOS.iter().filter(|scenario| scenario.to_host == WorkloadToHost::Accept);
         // Backwards as well, so that other kinds of endpoints follow each other.
         for scenario in usual().chain(usual().rev()) {
             let cluster = scenario.cluster(&site.pods);
-            replace(&mut engine, &before, &cluster);
-            let delta = engine.commit();
+            replace(&mut compiler, &before, &cluster);
+            let delta = compiler.commit();
             let guards = [scenario.guards.named(), scenario.guards.all()];
-            enforcer.update(engine.snapshot(), &delta, &bindings(site, &local, guards)).unwrap();
+            enforcer.update(compiler.snapshot(), &delta, &bindings(site, &local, guards)).unwrap();
             let guard = scenario.guards.uplink();
             let judge = Judge::new(&cluster, &settings, &guard);
             compare_all(&judge, &parties(site, &local, &remote), &PROBES, scenario.name).unwrap();
@@ -102,15 +102,15 @@ fn host_endpoints_that_come_and_go_are_followed() {
 }
 
 /// Leads `engine` from one cluster to another.
-fn replace(engine: &mut Engine, before: &Cluster, after: &Cluster) {
+fn replace(compiler: &mut Compiler, before: &Cluster, after: &Cluster) {
     let policies: BTreeSet<_> = after.policies().keys().collect();
     for id in before.policies().keys().filter(|id| !policies.contains(*id)) {
-        engine.apply(Update::RemovePolicy(id.clone())).unwrap();
+        compiler.apply(Update::RemovePolicy(id.clone())).unwrap();
     }
     for id in before.endpoints().keys().filter(|id| !after.endpoints().contains_key(*id)) {
-        engine.apply(Update::RemoveEndpoint(id.clone())).unwrap();
+        compiler.apply(Update::RemoveEndpoint(id.clone())).unwrap();
     }
-    after.updates().for_each(|update| engine.apply(update).unwrap());
+    after.updates().for_each(|update| compiler.apply(update).unwrap());
 }
 
 #[test]

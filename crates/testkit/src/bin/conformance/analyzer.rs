@@ -5,13 +5,13 @@ use core::ops::ControlFlow;
 use std::fs;
 use std::path::Path;
 
-use portcullis::flow::{End, Topology};
 use portcullis::manifest::{Limits, Reader};
 use portcullis::model::{EndpointId, EndpointKind, PortMatch};
 use portcullis::net::IpVersion;
 use portcullis::packet::{Packet, Protocol};
-use portcullis::reference::Settings;
+use portcullis::path::{End, Topology};
 use portcullis::scenario::{LoadOptions, Scenario};
+use portcullis::settings::Settings;
 use portcullis::verdict::Verdict;
 use portcullis_testkit::{Engines, to_json};
 use serde_json::Value;

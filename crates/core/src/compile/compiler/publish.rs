@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Engine, Work};
+use super::{Compiler, Work};
 use crate::compile::owners::OwnerId;
 use crate::compile::programs::ProgramChanges;
 use crate::compile::tables::Swept;
@@ -16,7 +16,7 @@ use crate::label::Name;
 use crate::model::EndpointId;
 use crate::net::Cidr;
 
-impl Engine {
+impl Compiler {
     /// Classes, then rows and cells.
     pub(super) fn settle_addresses(&mut self, work: &mut Work, changes: &mut ProgramChanges) {
         let mut answers = core::mem::take(&mut work.answers);

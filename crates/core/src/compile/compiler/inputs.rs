@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::{Dirty, Engine, Work};
+use super::{Compiler, Dirty, Work};
 use crate::compile::groups::GroupId;
 use crate::compile::idset::IdSet;
 use crate::compile::labels::GroupLabels;
 use crate::compile::policies::PolicyIx;
 use crate::compile::signature::{PortPredicate, Predicate, Signature};
 
-impl Engine {
+impl Compiler {
     /// Namespaces, service accounts and profiles: what groups inherit labels and rules from.
     pub(super) fn take_inherited(&mut self, dirty: &Dirty, work: &mut Work) {
         for name in &dirty.profiles {

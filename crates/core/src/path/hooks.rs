@@ -8,10 +8,11 @@
 
 use alloc::vec::Vec;
 
-use crate::flow::{Consulted, DecideHook, End, Side, Topology, Translation};
+use crate::evaluate::Evaluate;
 use crate::label::Name;
 use crate::model::{EndpointId, EndpointKind};
 use crate::packet::Packet;
+use crate::path::{Consulted, End, Side, Topology, Translation};
 use crate::settings::WorkloadToHost;
 use crate::verdict::{Cause, Decision, Hook, Verdict};
 
@@ -99,7 +100,7 @@ pub(super) struct Path<'p, E: ?Sized> {
     consulted: Vec<Consulted>,
 }
 
-impl<'p, E: DecideHook + ?Sized> Path<'p, E> {
+impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
     pub(super) const fn new(topology: &'p Topology<'p>, engine: &'p E, way: &'p Way<'p>) -> Self {
         Self { topology, engine, way, consulted: Vec::new() }
     }
@@ -245,7 +246,7 @@ impl<'p, E: DecideHook + ?Sized> Path<'p, E> {
         if self.is_denied() {
             return Verdict::Deny;
         }
-        let decision = self.engine.decide_hook(endpoint, hook, packet);
+        let decision = self.engine.evaluate(endpoint, hook, packet);
         let verdict = decision.verdict;
         let is_before_nat = packet != self.way.packet;
         self.consulted.push(Consulted { endpoint: endpoint.clone(), hook, is_before_nat, decision });

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::net::IpAddr;
 
 use super::*;
+use crate::evaluate::Evaluate;
 use crate::model::{Cluster, Endpoint, Node, Update};
 use crate::packet::Protocol;
 use crate::settings::{Settings, WorkloadToHost};
@@ -15,8 +16,8 @@ struct Notes {
     early: Option<Verdict>,
 }
 
-impl DecideHook for Notes {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+impl Evaluate for Notes {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         self.asked.borrow_mut().push(alloc::format!("{hook} {endpoint} {}", packet.destination_port));
         let verdict = match hook {
             Hook::PreDnat => self.early.unwrap_or(Verdict::Continue),

@@ -1,6 +1,6 @@
 //! Owners of addresses join and leave groups.
 
-use super::{CompileScope, Engine, Work};
+use super::{CompileScope, Compiler, Work};
 use crate::compile::groups::{GroupId, Shape, UntrackedPolicy};
 use crate::compile::owners::{OwnerId, OwnerIx, OwnerState, Prefixes};
 use crate::compile::preludes::{FailsafesIx, Preludes};
@@ -13,7 +13,7 @@ struct Description<'a> {
     local: bool,
 }
 
-impl Engine {
+impl Compiler {
     pub(super) fn take_owners(&mut self, dirty: &[OwnerId], work: &mut Work) {
         for id in dirty {
             if let OwnerId::Endpoint(id) = id {

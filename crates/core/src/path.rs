@@ -4,7 +4,7 @@
 //! NetworkPolicy documentation; Calico `felix/rules/endpoints.go`). Which hooks that means depends on what the ends
 //! are and on which node they live; the answer of each hook comes from an engine.
 
-mod path;
+mod hooks;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -14,28 +14,9 @@ use alloc::vec::Vec;
 use crate::label::Name;
 use crate::model::EndpointId;
 use crate::packet::Packet;
-use crate::reference::Reference;
 use crate::verdict::{Cause, Decision, Direction, Hook, Verdict};
 
 pub use topology::Topology;
-
-/// An engine: something that can answer for one hook of one endpoint.
-pub trait DecideHook {
-    /// What `hook` of `endpoint` says to `packet`. Never fails: an unknown endpoint is denied.
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision;
-}
-
-impl DecideHook for Reference<'_> {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        self.decide(endpoint, hook, packet)
-    }
-}
-
-impl<E: DecideHook + ?Sized> DecideHook for &E {
-    fn decide_hook(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        (**self).decide_hook(endpoint, hook, packet)
-    }
-}
 
 /// One end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! The engine: takes objects in and keeps the tables up to date.
+//! The compiler: takes objects in and keeps the tables up to date.
 
 mod answers;
 mod check;
@@ -42,7 +42,7 @@ pub enum CompileScope {
 ///
 /// Deterministic: the same objects in any order and any batching give the same snapshot up to the naming of ids.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Compiler {
     settings: Settings,
     scope: CompileScope,
     cluster: Cluster,
@@ -99,13 +99,13 @@ struct Work {
     addresses: Vec<(Cidr, Option<ClassId>)>,
 }
 
-impl Engine {
-    /// An engine without objects.
+impl Compiler {
+    /// A compiler without objects.
     #[must_use]
     pub fn new(settings: Settings, scope: CompileScope) -> Self {
         let mut questions = Questions::new();
         let programs = Programs::new(&settings, &mut questions);
-        let mut engine = Self {
+        let mut compiler = Self {
             settings,
             scope,
             cluster: Cluster::new(),
@@ -123,8 +123,8 @@ impl Engine {
             tables: Tables::new(),
             snapshot: Snapshot::new(),
         };
-        engine.ask_new_questions(&mut Work::default());
-        engine
+        compiler.ask_new_questions(&mut Work::default());
+        compiler
     }
 
     /// The objects as they are, changes that are not yet committed included.
@@ -139,7 +139,7 @@ impl Engine {
         &self.snapshot
     }
 
-    /// Takes one change in. It has no effect on the tables before [`Engine::commit`].
+    /// Takes one change in. It has no effect on the tables before [`Compiler::commit`].
     ///
     /// # Errors
     /// When a rule with an HTTP match has another action than Allow, which no policy language has.

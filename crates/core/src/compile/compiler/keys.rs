@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Engine, Work};
+use super::{Compiler, Work};
 use crate::compile::groups::UntrackedPolicy;
 use crate::compile::owners::{OwnerId, OwnerState};
 use crate::compile::policies::{PolicyIx, cmp_policies};
@@ -23,7 +23,7 @@ struct Subject {
     failsafes: FailsafesIx,
 }
 
-impl Engine {
+impl Compiler {
     /// Gives groups with local members the programs of their policies. Returns the programs they had, whose
     /// references are still to be given back: after the new ones are known, so that what both use stays.
     pub(super) fn rekey(&mut self, work: &mut Work) -> Vec<ProgramId> {

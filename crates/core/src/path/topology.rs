@@ -3,12 +3,13 @@
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
-use crate::flow::path::{Path, Way};
-use crate::flow::{DecideHook, End, FlowDecision, Translation};
+use crate::evaluate::Evaluate;
 use crate::label::Name;
 use crate::model::{Cluster, Endpoint, EndpointId, EndpointKind};
 use crate::net::canonical;
 use crate::packet::Packet;
+use crate::path::hooks::{Path, Way};
+use crate::path::{End, FlowDecision, Translation};
 use crate::settings::Settings;
 use crate::verdict::Verdict;
 
@@ -81,7 +82,7 @@ impl<'a> Topology<'a> {
     #[must_use]
     pub fn decide(
         &self,
-        engine: &(impl DecideHook + ?Sized),
+        engine: &(impl Evaluate + ?Sized),
         from: &End,
         to: &End,
         packet: &Packet,
@@ -99,7 +100,7 @@ impl<'a> Topology<'a> {
     #[must_use]
     pub fn decide_translated(
         &self,
-        engine: &(impl DecideHook + ?Sized),
+        engine: &(impl Evaluate + ?Sized),
         from: &End,
         to: &End,
         packet: &Packet,
@@ -113,14 +114,14 @@ impl<'a> Topology<'a> {
     #[must_use]
     pub fn decide_between_replicas(
         &self,
-        engine: &(impl DecideHook + ?Sized),
+        engine: &(impl Evaluate + ?Sized),
         endpoint: &EndpointId,
         packet: &Packet,
     ) -> FlowDecision {
         self.decide_way(engine, &Way::between_replicas(&End::Endpoint(endpoint.clone()), packet))
     }
 
-    fn decide_way(&self, engine: &(impl DecideHook + ?Sized), way: &Way<'_>) -> FlowDecision {
+    fn decide_way(&self, engine: &(impl Evaluate + ?Sized), way: &Way<'_>) -> FlowDecision {
         let egress = Path::new(self, engine, way).egress();
         let ingress = Path::new(self, engine, way).ingress(egress.as_ref());
         let of = |side: &Option<_>| side.as_ref().map(|side: &super::Side| side.decision.verdict);

@@ -2,13 +2,13 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{Engine, Work};
+use super::{Compiler, Work};
 use crate::compile::labels::GroupLabels;
 use crate::compile::signature::{PortPredicate, Ports, Predicate};
 use crate::model::ServiceId;
 use crate::net::Cidr;
 
-impl Engine {
+impl Compiler {
     /// Puts questions that are new to whatever may answer them.
     pub(super) fn ask_new_questions(&mut self, work: &mut Work) {
         for id in self.questions.predicates.take_created() {
