@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+pub mod backend;
 pub mod compile;
 pub mod evaluate;
 pub mod http;

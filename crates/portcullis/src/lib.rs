@@ -23,7 +23,7 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
+    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
     settings, shadow, verdict, wire,
 };
 

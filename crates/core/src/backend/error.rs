@@ -1,0 +1,160 @@
+//! Why a state cannot be lowered, or is not in force.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::error::Error;
+use core::fmt;
+
+use crate::backend::BindingError;
+use crate::model::EndpointId;
+
+/// Why a snapshot or delta could not be lowered. Nothing was written anywhere, and what was lowered before still stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct LowerError(#[from] LowerErrorKind);
+
+/// The kinds of [`LowerError`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LowerErrorKind {
+    /// The delta starts from another generation than the one that was lowered last.
+    #[error("the delta starts from generation {expected}, what was lowered is at {found}")]
+    Generation {
+        /// The generation that was lowered last.
+        found: u64,
+        /// The one that the delta starts from.
+        expected: u64,
+    },
+    /// A limit of the backend is too small.
+    #[error("the policy does not fit: `{name}` holds {limit}, {needed} are needed")]
+    Limit {
+        /// The limit, by the name it has in the backend's options.
+        name: &'static str,
+        /// Its value.
+        limit: u64,
+        /// How much is needed at least.
+        needed: u64,
+    },
+    /// The backend cannot express it.
+    #[error("{}{reason}", .endpoint.as_ref().map(|id| alloc::format!("{id}: ")).unwrap_or_default())]
+    Unsupported {
+        /// The endpoint it is about, when it is about one.
+        endpoint: Option<EndpointId>,
+        /// What cannot be expressed.
+        reason: String,
+    },
+    /// Bindings contradict each other.
+    #[error(transparent)]
+    Bindings(#[from] BindingError),
+    /// The snapshot breaks an invariant, see [`Snapshot::verify`](crate::ir::Snapshot::verify).
+    #[error("the snapshot breaks an invariant, see `Snapshot::verify`")]
+    Invalid,
+}
+
+impl From<BindingError> for LowerError {
+    fn from(error: BindingError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl LowerError {
+    /// A delta that starts elsewhere.
+    #[must_use]
+    pub const fn generation(found: u64, expected: u64) -> Self {
+        Self(LowerErrorKind::Generation { found, expected })
+    }
+
+    /// A limit that is too small. Counts beyond 64 bits are told as the largest.
+    #[must_use]
+    pub fn limit(name: &'static str, limit: impl TryInto<u64>, needed: impl TryInto<u64>) -> Self {
+        let limit = limit.try_into().unwrap_or(u64::MAX);
+        let needed = needed.try_into().unwrap_or(u64::MAX);
+        Self(LowerErrorKind::Limit { name, limit, needed })
+    }
+
+    /// Something that the backend cannot express.
+    #[must_use]
+    pub fn unsupported(endpoint: Option<&EndpointId>, reason: impl fmt::Display) -> Self {
+        let reason = alloc::string::ToString::to_string(&reason);
+        Self(LowerErrorKind::Unsupported { endpoint: endpoint.cloned(), reason })
+    }
+
+    /// A snapshot that breaks an invariant.
+    #[must_use]
+    pub const fn invalid() -> Self {
+        Self(LowerErrorKind::Invalid)
+    }
+
+    /// Which kind it is, with the particulars.
+    #[must_use]
+    pub const fn kind(&self) -> &LowerErrorKind {
+        &self.0
+    }
+}
+
+/// Why a dataplane does not do what was asked. For a load or an update: the policy that was in force before still is.
+#[derive(Debug)]
+pub struct DataplaneError {
+    kind: DataplaneErrorKind,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// The kinds of [`DataplaneError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DataplaneErrorKind {
+    /// The policy does not fit or cannot be expressed: the source is a [`LowerError`]. The kernel was not asked.
+    DoesNotFit,
+    /// The machine cannot do it: rights, programs or kernel features are missing.
+    Environment,
+    /// The kernel refuses.
+    Refused,
+    /// Others change the kernel's tables all the time, so that no update gets through.
+    Contended,
+    /// Nothing was loaded yet.
+    NotLoaded,
+}
+
+impl DataplaneError {
+    /// An error of this kind, because of `source`.
+    #[must_use]
+    pub fn new(kind: DataplaneErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: source.into() }
+    }
+
+    /// The error of what needs a load first.
+    #[must_use]
+    pub fn not_loaded() -> Self {
+        Self::new(DataplaneErrorKind::NotLoaded, "no snapshot was loaded yet")
+    }
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> DataplaneErrorKind {
+        self.kind
+    }
+
+    /// Why the policy does not fit, when that is it.
+    #[must_use]
+    pub fn lower(&self) -> Option<&LowerError> {
+        self.source.downcast_ref()
+    }
+}
+
+impl From<LowerError> for DataplaneError {
+    fn from(error: LowerError) -> Self {
+        Self::new(DataplaneErrorKind::DoesNotFit, error)
+    }
+}
+
+impl fmt::Display for DataplaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for DataplaneError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
