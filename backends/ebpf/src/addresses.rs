@@ -102,7 +102,7 @@ impl Addresses {
             (IpVersion::V4, false, "networks_v4", capacity.networks_v4),
             (IpVersion::V6, false, "networks_v6", capacity.networks_v6),
         ] {
-            let kind = |of: IpVersion, prefix: u8| of == version && (prefix == longest(of)) == single;
+            let kind = |of: IpVersion, prefix: u8| of == version && (prefix == of.bits()) == single;
             let held = self.lengths.iter().filter(|((of, prefix), _)| kind(*of, *prefix));
             let held = held.fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
             let going =
@@ -170,13 +170,6 @@ impl Addresses {
 }
 
 /// The length of a prefix that is a single address.
-pub(crate) const fn longest(version: IpVersion) -> u8 {
-    match version {
-        IpVersion::V4 => 32,
-        IpVersion::V6 => 128,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion, canonical};
 use portcullis_core::verdict::Hook;
 
-use crate::addresses::{Addresses, Entry, longest};
+use crate::addresses::{Addresses, Entry};
 use crate::binding::{Binding, Bindings};
 use crate::error::{Kind, LowerError};
 use crate::layout::{
@@ -467,7 +467,7 @@ impl Recent {
         if looks_both_ways {
             let [v4, v6] = [IpVersion::V4, IpVersion::V6]
                 .map(|version| nets.iter().filter(|net| net.version() == version).count());
-            return v4 <= 1 && v6 <= 1 && nets.iter().all(|net| net.prefix() == longest(net.version()));
+            return v4 <= 1 && v6 <= 1 && nets.iter().all(|net| net.is_host());
         }
         // In this order, what a network covers comes right behind it.
         nets.iter().zip(nets.iter().skip(1)).all(|(net, next)| !net.covers(next))

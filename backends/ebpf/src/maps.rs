@@ -8,7 +8,6 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
 use portcullis_core::net::Cidr;
 
-use crate::addresses::longest;
 use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs, SIDE_WORDS};
 use crate::load_error::LoadError;
 use crate::lowering::words_of;
@@ -122,7 +121,7 @@ impl Maps {
     }
 
     fn address(&mut self, net: &Cidr, sides: Option<[u32; 2]>) -> Result<(), LoadError> {
-        let single = net.prefix() == longest(net.version());
+        let single = net.is_host();
         let prefix = u32::from(net.prefix());
         match (net.address(), single) {
             (IpAddr::V4(address), true) => {

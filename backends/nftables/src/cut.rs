@@ -55,8 +55,7 @@ impl<'a> Asked<'a> {
             Some(decision) if !self.lets_pass(decision.verdict) => return false,
             Some(decision) => {
                 // An exemption is good for its own hook only, see `decisions`.
-                decision.verdict == Verdict::Allow
-                    && !matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery)
+                decision.verdict == Verdict::Allow && !decision.cause.is_exemption()
             }
             None => false,
         };

@@ -46,9 +46,7 @@ fn outcome(decision: &Decision, flavour: Flavour, inspect: Inspected) -> Outcome
             Outcome::Pass
         }
         // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
-        (Verdict::Allow, _, _) if matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery) => {
-            Outcome::Pass
-        }
+        (Verdict::Allow, _, _) if decision.cause.is_exemption() => Outcome::Pass,
         (Verdict::Allow, _, _) => Outcome::PassAll,
     }
 }

@@ -286,7 +286,7 @@ impl Addresses {
         let mut moves = Vec::new();
         let mut families = BTreeSet::new();
         for (net, class) in changes {
-            if !nets::is_single(net) {
+            if !net.is_host() {
                 self.nets.entry(net.version()).or_default().set(*net, *class);
                 families.insert(net.version());
                 continue;

@@ -95,18 +95,6 @@ fn before(address: IpAddr) -> Option<IpAddr> {
     })
 }
 
-/// Whether a prefix is one address.
-pub(crate) fn is_single(net: &Cidr) -> bool {
-    net.prefix() == longest(net.version())
-}
-
-const fn longest(version: IpVersion) -> u8 {
-    match version {
-        IpVersion::V4 => 32,
-        IpVersion::V6 => 128,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use portcullis_core::ir::Id as _;

@@ -16,6 +16,18 @@ pub enum IpVersion {
 }
 
 impl IpVersion {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Bits of an address, which is the longest prefix: 32 or 128.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
     /// The version of `address`.
     #[must_use]
     pub const fn of(address: &IpAddr) -> Self {
@@ -80,6 +92,12 @@ impl Cidr {
     #[must_use]
     pub fn prefix(&self) -> u8 {
         self.0.prefix_len()
+    }
+
+    /// Whether the network holds one address alone.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.prefix() == self.version().bits()
     }
 
     /// The family of the network.

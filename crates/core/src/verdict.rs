@@ -171,6 +171,14 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it is an exemption of one hook, which holds for that hook alone: a packet that it lets pass at an untracked or
+    /// pre-DNAT hook still meets the hooks behind, where an Allow of a rule ends the say of the host endpoint.
+    /// Source: Calico `felix/rules/endpoints.go`, where failsafe chains accept in their own table only.
+    #[must_use]
+    pub const fn is_exemption(&self) -> bool {
+        matches!(self, Self::Failsafe | Self::NeighbourDiscovery)
+    }
+
     /// The name of the cause in machine output; stable.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -255,7 +255,7 @@ impl Store {
             (Verdict::Deny, _) | (Verdict::Inspect, Inspected::Drop) => Action::Deny,
             (Verdict::Continue, _) => Action::Continue,
             // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
-            _ if matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery) => Action::AllowHere,
+            _ if decision.cause.is_exemption() => Action::AllowHere,
             _ => Action::Allow,
         };
         let sent = !decision.logs.is_empty()

@@ -169,7 +169,7 @@ impl Reader {
                 assert_eq!(answer.passed, action != 0, "{self:?}");
                 if let Some(found) = &answer.decision {
                     // Good for this hook only.
-                    let is_exemption = matches!(found.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
+                    let is_exemption = found.cause.is_exemption();
                     assert_eq!(action == 3, found.verdict == Verdict::Allow && is_exemption, "{self:?}");
                     assert_eq!(action == 2, found.verdict == Verdict::Continue, "{self:?}");
                     assert_eq!(node >> 27 & 1 == 1, !found.logs.is_empty(), "{self:?}");

@@ -177,7 +177,7 @@ fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) 
         return Ok(());
     };
     let Some(want) = expected(snapshot, question, View::Enforced) else { return Ok(()) };
-    let exempt = matches!(want.cause, Cause::Failsafe | Cause::NeighbourDiscovery);
+    let exempt = want.cause.is_exemption();
     let here = AddressKind::ALL.map(Destination::OfThisHost);
     for destination in here.into_iter().chain([Destination::Unicast, Destination::NoRoute]) {
         let local = here.contains(&destination);

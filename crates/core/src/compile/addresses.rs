@@ -171,7 +171,7 @@ impl Addresses {
         let prefix = match self.prefixes.entry(net) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                if !is_host(&net) {
+                if !net.is_host() {
                     self.new_nets.push(net);
                 }
                 entry.insert(Prefix::default())
@@ -203,7 +203,7 @@ impl Addresses {
     pub(super) fn settle(&mut self, groups: &Groups) -> Vec<(Cidr, Option<ClassId>)> {
         let mut listed = Vec::with_capacity(self.dirty.len());
         let dirty = core::mem::take(&mut self.dirty);
-        let (mut hosts, mut nets): (Vec<Cidr>, Vec<Cidr>) = dirty.into_iter().partition(is_host);
+        let (mut hosts, mut nets): (Vec<Cidr>, Vec<Cidr>) = dirty.into_iter().partition(Cidr::is_host);
         if !nets.is_empty() {
             nets.sort_unstable();
             let changed = self.settle_nets(nets, groups, &mut listed);
@@ -340,7 +340,7 @@ impl Addresses {
             return;
         }
         for (net, prefix) in &mut self.prefixes {
-            if prefix.dirty || !is_host(net) {
+            if prefix.dirty || !net.is_host() {
                 continue;
             }
             let at = outer.partition_point(|other| other <= net);
@@ -457,11 +457,4 @@ fn signature(prefix: &Prefix, above: Signature, groups: &Groups) -> Signature {
     ports.sort_unstable();
     signature.merge(&Signature { holds, ports });
     signature
-}
-
-fn is_host(net: &Cidr) -> bool {
-    match net.version() {
-        IpVersion::V4 => net.prefix() == 32,
-        IpVersion::V6 => net.prefix() == 128,
-    }
 }

@@ -68,11 +68,7 @@ impl Snapshot {
     /// The class of `address`: that of the longest prefix that contains it.
     #[must_use]
     pub fn class_of(&self, address: IpAddr) -> ClassId {
-        let longest: u8 = match IpVersion::of(&address) {
-            IpVersion::V4 => 32,
-            IpVersion::V6 => 128,
-        };
-        (0..=longest)
+        (0..=IpVersion::of(&address).bits())
             .rev()
             .filter_map(|prefix| Cidr::new(address, prefix).ok())
             .find_map(|net| self.addresses.get(&net).copied())

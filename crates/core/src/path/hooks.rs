@@ -305,7 +305,7 @@ impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
 
 /// Whether a hook did not look at policy.
 const fn is_exemption(decision: &Decision) -> bool {
-    matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery)
+    decision.cause.is_exemption()
 }
 
 fn is_host(end: &End) -> bool {

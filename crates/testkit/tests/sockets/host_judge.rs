@@ -101,7 +101,7 @@ impl<'a> Judge<'a> {
 }
 
 fn is_exempt(decision: &Decision) -> bool {
-    matches!(decision.cause, Cause::Failsafe | Cause::NeighbourDiscovery)
+    decision.cause.is_exemption()
 }
 
 fn is_untracked(side: &Side) -> bool {
