@@ -8,7 +8,7 @@ use portcullis_core::model::EndpointId;
 use portcullis_core::net::canonical;
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::WorkloadToHost;
-use portcullis_core::verdict::{Cause, Hook, Verdict};
+use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::binding::{Binding, Bindings};
 use crate::options::{Inspected, Options};

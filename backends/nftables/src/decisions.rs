@@ -3,7 +3,7 @@
 use portcullis_core::ir::Decision;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
-use portcullis_core::verdict::{Cause, Verdict};
+use portcullis_core::verdict::Verdict;
 
 use crate::command::{AddressKind, Part, Target};
 use crate::fixed::Fixed;

@@ -16,7 +16,7 @@ use crate::dispatch::{self, FixedSets, Place};
 use crate::emit::{self, Before};
 use crate::fixed::Fixed;
 use crate::names::Names;
-use crate::nets::{self, Nets};
+use crate::nets::Nets;
 use crate::options::{Limits, Options};
 use crate::peers::{Peer, Peers};
 use crate::pool::{Pool, Work};

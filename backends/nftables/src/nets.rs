@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::ir::ClassId;
-use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::net::Cidr;
 
 /// A range of addresses, first and last.
 pub(crate) type Range = (IpAddr, IpAddr);

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use portcullis_core::ir::{DecisionId, L4Table, L4TableId, Snapshot};
-use portcullis_core::verdict::{Cause, Verdict};
+use portcullis_core::verdict::Verdict;
 
 use super::Store;
 use crate::error::LowerError;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use portcullis_core::ir::Decision;
 use portcullis_core::net::canonical;
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::verdict::{Cause, Hook, Verdict};
+use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::maps::{FLAGS, Maps, NO_PROJECTION, PRESENT, REFERENCE, RUNS, SIDE};
 

@@ -17,7 +17,7 @@ use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::Settings;
-use portcullis_core::verdict::{Cause, Hook, Verdict};
+use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 

@@ -7,7 +7,7 @@ use portcullis::packet::{Packet, Protocol};
 use portcullis::path::{End, Side, Topology};
 use portcullis::reference::Reference;
 use portcullis::settings::Settings;
-use portcullis::verdict::{Cause, Decision, Hook, Verdict};
+use portcullis::verdict::{Decision, Hook, Verdict};
 
 use crate::node::Pod;
 use crate::wide::{NODE, Site, Tries};
