@@ -32,55 +32,25 @@
 //! ```
 extern crate alloc;
 
-mod addresses;
-#[cfg(feature = "load")]
-mod attach;
 mod binding;
-#[cfg(feature = "load")]
-mod cgroup;
-#[cfg(feature = "load")]
-mod clsact;
-#[cfg(feature = "load")]
-mod cut;
-#[cfg(feature = "load")]
-mod enforcer;
-#[cfg(feature = "load")]
-mod epoch;
 mod error;
-#[cfg(feature = "load")]
-mod event;
-#[cfg(feature = "load")]
-mod flows;
-#[cfg(feature = "load")]
-mod folder;
 mod layout;
 #[cfg(feature = "load")]
-mod load_error;
-mod lowering;
-#[cfg(feature = "load")]
-mod maps;
-#[cfg(feature = "load")]
-mod memory;
-#[cfg(feature = "load")]
-mod object;
-mod objects;
+mod load;
+mod lower;
 mod options;
 #[cfg(feature = "oracle")]
 pub mod oracle;
-#[cfg(feature = "load")]
-mod qdisc;
-mod space;
-mod store;
 mod write;
 
 pub use binding::{Binding, Bindings};
-#[cfg(feature = "load")]
-pub use enforcer::{Counter, EnforceError, Enforcer, Reason};
 pub use error::LowerError;
 #[cfg(feature = "load")]
-pub use event::Event;
+pub use load::enforcer::{Counter, EnforceError, Enforcer, Reason};
 #[cfg(feature = "load")]
-pub use load_error::LoadError;
-pub use lowering::Lowering;
+pub use load::error::LoadError;
+#[cfg(feature = "load")]
+pub use load::event::Event;
+pub use lower::Lowering;
 pub use options::{Attachment, Capacity, Inspected, LoggedEvents, NodeBackends, Options};
 pub use write::{Update, Write};

@@ -21,10 +21,10 @@ use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
 use portcullis_core::wire::craft;
 
 use crate::binding::{Binding, Bindings};
-use crate::event::Event;
 use crate::layout::{EndpointWords, hook_index};
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
+use crate::load::error::LoadError;
+use crate::load::event::Event;
+use crate::lower::Lowering;
 use crate::options::{LoggedEvents, Options};
 use crate::write::Write;
 pub use measure::{Drawing, Draws, END_WORDS, MOST_DRAWN};

@@ -6,9 +6,9 @@ use aya::maps::{Array, MapError};
 use portcullis_core::packet::Packet;
 use portcullis_core::wire::craft;
 
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::object::{self, Behaviour};
+use crate::load::error::LoadError;
+use crate::load::object::{self, Behaviour};
+use crate::lower::Lowering;
 use crate::oracle::{OTHER_INTERFACE, Sandbox, context, frame};
 use crate::write::Update;
 

@@ -17,8 +17,8 @@ use portcullis_testkit::kernel_can_be_asked;
 
 use crate::binding::{Binding, Bindings};
 use crate::layout::hook_index;
-use crate::lowering::Lowering;
-use crate::object;
+use crate::load::object;
+use crate::lower::Lowering;
 use crate::options::{Capacity, Options};
 use crate::oracle::{OTHER_INTERFACE, Sandbox, context, frame};
 use crate::write::Write;

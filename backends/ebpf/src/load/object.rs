@@ -7,11 +7,11 @@ use aya::{Ebpf, EbpfLoader};
 use portcullis_core::settings::WorkloadToHost;
 
 use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
-use crate::load_error::LoadError;
+use crate::load::error::LoadError;
 use crate::options::Options;
 
 /// The program as it was built from `bpf/`; see `bpf/build.sh`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portcullis.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
 
 /// How the program behaves, beyond policy.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Behaviour {
     pub(crate) track: u32,
     /// Events a second and at once on each CPU; 0 for no limit.
     pub(crate) events: [u32; 2],
-    /// See [`Epoch::parity`](crate::epoch::Epoch).
+    /// See [`Epoch::parity`](crate::load::mark_generation::MarkGeneration).
     pub(crate) epoch: u32,
     /// Peers and workloads that a measurement draws packets from.
     pub(crate) drawn: [u32; 2],

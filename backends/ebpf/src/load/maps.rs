@@ -9,8 +9,8 @@ use aya::{Ebpf, Pod};
 use portcullis_core::net::Cidr;
 
 use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs, SIDE_WORDS};
-use crate::load_error::LoadError;
-use crate::lowering::words_of;
+use crate::load::error::LoadError;
+use crate::lower::words_of;
 use crate::write::{Update, Write};
 
 /// The maps that [`Write`]s are for.

@@ -1,5 +1,10 @@
 //! From snapshots and deltas to writes.
 
+mod addresses;
+pub(crate) mod image;
+pub(crate) mod refcounted;
+pub(crate) mod slots;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -11,15 +16,15 @@ use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion, canonical};
 use portcullis_core::verdict::Hook;
 
-use crate::addresses::{Addresses, Entry};
 use crate::binding::{Binding, Bindings};
 use crate::error::{Kind, LowerError};
 use crate::layout::{
     ANY_ADDRESS, BOUND_ADDRESSES, COVERED, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS,
     TRACKED_ONLY, UNGUARDED, hook_index,
 };
+use crate::lower::addresses::{Addresses, Entry};
+use crate::lower::image::{Changed, Image};
 use crate::options::{Capacity, Options};
-use crate::store::{Changed, Store};
 use crate::write::{Update, Write};
 
 /// The maps, as they follow from a snapshot, the endpoints of this node, and [`Options`].
@@ -30,7 +35,7 @@ use crate::write::{Update, Write};
 pub struct Lowering {
     options: Options,
     generation: u64,
-    store: Store,
+    image: Image,
     addresses: Addresses,
     bindings: Bindings,
     bound: BTreeMap<u32, Bound>,
@@ -101,7 +106,7 @@ impl Lowering {
         options.check_mark()?;
         let mut lowering = Self {
             generation: snapshot.generation,
-            store: Store::new(&options),
+            image: Image::new(&options),
             addresses: Addresses::new(&options.services),
             bindings: Bindings::new(),
             bound: BTreeMap::new(),
@@ -192,7 +197,7 @@ impl Lowering {
     #[must_use]
     pub fn settle(&mut self) -> Update {
         let mut writes = Vec::new();
-        if self.turned || self.recent.any() || !self.retired.is_empty() || self.store.waits() {
+        if self.turned || self.recent.any() || !self.retired.is_empty() || self.image.waits() {
             self.wait(&mut writes);
         }
         // What waiting let go.
@@ -224,12 +229,12 @@ impl Lowering {
     /// more: ask before the update that drops it.
     #[must_use]
     pub fn decision(&self, number: u32) -> Option<&Decision> {
-        self.store.decision(number).map(Arc::as_ref)
+        self.image.decision(number).map(Arc::as_ref)
     }
 
     /// Every decision that the kernel knows, with its number.
     pub fn decisions(&self) -> impl Iterator<Item = (u32, &Decision)> {
-        self.store.decisions().map(|(number, decision)| (number, decision.as_ref()))
+        self.image.decisions().map(|(number, decision)| (number, decision.as_ref()))
     }
 
     /// Brings the state to `snapshot`. What has to be written for that, and the entries of addresses that changed.
@@ -255,7 +260,7 @@ impl Lowering {
         let mut changed = change.changed.clone();
         changed.projections = self.remade(change.projections, &fresh);
         let builds = rebound || !change.endpoints.is_empty() || changed.any();
-        let backup = (builds && start == Start::Live).then(|| self.store.clone());
+        let backup = (builds && start == Start::Live).then(|| self.image.clone());
         let built = self
             .check(&entries, &fresh)
             .and_then(|()| self.build(snapshot, &changed, change, bindings, rebound));
@@ -264,7 +269,7 @@ impl Lowering {
             Err(error) => {
                 self.addresses.undo(undo);
                 if let Some(backup) = backup {
-                    self.store = backup;
+                    self.image = backup;
                 }
                 return Err(error);
             }
@@ -279,8 +284,8 @@ impl Lowering {
         if adds && self.removed {
             self.wait(&mut writes);
         }
-        self.store.set_rows(snapshot, &fresh);
-        writes.extend(self.store.take_writes());
+        self.image.set_rows(snapshot, &fresh);
+        writes.extend(self.image.take_writes());
         self.retired.extend(left);
         self.switch(bound, &entries, start, &mut writes);
         if rebound {
@@ -299,7 +304,7 @@ impl Lowering {
         let is_remade = |(id, change): &&(ProjectionId, Option<ProjectionChange>)| match change {
             Some(change) => change.set.iter().any(|(class, row)| {
                 let used = self.addresses.uses(*class) && !fresh.contains(class);
-                used && self.store.row(*id, *class).is_some_and(|old| u32::from(old) != *row)
+                used && self.image.row(*id, *class).is_some_and(|old| u32::from(old) != *row)
             }),
             None => true,
         };
@@ -308,7 +313,7 @@ impl Lowering {
 
     fn check(&self, entries: &[Entry], fresh: &BTreeSet<ClassId>) -> Result<(), LowerError> {
         self.addresses.check(entries, &self.options.capacity)?;
-        fresh.iter().try_for_each(|class| self.store.check_class(*class))
+        fresh.iter().try_for_each(|class| self.image.check_class(*class))
     }
 
     /// Makes the programs of endpoints that change. What their interfaces have now; `None` for those that have nothing.
@@ -320,7 +325,7 @@ impl Lowering {
         bindings: &Bindings,
         rebound: bool,
     ) -> Result<BTreeMap<u32, Option<Bound>>, LowerError> {
-        let stale = self.store.forget(changed);
+        let stale = self.image.forget(changed);
         let mut bound = BTreeMap::new();
         if rebound {
             let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
@@ -356,7 +361,7 @@ impl Lowering {
                     used.extend(theirs.filter(|(hook, _)| COVERING.contains(hook)));
                 }
                 for (hook, program) in used {
-                    let slot = self.store.program(program, snapshot)?;
+                    let slot = self.image.program(program, snapshot)?;
                     made.programs.push(slot);
                     if let Some(word) = made.words.get_mut(hook_index(hook)) {
                         *word = slot;
@@ -385,7 +390,7 @@ impl Lowering {
                 None => self.bound.remove(&interface),
             };
             let before = old.as_ref().map(words);
-            old.into_iter().flat_map(|old| old.programs).for_each(|slot| self.store.release_program(slot));
+            old.into_iter().flat_map(|old| old.programs).for_each(|slot| self.image.release_program(slot));
             if before != after {
                 endpoints.push((interface, before, after));
             }
@@ -394,7 +399,7 @@ impl Lowering {
             endpoints.iter().all(|(_, before, after)| is_one_change(before.as_ref(), after.as_ref()));
         let at_once = start == Start::Empty
             || entries.is_empty() && in_place
-            || endpoints.is_empty() && self.recent.allows(entries, self.store.looks_both_ways());
+            || endpoints.is_empty() && self.recent.allows(entries, self.image.looks_both_ways());
         if at_once {
             if start == Start::Live {
                 self.recent.endpoints |= !endpoints.is_empty();
@@ -444,7 +449,7 @@ impl Lowering {
         self.turned = false;
         self.recent = Recent::default();
         self.retired.clear();
-        self.store.reclaim();
+        self.image.reclaim();
     }
 }
 

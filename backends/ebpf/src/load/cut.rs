@@ -10,8 +10,8 @@ use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::{Hook, Verdict};
 
 use crate::binding::{Binding, Bindings};
-use crate::flows::Flow;
 use crate::layout::NODE;
+use crate::load::flow_tables::Flow;
 use crate::options::{Inspected, Options};
 
 /// Asks both snapshots about flows again.

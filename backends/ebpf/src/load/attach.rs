@@ -12,11 +12,11 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::binding::Binding;
-use crate::clsact::Filters;
-use crate::flows::{self, Earlier};
-use crate::folder;
-use crate::load_error::LoadError;
-use crate::object;
+use crate::load::clsact::Filters;
+use crate::load::error::LoadError;
+use crate::load::flow_tables::{self, Earlier};
+use crate::load::object;
+use crate::load::pins;
 use crate::options::Attachment;
 
 /// The folder in a bpffs where links and flow tables are pinned, and filters marked.
@@ -103,12 +103,12 @@ impl Pins {
 
     /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
     pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
-        self.0.join(format!("{map}-{}-{entries}", flows::LAYOUT))
+        self.0.join(format!("{map}-{}-{entries}", flow_tables::LAYOUT))
     }
 
     /// Flow tables that are pinned beside these.
     pub(crate) fn earlier_flows(&self, current: &[PathBuf]) -> Result<Vec<Earlier>, LoadError> {
-        let entries = folder::entries(&self.0)?.into_iter().map(|(_, path)| path);
+        let entries = pins::entries(&self.0)?.into_iter().map(|(_, path)| path);
         Ok(entries.filter(|path| !current.contains(path)).filter_map(Earlier::at).collect())
     }
 
@@ -180,7 +180,7 @@ impl Pins {
 
     /// Takes the programs off every interface that is not kept.
     pub(crate) fn detach_but(&self, kept: impl Fn(u32) -> bool) -> Result<(), LoadError> {
-        for (name, _) in folder::entries(&self.0)? {
+        for (name, _) in pins::entries(&self.0)? {
             let interface = name.split_once('-').and_then(|(number, _)| number.parse().ok());
             if let Some(interface) = interface.filter(|interface| !kept(*interface)) {
                 self.detach(interface)?;
@@ -200,7 +200,7 @@ impl Pins {
     /// Removes everything, and the folder.
     pub(crate) fn remove(&self) -> Result<(), LoadError> {
         self.detach_but(|_| false)?;
-        for (_, path) in folder::entries(&self.0)? {
+        for (_, path) in pins::entries(&self.0)? {
             remove(&path)?;
         }
         fs::remove_dir(&self.0).map_err(|error| LoadError::new(format!("`{}`", self.0.display()), &error))
@@ -208,7 +208,7 @@ impl Pins {
 
     /// Removes flow tables but these.
     pub(crate) fn keep_flows(&self, kept: &[PathBuf]) -> Result<(), LoadError> {
-        for (name, path) in folder::entries(&self.0)? {
+        for (name, path) in pins::entries(&self.0)? {
             if name.starts_with("flows_") && !kept.contains(&path) {
                 remove(&path)?;
             }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use aya::Ebpf;
 use aya::maps::{Map, MapInfo};
 
-use crate::load_error::LoadError;
+use crate::load::error::LoadError;
 
 /// The maps of a loaded object, by the names that it gives them.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::load_error::LoadError;
+use crate::load::error::LoadError;
 
 /// What is in the folder, in order: names, which are empty where they are no text, and paths.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {

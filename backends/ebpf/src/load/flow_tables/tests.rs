@@ -2,7 +2,7 @@ use portcullis_core::packet::Icmp;
 use portcullis_testkit::kernel_can_be_asked;
 
 use super::*;
-use crate::object::{self, Behaviour};
+use crate::load::object::{self, Behaviour};
 use crate::options::{Capacity, Options};
 
 fn state(seen: u64, flags: u32) -> State {
@@ -12,7 +12,7 @@ fn state(seen: u64, flags: u32) -> State {
 
 #[test]
 fn flags_are_those_of_the_kernel_program() {
-    let header = include_str!("../../bpf/flows.h");
+    let header = include_str!("../../../bpf/flows.h");
     let ours = [
         ("SENT_LOCAL", SENT & 1),
         ("SENT_REMOTE", SENT & 2),

@@ -15,10 +15,10 @@ use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
 use nix::errno::Errno;
 
-use crate::attach::{Direction, interface_name};
-use crate::folder;
-use crate::load_error::LoadError;
-use crate::qdisc;
+use crate::load::attach::{Direction, interface_name};
+use crate::load::error::LoadError;
+use crate::load::pins;
+use crate::load::qdisc;
 
 /// The letters `port`. The kernel gives out handles from 1 on.
 const HANDLE: TcHandle = TcHandle::new(0x706f, 0x7274);
@@ -152,7 +152,7 @@ impl Filters<'_> {
     /// The priorities where our filter is, or may be.
     fn marked(self, interface: u32, direction: Direction) -> Result<Vec<u16>, LoadError> {
         let prefix = format!("{interface}-{}-clsact-", direction.name());
-        let entries = folder::entries(self.0)?;
+        let entries = pins::entries(self.0)?;
         let numbers = entries.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.parse().ok());
         let mut found: Vec<u16> = numbers.collect();
         found.sort_unstable();

@@ -9,8 +9,8 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use portcullis_core::packet::{Packet, Protocol};
 
-use crate::load_error::LoadError;
-use crate::maps::take;
+use crate::load::error::LoadError;
+use crate::load::maps::take;
 
 /// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
 /// a line in [`earlier_v4`] and [`earlier_v6`], or its flows are lost in an upgrade.

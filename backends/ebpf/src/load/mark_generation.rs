@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
 
-use crate::folder;
-use crate::load_error::LoadError;
+use crate::load::error::LoadError;
+use crate::load::pins;
 
 /// The name of pins of the map `phase`, up to a number and the parity.
 const NAME: &str = "phase";
 
 /// What a process needs to tell its marks from those of the one before.
 #[derive(Clone, Debug)]
-pub(crate) struct Epoch {
+pub(crate) struct MarkGeneration {
     /// Where its `phase` is pinned when it is made.
     pub(crate) fresh: PathBuf,
     /// Where it is pinned while packets are marked by it.
@@ -22,7 +22,7 @@ pub(crate) struct Epoch {
     pub(crate) parity: u32,
 }
 
-impl Epoch {
+impl MarkGeneration {
     /// The one after what the pins in `folder` say. It begins with side 0.
     pub(crate) fn next(folder: &Path) -> Result<Self, LoadError> {
         let fresh = folder.join(format!("fresh-{NAME}"));
@@ -65,7 +65,7 @@ impl Epoch {
 /// Pins with their number and parity.
 fn pins(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, LoadError> {
     let mut pins = Vec::new();
-    for (name, path) in folder::entries(folder)? {
+    for (name, path) in pins::entries(folder)? {
         let mut parts = name.split('-');
         let is_ours = parts.next() == Some(NAME);
         let number = parts.next().and_then(|part| part.parse().ok());

@@ -8,19 +8,19 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
 use portcullis_core::ir::{Decision, Delta, Snapshot};
 
-use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
-use crate::cgroup;
-use crate::cut::Tightened;
-use crate::epoch::Epoch;
 use crate::error::LowerError;
-use crate::event::Event;
-use crate::flows::{Copied, Flows};
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::maps::{Maps, sum, take};
-use crate::memory::Memory;
-use crate::object::{self, Behaviour};
+use crate::load::attach::{self, Pins};
+use crate::load::cgroup;
+use crate::load::cut::Tightened;
+use crate::load::error::LoadError;
+use crate::load::event::Event;
+use crate::load::flow_tables::{Copied, Flows};
+use crate::load::maps::{Maps, sum, take};
+use crate::load::mark_generation::MarkGeneration;
+use crate::load::memory::Memory;
+use crate::load::object::{self, Behaviour};
+use crate::lower::Lowering;
 use crate::options::{Attachment, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it.
@@ -171,7 +171,7 @@ impl Enforcer {
             ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
         ];
         let marks = !lowering.options().services.is_empty();
-        let epoch = if marks { Some(Epoch::next(pins.folder())?) } else { None };
+        let epoch = if marks { Some(MarkGeneration::next(pins.folder())?) } else { None };
         let parity = epoch.as_ref().map_or(0, |epoch| epoch.parity);
         let behaviour =
             Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], epoch: parity, ..Behaviour::PLAIN };
@@ -215,7 +215,7 @@ impl Enforcer {
             enforcer.flows.carry_over(&earlier, &mut copied)?;
         }
         cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
-        Epoch::keep(enforcer.pins.folder(), epoch.as_ref())?;
+        MarkGeneration::keep(enforcer.pins.folder(), epoch.as_ref())?;
         enforcer.pins.keep_flows(&flow_pins)?;
         Ok(enforcer)
     }

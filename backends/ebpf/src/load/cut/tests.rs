@@ -11,7 +11,7 @@ use portcullis_core::settings::Settings;
 
 use super::Tightened;
 use crate::binding::{Binding, Bindings};
-use crate::flows::Flow;
+use crate::load::flow_tables::Flow;
 use crate::options::Options;
 
 fn labels(app: &str) -> Labels {

@@ -4,10 +4,10 @@ use alloc::collections::BTreeMap;
 
 use crate::error::LowerError;
 
-/// The slots of one array. What is given back cannot be had again before [`Space::reclaim`], because packets that are on
+/// The slots of one array. What is given back cannot be had again before [`Slots::reclaim`], because packets that are on
 /// their way may still look at it.
 #[derive(Clone, Debug)]
-pub(crate) struct Space {
+pub(crate) struct Slots {
     name: &'static str,
     limit: u32,
     /// How much of the capacity one slot is.
@@ -18,7 +18,7 @@ pub(crate) struct Space {
     waiting: BTreeMap<u32, u32>,
 }
 
-impl Space {
+impl Slots {
     /// Slots `first` to `limit - 1`. `name` is the field of the capacity that they count against.
     pub(crate) fn new(name: &'static str, first: u32, limit: u32) -> Self {
         let free =
@@ -84,15 +84,15 @@ mod tests {
 
     #[test]
     fn slots_come_back_only_after_a_reclaim_and_runs_grow_together() {
-        let mut space = Space::new("pages", 1, 5);
-        assert_eq!(space.take(2), Some(1));
-        assert_eq!(space.take(1), Some(3));
-        assert_eq!(space.take(2), None);
-        space.give_back(1, 2);
-        space.give_back(3, 1);
-        assert_eq!(space.take(2), None);
-        space.reclaim();
-        assert_eq!(space.take(4), Some(1));
-        assert_eq!(space.full(1).limit(), Some(("pages", 5, 6)));
+        let mut slots = Slots::new("pages", 1, 5);
+        assert_eq!(slots.take(2), Some(1));
+        assert_eq!(slots.take(1), Some(3));
+        assert_eq!(slots.take(2), None);
+        slots.give_back(1, 2);
+        slots.give_back(3, 1);
+        assert_eq!(slots.take(2), None);
+        slots.reclaim();
+        assert_eq!(slots.take(4), Some(1));
+        assert_eq!(slots.full(1).limit(), Some(("pages", 5, 6)));
     }
 }

@@ -8,9 +8,9 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::folder;
-use crate::load_error::LoadError;
-use crate::object;
+use crate::load::error::LoadError;
+use crate::load::object;
+use crate::load::pins;
 use crate::options::{NodeBackends, Options};
 
 /// The name of the program, and of pins of its links up to a number.
@@ -59,7 +59,7 @@ pub(crate) fn keep(folder: &Path, kept: Option<&Path>) -> Result<(), LoadError> 
 /// Pins of links, with their numbers.
 fn pins(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LoadError> {
     let number = |name: &str| name.strip_prefix(NAME)?.strip_prefix('-')?.parse().ok();
-    let entries = folder::entries(folder)?.into_iter();
+    let entries = pins::entries(folder)?.into_iter();
     Ok(entries.filter_map(|(name, path)| Some((number(&name)?, path))).collect())
 }
 
