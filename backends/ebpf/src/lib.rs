@@ -17,7 +17,8 @@
 //! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
 //! use portcullis_core::settings::Settings;
-//! use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
+//! use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
+//! use portcullis_ebpf::{Lowering, Options, Write};
 //!
 //! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
 //! let id = EndpointId::workload("shop", "web");
@@ -25,14 +26,16 @@
 //! web.addresses = vec!["10.0.0.7".parse()?];
 //! compiler.apply(Update::Endpoint(web))?;
 //! compiler.commit();
-//! let bindings = Bindings::from([(id, Binding::workload(7, ["10.0.0.7".parse()?]))]);
-//! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
+//! let interface = Interface::new("veth7")?.with_index(7);
+//! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
+//! let desired = DesiredState::new(compiler.snapshot(), &bindings);
+//! let (_, update) = Lowering::load(Options::new(), desired, &())?;
 //! assert!(matches!(update.writes().last(), Some(Write::Endpoint(7, Some(_)))));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 extern crate alloc;
 
-mod binding;
+#[cfg(feature = "load")]
 mod error;
 mod layout;
 #[cfg(feature = "load")]
@@ -43,14 +46,10 @@ mod options;
 pub mod oracle;
 mod write;
 
-pub use binding::{Binding, Bindings};
-pub use error::LowerError;
 #[cfg(feature = "load")]
-pub use load::enforcer::{Counter, EnforceError, Enforcer, Reason};
+pub use error::LoadError;
 #[cfg(feature = "load")]
-pub use load::error::LoadError;
-#[cfg(feature = "load")]
-pub use load::event::Event;
+pub use load::enforcer::{Enforcer, Reason};
 pub use lower::Lowering;
-pub use options::{Attachment, Capacity, Inspected, LoggedEvents, NodeBackends, Options};
+pub use options::{AttachMode, Capacity, NodeBackends, Options};
 pub use write::{Update, Write};

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use portcullis::backend::{Oracle as _, OracleErrorKind};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Snapshot, View};
 use portcullis::model::EndpointId;
@@ -135,9 +136,9 @@ impl Oracle {
             Self::Nftables(oracle) => {
                 oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
             }
-            Self::Ebpf(oracle) => {
-                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
-            }
+            Self::Ebpf(oracle) => oracle
+                .ask(endpoint, hook, packet)
+                .map_err(|error| no_answer(error.kind() == OracleErrorKind::Unaskable, &error)),
         }
     }
 }

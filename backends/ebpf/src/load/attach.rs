@@ -1,27 +1,19 @@
 //! The program on interfaces, in a way that outlives the process: as links of the kernel's TCX, pinned, or as filters of
 //! the clsact qdisc.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use alloc::collections::BTreeSet;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use nix::errno::Errno;
 
-use crate::binding::Binding;
+use crate::error::{Context as _, LoadError};
 use crate::load::clsact::Filters;
-use crate::load::error::LoadError;
-use crate::load::flow_tables::{self, Earlier};
 use crate::load::object;
-use crate::load::pins;
-use crate::options::Attachment;
-
-/// The folder in a bpffs where links and flow tables are pinned, and filters marked.
-#[derive(Clone, Debug)]
-pub(crate) struct Pins(PathBuf);
+use crate::load::pins::Pins;
+use crate::options::AttachMode;
 
 /// Which packets of an interface, as the host sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,180 +40,179 @@ impl Direction {
     }
 }
 
-/// Which program guards which direction of an interface.
-const WORKLOAD: [(Direction, &str); 2] =
-    [(Direction::Ingress, "from_workload"), (Direction::Egress, "to_workload")];
-const NETWORK: [(Direction, &str); 2] =
-    [(Direction::Ingress, "from_network"), (Direction::Egress, "to_network")];
+/// Which programs guard an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// The host's end of a workload's interface, or a closed one.
+    Workload,
+    /// An interface of the host.
+    Network,
+}
 
-/// How programs are attached when `wanted` is asked for: never [`Attachment::Auto`].
-pub(crate) fn attachment(wanted: Attachment) -> Attachment {
+impl Guard {
+    /// The program of each direction.
+    const fn programs(self) -> [(Direction, &'static str); 2] {
+        match self {
+            Self::Workload => [(Direction::Ingress, "from_workload"), (Direction::Egress, "to_workload")],
+            Self::Network => [(Direction::Ingress, "from_network"), (Direction::Egress, "to_network")],
+        }
+    }
+}
+
+/// How programs are attached when `wanted` is asked for: never [`AttachMode::Auto`].
+pub(crate) fn attach_mode(wanted: AttachMode) -> AttachMode {
     match wanted {
         // The kernel is asked what is attached; one that does not know TCX does not know the question.
-        Attachment::Auto if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() => {
-            Attachment::Tcx
+        AttachMode::Auto if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() => {
+            AttachMode::Tcx
         }
-        Attachment::Auto => Attachment::Clsact,
+        AttachMode::Auto => AttachMode::Clsact,
         other => other,
     }
 }
 
 /// The name of an interface, for calls that take no number.
 pub(crate) fn interface_name(interface: u32) -> Result<String, LoadError> {
-    let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new("no such interface", error);
-    let name = nix::net::if_::if_indextoname(interface).map_err(|error| failed(&error))?;
-    let name = name.to_str().map_err(|error| failed(&error))?;
-    // What nix 0.31 answers for a number that nobody has.
+    let name = nix::net::if_::if_indextoname(interface).context("no such interface")?;
+    let name = name.to_str().context("no such interface")?;
+    // What nix 0.31 answers for a number that no interface has.
     if name.is_empty() {
-        return Err(failed(&nix::errno::Errno::ENODEV));
+        return Err(LoadError::new("no such interface", Errno::ENODEV));
     }
     Ok(name.to_owned())
 }
 
 impl Pins {
-    /// Makes the folder.
-    pub(crate) fn open(folder: &Path) -> Result<Self, LoadError> {
-        let failed = |error: &(dyn core::error::Error + 'static)| {
-            LoadError::new(format!("`{}`", folder.display()), error)
-        };
-        fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-        let found = statfs(folder).map_err(|error| failed(&error))?;
-        if found.filesystem_type() != BPF_FS_MAGIC {
-            let reason = format!(
-                "`{}` is not in a BPF file system; mount one: mount -t bpf bpf /sys/fs/bpf",
-                folder.display()
-            );
-            return Err(LoadError::plain(reason));
-        }
-        Ok(Self(folder.to_owned()))
-    }
-
-    /// The folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.0
-    }
-
-    /// Where a map of flows is pinned. The name carries layout and size, because a map with others cannot be used.
-    pub(crate) fn flows(&self, map: &str, entries: u32) -> PathBuf {
-        self.0.join(format!("{map}-{}-{entries}", flow_tables::LAYOUT))
-    }
-
-    /// Flow tables that are pinned beside these.
-    pub(crate) fn earlier_flows(&self, current: &[PathBuf]) -> Result<Vec<Earlier>, LoadError> {
-        let entries = pins::entries(&self.0)?.into_iter().map(|(_, path)| path);
-        Ok(entries.filter(|path| !current.contains(path)).filter_map(Earlier::at).collect())
-    }
-
-    /// Attaches the programs for `binding` to `interface`, in place of what an earlier process attached there, in whatever
-    /// way. At no time is there none; for a moment there may be two, which pass what both pass.
+    /// Attaches the programs of `guard` to `interface`, in place of what an earlier process attached there, in whatever
+    /// way. At no time is there none; for a moment both may be attached, and a packet then has to pass both.
     pub(crate) fn attach(
-        &self,
+        &mut self,
         ebpf: &mut Ebpf,
         interface: u32,
-        binding: &Binding,
-        attachment: Attachment,
+        guard: Guard,
+        mode: AttachMode,
     ) -> Result<(), LoadError> {
-        let programs = if binding.is_of_host() { NETWORK } else { WORKLOAD };
-        for (direction, name) in programs {
+        for (direction, name) in guard.programs() {
             let program = object::program(ebpf, name)?;
-            let filters = Filters(&self.0);
-            match attachment {
-                Attachment::Clsact => filters
+            match mode {
+                AttachMode::Clsact => Filters(self)
                     .attach(program, interface, direction)
-                    .and_then(|()| remove(&self.link(interface, direction))),
+                    .and_then(|()| self.unpin(&link(interface, direction))),
                 _ => self
                     .attach_link(program, interface, direction)
-                    .and_then(|()| filters.detach_all(interface, direction)),
+                    .and_then(|()| Filters(self).detach_all(interface, direction)),
             }
             .map_err(|error| error.with_hint(&format!("interface {interface}, {}", direction.name())))?;
         }
-        if attachment == Attachment::Clsact { Ok(()) } else { Filters(&self.0).release(interface) }
+        if mode == AttachMode::Clsact { Ok(()) } else { Filters(self).release(interface) }
     }
 
-    /// Where the link of a direction is pinned.
-    fn link(&self, interface: u32, direction: Direction) -> PathBuf {
-        self.0.join(format!("{interface}-{}", direction.name()))
+    /// The directions of `interface` where the program of `guard` is not attached, because others took it away.
+    pub(crate) fn missing(
+        &mut self,
+        ebpf: &mut Ebpf,
+        interface: u32,
+        guard: Guard,
+        mode: AttachMode,
+    ) -> Result<Vec<Direction>, LoadError> {
+        let name = interface_name(interface)?;
+        let mut missing = Vec::new();
+        for (direction, program) in guard.programs() {
+            let program = object::program(ebpf, program)?;
+            let id = program.info().context("programs")?.id();
+            let is_there = match mode {
+                AttachMode::Clsact => Filters(self).holds(interface, direction, id)?,
+                _ => attached_links(&name, direction)?.contains(&id),
+            };
+            if !is_there {
+                missing.push(direction);
+            }
+        }
+        Ok(missing)
     }
 
     fn attach_link(
-        &self,
+        &mut self,
         program: &mut SchedClassifier,
         interface: u32,
         direction: Direction,
     ) -> Result<(), LoadError> {
-        let pin = self.link(interface, direction);
-        if pin.exists() && self.replace(program, &pin).is_ok() {
+        let pin = link(interface, direction);
+        // A link that others detached can be updated as well, and is nowhere then.
+        if self.has(&pin) && self.replace(program, &pin).is_ok() && {
+            let id = program.info().context("programs")?.id();
+            attached_links(&interface_name(interface)?, direction)?.contains(&id)
+        } {
             return Ok(());
         }
         // No pin, or one of an interface that is gone.
-        remove(&pin)?;
-        let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new("cannot attach", error);
+        self.unpin(&pin)?;
+        let what = "cannot attach";
         let name = interface_name(interface)?;
         // Before others: what one of them accepts is not shown to those behind it.
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let kind = direction.attach_type();
-        let id = program.attach_with_options(&name, kind, options).map_err(|error| failed(&error))?;
-        let link = program.take_link(id).map_err(|error| failed(&error))?;
-        let link = FdLink::try_from(link).map_err(|error| failed(&error))?;
-        link.pin(&pin).map_err(|error| failed(&error))?;
+        let id = program.attach_with_options(&name, direction.attach_type(), options).context(what)?;
+        let link = FdLink::try_from(program.take_link(id).context(what)?).context(what)?;
+        link.pin(self.path(&pin)).context(what)?;
+        self.note(pin);
         Ok(())
     }
 
     /// Puts `program` in the place of the one that a pinned link holds.
-    fn replace(&self, program: &mut SchedClassifier, pin: &Path) -> Result<(), LoadError> {
-        let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new("cannot replace", error);
-        let link: FdLink = PinnedLink::from_pin(pin).map_err(|error| failed(&error))?.into();
-        let link = SchedClassifierLink::try_from(link).map_err(|error| failed(&error))?;
-        let id = program.attach_to_link(link).map_err(|error| failed(&error))?;
+    fn replace(&self, program: &mut SchedClassifier, pin: &str) -> Result<(), LoadError> {
+        let what = "cannot replace";
+        let link: FdLink = PinnedLink::from_pin(self.path(pin)).context(what)?.into();
+        let link = SchedClassifierLink::try_from(link).context(what)?;
+        let id = program.attach_to_link(link).context(what)?;
         // The pin keeps it.
-        drop(program.take_link(id).map_err(|error| failed(&error))?);
+        drop(program.take_link(id).context(what)?);
         Ok(())
     }
 
-    /// Takes the programs off every interface that is not kept.
-    pub(crate) fn detach_but(&self, kept: impl Fn(u32) -> bool) -> Result<(), LoadError> {
-        for (name, _) in pins::entries(&self.0)? {
-            let interface = name.split_once('-').and_then(|(number, _)| number.parse().ok());
-            if let Some(interface) = interface.filter(|interface| !kept(*interface)) {
-                self.detach(interface)?;
-            }
-        }
-        Ok(())
+    /// The interfaces with pins or marks.
+    pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
+        self.names().filter_map(|name| name.split_once('-')?.0.parse().ok()).collect()
     }
 
-    fn detach(&self, interface: u32) -> Result<(), LoadError> {
+    /// Takes the programs off an interface, if it is still there.
+    pub(crate) fn detach(&mut self, interface: u32) -> Result<(), LoadError> {
         for direction in Direction::BOTH {
-            remove(&self.link(interface, direction))?;
-            Filters(&self.0).detach_all(interface, direction)?;
+            self.unpin(&link(interface, direction))?;
+            Filters(self).detach_all(interface, direction)?;
         }
-        Filters(&self.0).release(interface)
+        Filters(self).release(interface)
     }
 
     /// Removes everything, and the folder.
-    pub(crate) fn remove(&self) -> Result<(), LoadError> {
-        self.detach_but(|_| false)?;
-        for (_, path) in pins::entries(&self.0)? {
-            remove(&path)?;
+    pub(crate) fn remove(&mut self) -> Result<(), LoadError> {
+        for interface in self.interfaces() {
+            self.detach(interface)?;
         }
-        fs::remove_dir(&self.0).map_err(|error| LoadError::new(format!("`{}`", self.0.display()), &error))
-    }
-
-    /// Removes flow tables but these.
-    pub(crate) fn keep_flows(&self, kept: &[PathBuf]) -> Result<(), LoadError> {
-        for (name, path) in pins::entries(&self.0)? {
-            if name.starts_with("flows_") && !kept.contains(&path) {
-                remove(&path)?;
-            }
+        let rest: Vec<String> = self.names().map(str::to_owned).collect();
+        for name in rest {
+            self.unpin(&name)?;
         }
-        Ok(())
+        self.remove_folder()
     }
 }
 
-fn remove(path: &Path) -> Result<(), LoadError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(LoadError::new(format!("`{}`", path.display()), &error))
-        }
-        _ => Ok(()),
-    }
+/// The name that the link of a direction is pinned under.
+fn link(interface: u32, direction: Direction) -> String {
+    format!("{interface}-{}", direction.name())
 }
+
+/// The numbers of the programs that TCX has there.
+fn attached_links(interface: &str, direction: Direction) -> Result<Vec<u32>, LoadError> {
+    // A program may go between the question and the look at it.
+    for _ in 0..RETRIES {
+        match SchedClassifier::query_tcx(interface, direction.attach_type()) {
+            Ok((_, programs)) => return Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect()),
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(LoadError::new("cannot ask what is attached", error)),
+        }
+    }
+    Err(LoadError::plain("what is attached changes all the time"))
+}
+
+const RETRIES: usize = 8;

@@ -1,91 +1,45 @@
 //! The program in force: loaded, attached, updated, taken over by the next process, removed.
 
-use alloc::collections::{BTreeMap, BTreeSet};
-use core::fmt;
-use std::path::Path;
+use alloc::collections::BTreeMap;
 
-use aya::Ebpf;
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use portcullis_core::ir::{Decision, Delta, Snapshot};
+use portcullis_core::backend::{
+    Applied, DataplaneError, DataplaneErrorKind, DesiredState, Health, LowerError, TrackedAt, TrackedFlow,
+    Usage,
+};
+use portcullis_core::ir::{Delta, Snapshot};
 
-use crate::binding::{Binding, Bindings};
-use crate::error::LowerError;
-use crate::load::attach::{self, Pins};
-use crate::load::cgroup;
+use crate::error::{Context as _, LoadError};
 use crate::load::cut::Tightened;
-use crate::load::error::LoadError;
-use crate::load::event::Event;
-use crate::load::flow_tables::{Copied, Flows};
-use crate::load::maps::{Maps, sum, take};
-use crate::load::mark_generation::MarkGeneration;
-use crate::load::memory::Memory;
-use crate::load::object::{self, Behaviour};
-use crate::lower::Lowering;
-use crate::options::{Attachment, Options};
+use crate::load::pins::Pins;
+use crate::load::running::Running;
+use crate::options::{AttachMode, Options};
 
-/// Enforces snapshots on interfaces of the network namespace of the thread that made it.
+/// Enforces snapshots on interfaces of the network namespace of the thread that made it; drive it as a
+/// [`Dataplane`](portcullis_core::backend::Dataplane). Calls that would reach another namespace are refused.
 ///
 /// When the process ends, also by a signal, the program stays in force with the policy it has: links of TCX are pinned, and
-/// filters of clsact stay by themselves. The next [`Enforcer::start`] makes fresh maps, fills them, and then replaces the
+/// filters of clsact stay by themselves. The next load makes fresh maps, fills them, and then replaces the
 /// program of each interface by one that looks into them; both enforce a whole policy, and both look into the same table of
 /// flows. An upgrade is the same, also one from TCX to clsact or back. Where the table of flows has another size or layout,
 /// its entries are copied: before the programs are replaced, and once more after that, for what happened in between.
+///
+/// An update writes what changed into the maps. When the kernel refuses a part of it, the next update is a load: so an update
+/// that returns without an error always has the whole state in force.
 ///
 /// There is to be one enforcer in a network namespace. Other programs may be on the same interfaces: ours goes before those
 /// that were there, and what it passes is shown to them. What a program before ours accepts (`TC_ACT_OK`), ours never sees;
 /// all of TCX is before all of clsact.
 ///
-/// Dropping it leaves everything in force; see [`Enforcer::remove`].
+/// Decisions that are not used any more keep their number, so that events and counts of them still mean them, until their room
+/// is needed: as many as [`Capacity::decisions`](crate::Capacity::decisions) says, used ones included. Before a number gets
+/// another decision, its last count is kept for the next [`counters`](portcullis_core::backend::Dataplane::counters) (65,536
+/// of them at most), and the events that wait are resolved (as many as fit the ring buffer).
+#[derive(Debug)]
 pub struct Enforcer {
-    pins: Pins,
-    ebpf: Ebpf,
-    maps: Maps,
-    events: RingBuf<MapData>,
-    reasons: PerCpuArray<MapData, [u64; 2]>,
-    flows: Flows,
-    memory: Memory,
-    lowering: Lowering,
-    /// Interfaces with programs, and whether those are for a host endpoint.
-    attached: BTreeMap<u32, bool>,
-    attachment: Attachment,
-}
-
-impl fmt::Debug for Enforcer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Enforcer").field("pins", &self.pins).field("attached", &self.attached).finish()
-    }
-}
-
-/// Why what is in force is not what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EnforceError {
-    /// The policy cannot be lowered or does not fit. The kernel was not asked, what was in force still is.
-    Lower(LowerError),
-    /// The kernel refuses. Every packet gets its old or its new decision; [`Enforcer::start`] again puts the rest right.
-    Load(LoadError),
-}
-
-impl fmt::Display for EnforceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lower(error) => error.fmt(f),
-            Self::Load(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for EnforceError {}
-
-impl From<LowerError> for EnforceError {
-    fn from(error: LowerError) -> Self {
-        Self::Lower(error)
-    }
-}
-
-impl From<LoadError> for EnforceError {
-    fn from(error: LoadError) -> Self {
-        Self::Load(error)
-    }
+    options: Options,
+    namespace: [u64; 2],
+    pins: Option<Pins>,
+    running: Option<Box<Running>>,
 }
 
 /// What happened to packets without a decision of policy.
@@ -109,9 +63,9 @@ pub enum Reason {
     /// Passed: from the node itself, from a workload to itself, or to be decided where it leaves or is delivered.
     Exempt,
     /// Dropped: from a workload to the node itself, as
-    /// [`Options::with_workload_to_host`](crate::Options::with_workload_to_host) says.
+    /// [`DataplaneOptions::workload_to_host`](portcullis_core::backend::DataplaneOptions::workload_to_host) says.
     WorkloadToHost,
-    /// Dropped: on a node with services, on its way while addresses got other classes. It comes through when it is sent again.
+    /// Dropped: on a node with services, in flight while addresses got other classes. It comes through when it is sent again.
     Stale,
     /// Dropped: an untracked rule allowed it to the node itself, and pre-DNAT policy does not allow it to where destination NAT
     /// took it.
@@ -135,116 +89,50 @@ impl Reason {
     ];
 }
 
-/// Packets and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counter {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes of them, with their Ethernet headers.
-    pub bytes: u64,
-}
-
-impl From<[u64; 2]> for Counter {
-    fn from([packets, bytes]: [u64; 2]) -> Self {
-        Self { packets, bytes }
-    }
-}
-
 impl Enforcer {
-    /// Enforces `snapshot` for the endpoints of `bindings`, in place of whatever an earlier process left in `pins`, a folder
-    /// in a BPF file system, for example `/sys/fs/bpf/portcullis`.
+    /// A dataplane that has loaded nothing yet, in the network namespace of this thread. Nothing is touched.
     ///
     /// # Errors
-    /// When it does not fit, the machine cannot do it, or an interface is not there. Interfaces that were not reached yet
-    /// keep what they had.
-    pub fn start(
-        options: Options,
-        pins: &Path,
-        snapshot: &Snapshot,
-        bindings: &Bindings,
-    ) -> Result<Self, EnforceError> {
-        let (lowering, update) = Lowering::load(options, snapshot, bindings)?;
-        let pins = Pins::open(pins)?;
-        let capacity = *lowering.options().capacity();
-        let flows = [
-            ("flows_v4", pins.flows("flows_v4", capacity.flows_v4)),
-            ("flows_v6", pins.flows("flows_v6", capacity.flows_v6)),
-        ];
-        let marks = !lowering.options().services.is_empty();
-        let epoch = if marks { Some(MarkGeneration::next(pins.folder())?) } else { None };
-        let parity = epoch.as_ref().map_or(0, |epoch| epoch.parity);
-        let behaviour =
-            Behaviour { track: 1, events: [EVENTS_A_SECOND; 2], epoch: parity, ..Behaviour::PLAIN };
-        let mut shared = flows.to_vec();
-        shared.extend(epoch.as_ref().map(|epoch| ("phase", epoch.fresh.clone())));
-        let mut ebpf = object::load(lowering.options(), behaviour, &shared)?;
-        let memory = Memory::of(&ebpf)?;
-        let mut flow_tables = Flows::open(&mut ebpf)?;
-        let mut maps = Maps::open(&mut ebpf)?;
-        maps.carry_out(&update)?;
-        let flow_pins = flows.map(|(_, path)| path);
-        let earlier = pins.earlier_flows(&flow_pins)?;
-        let mut copied = Copied::default();
-        flow_tables.carry_over(&earlier, &mut copied)?;
-        let events = take(&mut ebpf, "events")?;
-        let reasons = take(&mut ebpf, "reasons")?;
-        let attached = BTreeMap::new();
-        let attachment = attach::attachment(lowering.options().attachment());
-        let mut enforcer = Self {
-            pins,
-            ebpf,
-            maps,
-            events,
-            reasons,
-            flows: flow_tables,
-            memory,
-            lowering,
-            attached,
-            attachment,
-        };
-        // What interfaces leave open is decided from here on.
-        let guard = cgroup::guard(&mut enforcer.ebpf, enforcer.pins.folder(), enforcer.lowering.options())?;
-        if let Some(epoch) = &epoch {
-            epoch.begin()?;
+    /// When the name in `options` is none, or the machine does not tell the namespace.
+    pub fn open(options: Options) -> Result<Self, DataplaneError> {
+        let name = options.dataplane.name.as_str();
+        let follows = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || !name.chars().all(follows) {
+            let reason = format!(
+                "`{}` is no name of a dataplane: a letter, then letters, digits, `_` or `-`",
+                name.escape_debug()
+            );
+            return Err(LowerError::unsupported(None, reason).into());
         }
-        enforcer.attach(bindings)?;
-        enforcer.detach(bindings)?;
-        if !earlier.is_empty() {
-            // What the programs before noted after the first copy, to the last packet.
-            enforcer.maps.wait()?;
-            enforcer.flows.carry_over(&earlier, &mut copied)?;
-        }
-        cgroup::keep(enforcer.pins.folder(), guard.as_deref())?;
-        MarkGeneration::keep(enforcer.pins.folder(), epoch.as_ref())?;
-        enforcer.pins.keep_flows(&flow_pins)?;
-        Ok(enforcer)
+        Ok(Self { options, namespace: namespace()?, pins: None, running: None })
     }
 
-    /// Follows `delta`, which leads to `snapshot`, and changed bindings.
-    ///
-    /// # Errors
-    /// When it does not fit: nothing changed. Or when the kernel refuses; then start again.
-    pub fn update(
-        &mut self,
-        snapshot: &Snapshot,
-        delta: &Delta,
-        bindings: &Bindings,
-    ) -> Result<(), EnforceError> {
-        let update = self.lowering.update(snapshot, delta, bindings)?;
-        // An interface that nobody is bound to yet lets nothing pass, nor one that the programs are not made for.
-        self.attach(bindings)?;
-        self.maps.carry_out(&update)?;
-        self.detach(bindings)?;
-        Ok(())
+    /// The choices it was made with.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
     }
 
-    /// Does what updates left for later; see [`Lowering::settle`].
+    /// The bytes of each map, as the kernel accounts them now. The kernel before Linux 6.4 tells an estimate.
     ///
     /// # Errors
-    /// When the kernel refuses; then start again.
-    pub fn settle(&mut self) -> Result<(), EnforceError> {
-        let update = self.lowering.settle();
-        Ok(self.maps.carry_out(&update)?)
+    /// When the kernel cannot be asked, or nothing was loaded yet.
+    pub fn memory(&self) -> Result<BTreeMap<String, u64>, DataplaneError> {
+        Ok(self.loaded()?.memory.bytes()?)
+    }
+
+    /// How many packets there were since the load that policy had no decision for.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or nothing was loaded yet.
+    pub fn reasons(&self) -> Result<BTreeMap<Reason, u64>, DataplaneError> {
+        Ok(self.loaded()?.reasons()?)
+    }
+
+    /// How the programs got onto the interfaces: [`AttachMode::Tcx`] or [`AttachMode::Clsact`]. `None` before the load.
+    #[must_use]
+    pub fn attach_mode(&self) -> Option<AttachMode> {
+        Some(self.running.as_ref()?.mode)
     }
 
     /// Cuts the flows that `old` allowed and `new`, which is in force by now, denies; others go on (decision D16). How many
@@ -253,99 +141,118 @@ impl Enforcer {
     /// Policy is asked again about the first packet of each flow, at the interface that noted it. A TCP or SCTP flow that was
     /// cut stays so until it is opened anew; of others, what an end sends on that may begin such a flow is a new one. Left
     /// alone is what policy did not decide, and what cannot be known: flows from
-    /// the node itself or behind its source NAT to a workload; of flows to [services](Options::with_services), the entry with
+    /// the node itself or behind its source NAT to a workload; of flows to services, the entry with
     /// the service's address, but not the one with the backend's. The code of ICMP is taken to be 0. At host endpoints,
     /// flows that begin with an address of the node are asked about as the node's own.
     ///
     /// # Errors
     /// When the kernel cannot be asked. Some flows may be cut then, and others not.
-    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, EnforceError> {
-        let tightened = Tightened::new(self.lowering.options(), self.lowering.bindings(), old, new);
-        Ok(self.flows.cut(|flow| tightened.contains(flow))?)
+    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, DataplaneError> {
+        let running = self.running.as_mut().ok_or_else(DataplaneError::not_loaded)?;
+        let tightened = Tightened::new(&self.options, running.lowering.bindings(), old, new);
+        Ok(running.flows.end(|flow| tightened.contains(flow))?)
     }
 
-    /// The bytes of each map, as the kernel accounts them now. The kernel before Linux 6.4 tells an estimate.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn memory(&self) -> Result<BTreeMap<String, u64>, EnforceError> {
-        Ok(self.memory.bytes()?)
+    pub(crate) fn loaded(&self) -> Result<&Running, DataplaneError> {
+        self.running.as_deref().ok_or_else(DataplaneError::not_loaded)
     }
 
-    /// What each decision counted, by its number. Packets of flows that were allowed before are not counted here.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn counters(&self) -> Result<BTreeMap<u32, (Decision, Counter)>, EnforceError> {
-        let mut counters = BTreeMap::new();
-        for (number, decision) in self.lowering.decisions() {
-            counters.insert(number, (decision.clone(), self.maps.counter(number)?.into()));
+    pub(crate) fn loaded_mut(&mut self) -> Result<&mut Running, DataplaneError> {
+        self.running.as_deref_mut().ok_or_else(DataplaneError::not_loaded)
+    }
+
+    pub(crate) fn start(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        self.check_namespace()?;
+        // What others did to the folder in between is seen here, and nowhere else.
+        let pins = self.pins.insert(Pins::open(&self.options.pins())?);
+        let (running, unreached) = Running::start(&self.options, pins, desired, self.running.as_deref_mut())?;
+        self.running = Some(Box::new(running));
+        Ok(Applied { unreached })
+    }
+
+    pub(crate) fn follow(
+        &mut self,
+        desired: DesiredState<'_>,
+        delta: &Delta,
+    ) -> Result<Applied, DataplaneError> {
+        self.check_namespace()?;
+        let leads_on = self.loaded()?.generation() == delta.from && desired.snapshot.generation == delta.to;
+        match (&mut self.running, &mut self.pins) {
+            (Some(running), Some(pins)) if leads_on && !running.is_behind => {
+                Ok(Applied { unreached: running.update(pins, desired, delta)? })
+            }
+            _ => self.start(desired),
         }
-        Ok(counters)
     }
 
-    /// What happened to packets without a decision of policy.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn reasons(&self) -> Result<BTreeMap<Reason, Counter>, EnforceError> {
-        let mut counters = BTreeMap::new();
-        for (number, reason) in (0..).zip(Reason::ALL) {
-            let values = self.reasons.get(&number, 0).map_err(|error| LoadError::new("reasons", &error))?;
-            counters.insert(reason, sum(&values).into());
-        }
-        Ok(counters)
-    }
-
-    /// The next event that waits, if any.
-    pub fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = Event::read(&self.events.next()?) {
-                return Some(event);
+    pub(crate) fn look_after(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
+        self.check_namespace()?;
+        let is_in_force = self.loaded()?.generation() == desired.snapshot.generation;
+        match (&mut self.running, &mut self.pins) {
+            (Some(running), Some(pins)) if is_in_force && !running.is_behind => {
+                running.maintain(pins, desired)
+            }
+            _ => {
+                let mut health = Health::default();
+                health.applied = self.start(desired)?;
+                Ok(health)
             }
         }
     }
 
-    /// The decision that an event names. `None` when it is not used any more: ask before the update that drops it.
-    #[must_use]
-    pub fn decision(&self, number: u32) -> Option<&Decision> {
-        self.lowering.decision(number)
+    pub(crate) fn end_flows(
+        &mut self,
+        is_denied: &dyn Fn(&TrackedFlow) -> bool,
+    ) -> Result<usize, DataplaneError> {
+        let ended = self.loaded_mut()?.flows.end(|flow| {
+            let at = TrackedAt::Interface { index: flow.interface, from_endpoint: flow.began_local };
+            let (packet, arrived) = (flow.packet.clone(), flow.packet.clone());
+            flow.is_known && is_denied(&TrackedFlow { packet, arrived, at })
+        });
+        Ok(ended?)
     }
 
-    /// How the programs got onto the interfaces: [`Attachment::Tcx`] or [`Attachment::Clsact`].
-    #[must_use]
-    pub const fn attachment(&self) -> Attachment {
-        self.attachment
+    pub(crate) fn used(&self) -> Result<Vec<Usage>, DataplaneError> {
+        let running = self.loaded()?;
+        let mut usage = running.lowering.usage();
+        let capacity = self.options.capacity();
+        let limits = [("flows_v4", capacity.flows_v4), ("flows_v6", capacity.flows_v6)];
+        for ((name, limit), used) in limits.into_iter().zip(running.flows.lengths()?) {
+            let used = u64::try_from(used).unwrap_or(u64::MAX);
+            usage.push(Usage { name, used, limit: Some(limit.into()) });
+        }
+        usage.sort();
+        Ok(usage)
     }
 
-    /// Takes the programs off all interfaces and leaves nothing behind. A clsact qdisc that others use by now stays.
-    ///
-    /// # Errors
-    /// When a pin cannot be removed.
-    pub fn remove(self) -> Result<(), EnforceError> {
-        Ok(self.pins.remove()?)
-    }
-
-    fn attach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
-        for binding in bindings.values() {
-            let is_host = binding.is_of_host();
-            for interface in binding.interfaces() {
-                if self.attached.get(interface) != Some(&is_host) {
-                    self.pins.attach(&mut self.ebpf, *interface, binding, self.attachment)?;
-                    self.attached.insert(*interface, is_host);
-                }
+    pub(crate) fn take_away(&mut self) -> Result<(), DataplaneError> {
+        self.check_namespace()?;
+        if let Some(mut pins) = Pins::left_in(&self.options.pins())? {
+            if let Err(error) = pins.remove() {
+                // Some interfaces have no program any more.
+                self.running.iter_mut().for_each(|running| running.is_behind = true);
+                return Err(error.into());
             }
         }
+        (self.running, self.pins) = (None, None);
         Ok(())
     }
 
-    fn detach(&mut self, bindings: &Bindings) -> Result<(), LoadError> {
-        let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
-        self.pins.detach_but(|interface| kept.contains(&interface))?;
-        self.attached.retain(|interface, _| kept.contains(interface));
-        Ok(())
+    fn check_namespace(&self) -> Result<(), DataplaneError> {
+        if namespace()? == self.namespace {
+            return Ok(());
+        }
+        let reason = "this thread is in another network namespace than the one that made the dataplane";
+        Err(DataplaneError::new(DataplaneErrorKind::Environment, reason))
     }
 }
 
-/// On each CPU, and at once.
-const EVENTS_A_SECOND: u32 = 1_000;
+/// What the network namespace of this thread is known by.
+fn namespace() -> Result<[u64; 2], LoadError> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    let found = nix::sys::stat::stat(PATH).context(format!("`{PATH}`")).map_err(LoadError::of_environment)?;
+    Ok([found.st_dev, found.st_ino])
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,15 +8,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use portcullis_core::backend::{Inspected, LoggedEvents, LowerError, Usage};
 use portcullis_core::ir::{
     Body, ClassId, Decision, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId, Snapshot,
 };
 
-use crate::error::LowerError;
 use crate::layout::{BLOCK_ROWS, Cells, LINE_CELLS, NO_PROJECTION, Node, Page, ProgramWords, Runs};
 use crate::lower::refcounted::Refcounted;
 use crate::lower::slots::Slots;
-use crate::options::{Capacity, Inspected, LoggedEvents, Options};
+use crate::options::{Capacity, Options};
 use crate::write::Write;
 use interned::Interned;
 use l4_trie::LoadedTable;
@@ -25,7 +25,7 @@ use l4_trie::LoadedTable;
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     events: LoggedEvents,
-    inspect: Inspected,
+    inspected: Inspected,
     classes: u32,
     arrays: Arrays,
     programs: Refcounted<ProgramId, LoadedProgram>,
@@ -82,8 +82,8 @@ impl Image {
         let line = u32::try_from(LINE_CELLS).unwrap_or(1);
         let lines = cells.checked_div(line).unwrap_or(0);
         Self {
-            events: options.events,
-            inspect: options.inspect,
+            events: options.dataplane.events,
+            inspected: options.dataplane.inspected,
             classes,
             arrays: Arrays {
                 programs: Slots::new("programs", 1, programs),
@@ -124,7 +124,13 @@ impl Image {
         self.arrays.all().into_iter().any(|slots| slots.has_waiting())
     }
 
-    /// No packet is on its way that came before the last write.
+    /// How much of each array is in use.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        let Arrays { programs, projections, cells, runs, pages, decisions } = &self.arrays;
+        [programs, projections, cells, runs, pages, decisions].map(Slots::usage).into()
+    }
+
+    /// No packet is in flight that came before the last write.
     pub(crate) fn reclaim(&mut self) {
         self.arrays.all().into_iter().for_each(Slots::reclaim);
     }
@@ -322,7 +328,7 @@ impl Image {
         if class.number() < self.classes.min(1 << 16) {
             return Ok(());
         }
-        Err(LowerError::limit_of("classes", self.classes, index(class.number()).saturating_add(1)))
+        Err(LowerError::limit("classes", self.classes, index(class.number()).saturating_add(1)))
     }
 
     fn blocks_per_projection(&self) -> u32 {
@@ -335,7 +341,7 @@ impl Image {
             return Ok(first);
         }
         if of(&mut self.arrays).has_waiting() {
-            self.writes.push(Write::Grace);
+            self.writes.push(Write::GracePeriod);
             self.reclaim();
             if let Some(first) = of(&mut self.arrays).take(length) {
                 return Ok(first);
@@ -375,7 +381,7 @@ fn rows_write(slot: u32, per_projection: u32, block: usize, rows: &[u16]) -> Wri
 
 /// Rows are 16 bits wide, as classes are.
 fn too_many_rows(projection: &Projection) -> LowerError {
-    LowerError::limit_of("classes", 1 << 16, index(projection.rows))
+    LowerError::limit("classes", 1 << 16, index(projection.rows))
 }
 
 fn index(number: u32) -> usize {

@@ -5,13 +5,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use portcullis_core::backend::{Inspected, LoggedEvents, LowerError};
 use portcullis_core::ir::{DecisionId, L4Table, L4TableId, Snapshot};
 use portcullis_core::verdict::Verdict;
 
 use super::Image;
-use crate::error::LowerError;
 use crate::layout::{Action, Event, Index, Node, PAGE_WORDS, Page, RUNS, Runs};
-use crate::options::{Inspected, LoggedEvents};
 use crate::write::Write;
 
 /// What a list of lists holds.
@@ -251,7 +250,7 @@ impl Image {
     fn new_decision(&mut self, id: DecisionId, snapshot: &Snapshot) -> Result<u32, LowerError> {
         let decision = snapshot.decisions.lookup(id).ok_or(LowerError::invalid())?;
         let slot = self.take(|arrays| &mut arrays.decisions, 1)?;
-        let action = match (decision.verdict, self.inspect) {
+        let action = match (decision.verdict, self.inspected) {
             (Verdict::Deny, _) | (Verdict::Inspect, Inspected::Drop) => Action::Deny,
             (Verdict::Continue, _) => Action::Continue,
             // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
@@ -261,12 +260,14 @@ impl Image {
         let sent = !decision.logs.is_empty()
             || match self.events {
                 LoggedEvents::LogRules => false,
-                LoggedEvents::Denies => action == Action::Deny,
-                LoggedEvents::All => true,
+                LoggedEvents::Denied => action == Action::Deny,
+                // All, and what this version does not know.
+                _ => true,
             };
         let event = if sent { Event::Sent } else { Event::Silent };
-        self.writes.push(Write::ResetCounter(slot));
-        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), Arc::new(decision.clone())));
+        let decision = Arc::new(decision.clone());
+        self.writes.push(Write::Decision(slot, Arc::clone(&decision)));
+        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), decision));
         Ok(slot)
     }
 }
