@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
+    Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
     Interval, L4Table, L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection,
     ProjectionId, Snapshot, SourceInterval, View,
 };
@@ -120,8 +120,8 @@ impl Random {
         Body { source, destination, columns, cells }
     }
 
-    fn decision(&mut self) -> Decision {
-        Decision {
+    fn decision(&mut self) -> DecisionEntry {
+        DecisionEntry {
             verdict: [Verdict::Allow, Verdict::Deny, Verdict::Continue, Verdict::Inspect]
                 [self.below(4) as usize],
             cause: Cause::Profile {
@@ -351,7 +351,7 @@ fn many_addresses_come_and_go() {
 fn a_handle_dies_with_its_endpoint() {
     let mut random = Random(3);
     let mut snapshot = random.snapshot();
-    let allow = Decision { verdict: Verdict::Allow, cause: Cause::NoPolicy, logs: vec![], l7: None };
+    let allow = DecisionEntry { verdict: Verdict::Allow, cause: Cause::NoPolicy, logs: vec![], l7: None };
     snapshot.decisions.put(DecisionId::new(0), allow);
     snapshot.tables.put(L4TableId::new(0), L4Table::constant(DecisionId::new(0)));
     let trivial = ProjectionId::new(0);

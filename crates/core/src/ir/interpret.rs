@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::evaluate::Evaluate;
-use crate::ir::{Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
+use crate::ir::{DecisionEntry, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
 use crate::packet::Packet;
@@ -90,13 +90,13 @@ impl Evaluate for Interpreter<'_> {
 /// What a run of an [`L7Program`] looks up. A [`Snapshot`] is one; a backend with tables of its own can be another.
 pub trait L7Context {
     /// The decision of `id`.
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision>;
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry>;
     /// The labels of the namespace called `name` and of the service accounts in it.
     fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
 }
 
 impl L7Context for Snapshot {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.decisions.lookup(id)
     }
 

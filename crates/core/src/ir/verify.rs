@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::ir::{
-    Arena, Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, Id, Interval, L4Table,
+    Arena, Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, Id, Interval, L4Table,
     L4TableId, L7Program, L7ProgramId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot,
     SourceInterval,
 };
@@ -422,7 +422,7 @@ fn check_projection(id: ProjectionId, projection: &Projection) -> Result<(), Ver
 }
 
 /// Whether a decision can end the run of an L7 program.
-fn is_final(decision: &Decision) -> bool {
+fn is_final(decision: &DecisionEntry) -> bool {
     decision.l7.is_none() && decision.logs.is_empty() && decision.verdict != Verdict::Inspect
 }
 

@@ -1,8 +1,8 @@
 //! Every invariant is checked: one way to break each, at least.
 
 use portcullis_core::ir::{
-    ClassId, Decision, DecisionId, Effect, Guard, Id, Interval, L4Table, L4TableId, L7Program, L7ProgramId,
-    L7Step, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
+    ClassId, DecisionEntry, DecisionId, Effect, Guard, Id, Interval, L4Table, L4TableId, L7Program,
+    L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use portcullis_core::label::{Name, Scope};
 use portcullis_core::model::{EndpointId, HttpMatch, IdentityMatch, PolicyId};
@@ -40,11 +40,11 @@ fn sources(pairs: &[(u16, PortMap)]) -> Vec<SourceInterval> {
 /// Ids: decisions d0 allow, d1 deny, d2 with l0, d3 continue; table t0; projection j0 with two rows; program p0.
 fn base() -> Snapshot {
     let mut new = Snapshot::new();
-    let decision = |verdict| Decision { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
+    let decision = |verdict| DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
     new.decisions.put(DecisionId::new(0), decision(Verdict::Allow));
     new.decisions.put(DecisionId::new(1), decision(Verdict::Deny));
     let l7 = Some(L7ProgramId::new(0));
-    new.decisions.put(DecisionId::new(2), Decision { l7, ..decision(Verdict::Inspect) });
+    new.decisions.put(DecisionId::new(2), DecisionEntry { l7, ..decision(Verdict::Inspect) });
     new.decisions.put(DecisionId::new(3), decision(Verdict::Continue));
     let http = Guard { identities: Vec::new(), http: Some(HttpMatch::default()) };
     new.l7.put(
