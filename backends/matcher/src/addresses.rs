@@ -7,14 +7,14 @@ use core::net::IpAddr;
 use portcullis_core::ir::{ClassId, Id};
 use portcullis_core::net::{Cidr, IpVersion};
 
-use crate::hosts::{Bits, Hosts};
-use crate::pages::index;
+use crate::address_map::{AddressMap, Bits};
+use crate::cow_vec::index;
 
 /// From an address to its class.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
-    v4: Hosts<u32, 8>,
-    v6: Hosts<u128, 6>,
+    v4: AddressMap<u32, 8>,
+    v6: AddressMap<u128, 6>,
     nets4: Nets<u32>,
     nets6: Nets<u128>,
     /// Every prefix that is longer than a single address, sorted: what the intervals are built from.
@@ -24,8 +24,8 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn new() -> Self {
         Self {
-            v4: Hosts::new(),
-            v6: Hosts::new(),
+            v4: AddressMap::new(),
+            v6: AddressMap::new(),
             nets4: Nets::new(),
             nets6: Nets::new(),
             nets: Arc::from([]),
