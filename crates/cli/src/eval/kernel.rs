@@ -28,7 +28,7 @@ impl InKernel {
                 .oracle(compiled.snapshot(), view)
                 .map_err(|error| Failure::Environment(reason(backend, &error)))
         };
-        let staged = staged.then(|| load(View::Pending)).transpose()?;
+        let staged = staged.then(|| load(View::Staged)).transpose()?;
         Ok(Self { backend, enforced: load(View::Enforced)?, staged })
     }
 
@@ -38,7 +38,7 @@ impl InKernel {
 
     pub(crate) fn of(&self, view: View) -> &dyn Oracle {
         match (view, &self.staged) {
-            (View::Pending, Some(staged)) => staged.as_ref(),
+            (View::Staged, Some(staged)) => staged.as_ref(),
             _ => self.enforced.as_ref(),
         }
     }
