@@ -107,7 +107,7 @@ fn cluster() -> Snapshot {
 
 fn add_endpoint(snapshot: &mut Snapshot, number: u32, program: u32) {
     let enforced = HookPrograms(BTreeMap::from([(Hook::WorkloadEgress, ProgramId::new(program))]));
-    snapshot.endpoints.insert(endpoint(number), EndpointEntry { enforced, pending: None });
+    snapshot.endpoints.insert(endpoint(number), EndpointEntry { enforced, staged: None });
 }
 
 /// What a packet is, in eight bytes, so that reading the list of packets costs next to nothing.

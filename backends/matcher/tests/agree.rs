@@ -161,8 +161,8 @@ impl Random {
             if self.below(3) == 0 {
                 snapshot.endpoints.remove(&id);
             } else {
-                let pending = (self.below(2) == 0).then(|| self.hooks());
-                snapshot.endpoints.insert(id, EndpointEntry { enforced: self.hooks(), pending });
+                let staged = (self.below(2) == 0).then(|| self.hooks());
+                snapshot.endpoints.insert(id, EndpointEntry { enforced: self.hooks(), staged });
             }
         }
         if self.below(3) == 0 {
@@ -237,8 +237,8 @@ fn compare(random: &mut Random, snapshot: &Snapshot, matcher: &Matcher, packets:
         let hook = Hook::ALL[random.below(9) as usize];
         let want = interpreter.decide(&id, hook, &packet);
         assert_eq!(matcher.evaluate(&id, hook, &packet), want, "{id} {hook} {packet:?}");
-        let pending = interpreter.with_view(View::Pending).decide(&id, hook, &packet);
-        assert_eq!(matcher.view(View::Pending).evaluate(&id, hook, &packet), pending);
+        let staged = interpreter.with_view(View::Staged).decide(&id, hook, &packet);
+        assert_eq!(matcher.view(View::Staged).evaluate(&id, hook, &packet), staged);
         if let Some(handle) = matcher.handle(&id) {
             let key = PacketKey::new(&packet).unwrap();
             let decision = interpreter.look_up(&id, hook, &packet);
@@ -358,7 +358,7 @@ fn a_handle_dies_with_its_endpoint() {
     let body = Body { source: trivial, destination: trivial, columns: 1, cells: vec![L4TableId::new(0)] };
     snapshot.programs.put(ProgramId::new(0), Program { v4: body.clone(), v6: body });
     let hooks = HookPrograms([(Hook::WorkloadIngress, ProgramId::new(0))].into());
-    let entry = EndpointEntry { enforced: hooks, pending: None };
+    let entry = EndpointEntry { enforced: hooks, staged: None };
     snapshot.endpoints = [(endpoint(0), entry.clone())].into();
     let first = Matcher::lower(&snapshot).unwrap();
     let handle = first.handle(&endpoint(0)).unwrap();

@@ -36,7 +36,7 @@ fn snapshot(generation: u64) -> Snapshot {
             Body { source: trivial, destination: trivial, columns: 1, cells: vec![L4TableId::new(side)] };
         snapshot.programs.put(ProgramId::new(side), Program { v4: body.clone(), v6: body });
         let hooks = HookPrograms([(Hook::WorkloadIngress, ProgramId::new(side))].into());
-        snapshot.endpoints.insert(endpoint(side), EndpointEntry { enforced: hooks, pending: None });
+        snapshot.endpoints.insert(endpoint(side), EndpointEntry { enforced: hooks, staged: None });
     }
     snapshot
 }

@@ -105,7 +105,7 @@ fn program(endpoint: u32, hook: Hook) -> u32 {
 
 fn entry(endpoint: u32) -> EndpointEntry {
     let programs = HOOKS.map(|hook| (hook, ProgramId::new(program(endpoint, hook))));
-    EndpointEntry { enforced: HookPrograms(programs.into()), pending: None }
+    EndpointEntry { enforced: HookPrograms(programs.into()), staged: None }
 }
 
 fn table(says: Says) -> L4Table {

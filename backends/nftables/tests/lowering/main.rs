@@ -154,10 +154,10 @@ fn same(a: &DecisionEntry, b: &DecisionEntry) -> bool {
 fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     enforces(world, snapshot, question)?;
     beside_the_decision(world, snapshot, question)?;
-    let pending = expected(snapshot, question, View::Pending);
-    match (world.ask(question), pending) {
-        (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
-            Err(format!("staged {staged:?} instead of {pending:?}"))
+    let wanted = expected(snapshot, question, View::Staged);
+    match (world.ask(question), wanted) {
+        (Some((_, Some(staged), _)), Some(wanted)) if !same(&staged, &wanted) => {
+            Err(format!("staged {staged:?} instead of {wanted:?}"))
         }
         _ => Ok(()),
     }

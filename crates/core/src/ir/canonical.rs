@@ -96,8 +96,8 @@ impl Walk<'_> {
                 HookPrograms(programs.map(|(hook, id)| (*hook, self.names.programs.name(*id))).collect())
             };
             let enforced = rename(&entry.enforced);
-            let pending = entry.pending.as_ref().map(rename);
-            self.new.endpoints.insert(id.clone(), EndpointEntry { enforced, pending });
+            let staged = entry.staged.as_ref().map(rename);
+            self.new.endpoints.insert(id.clone(), EndpointEntry { enforced, staged });
         }
     }
 

@@ -17,7 +17,7 @@ pub enum View {
     #[default]
     Enforced,
     /// What would hold if staged policies were enforced.
-    Pending,
+    Staged,
 }
 
 /// An engine that looks every packet up in a [`Snapshot`], step by step. The oracle for backends; not fast.
@@ -53,8 +53,8 @@ impl<'a> Interpreter<'a> {
     #[must_use]
     pub fn look_up(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Option<DecisionId> {
         let entry = self.snapshot.endpoints.get(endpoint)?;
-        let programs = match (self.view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let programs = match (self.view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
         let program = self.snapshot.programs.lookup(*programs.0.get(&hook)?)?;

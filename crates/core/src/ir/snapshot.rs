@@ -51,7 +51,7 @@ pub struct EndpointEntry {
     /// What is enforced.
     pub enforced: HookPrograms,
     /// What would be if staged policies were enforced; `None` when none applies to the endpoint.
-    pub pending: Option<HookPrograms>,
+    pub staged: Option<HookPrograms>,
 }
 
 /// A program for each hook the endpoint has: the two workload hooks, or the seven of a host endpoint.

@@ -29,7 +29,7 @@ impl Snapshot {
     /// Endpoints:
     ///
     /// 1. A workload has a program for the two workload hooks and no other; a host endpoint for the seven others.
-    ///    The same holds for pending programs.
+    ///    The same holds for staged programs.
     /// 2. Every program that an endpoint names exists.
     /// 3. A workload or host hook never answers Continue: no later hook would decide.
     ///
@@ -387,9 +387,9 @@ impl Unreferenced {
 }
 
 impl EndpointEntry {
-    /// The enforced programs, and the pending ones if there are any.
+    /// The enforced programs, and the staged ones if there are any.
     pub(super) fn views(&self) -> impl Iterator<Item = &super::HookPrograms> {
-        core::iter::once(&self.enforced).chain(&self.pending)
+        core::iter::once(&self.enforced).chain(&self.staged)
     }
 }
 

@@ -443,7 +443,7 @@ fn endpoint(rng: &mut Rng, kind: EndpointKind) -> EndpointEntry {
         };
         HookPrograms(hooks(kind).iter().map(|hook| (*hook, program(hook, rng))).collect())
     };
-    EndpointEntry { enforced: programs(rng), pending: rng.one_in(3).then(|| programs(rng)) }
+    EndpointEntry { enforced: programs(rng), staged: rng.one_in(3).then(|| programs(rng)) }
 }
 
 fn namespace(rng: &mut Rng) -> IdentityNamespace {
@@ -564,7 +564,7 @@ pub(crate) fn renamed(old: &Snapshot, rng: &mut Rng) -> Snapshot {
             HookPrograms(view.0.iter().map(|(hook, id)| (*hook, programs[id])).collect())
         };
         let entry =
-            EndpointEntry { enforced: view(&entry.enforced), pending: entry.pending.as_ref().map(view) };
+            EndpointEntry { enforced: view(&entry.enforced), staged: entry.staged.as_ref().map(view) };
         new.endpoints.insert(id.clone(), entry);
     }
     new

@@ -77,7 +77,7 @@ fn base() -> Snapshot {
         enforced: portcullis_core::ir::HookPrograms(
             hooks.iter().map(|hook| (*hook, ProgramId::new(0))).collect(),
         ),
-        pending: None,
+        staged: None,
     };
     new.endpoints.insert(EndpointId::workload("ns", "pod"), entry(&Hook::ALL[..2]));
     new.endpoints.insert(EndpointId::host("node"), entry(&Hook::ALL[2..]));
@@ -115,7 +115,7 @@ const BREAKS: &[(u8, &str, Break)] = &[
     (1, "ns/pod", |s| {
         let _ = pod(s).enforced.0.insert(Hook::HostEgress, ProgramId::new(0));
     }),
-    (1, "ns/pod", |s| pod(s).pending = Some(portcullis_core::ir::HookPrograms::default())),
+    (1, "ns/pod", |s| pod(s).staged = Some(portcullis_core::ir::HookPrograms::default())),
     (1, "hep/node", |s| {
         let _ = s.endpoints.get_mut(&EndpointId::host("node")).unwrap().enforced.0.remove(&Hook::PreDnat);
     }),

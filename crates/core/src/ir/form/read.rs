@@ -279,8 +279,8 @@ fn endpoint<S: Source>(source: &mut S) -> Read<(EndpointId, EndpointEntry)> {
     let id = EndpointId { kind, namespace: optional(source, S::name)?, name: source.name()? };
     source.label("enforced")?;
     let enforced = hooks(source)?;
-    source.label("pending")?;
-    Ok((id, EndpointEntry { enforced, pending: optional(source, hooks)? }))
+    source.label("staged")?;
+    Ok((id, EndpointEntry { enforced, staged: optional(source, hooks)? }))
 }
 
 fn hooks<S: Source>(source: &mut S) -> Read<HookPrograms> {

@@ -290,8 +290,8 @@ fn endpoint(sink: &mut impl Sink, (id, entry): (&EndpointId, &EndpointEntry)) ->
     sink.name(&id.name)?;
     sink.label("enforced")?;
     hooks(sink, &entry.enforced)?;
-    sink.label("pending")?;
-    optional(sink, entry.pending.as_ref(), hooks)
+    sink.label("staged")?;
+    optional(sink, entry.staged.as_ref(), hooks)
 }
 
 fn hooks(sink: &mut impl Sink, programs: &HookPrograms) -> Written {
