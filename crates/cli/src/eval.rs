@@ -37,10 +37,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     }
     let scenario = load::scenario(&args.input, &args.readings, args.quiet)?;
     let settings = load::settings(&args.readings, &scenario, args.quiet);
-    let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
+    let staged_settings = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);
-    let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
+    let staged = args.staged.then(|| Reference::new(scenario.cluster(), &staged_settings));
     let engine = match args.engine {
         // What nobody can express as tables is left to the reference, which answers the same.
         Engine::Auto if prefers_tables(args) => match lowered(&scenario, &settings) {
@@ -115,7 +115,7 @@ impl Judge<'_> {
             }
         };
         let answer = ask(View::Enforced, &self.reference)?;
-        let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
+        let staged = self.staged.as_ref().map(|reference| ask(View::Staged, reference)).transpose()?;
         Ok(Judgement { answer, staged })
     }
 

@@ -89,9 +89,9 @@ fn last_line(manifest: &str) -> &str {
 
 fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     let settings = scenario.settings().clone();
-    let preview = settings.clone().with_staged(StagedPolicies::Enforce);
-    let (reference, pending) =
-        (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &preview));
+    let staged_settings = settings.clone().with_staged(StagedPolicies::Enforce);
+    let (reference, staged_reference) =
+        (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &staged_settings));
     let evaluator = Evaluator::new(scenario, &settings);
     let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
     for update in scenario.cluster().updates() {
@@ -110,13 +110,13 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         }
     };
     // Where nothing is staged, both views are one.
-    let is_staged = compiler.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
+    let is_staged = compiler.snapshot().endpoints.values().any(|entry| entry.staged.is_some());
     let wanted = kernel_can_be_asked() && !case.flows.is_empty();
     let mut kernels = Vec::new();
     for dataplane in Dataplane::wanted().into_iter().filter(|_| wanted) {
         let load = |view, otherwise| Kernel::load(dataplane, compiler.snapshot(), view, otherwise);
         let both = load(View::Enforced, &reference).and_then(|enforced| {
-            Ok((dataplane, enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
+            Ok((dataplane, enforced, is_staged.then(|| load(View::Staged, &staged_reference)).transpose()?))
         });
         match both {
             Ok(both) => kernels.push(both),
@@ -146,7 +146,7 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
             let decided = evaluator.decide(kernel, &plan);
             outcome.check(decided == answer, || format!("{line}: {name} says {decided:?}\nnot {answer:?}"));
         }
-        let answer = evaluator.decide(&pending, &plan);
+        let answer = evaluator.decide(&staged_reference, &plan);
         for (dataplane, _, kernel) in &kernels {
             let (name, Some(kernel)) = (dataplane.name(), kernel) else { continue };
             let decided = evaluator.decide(kernel, &plan);
@@ -157,10 +157,10 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         if let Some(staged) = staged {
             judge(&format!("staged {line}"), staged, &answer, outcome);
         }
-        let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &plan);
+        let compiled = evaluator.decide(&interpreter.with_view(View::Staged), &plan);
         outcome
             .check(compiled == answer, || format!("staged {line}: the IR says {compiled:?}\nnot {answer:?}"));
-        let matched = evaluator.decide(&matcher.view(View::Pending), &plan);
+        let matched = evaluator.decide(&matcher.view(View::Staged), &plan);
         outcome.check(matched == answer, || {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });

@@ -25,13 +25,13 @@ impl InKernel {
             Kernel::load(engine, compiled.snapshot(), view)
                 .map_err(|error| Failure::Environment(reason(&error)))
         };
-        let staged = staged.then(|| load(View::Pending)).transpose()?;
+        let staged = staged.then(|| load(View::Staged)).transpose()?;
         Ok(Self { enforced: load(View::Enforced)?, staged })
     }
 
     pub(crate) fn of(&self, view: View) -> &Kernel {
         match (view, &self.staged) {
-            (View::Pending, Some(staged)) => staged,
+            (View::Staged, Some(staged)) => staged,
             _ => &self.enforced,
         }
     }

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::ir::{
-    ClassId, Decision, DecisionId, DeltaError, EndpointEntry, IdentityNamespace, L4Table, L4TableId,
+    ClassId, DecisionEntry, DecisionId, DeltaError, EndpointEntry, IdentityNamespace, L4Table, L4TableId,
     L7Program, L7ProgramId, Program, ProgramId, Projection, ProjectionId, Snapshot,
 };
 use crate::label::Name;
@@ -23,7 +23,7 @@ pub struct BeforeImages {
     to: u64,
     /// Whether an entry that is not here was not there before. Otherwise it was what it is now.
     pub(super) is_complete: bool,
-    pub(super) decisions: BTreeMap<DecisionId, Option<Decision>>,
+    pub(super) decisions: BTreeMap<DecisionId, Option<DecisionEntry>>,
     pub(super) l7: BTreeMap<L7ProgramId, Option<L7Program>>,
     pub(super) tables: BTreeMap<L4TableId, Option<L4Table>>,
     pub(super) projections: BTreeMap<ProjectionId, ProjectionBefore>,

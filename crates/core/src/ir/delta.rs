@@ -1,13 +1,11 @@
 //! The difference between two snapshots.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::ir::before::ProjectionBefore;
 use crate::ir::{
-    Arena, BeforeImages, ClassId, Decision, DecisionId, EndpointEntry, Id, IdentityNamespace, L4Table,
-    L4TableId, L7Program, L7ProgramId, Program, ProgramId, Projection, ProjectionId, Snapshot,
+    ClassId, DecisionEntry, DecisionId, EndpointEntry, IdentityNamespace, L4Table, L4TableId, L7Program,
+    L7ProgramId, Program, ProgramId, ProjectionId,
 };
 use crate::label::Name;
 use crate::model::EndpointId;
@@ -24,7 +22,7 @@ pub struct Delta {
     /// Generation of the snapshot this leads to.
     pub to: u64,
     /// Changed decisions.
-    pub decisions: Vec<(DecisionId, Option<Decision>)>,
+    pub decisions: Vec<(DecisionId, Option<DecisionEntry>)>,
     /// Changed L7 programs.
     pub l7: Vec<(L7ProgramId, Option<L7Program>)>,
     /// Changed L4 tables.

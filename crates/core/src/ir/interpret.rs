@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::evaluate::Evaluate;
 use crate::ir::{
-    Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Context, L7Program, Lookup, Snapshot,
+    DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Context, L7Program, Lookup, Snapshot,
 };
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
@@ -19,7 +19,7 @@ pub enum View {
     #[default]
     Enforced,
     /// What would hold if staged policies were enforced.
-    Pending,
+    Staged,
 }
 
 /// An engine that looks every packet up in the tables, step by step. The oracle for backends; not fast.
@@ -73,8 +73,8 @@ impl<L: Lookup> Interpreter<'_, L> {
     #[must_use]
     pub fn look_up(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Option<DecisionId> {
         let entry = self.tables.endpoint(endpoint)?;
-        let programs = match (self.view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let programs = match (self.view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
         let program = self.tables.program(*programs.0.get(&hook)?)?;

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 
 use crate::ir::{
-    ClassId, Decision, DecisionId, EndpointEntry, IdentityNamespace, L4Table, L4TableId, L7Context,
-    L7Program, L7ProgramId, Program, ProgramId, ProjectionId, Snapshot,
+    ClassId, DecisionEntry, DecisionId, EndpointEntry, IdentityNamespace, L4Table, L4TableId, L7Program,
+    L7ProgramId, Program, ProgramId, ProjectionId, Snapshot,
 };
 use crate::model::EndpointId;
 use crate::net::Cidr;
@@ -12,7 +12,7 @@ use crate::net::Cidr;
 /// What a run of an [`L7Program`] looks up. A [`Snapshot`] is one; a backend with tables of its own can be another.
 pub trait L7Context {
     /// The decision of `id`.
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision>;
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry>;
     /// The labels of the namespace called `name` and of the service accounts in it.
     fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
 }
@@ -65,7 +65,7 @@ impl Lookup for Snapshot {
 }
 
 impl L7Context for Snapshot {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.decisions.lookup(id)
     }
 

@@ -6,9 +6,9 @@ use core::borrow::Borrow;
 use crate::evaluate::Evaluate;
 use crate::ir::before::ProjectionBefore;
 use crate::ir::{
-    BeforeImages, ClassId, Decision, DecisionId, DeltaError, EndpointEntry, IdentityNamespace, Interpreter,
-    L4Table, L4TableId, L7Context, L7Program, L7ProgramId, Lookup, Program, ProgramId, ProjectionId,
-    Snapshot,
+    BeforeImages, ClassId, DecisionEntry, DecisionId, DeltaError, EndpointEntry, IdentityNamespace,
+    Interpreter, L4Table, L4TableId, L7Context, L7Program, L7ProgramId, Lookup, Program, ProgramId,
+    ProjectionId, Snapshot,
 };
 use crate::model::EndpointId;
 use crate::net::Cidr;
@@ -122,7 +122,7 @@ impl Lookup for Previous<'_> {
 }
 
 impl L7Context for Previous<'_> {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.look(|before| &before.decisions, &id, |now| now.l7_decision(id))
     }
 

@@ -65,8 +65,8 @@ fn ask(previous: &Previous<'_>, old: &Snapshot, now: &Snapshot, rng: &mut Rng) -
                     "{endpoint} {hook}\n{packet:?}"
                 );
                 changed += usize::from(Interpreter::new(now).decide(endpoint, *hook, &packet) != want);
-                let want = Interpreter::new(old).with_view(View::Pending).decide(endpoint, *hook, &packet);
-                let got = previous.interpreter().with_view(View::Pending).decide(endpoint, *hook, &packet);
+                let want = Interpreter::new(old).with_view(View::Staged).decide(endpoint, *hook, &packet);
+                let got = previous.interpreter().with_view(View::Staged).decide(endpoint, *hook, &packet);
                 assert_eq!(got, want, "{endpoint} {hook}, staged\n{packet:?}");
             }
         }
