@@ -80,6 +80,11 @@ impl Cidr {
         Self(IpNet::from(canonical(address)))
     }
 
+    /// The networks that contain `address`, from the longest prefix to the shortest; IPv4-mapped ones are left out.
+    pub fn containing(address: IpAddr) -> impl Iterator<Item = Self> {
+        (0..=IpVersion::of(&address).bits()).rev().filter_map(move |prefix| Self::new(address, prefix).ok())
+    }
+
     /// The first address of the network.
     #[must_use]
     pub fn address(&self) -> IpAddr {

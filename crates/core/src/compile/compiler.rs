@@ -20,7 +20,7 @@ use crate::compile::rules::Predicates;
 use crate::compile::selectors::SelectorIndex;
 use crate::compile::signature::{PortPredicateId, PredicateId};
 use crate::compile::tables::Tables;
-use crate::ir::{ClassId, Delta, Snapshot};
+use crate::ir::{BeforeImages, ClassId, Delta, Previous, Snapshot};
 use crate::label::Name;
 use crate::model::{Cluster, EndpointId, Policy, PolicyId, ServiceId, Update};
 use crate::net::Cidr;
@@ -62,6 +62,8 @@ pub struct Compiler {
     programs: Programs,
     tables: Tables,
     snapshot: Snapshot,
+    /// What the last commit replaced in the snapshot.
+    before: BeforeImages,
 }
 
 /// Objects that changed since the last commit.
@@ -122,6 +124,7 @@ impl Compiler {
             programs,
             tables: Tables::new(),
             snapshot: Snapshot::new(),
+            before: BeforeImages::unchanged(0),
         };
         compiler.evaluate_new_predicates(&mut Work::default());
         compiler
@@ -137,6 +140,21 @@ impl Compiler {
     #[must_use]
     pub const fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// The state before the last commit, which is that of [`Compiler::snapshot`] when the commit changed nothing. It holds
+    /// until the next commit, and no copy of the tables is made for it.
+    #[must_use]
+    pub fn previous(&self) -> Previous<'_> {
+        // The images were made with this snapshot.
+        Previous::new(&self.snapshot, &self.before).unwrap_or_else(|_| Previous::from(&self.snapshot))
+    }
+
+    /// What the last commit replaced. Those of several commits can be [appended](BeforeImages::append), for a
+    /// dataplane that did not follow each of them.
+    #[must_use]
+    pub const fn before_images(&self) -> &BeforeImages {
+        &self.before
     }
 
     /// Takes one change in. It has no effect on the tables before [`Compiler::commit`].

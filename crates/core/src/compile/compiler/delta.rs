@@ -9,8 +9,8 @@ use crate::compile::owners::AddressOwnerId;
 use crate::compile::programs::ProgramChanges;
 use crate::compile::tables::Swept;
 use crate::ir::{
-    ClassId, Delta, EndpointEntry, Id, IdentityNamespace, L7Program, ProgramId, ProjectionChange,
-    ProjectionId,
+    BeforeImages, ClassId, Delta, EndpointEntry, Id, IdentityNamespace, L7Program, ProgramId,
+    ProjectionChange, ProjectionId,
 };
 use crate::label::Name;
 use crate::model::EndpointId;
@@ -83,6 +83,7 @@ impl Compiler {
         // The delta starts from the snapshot's own generation, so this cannot fail.
         let applied = self.snapshot.apply(&delta);
         debug_assert!(applied.is_ok(), "a delta follows from its own snapshot");
+        self.before = applied.unwrap_or(BeforeImages::unchanged(self.snapshot.generation));
         delta
     }
 
