@@ -1,10 +1,14 @@
 //! Addresses and networks.
 
+mod ranges;
+
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use ranges::{AddressRange, address_after, longest_prefix_ranges};
 
 /// An IP version: the address family of a packet, a network or a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
