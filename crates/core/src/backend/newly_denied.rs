@@ -224,7 +224,7 @@ impl<'a> NewlyDenied<'a> {
         let Packet { source, destination, .. } = flow.packet;
         let has = |address: &IpAddr| own.iter().any(|own| canonical(*own) == *address);
         if !from_endpoint {
-            // Another workload of the interface; or from itself (D10) or from the node (D11), which policy does not decide;
+            // Of another workload at the interface; from itself (D10) or the node (D11), which policy does not decide;
             // or from behind source NAT of the node, which hides the source.
             let is_other = !own.is_empty() && !has(&destination);
             if is_other || has(&source) || self.node.has(&source) {
