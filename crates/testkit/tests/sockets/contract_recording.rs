@@ -6,6 +6,7 @@ use portcullis::backend::{
     Bindings, Dataplane, DataplaneErrorKind, DataplaneOptions, DesiredState, Interface,
 };
 use portcullis::compile::{CompileScope, Compiler};
+use portcullis::model::{Endpoint, EndpointId, Update};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::settings::Settings;
 use portcullis_testkit::recording::Recorder;
@@ -88,6 +89,8 @@ fn a_refused_write_leaves_what_was_there_and_the_next_update_makes_up_for_it() {
     recorder.refuse_after(1);
     let in_force = || recorder.generation();
     for (refused, generation) in [(false, 1), (true, 1), (false, 3)] {
+        let pod = EndpointId::workload("shop", format!("p{}", compiler.snapshot().generation).as_str());
+        compiler.apply(Update::Endpoint(Endpoint::new(pod))).unwrap();
         let delta = compiler.commit();
         let applied = dataplane.update(DesiredState::new(compiler.snapshot(), &bindings), &delta);
         assert_eq!(applied.is_err(), refused);
