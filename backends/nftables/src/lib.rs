@@ -38,7 +38,6 @@ extern crate alloc;
 
 #[cfg(feature = "apply")]
 mod apply;
-mod binding;
 mod bodies;
 mod command;
 #[cfg(feature = "apply")]
@@ -48,7 +47,11 @@ mod dispatch;
 mod emit;
 #[cfg(feature = "apply")]
 mod enforcer;
+#[cfg(feature = "apply")]
+mod event;
 mod fixed;
+#[cfg(feature = "apply")]
+mod header;
 mod l4;
 mod lowering;
 mod names;
@@ -63,23 +66,24 @@ mod plan;
 mod pool;
 #[cfg(feature = "apply")]
 mod process;
+#[cfg(feature = "apply")]
+mod retired;
 mod skeleton;
 mod text;
 mod update;
 
 #[cfg(feature = "apply")]
-pub use apply::{ApplyError, Counter, Transport};
-pub use binding::{Binding, Bindings, Interface, InterfaceError};
+pub use apply::{ApplyError, Transport};
 pub use command::{
     AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
     Set, SetKind, Target, Value,
 };
 #[cfg(feature = "apply")]
-pub use enforcer::{Drift, EnforceError, Enforcer};
-pub use lowering::{LowerError, Lowering};
+pub use enforcer::{Drift, Enforcer};
+pub use lowering::Lowering;
 #[cfg(feature = "apply")]
-pub use netlink::{Event, Events, Flow, Netlink};
-pub use options::{Inspected, Limits, LoggedEvents, Options};
+pub use netlink::{Events, LogMessage, Netlink};
+pub use options::{Limits, Options};
 #[cfg(feature = "apply")]
 pub use process::Nft;
 pub use text::text;

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 use portcullis::model::Update;
-use portcullis::nftables::{Enforcer, Interface, Limits, Options};
+use portcullis::backend::{Dataplane as _, DesiredState, Interface};
+use portcullis::nftables::{Enforcer, Limits, Options};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::wire::craft;
 use tun_rs::{DeviceBuilder, SyncDevice};

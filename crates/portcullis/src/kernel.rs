@@ -7,6 +7,8 @@ use core::cell::RefCell;
 use core::error::Error;
 use core::fmt;
 
+#[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
+use portcullis_core::backend::Oracle as _;
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{Snapshot, View};
 use portcullis_core::model::EndpointId;

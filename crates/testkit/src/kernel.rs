@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use portcullis::backend::{Oracle as _, OracleError, OracleErrorKind};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Snapshot, View};
 use portcullis::model::EndpointId;
@@ -133,7 +134,8 @@ impl Oracle {
         };
         match self {
             Self::Nftables(oracle) => {
-                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
+                let unaskable = |error: &_| OracleError::kind(error) == OracleErrorKind::Unaskable;
+                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(unaskable(&error), &error))
             }
             Self::Ebpf(oracle) => {
                 oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
