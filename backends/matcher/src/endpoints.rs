@@ -76,8 +76,8 @@ impl Endpoints {
     #[inline(never)]
     fn other_program(&self, handle: EndpointHandle, hook: Hook, view: View) -> Option<u32> {
         let (_, entry) = self.entries.get(index(handle.number))?.as_deref()?;
-        let programs = match (view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let programs = match (view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
         of(programs, hook)

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use portcullis_core::ir::{
-    Body, Decision, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
+    Body, DecisionEntry, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
 };
 use portcullis_core::verdict::Verdict;
 
@@ -144,7 +144,7 @@ impl Matcher {
     }
 
     /// Whether answers that carry this decision now have another verdict.
-    fn set_decision(&mut self, id: DecisionId, decision: Option<&Decision>) -> bool {
+    fn set_decision(&mut self, id: DecisionId, decision: Option<&DecisionEntry>) -> bool {
         let before = self.answer_of(id);
         self.decisions.set(index(id.number()), decision.map(|decision| Arc::new(decision.clone())));
         self.answer_of(id) != before

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
-    ClassId, Decision, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
+    ClassId, DecisionEntry, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
 };
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
@@ -33,7 +33,7 @@ pub struct Matcher {
     pub(crate) rows: Pages<Rows, 64>,
     pub(crate) lines: Pages<Line, 64>,
     pub(crate) large: Pages<Option<Arc<Large>>, 64>,
-    pub(crate) decisions: Pages<Option<Arc<Decision>>, 64>,
+    pub(crate) decisions: Pages<Option<Arc<DecisionEntry>>, 64>,
     /// How often the tables name each decision.
     pub(crate) uses: Pages<u32, 1024>,
     pub(crate) l7: Pages<Option<Arc<L7Program>>, 64>,
@@ -77,7 +77,7 @@ impl Matcher {
     /// The decision behind an answer of this matcher, with cause and log entries; `None` when something is missing
     /// and the packet is denied.
     #[must_use]
-    pub fn resolve(&self, answer: Answer) -> Option<&Decision> {
+    pub fn resolve(&self, answer: Answer) -> Option<&DecisionEntry> {
         self.l7_decision(answer.decision()?)
     }
 
@@ -244,7 +244,7 @@ impl Evaluate for Matcher {
 }
 
 impl L7Context for Matcher {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.decisions.get(index(id.number()))?.as_deref()
     }
 

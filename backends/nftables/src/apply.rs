@@ -114,7 +114,11 @@ impl core::error::Error for ApplyError {}
 
 impl From<ApplyError> for DataplaneError {
     fn from(error: ApplyError) -> Self {
-        let kind = if error.is_environment() { DataplaneErrorKind::Environment } else { DataplaneErrorKind::Refused };
+        let kind = if error.is_environment() {
+            DataplaneErrorKind::Environment
+        } else {
+            DataplaneErrorKind::Refused
+        };
         Self::new(kind, error)
     }
 }

@@ -110,8 +110,8 @@ fn is_void(snapshot: &Snapshot, program: ProgramId, flavour: Flavour, options: &
 /// The staged program of a hook, when it differs from the enforced one.
 fn staged(entry: &EndpointEntry, hook: Hook) -> Option<ProgramId> {
     let of = |programs: &HookPrograms| programs.0.get(&hook).copied();
-    let pending = of(entry.pending.as_ref()?)?;
-    (of(&entry.enforced) != Some(pending)).then_some(pending)
+    let program = of(entry.staged.as_ref()?)?;
+    (of(&entry.enforced) != Some(program)).then_some(program)
 }
 
 impl Local<'_> {
@@ -165,7 +165,9 @@ pub(crate) fn check(bindings: &Bindings) -> Result<(), LowerError> {
                 }
             }
             Binding::Workload { .. } | Binding::Host { .. } | Binding::AllInterfaces { .. } => {}
-            _ => return Err(LowerError::unsupported(Some(id), "nftables does not know this kind of binding")),
+            _ => {
+                return Err(LowerError::unsupported(Some(id), "nftables does not know this kind of binding"));
+            }
         }
     }
     Ok(())
@@ -188,7 +190,8 @@ pub(crate) fn facts(
     };
     Facts {
         closes,
-        named: !options.workload_prefixes.is_empty() && bindings.endpoints().all(|(_, binding)| named(binding)),
+        named: !options.workload_prefixes.is_empty()
+            && bindings.endpoints().all(|(_, binding)| named(binding)),
         any_address: locals.values().any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
         local: options.local_nets.iter().map(Cidr::version).collect(),
         all_interfaces: locals.values().any(|local| matches!(local.binding, Binding::AllInterfaces { .. })),

@@ -94,7 +94,8 @@ fn create(
     load: Option<&Existing>,
     update: &mut Update,
 ) {
-    let is_new = |name: &Name, lowering: &Lowering| used.contains(name) && !lowering.live.sets.contains_key(name);
+    let is_new =
+        |name: &Name, lowering: &Lowering| used.contains(name) && !lowering.live.sets.contains_key(name);
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
@@ -118,8 +119,11 @@ fn create(
     lowering.live.sets.extend(made.iter().map(|(set, elements)| (set.name.clone(), elements.len())));
     filled.append(&mut made);
 
-    let new: Vec<&Name> =
-        lowering.pool.chains().filter(|name| used.contains(*name) && !lowering.live.chains.contains(*name)).collect();
+    let new: Vec<&Name> = lowering
+        .pool
+        .chains()
+        .filter(|name| used.contains(*name) && !lowering.live.chains.contains(*name))
+        .collect();
     let fresh =
         |(name, chain): &(&Name, &Hooked)| chain.hook.is_none() && !before.skeleton.contains_key(*name);
     let plain: Vec<(&Name, &Hooked)> = lowering.skeleton.iter().filter(fresh).collect();

@@ -9,7 +9,7 @@ use portcullis_core::backend::{
     Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState, Event, Health, Lower as _,
     LowerErrorKind, TrackedFlow, Usage,
 };
-use portcullis_core::ir::{Decision, Delta, Snapshot};
+use portcullis_core::ir::{DecisionEntry, Delta, Snapshot};
 use portcullis_core::label::Name;
 
 use crate::apply::{ApplyError, Transport as _};
@@ -215,7 +215,10 @@ impl Enforcer {
 
     /// What the decision chain called `name` stands for, also when it is gone.
     fn meaning(&self, name: &str) -> Option<&Meaning> {
-        self.lowering.as_ref().and_then(|lowering| lowering.meaning().get(name)).or_else(|| self.retired.find(name))
+        self.lowering
+            .as_ref()
+            .and_then(|lowering| lowering.meaning().get(name))
+            .or_else(|| self.retired.find(name))
     }
 }
 
@@ -261,7 +264,9 @@ impl Dataplane for Enforcer {
         }
         let mut update = match lowering.update(desired, delta) {
             Ok(update) => update,
-            Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => return self.load(desired),
+            Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => {
+                return self.load(desired);
+            }
             Err(error) => return Err(error.into()),
         };
         self.last_number = self.last_number.max(lowering.last_number());
@@ -294,7 +299,7 @@ impl Dataplane for Enforcer {
         Ok(health)
     }
 
-    fn counters(&mut self) -> Result<Vec<(Arc<Decision>, Counter)>, DataplaneError> {
+    fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
         if self.lowering.is_none() {
             return Err(DataplaneError::not_loaded());
         }
@@ -350,7 +355,8 @@ impl Dataplane for Enforcer {
     fn remove(&mut self) -> Result<(), DataplaneError> {
         self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
         if let Some(lowering) = self.lowering.take() {
-            self.retired.note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
+            self.retired
+                .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
         }
         self.is_behind = false;
         self.events = None;

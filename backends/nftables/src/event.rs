@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use portcullis_core::backend::{Event, EventAction, Inspected};
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::verdict::{Cause, Hook, Verdict};
 
 use crate::decisions::{self, Flavour};
@@ -57,7 +57,8 @@ pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected
 }
 
 /// What is decided about a workload that nobody bound, and at a closed interface.
-const UNKNOWN: Decision = Decision { verdict: Verdict::Deny, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
+const UNKNOWN: DecisionEntry =
+    DecisionEntry { verdict: Verdict::Deny, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
 
 /// netfilter's `NF_INET_LOCAL_IN`.
 const LOCAL_IN: u8 = 1;

@@ -93,7 +93,9 @@ mod tests {
     fn ports_are_behind_options_and_extension_headers_and_not_in_later_fragments() {
         let packet_of = |bytes: &[u8]| packet(bytes).unwrap();
         let with_port = |source: &str, destination: &str| {
-            Packet::new(source.parse().unwrap(), destination.parse().unwrap(), Protocol::UDP).from_port(7).to_port(9)
+            Packet::new(source.parse().unwrap(), destination.parse().unwrap(), Protocol::UDP)
+                .from_port(7)
+                .to_port(9)
         };
         let plain = craft(&with_port("10.0.0.1", "10.0.0.2")).unwrap();
         let mut options = plain.clone();

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::net::IpAddr;
 
 use portcullis_core::backend::{Bindings, DesiredState, Lower, LowerError};
-use portcullis_core::ir::{ClassId, Decision, Delta, ProgramId, Snapshot};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion};
@@ -136,12 +136,12 @@ impl Lowering {
     /// The decision that a chain carries out. The chain's name is also that of its counter, and the first word of the
     /// prefix of its events.
     #[must_use]
-    pub fn decision(&self, chain: &str) -> Option<&Arc<Decision>> {
+    pub fn decision(&self, chain: &str) -> Option<&Arc<DecisionEntry>> {
         self.pool.meaning().get(chain).map(|meaning| &meaning.decision)
     }
 
     /// All decisions that chains carry out, by name of the chain and counter.
-    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &Arc<Decision>)> {
+    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &Arc<DecisionEntry>)> {
         self.pool.meaning().iter().map(|(name, meaning)| (name, &meaning.decision))
     }
 
@@ -313,7 +313,11 @@ impl Live {
         let of_peers = peers.iter().map(|(name, peer)| {
             let count = match &peer.want {
                 Want::Known => addresses.single.keys().filter(|a| IpVersion::of(a) == peer.version).count(),
-                want => want.classes().into_iter().map(|class| addresses.members(class, peer.version).count()).sum(),
+                want => want
+                    .classes()
+                    .into_iter()
+                    .map(|class| addresses.members(class, peer.version).count())
+                    .sum(),
             };
             (name.clone(), count)
         });

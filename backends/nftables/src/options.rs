@@ -114,11 +114,16 @@ impl Options {
     pub(crate) fn check(&self) -> Result<(), LowerError> {
         let name = self.shared.name.as_str();
         let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(part) && name.len() <= MAX_NAME {
+        if name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(part)
+            && name.len() <= MAX_NAME
+        {
             return Ok(());
         }
         let name = name.escape_debug();
-        let reason = format!("`{name}` is no name for a table: a letter, then letters, digits, `_` or `-`, {MAX_NAME} at most");
+        let reason = format!(
+            "`{name}` is no name for a table: a letter, then letters, digits, `_` or `-`, {MAX_NAME} at most"
+        );
         Err(LowerError::unsupported(None, reason))
     }
 }

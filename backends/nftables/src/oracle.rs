@@ -16,8 +16,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use portcullis_core::backend::{
-    self, Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _, OracleError,
-    OracleErrorKind,
+    self, Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _,
+    OracleError, OracleErrorKind,
 };
 use portcullis_core::ir::{EndpointEntry, Interpreter, L7Program, Snapshot, View};
 use portcullis_core::label::Name;
@@ -126,15 +126,16 @@ impl Judge {
     fn new(mut snapshot: Snapshot, view: View) -> Result<Self, OracleError> {
         // Only one view is asked, so the other need not be there.
         for entry in snapshot.endpoints.values_mut() {
-            if let (View::Pending, Some(pending)) = (view, entry.pending.take()) {
-                entry.enforced = pending;
+            if let (View::Staged, Some(staged)) = (view, entry.staged.take()) {
+                entry.enforced = staged;
             }
         }
         let wire = Wire::open().map_err(environment)?;
         let failed = |error: crate::apply::ApplyError| environment(error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
-        let options = Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_limits(limits);
+        let options =
+            Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_limits(limits);
         let events = Events::open(options.log_group()).map_err(failed)?;
         // Endpoints with equal programs share an interface: the kernel looks through every binding whenever one changes.
         let mut interfaces = BTreeMap::new();
@@ -145,8 +146,7 @@ impl Judge {
                 interfaces.insert(id.clone(), interface.clone());
                 continue;
             }
-            let interface =
-                Interface::new(&format!("e{}", shared.len())).map_err(environment)?;
+            let interface = Interface::new(&format!("e{}", shared.len())).map_err(environment)?;
             shared.insert(entry, interface.clone());
             interfaces.insert(id.clone(), interface.clone());
             let binding = match id.kind {
@@ -155,8 +155,9 @@ impl Judge {
             };
             bindings.bind(id.clone(), binding);
         }
-        let (lowering, update) = Lowering::load(options, DesiredState::new(&snapshot, &bindings), &Existing::default())
-            .map_err(environment)?;
+        let (lowering, update) =
+            Lowering::load(options, DesiredState::new(&snapshot, &bindings), &Existing::default())
+                .map_err(environment)?;
         let table: Name = lowering.options().shared().name.clone();
         for stage in update.stages() {
             netlink.commit(&table, &stage.commands).map_err(failed)?;
@@ -185,12 +186,9 @@ impl Judge {
                 packet.protocol
             )));
         };
-        let passed =
-            self.wire.pass(way, &bytes, canonical(packet.destination)).map_err(environment)?;
+        let passed = self.wire.pass(way, &bytes, canonical(packet.destination)).map_err(environment)?;
         let (mut decided, mut logged) = (None, 0_usize);
-        while let Some(event) =
-            self.events.next(core::time::Duration::ZERO).map_err(environment)?
-        {
+        while let Some(event) = self.events.next(core::time::Duration::ZERO).map_err(environment)? {
             if event.is_log() {
                 logged = logged.saturating_add(1);
             } else {
@@ -202,9 +200,7 @@ impl Judge {
             Some(chain) if chain == crate::skeleton::UNKNOWN && !passed => {
                 Ok(Decision::new(Verdict::Deny, Cause::NoPolicy))
             }
-            Some(chain) => {
-                Err(contradiction(format!("{chain} decided for an endpoint that is not bound")))
-            }
+            Some(chain) => Err(contradiction(format!("{chain} decided for an endpoint that is not bound"))),
             None if !passed => Err(unaskable(format!(
                 "the kernel does not route {} to {}",
                 packet.source, packet.destination
@@ -266,9 +262,7 @@ impl Judge {
     }
 
     fn run(&self, program: &L7Program, packet: &Packet) -> Result<Decision, OracleError> {
-        self.snapshot
-            .run(program, packet)
-            .ok_or_else(|| contradiction("an L7 program breaks an invariant"))
+        self.snapshot.run(program, packet).ok_or_else(|| contradiction("an L7 program breaks an invariant"))
     }
 
     /// The decision of a hook that the table does not ask, which must be one that passes.

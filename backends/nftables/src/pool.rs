@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
 use hashbrown::HashSet;
-use portcullis_core::ir::{Decision, DecisionId, L4TableId, L7ProgramId, Snapshot};
+use portcullis_core::ir::{DecisionEntry, DecisionId, L4TableId, L7ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{Cause, RuleRef, Verdict};
@@ -44,7 +44,7 @@ pub(crate) struct Pool {
 /// What the chain of a decision stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meaning {
-    pub(crate) decision: Arc<Decision>,
+    pub(crate) decision: Arc<DecisionEntry>,
     pub(crate) flavour: Flavour,
 }
 

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 
 use portcullis_core::backend::Counter;
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::label::Name;
 
 use crate::pool::Meaning;
@@ -77,8 +77,9 @@ impl RetiredDecisions {
     }
 
     /// Last counts that were not told yet.
-    pub(crate) fn take_untold(&mut self) -> impl Iterator<Item = (Arc<Decision>, Counter)> {
-        let told = |retired: &mut Retired| Some((Arc::clone(&retired.meaning.decision), retired.untold.take()?));
+    pub(crate) fn take_untold(&mut self) -> impl Iterator<Item = (Arc<DecisionEntry>, Counter)> {
+        let told =
+            |retired: &mut Retired| Some((Arc::clone(&retired.meaning.decision), retired.untold.take()?));
         self.by_chain.values_mut().filter_map(told)
     }
 }
@@ -95,7 +96,7 @@ mod tests {
     use crate::decisions::Flavour;
 
     fn meaning(verdict: Verdict) -> Meaning {
-        let decision = Decision { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
+        let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
         Meaning { decision: Arc::new(decision), flavour: Flavour::Tracked }
     }
 
@@ -112,7 +113,8 @@ mod tests {
         assert_eq!(told, [(meaning(Verdict::Deny).decision, counter(3))]);
         assert_eq!(retired.take_untold().count(), 0);
         assert_eq!(retired.find("d1"), Some(&meaning(Verdict::Deny)));
-        retired.note((2..10_000).map(|number| (format!("d{number}").as_str().into(), meaning(Verdict::Allow))));
+        retired
+            .note((2..10_000).map(|number| (format!("d{number}").as_str().into(), meaning(Verdict::Allow))));
         assert_eq!((retired.find("d1"), retired.by_chain.len()), (None, RetiredDecisions::KEPT));
     }
 

@@ -36,7 +36,11 @@ fn one(size: usize) -> Result<String, Failure> {
     let bindings = bindings(0)?;
 
     let start = Instant::now();
-    let (_, update) = Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &Existing::default())?;
+    let (_, update) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     let lowered = start.elapsed().as_secs_f64() * 1e3;
     drop(update);
 
@@ -63,8 +67,11 @@ fn one(size: usize) -> Result<String, Failure> {
     // The same event by starting `nft`.
     let mut program = Nft::probe()?;
     let mut started = Times::default();
-    let (mut lowering, _) =
-        Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &Existing::default())?;
+    let (mut lowering, _) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     isolated_load(&mut enforcer, &mut lowering, &compiler, &bindings)?;
     for number in size..size.saturating_add(10) {
         compiler.apply(far(number)).map_err(|error| error.to_string())?;
@@ -93,8 +100,11 @@ fn isolated_load(
     bindings: &Bindings,
 ) -> Result<(), Failure> {
     let options = Options::new();
-    let (fresh, update) =
-        Lowering::load(options.clone(), DesiredState::new(compiler.snapshot(), bindings), &Existing::default())?;
+    let (fresh, update) = Lowering::load(
+        options.clone(),
+        DesiredState::new(compiler.snapshot(), bindings),
+        &Existing::default(),
+    )?;
     *lowering = fresh;
     core::mem::replace(enforcer, Enforcer::open(options)?).remove()?;
     let mut netlink = portcullis::nftables::Netlink::open()?;
@@ -126,8 +136,11 @@ fn programs() -> Result<String, Failure> {
     let start = Instant::now();
     drop(enforcer.load(DesiredState::new(compiler.snapshot(), &bindings))?);
     let loaded = start.elapsed().as_secs_f64() * 1e3;
-    let (mut shadow, _) =
-        Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &Existing::default())?;
+    let (mut shadow, _) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     let (mut port, mut peers, mut lowering) = (Times::default(), Times::default(), Times::default());
     for round in 0..40_u16 {
         let name = format!("p{round}");

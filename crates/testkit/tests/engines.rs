@@ -75,16 +75,16 @@ fn compare_with(
     what: &str,
 ) -> u64 {
     let settings = Settings::default();
-    let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
+    let staged_settings = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
     let interpreter = Interpreter::new(snapshot);
-    let pending = interpreter.with_view(View::Pending);
-    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &preview));
-    let preview = matcher.view(View::Pending);
+    let staged_interpreter = interpreter.with_view(View::Staged);
+    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &staged_settings));
+    let staged_matcher = matcher.view(View::Staged);
     let engines: [(&str, &Reference<'_>, &dyn Evaluate); 4] = [
         ("IR", &enforced, &interpreter),
-        ("IR, pending", &staged, &pending),
+        ("IR, staged", &staged, &staged_interpreter),
         ("matcher", &enforced, matcher),
-        ("matcher, pending", &staged, &preview),
+        ("matcher, staged", &staged, &staged_matcher),
     ];
     let mut count = 0;
     for (name, reference, compiler) in engines {

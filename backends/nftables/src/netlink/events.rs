@@ -85,13 +85,15 @@ impl Events {
         // The kernel refuses a second listener with the same number as a process without the right. This command does
         // nothing for one with the right.
         events.configure(group, CFG_COMMAND, &[CFG_PF_BIND]).map_err(|error| match error.errno() {
-            Some(EPERM) => ApplyError::environment("reading events needs root, or the capability CAP_NET_ADMIN"),
+            Some(EPERM) => {
+                ApplyError::environment("reading events needs root, or the capability CAP_NET_ADMIN")
+            }
             _ => error,
         })?;
         events.configure(group, CFG_COMMAND, &[CFG_BIND]).map_err(|error| match error.errno() {
-            Some(EPERM | EBUSY) => {
-                ApplyError::environment(&format!("another program listens to nflog group {group}, which takes one"))
-            }
+            Some(EPERM | EBUSY) => ApplyError::environment(&format!(
+                "another program listens to nflog group {group}, which takes one"
+            )),
             _ => error,
         })?;
         let mut mode = COPIED.to_be_bytes().to_vec();

@@ -1,7 +1,8 @@
 //! The enforcer: loads, updates, faults, drift, other people's tables.
 
 use portcullis_core::backend::{
-    Applied, Binding, Bindings, Dataplane as _, DataplaneError, DataplaneErrorKind, DesiredState, Interface, Lower as _,
+    Binding, Bindings, Dataplane as _, DataplaneError, DataplaneErrorKind, DesiredState, Interface,
+    Lower as _,
 };
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Delta, Snapshot};
@@ -46,12 +47,17 @@ impl World {
         self.compiler.commit()
     }
 
-    fn load(&self, enforcer: &mut Enforcer) -> Result<Applied, DataplaneError> {
-        enforcer.load(DesiredState::new(self.compiler.snapshot(), &self.bindings()))
+    fn load(&self, enforcer: &mut Enforcer) -> Result<(), DataplaneError> {
+        let applied = enforcer.load(DesiredState::new(self.compiler.snapshot(), &self.bindings()))?;
+        assert!(applied.is_complete());
+        Ok(())
     }
 
-    fn update(&self, enforcer: &mut Enforcer, delta: &Delta) -> Result<Applied, DataplaneError> {
-        enforcer.update(DesiredState::new(self.compiler.snapshot(), &self.bindings()), delta)
+    fn update(&self, enforcer: &mut Enforcer, delta: &Delta) -> Result<(), DataplaneError> {
+        let applied =
+            enforcer.update(DesiredState::new(self.compiler.snapshot(), &self.bindings()), delta)?;
+        assert!(applied.is_complete());
+        Ok(())
     }
 
     fn bindings(&self) -> Bindings {
@@ -115,7 +121,7 @@ fn drift_is_noticed_and_a_load_repairs_it() {
         let world = World::new(3);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
         let load = |enforcer: &mut Enforcer| {
-            world.load(&mut enforcer).unwrap();
+            world.load(enforcer).unwrap();
             assert_eq!(enforcer.drift().unwrap(), Drift::None);
         };
         load(&mut enforcer);
@@ -238,9 +244,8 @@ fn a_load_that_was_cut_off_is_put_right_by_the_next() {
                 netlink.commit(&table, &stage.commands).unwrap();
             }
             let delta = world.change();
-            let update = lowering
-                .update(DesiredState::new(&world.snapshot(), &world.bindings()), &delta)
-                .unwrap();
+            let update =
+                lowering.update(DesiredState::new(&world.snapshot(), &world.bindings()), &delta).unwrap();
             stages_seen = stages_seen.max(update.stages().len());
             for stage in update.stages().iter().take(cut) {
                 netlink.commit(&table, &stage.commands).unwrap();

@@ -45,7 +45,8 @@ fn bindings(snapshot: &Snapshot) -> Bindings {
 fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -> Lowering {
     let table: Name = options.shared().name.clone();
     let (lowering, update) =
-        Lowering::load(options, DesiredState::new(snapshot, &bindings(snapshot)), &Existing::default()).unwrap();
+        Lowering::load(options, DesiredState::new(snapshot, &bindings(snapshot)), &Existing::default())
+            .unwrap();
     for stage in update.stages() {
         transport.commit(&table, &stage.commands).unwrap_or_else(|error| {
             panic!("{error}\n{}", text(&table, &stage.commands));

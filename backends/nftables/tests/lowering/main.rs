@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis_core::compile::{CompileScope, Compiler};
-use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
+use portcullis_core::ir::{DecisionEntry, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::Settings;
@@ -31,7 +31,7 @@ struct World {
     lowering: Lowering,
     table: Table,
     bindings: Bindings,
-    meanings: BTreeMap<String, Decision>,
+    meanings: BTreeMap<String, DecisionEntry>,
     /// The interface of a workload that was here before the last update and still is.
     workload: Option<String>,
 }
@@ -77,7 +77,8 @@ impl World {
             counters: table.counters.iter().cloned().collect(),
             last_number: 0,
         };
-        let (lowering, update) = Lowering::load(options.clone(), DesiredState::new(snapshot, &bindings), &existing).unwrap();
+        let (lowering, update) =
+            Lowering::load(options.clone(), DesiredState::new(snapshot, &bindings), &existing).unwrap();
         let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new(), workload: None };
         world.choose_workload(snapshot);
         world.learn();
@@ -97,13 +98,16 @@ impl World {
     }
 
     fn learn(&mut self) {
-        self.meanings
-            .extend(self.lowering.decisions().map(|(name, decision)| (name.to_string(), Decision::clone(decision))));
+        self.meanings.extend(
+            self.lowering
+                .decisions()
+                .map(|(name, decision)| (name.to_string(), DecisionEntry::clone(decision))),
+        );
     }
 
     /// What the table says: the enforced decision and the staged one, and whether the packet is dropped. `None` when
     /// the hook is not asked, because it could do nothing.
-    fn ask(&self, question: &Question) -> Option<(Decision, Option<Decision>, bool)> {
+    fn ask(&self, question: &Question) -> Option<(DecisionEntry, Option<DecisionEntry>, bool)> {
         let (id, hook, packet) = question;
         let name = match self.bindings.of(id)? {
             Binding::WorkloadAnyAddress { interface } => interface.name(),
@@ -151,13 +155,13 @@ const fn is_untracked(hook: Hook) -> bool {
 }
 
 /// What the tables of `snapshot` say.
-fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<Decision> {
+fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<DecisionEntry> {
     let (id, hook, packet) = question;
     let decision = Interpreter::new(snapshot).with_view(view).look_up(id, *hook, packet)?;
     snapshot.decisions.lookup(decision).cloned()
 }
 
-fn same(a: &Decision, b: &Decision) -> bool {
+fn same(a: &DecisionEntry, b: &DecisionEntry) -> bool {
     a == b
 }
 
@@ -165,10 +169,10 @@ fn same(a: &Decision, b: &Decision) -> bool {
 fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     enforces(world, snapshot, question)?;
     beside_the_decision(world, snapshot, question)?;
-    let pending = expected(snapshot, question, View::Pending);
-    match (world.ask(question), pending) {
-        (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
-            Err(format!("staged {staged:?} instead of {pending:?}"))
+    let wanted = expected(snapshot, question, View::Staged);
+    match (world.ask(question), wanted) {
+        (Some((_, Some(staged), _)), Some(wanted)) if !same(&staged, &wanted) => {
+            Err(format!("staged {staged:?} instead of {wanted:?}"))
         }
         _ => Ok(()),
     }

@@ -16,7 +16,7 @@ use crate::compile::rules::{CompiledL4, CompiledPort, CompiledPorts, CompiledRul
 use crate::compile::signature::{PredicateId, Signature};
 use crate::compile::tables::Tables;
 use crate::ir::{
-    Decision, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, L7Step, PortMap, SourceInterval,
+    DecisionEntry, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, L7Step, PortMap, SourceInterval,
 };
 use crate::label::Name;
 use crate::model::{Action, HttpMatch, IdentityMatch, PolicyId};
@@ -529,7 +529,7 @@ impl<'f, 'a> Fold<'f, 'a> {
         };
         let conditional = steps.iter().any(|step| step.guard != Guard::default());
         let l7 = conditional.then(|| self.tables.l7(L7Program { steps }));
-        let id = self.tables.decision(Decision { verdict, cause, logs, l7 });
+        let id = self.tables.decision(DecisionEntry { verdict, cause, logs, l7 });
         self.acquired.push(id);
         id
     }
@@ -553,7 +553,7 @@ impl<'f, 'a> Fold<'f, 'a> {
             Some(Item::TierEnd(None)) | None => self.chain.end.clone(),
         };
         let logs = logs.iter().filter_map(|item| self.rule_ref(*item)).collect();
-        let id = self.tables.decision(Decision { verdict, cause, logs, l7: None });
+        let id = self.tables.decision(DecisionEntry { verdict, cause, logs, l7: None });
         self.acquired.push(id);
         self.memo.insert(key, id);
         id

@@ -49,8 +49,8 @@ pub(super) struct GroupPrograms {
 impl GroupPrograms {
     pub(super) fn ids(&self) -> impl Iterator<Item = ProgramId> + '_ {
         let of = |programs: &HookPrograms| programs.0.values().copied().collect::<Vec<_>>();
-        let pending = self.entry.pending.iter().flat_map(of);
-        of(&self.entry.enforced).into_iter().chain(pending)
+        let staged = self.entry.staged.iter().flat_map(of);
+        of(&self.entry.enforced).into_iter().chain(staged)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ir::{
-    Arena, ClassId, Decision, DecisionId, EndpointEntry, Id, IdentityNamespace, L4Table, L4TableId,
+    Arena, ClassId, DecisionEntry, DecisionId, EndpointEntry, Id, IdentityNamespace, L4Table, L4TableId,
     L7Program, L7ProgramId, Program, ProgramId, Projection, ProjectionId, Snapshot,
 };
 use crate::label::Name;
@@ -23,7 +23,7 @@ pub struct Delta {
     /// Generation of the snapshot this leads to.
     pub to: u64,
     /// Changed decisions.
-    pub decisions: Vec<(DecisionId, Option<Decision>)>,
+    pub decisions: Vec<(DecisionId, Option<DecisionEntry>)>,
     /// Changed L7 programs.
     pub l7: Vec<(L7ProgramId, Option<L7Program>)>,
     /// Changed L4 tables.

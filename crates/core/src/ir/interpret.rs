@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::evaluate::Evaluate;
-use crate::ir::{Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
+use crate::ir::{DecisionEntry, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
 use crate::packet::Packet;
@@ -17,7 +17,7 @@ pub enum View {
     #[default]
     Enforced,
     /// What would hold if staged policies were enforced.
-    Pending,
+    Staged,
 }
 
 /// An engine that looks every packet up in a [`Snapshot`], step by step. The oracle for backends; not fast.
@@ -53,8 +53,8 @@ impl<'a> Interpreter<'a> {
     #[must_use]
     pub fn look_up(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Option<DecisionId> {
         let entry = self.snapshot.endpoints.get(endpoint)?;
-        let programs = match (self.view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let programs = match (self.view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
         let program = self.snapshot.programs.lookup(*programs.0.get(&hook)?)?;
@@ -90,13 +90,13 @@ impl Evaluate for Interpreter<'_> {
 /// What a run of an [`L7Program`] looks up. A [`Snapshot`] is one; a backend with tables of its own can be another.
 pub trait L7Context {
     /// The decision of `id`.
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision>;
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry>;
     /// The labels of the namespace called `name` and of the service accounts in it.
     fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
 }
 
 impl L7Context for Snapshot {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.decisions.lookup(id)
     }
 

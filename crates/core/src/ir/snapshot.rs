@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
 use crate::ir::{
-    Arena, ClassId, Decision, DecisionId, L4Table, L4TableId, L7Program, L7ProgramId, Program, ProgramId,
-    Projection, ProjectionId,
+    Arena, ClassId, DecisionEntry, DecisionId, L4Table, L4TableId, L7Program, L7ProgramId, Program,
+    ProgramId, Projection, ProjectionId,
 };
 use crate::label::{Labels, Name};
 use crate::model::EndpointId;
@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// The L4 tables.
     pub tables: Arena<L4TableId, L4Table>,
     /// The decisions.
-    pub decisions: Arena<DecisionId, Decision>,
+    pub decisions: Arena<DecisionId, DecisionEntry>,
     /// The L7 programs.
     pub l7: Arena<L7ProgramId, L7Program>,
     /// The endpoints that programs were compiled for.
@@ -51,7 +51,7 @@ pub struct EndpointEntry {
     /// What is enforced.
     pub enforced: HookPrograms,
     /// What would be if staged policies were enforced; `None` when none applies to the endpoint.
-    pub pending: Option<HookPrograms>,
+    pub staged: Option<HookPrograms>,
 }
 
 /// A program for each hook the endpoint has: the two workload hooks, or the seven of a host endpoint.

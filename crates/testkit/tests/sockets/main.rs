@@ -28,7 +28,8 @@ mod wide;
 use std::collections::BTreeMap;
 
 use portcullis::backend::{
-    Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Event, EventAction, Interface, LoggedEvents,
+    Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Event, EventAction, Interface,
+    LoggedEvents,
 };
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;

@@ -136,7 +136,8 @@ fn random_policies_of_two_host_endpoints_hold() {
             let all = (guards != Guards::Named).then(|| generated.all.clone());
             let guard = named.clone().unwrap_or_else(|| generated.all.clone());
             let judge = Judge::new(&cluster, &settings, &guard);
-            let mut enforcer = Enforcer::open(options_with(DataplaneOptions::new().with_workload_to_host(to_host))).unwrap();
+            let mut enforcer =
+                Enforcer::open(options_with(DataplaneOptions::new().with_workload_to_host(to_host))).unwrap();
             let bindings = bindings(site, &generated.local, [named, all]);
             load(&mut enforcer, compiled(&cluster, &settings).snapshot(), &bindings);
             let parties = parties(site, &generated.local, &generated.remote);

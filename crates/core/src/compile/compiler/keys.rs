@@ -45,10 +45,10 @@ impl Compiler {
                 }
                 let enforce_staged = self.settings.staged == StagedPolicies::Enforce;
                 let enforced = self.hook_programs(&subject, &policies, enforce_staged);
-                let staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
-                let pending = !enforce_staged && policies.iter().any(staged);
-                let pending = pending.then(|| self.hook_programs(&subject, &policies, true));
-                Some(GroupPrograms { entry: Arc::new(EndpointEntry { enforced, pending }) })
+                let has_staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
+                let differs = !enforce_staged && policies.iter().any(has_staged);
+                let staged = differs.then(|| self.hook_programs(&subject, &policies, true));
+                Some(GroupPrograms { entry: Arc::new(EndpointEntry { enforced, staged }) })
             };
             let Some(group) = self.groups.lookup_mut(id) else { continue };
             let had = core::mem::replace(&mut group.programs, programs);
