@@ -11,7 +11,7 @@ use portcullis_core::verdict::Verdict;
 
 use crate::flows::state::FlowState;
 use crate::flows::tuple::{Side, SidedEnds, Tuple};
-use crate::pages::index;
+use crate::cow_vec::index;
 
 /// A tracked flow.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use crate::ir::{
 };
 use crate::label::{Labels, Name};
 use crate::model::EndpointId;
-use crate::net::{Cidr, IpVersion};
+use crate::net::Cidr;
 use crate::verdict::Hook;
 
 /// Everything that is needed to answer any packet at any hook of the endpoints in it.
@@ -68,10 +68,20 @@ impl Snapshot {
     /// The class of `address`: that of the longest prefix that contains it.
     #[must_use]
     pub fn class_of(&self, address: IpAddr) -> ClassId {
-        (0..=IpVersion::of(&address).bits())
-            .rev()
-            .filter_map(|prefix| Cidr::new(address, prefix).ok())
+        Cidr::containing(address)
             .find_map(|net| self.addresses.get(&net).copied())
             .unwrap_or(ClassId::UNKNOWN)
+    }
+
+    /// Whether there is no entry at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+            && self.projections.is_empty()
+            && self.programs.is_empty()
+            && self.tables.is_empty()
+            && self.decisions.is_empty()
+            && self.l7.is_empty()
+            && self.endpoints.is_empty()
+            && self.identities.is_empty()
     }
 }

@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Compiler, Work};
+use crate::compile::exemptions::{FailsafesIx, has_failsafes};
 use crate::compile::groups::UntrackedPolicy;
-use crate::compile::owners::{OwnerId, OwnerState};
+use crate::compile::owners::{AddressOwner, AddressOwnerId};
 use crate::compile::policies::{PolicyIx, cmp_policies};
-use crate::compile::preludes::{FailsafesIx, has_failsafes};
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
 use crate::ir::{EndpointEntry, HookPrograms, ProgramId};
 use crate::label::Name;
@@ -59,7 +59,7 @@ impl Compiler {
                 continue;
             }
             for member in &group.members {
-                if let Some(OwnerState { id: OwnerId::Endpoint(id), local: true, .. }) =
+                if let Some(AddressOwner { id: AddressOwnerId::Endpoint(id), local: true, .. }) =
                     self.owners.lookup(*member)
                 {
                     work.endpoints.push(id.clone());
@@ -142,7 +142,7 @@ impl Compiler {
                 let profile = |name| self.policies.profile_ix(name, self.cluster.profiles().get(name));
                 key.profiles = subject.profiles.iter().map(profile).collect();
             }
-            let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.questions);
+            let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.predicates);
             programs.insert(hook, program);
         }
         HookPrograms(programs)
