@@ -52,8 +52,7 @@ pub(crate) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Resul
         ..L4Match::default()
     }];
     let id = PolicyId::new("NetworkPolicy", Some("bench".into()), name);
-    let mut policy = Policy::new(id, "default", select(subject)?);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", select(subject)?, Directions::INGRESS);
     policy.ingress = vec![rule];
     Ok(Update::Policy(policy))
 }
