@@ -19,6 +19,7 @@ pub mod generate;
 mod json;
 mod kernel;
 pub mod mutate;
+pub mod recording;
 mod run;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};

@@ -31,6 +31,7 @@ pub use check::UpdateError;
 
 /// Which endpoints get programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompileScope {
     /// All: for analysis.
     #[default]
@@ -270,3 +271,10 @@ impl Compiler {
         delta
     }
 }
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Compiler>();
+    shared_between_threads::<Snapshot>();
+    shared_between_threads::<Delta>();
+};
