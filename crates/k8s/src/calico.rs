@@ -29,10 +29,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::model::Update;
+use portcullis_core::quote::quoted;
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;

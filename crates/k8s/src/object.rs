@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use portcullis_core::quote::quoted;
 use serde::{Deserialize, Deserializer};
 
 use crate::admin_network_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy};
@@ -11,7 +12,6 @@ use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::{self, CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
-use crate::context::quoted;
 use crate::error::ObjectRef;
 use crate::foreign;
 use crate::meta::{ObjectMeta, Placing};

@@ -33,7 +33,6 @@ mod source;
 mod template;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
 mod unread;
 mod values;

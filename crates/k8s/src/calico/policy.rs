@@ -8,13 +8,14 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{
     Directions, Enforcement, EntityKinds, EntitySelector, Order, Placement, Policy, PolicyId, TieBreak,
 };
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
 use crate::calico::list::{self, Limit};
 use crate::calico::rule::{self, Direction, Families, Rules};
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::PolicySpec;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 use crate::tier;
 use crate::validate;
