@@ -34,7 +34,6 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod unread;
 mod values;
 mod yaml;
 
