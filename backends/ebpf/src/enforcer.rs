@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use portcullis_core::ir::{Decision, Delta, Snapshot};
+use portcullis_core::ir::{DecisionEntry, Delta, Snapshot};
 
 use crate::attach::{self, Pins};
 use crate::binding::{Binding, Bindings};
@@ -276,7 +276,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn counters(&self) -> Result<BTreeMap<u32, (Decision, Counter)>, EnforceError> {
+    pub fn counters(&self) -> Result<BTreeMap<u32, (DecisionEntry, Counter)>, EnforceError> {
         let mut counters = BTreeMap::new();
         for (number, decision) in self.lowering.decisions() {
             counters.insert(number, (decision.clone(), self.maps.counter(number)?.into()));
@@ -308,7 +308,7 @@ impl Enforcer {
 
     /// The decision that an event names. `None` when it is not used any more: ask before the update that drops it.
     #[must_use]
-    pub fn decision(&self, number: u32) -> Option<&Decision> {
+    pub fn decision(&self, number: u32) -> Option<&DecisionEntry> {
         self.lowering.decision(number)
     }
 

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
-use portcullis_core::ir::{ClassId, Decision, Delta, ProjectionChange, ProjectionId, Snapshot};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProjectionChange, ProjectionId, Snapshot};
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion, canonical};
 use portcullis_core::verdict::Hook;
@@ -223,12 +223,12 @@ impl Lowering {
     /// The decision that the kernel knows by this number, which events and counters carry. `None` when it is not used any
     /// more: ask before the update that drops it.
     #[must_use]
-    pub fn decision(&self, number: u32) -> Option<&Decision> {
+    pub fn decision(&self, number: u32) -> Option<&DecisionEntry> {
         self.store.decision(number).map(Arc::as_ref)
     }
 
     /// Every decision that the kernel knows, with its number.
-    pub fn decisions(&self) -> impl Iterator<Item = (u32, &Decision)> {
+    pub fn decisions(&self) -> impl Iterator<Item = (u32, &DecisionEntry)> {
         self.store.decisions().map(|(number, decision)| (number, decision.as_ref()))
     }
 

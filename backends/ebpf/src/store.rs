@@ -9,7 +9,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId, Snapshot,
+    Body, ClassId, DecisionEntry, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId,
+    Snapshot,
 };
 
 use crate::error::LowerError;
@@ -33,7 +34,7 @@ pub(crate) struct Store {
     tables: Objects<L4TableId, LoadedTable>,
     /// Tables have no slots; they are numbered.
     next_table: u32,
-    decisions: Objects<DecisionId, (Node, Arc<Decision>)>,
+    decisions: Objects<DecisionId, (Node, Arc<DecisionEntry>)>,
     runs: Shared<Runs>,
     pages: Shared<Page>,
     writes: Vec<Write>,
@@ -110,12 +111,12 @@ impl Store {
     }
 
     /// The decision in a slot.
-    pub(crate) fn decision(&self, slot: u32) -> Option<&Arc<Decision>> {
+    pub(crate) fn decision(&self, slot: u32) -> Option<&Arc<DecisionEntry>> {
         Some(&self.decisions.get(slot)?.1)
     }
 
     /// Every decision with its slot.
-    pub(crate) fn decisions(&self) -> impl Iterator<Item = (u32, &Arc<Decision>)> {
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = (u32, &Arc<DecisionEntry>)> {
         self.decisions.iter().map(|(_, slot, (_, decision))| (slot, decision))
     }
 

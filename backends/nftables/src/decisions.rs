@@ -1,6 +1,6 @@
 //! Chains that carry out a decision: one for each decision and flavour, with the counter and the events.
 
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::Verdict;
@@ -38,7 +38,7 @@ enum Outcome {
     Drop,
 }
 
-fn outcome(decision: &Decision, flavour: Flavour, inspect: Inspected) -> Outcome {
+fn outcome(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> Outcome {
     match (decision.verdict, flavour, inspect) {
         (_, Flavour::Staged, _) | (Verdict::Inspect, _, Inspected::HandOver) => Outcome::Pass,
         (Verdict::Deny | Verdict::Inspect, _, _) => Outcome::Drop,
@@ -52,14 +52,14 @@ fn outcome(decision: &Decision, flavour: Flavour, inspect: Inspected) -> Outcome
 }
 
 /// Whether a hook that can only answer this may as well not be asked.
-pub(crate) fn is_void(decision: &Decision, flavour: Flavour, inspect: Inspected) -> bool {
+pub(crate) fn is_void(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> bool {
     outcome(decision, flavour, inspect) == Outcome::Pass && decision.logs.is_empty()
 }
 
 /// The rules of the chain called `name`, which is also the name of its counter.
 pub(crate) fn rules(
     name: &Name,
-    decision: &Decision,
+    decision: &DecisionEntry,
     flavour: Flavour,
     options: &Options,
     fixed: &Fixed,

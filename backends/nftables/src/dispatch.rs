@@ -110,8 +110,8 @@ fn is_void(snapshot: &Snapshot, program: ProgramId, flavour: Flavour, options: &
 /// The staged program of a hook, when it differs from the enforced one.
 fn staged(entry: &EndpointEntry, hook: Hook) -> Option<ProgramId> {
     let of = |programs: &HookPrograms| programs.0.get(&hook).copied();
-    let pending = of(entry.pending.as_ref()?)?;
-    (of(&entry.enforced) != Some(pending)).then_some(pending)
+    let program = of(entry.staged.as_ref()?)?;
+    (of(&entry.enforced) != Some(program)).then_some(program)
 }
 
 impl Local<'_> {

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use core::fmt;
 
-use portcullis_core::ir::{Decision, Delta, Snapshot};
+use portcullis_core::ir::{DecisionEntry, Delta, Snapshot};
 use portcullis_core::label::Name;
 
 use crate::apply::{ApplyError, Counter, Transport as _};
@@ -203,7 +203,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn counters(&mut self) -> Result<BTreeMap<Name, (Decision, Counter)>, EnforceError> {
+    pub fn counters(&mut self) -> Result<BTreeMap<Name, (DecisionEntry, Counter)>, EnforceError> {
         let Some(lowering) = &self.lowering else { return Err(EnforceError::NotLoaded) };
         let counters = self.netlink.counters(&self.table)?;
         let of_decision = |(name, counter): (Name, Counter)| {
@@ -216,7 +216,7 @@ impl Enforcer {
     /// The decision that a chain carries out, for the first word of an event's prefix. `None` when the chain is gone:
     /// ask before the update that removes it.
     #[must_use]
-    pub fn decision(&self, chain: &str) -> Option<&Decision> {
+    pub fn decision(&self, chain: &str) -> Option<&DecisionEntry> {
         self.lowering.as_ref()?.decision(chain)
     }
 

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 use core::net::IpAddr;
 
-use portcullis_core::ir::{ClassId, Decision, Delta, ProgramId, Snapshot};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion};
@@ -178,12 +178,12 @@ impl Lowering {
     /// The decision that a chain carries out. The chain's name is also that of its counter, and the first word of the
     /// prefix of its events.
     #[must_use]
-    pub fn decision(&self, chain: &str) -> Option<&Decision> {
+    pub fn decision(&self, chain: &str) -> Option<&DecisionEntry> {
         self.pool.meaning().get(chain)
     }
 
     /// All decisions that chains carry out, by name of the chain and counter.
-    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &Decision)> {
+    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &DecisionEntry)> {
         self.pool.meaning().iter()
     }
 

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashSet;
-use portcullis_core::ir::{Decision, DecisionId, L4TableId, L7ProgramId, Snapshot};
+use portcullis_core::ir::{DecisionEntry, DecisionId, L4TableId, L7ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{Cause, RuleRef, Verdict};
@@ -32,7 +32,7 @@ pub(crate) struct Pool {
     decisions: BTreeMap<DecisionKey, Name>,
     content: BTreeMap<Name, Content>,
     /// What the chains of decisions stand for.
-    meaning: BTreeMap<Name, Decision>,
+    meaning: BTreeMap<Name, DecisionEntry>,
     ranges: BTreeMap<Vec<Range>, Name>,
     /// Of tables that did not change; entries of others are dropped before they are asked for.
     tables: BTreeMap<(L4TableId, Flavour), Name>,
@@ -95,7 +95,7 @@ impl Pool {
     }
 
     /// The decisions that chains carry out, by chain.
-    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, Decision> {
+    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, DecisionEntry> {
         &self.meaning
     }
 

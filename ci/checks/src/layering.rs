@@ -46,8 +46,6 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("aya", &["portcullis-ebpf", "portcullis", "portcullis-cli", "portcullis-testkit", "portcullis-bench"]),
     ("nftables", &[]),
     ("clap", &["portcullis-cli", "portcullis-bench"]),
-    ("anyhow", &["portcullis-cli", "portcullis-bench"]),
-    ("comfy-table", &["portcullis-cli"]),
     ("granit-parser", READS_FILES),
     (
         "serde_json",

@@ -19,7 +19,6 @@
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
 
-#[cfg(feature = "std")]
 extern crate alloc;
 
 pub use portcullis_core::{
@@ -38,8 +37,7 @@ pub use portcullis_matcher as matcher;
 #[cfg(feature = "nftables")]
 pub use portcullis_nftables as nftables;
 
-#[cfg(feature = "std")]
-pub mod kernel;
+pub mod backends;
 #[cfg(feature = "std")]
 pub mod render;
 #[cfg(feature = "std")]

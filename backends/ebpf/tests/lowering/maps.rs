@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::net::Cidr;
 use portcullis_ebpf::{Capacity, Write};
 
@@ -40,7 +40,7 @@ pub(crate) struct Maps {
     /// What each counter counted.
     pub(crate) counters: BTreeMap<u32, u64>,
     /// What each decision meant when its counter was last set to zero.
-    pub(crate) meanings: BTreeMap<u32, Decision>,
+    pub(crate) meanings: BTreeMap<u32, DecisionEntry>,
 }
 
 /// How many slots of each array can be reached.
@@ -64,7 +64,7 @@ impl Maps {
     }
 
     /// Carries out one write. `decision` says what decisions mean from now on. Waiting is the caller's part.
-    pub(crate) fn write(&mut self, write: &Write, decision: impl Fn(u32) -> Option<Decision>) {
+    pub(crate) fn write(&mut self, write: &Write, decision: impl Fn(u32) -> Option<DecisionEntry>) {
         let capacity = self.capacity();
         let in_array = |slot: u32, size: u32, map: &str| assert!(slot < size, "{map} has no slot {slot}");
         match write {

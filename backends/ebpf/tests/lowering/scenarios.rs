@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use portcullis_core::ir::{ClassId, Decision, Delta, Id as _, Snapshot};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, Id as _, Snapshot};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::*;
 use portcullis_core::net::Cidr;
@@ -66,7 +66,7 @@ struct Script {
     start: Maps,
     states: Vec<State>,
     /// The writes, with what a decision means from then on, and to which update they belong.
-    writes: Vec<(usize, Write, Option<Decision>)>,
+    writes: Vec<(usize, Write, Option<DecisionEntry>)>,
 }
 
 impl Script {

@@ -13,7 +13,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use portcullis_core::compile::{CompileScope, Compiler};
-use portcullis_core::ir::{Decision, Interpreter, Snapshot, View};
+use portcullis_core::ir::{DecisionEntry, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::Settings;
@@ -30,7 +30,7 @@ struct World {
     lowering: Lowering,
     table: Table,
     bindings: Bindings,
-    meanings: BTreeMap<String, Decision>,
+    meanings: BTreeMap<String, DecisionEntry>,
     /// The interface of a workload that was here before the last update and still is.
     workload: Option<String>,
 }
@@ -93,7 +93,7 @@ impl World {
 
     /// What the table says: the enforced decision and the staged one, and whether the packet is dropped. `None` when
     /// the hook is not asked, because it could do nothing.
-    fn ask(&self, question: &Question) -> Option<(Decision, Option<Decision>, bool)> {
+    fn ask(&self, question: &Question) -> Option<(DecisionEntry, Option<DecisionEntry>, bool)> {
         let (id, hook, packet) = question;
         let name = match self.bindings.get(id)? {
             Binding::WorkloadAnyAddress { interface } | Binding::Host { interface } => interface.as_str(),
@@ -140,13 +140,13 @@ const fn is_untracked(hook: Hook) -> bool {
 }
 
 /// What the tables of `snapshot` say.
-fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<Decision> {
+fn expected(snapshot: &Snapshot, question: &Question, view: View) -> Option<DecisionEntry> {
     let (id, hook, packet) = question;
     let decision = Interpreter::new(snapshot).with_view(view).look_up(id, *hook, packet)?;
     snapshot.decisions.lookup(decision).cloned()
 }
 
-fn same(a: &Decision, b: &Decision) -> bool {
+fn same(a: &DecisionEntry, b: &DecisionEntry) -> bool {
     a == b
 }
 
@@ -154,10 +154,10 @@ fn same(a: &Decision, b: &Decision) -> bool {
 fn holds(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     enforces(world, snapshot, question)?;
     beside_the_decision(world, snapshot, question)?;
-    let pending = expected(snapshot, question, View::Pending);
-    match (world.ask(question), pending) {
-        (Some((_, Some(staged), _)), Some(pending)) if !same(&staged, &pending) => {
-            Err(format!("staged {staged:?} instead of {pending:?}"))
+    let wanted = expected(snapshot, question, View::Staged);
+    match (world.ask(question), wanted) {
+        (Some((_, Some(staged), _)), Some(wanted)) if !same(&staged, &wanted) => {
+            Err(format!("staged {staged:?} instead of {wanted:?}"))
         }
         _ => Ok(()),
     }

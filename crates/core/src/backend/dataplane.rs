@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::ffi::c_int;
 
 use crate::backend::{Applied, DataplaneError, DesiredState, Event};
-use crate::ir::{Decision, Delta};
+use crate::ir::{DecisionEntry, Delta};
 use crate::packet::Packet;
 
 /// Enforces policy on this machine. See the [module](crate::backend) for what every implementation promises.
@@ -43,7 +43,7 @@ pub trait Dataplane: Send {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    fn counters(&mut self) -> Result<Vec<(Arc<Decision>, Counter)>, DataplaneError>;
+    fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError>;
 
     /// The next event that waits, if any. Does not block; see [`Dataplane::event_fd`].
     ///

@@ -7,10 +7,10 @@ use core::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use crate::compile::exemptions::FailsafesIx;
 use crate::compile::idset::IdSet;
-use crate::compile::owners::OwnerIx;
+use crate::compile::owners::AddressOwnerIx;
 use crate::compile::policies::PolicyIx;
-use crate::compile::preludes::FailsafesIx;
 use crate::compile::programs::GroupPrograms;
 use crate::compile::selectors::{Anchor, LabelKey, forget};
 use crate::compile::signature::{Signature, compiler_id};
@@ -50,7 +50,7 @@ pub(super) enum UntrackedPolicy {
 
 /// A [`GroupKey`] that borrows from the owner: what is needed to find a group that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape<'a> {
+pub(super) struct GroupKeyRef<'a> {
     pub(super) kind: EntityKinds,
     pub(super) namespace: Option<&'a Name>,
     pub(super) service_account: Option<&'a Name>,
@@ -61,7 +61,7 @@ pub(super) struct Shape<'a> {
     pub(super) failsafes: FailsafesIx,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> GroupKeyRef<'a> {
     pub(super) const fn plain(kind: EntityKinds, namespace: Option<&'a Name>, labels: &'a Labels) -> Self {
         Self {
             kind,
@@ -103,8 +103,8 @@ impl<'a> Shape<'a> {
 }
 
 impl GroupKey {
-    fn shape(&self) -> Shape<'_> {
-        Shape {
+    fn as_ref(&self) -> GroupKeyRef<'_> {
+        GroupKeyRef {
             kind: self.kind,
             namespace: self.namespace.as_ref(),
             service_account: self.service_account.as_ref(),
@@ -117,7 +117,7 @@ impl GroupKey {
     }
 }
 
-impl Hash for Shape<'_> {
+impl Hash for GroupKeyRef<'_> {
     /// Profiles follow from the namespace and the service account nearly always, so they are left to the comparison.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.kind.hash(state);
@@ -132,10 +132,10 @@ impl Hash for Shape<'_> {
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// All owners.
-    pub(super) members: Vec<OwnerIx>,
+    pub(super) members: Vec<AddressOwnerIx>,
     /// Number of members that programs are compiled for.
     pub(super) local: usize,
-    /// The answers to all active questions.
+    /// The predicates that hold for its members.
     pub(super) signature: Signature,
     /// Policies whose subject this is, staged ones included.
     pub(super) policies: IdSet<PolicyIx>,
@@ -143,8 +143,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A group has programs while it has local members. Whether that is yet to be brought about.
-    pub(super) const fn is_unsettled(&self) -> bool {
+    /// Whether it has local members without programs, or programs without local members.
+    pub(super) const fn lacks_or_outlives_programs(&self) -> bool {
         (self.local == 0) == self.programs.is_some()
     }
 }
@@ -177,13 +177,13 @@ impl Groups {
         self.groups.iter()
     }
 
-    /// The group of this shape, and whether it had to be made.
-    pub(super) fn find_or_create(&mut self, shape: &Shape<'_>) -> (GroupId, bool) {
-        let hash = self.hasher.hash_one(shape);
-        let same = |id: &GroupId| self.groups.lookup(*id).is_some_and(|group| group.key.shape() == *shape);
+    /// The group of this key, and whether it had to be made.
+    pub(super) fn find_or_create(&mut self, key: &GroupKeyRef<'_>) -> (GroupId, bool) {
+        let hash = self.hasher.hash_one(key);
+        let same = |id: &GroupId| self.groups.lookup(*id).is_some_and(|group| group.key.as_ref() == *key);
         match self.index.find(hash, same) {
             Some(id) => (*id, false),
-            None => (self.create(shape.to_key(), hash), true),
+            None => (self.create(key.to_key(), hash), true),
         }
     }
 
@@ -214,14 +214,14 @@ impl Groups {
         };
         self.groups.put(id, group);
         let (groups, hasher) = (&self.groups, &self.hasher);
-        let rehash = |id: &GroupId| groups.lookup(*id).map_or(0, |group| hasher.hash_one(group.key.shape()));
+        let rehash = |id: &GroupId| groups.lookup(*id).map_or(0, |group| hasher.hash_one(group.key.as_ref()));
         self.index.insert_unique(hash, id, rehash);
         id
     }
 
     pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
         let group = self.groups.take(id)?;
-        let hash = self.hasher.hash_one(group.key.shape());
+        let hash = self.hasher.hash_one(group.key.as_ref());
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }

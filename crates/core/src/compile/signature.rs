@@ -8,7 +8,7 @@ use crate::model::{EntitySelector, ServiceId};
 use crate::net::Cidr;
 use crate::packet::Protocol;
 
-/// A yes-or-no question about an address.
+/// A yes-or-no condition on an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Predicate {
     /// It belongs to something selected.
@@ -19,7 +19,7 @@ pub(super) enum Predicate {
     Service(ServiceId),
 }
 
-/// A question about an address whose answer is a set of (protocol, port).
+/// A function of an address whose value is a set of (protocol, port).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum PortPredicate {
     /// The ports of this name of the endpoints at the address; of those that are selected, where a selector is given.
@@ -64,12 +64,12 @@ compiler_id!(
 /// A set of (protocol, port), sorted, without duplicates.
 pub(super) type Ports = Vec<(Protocol, u16)>;
 
-/// The answers to all questions: the identity of a class, or of a row when only some questions are asked.
+/// What all predicates say of an address: the identity of a class. Restricted to some predicates, that of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Signature {
     /// The predicates that hold, sorted.
     pub(super) holds: Vec<PredicateId>,
-    /// The port predicates with a non-empty answer, sorted by id.
+    /// The port predicates with a non-empty value, sorted by id.
     pub(super) ports: Vec<(PortPredicateId, Ports)>,
 }
 
@@ -106,7 +106,7 @@ impl Signature {
         }
     }
 
-    /// The part that answers these questions; both lists sorted.
+    /// The part about these predicates; both lists are sorted.
     pub(super) fn project(&self, predicates: &[PredicateId], ports: &[PortPredicateId]) -> Self {
         Self {
             holds: self.holds.iter().copied().filter(|id| predicates.binary_search(id).is_ok()).collect(),

@@ -107,7 +107,7 @@ pub struct Policy {
     pub ingress: Vec<Rule>,
     /// Rules for traffic from the subject, in order.
     pub egress: Vec<Rule>,
-    /// Whether it is enforced or only previewed.
+    /// Whether it is enforced or only staged.
     pub enforcement: Enforcement,
     /// At which hooks of a host endpoint it takes part.
     pub placement: Placement,

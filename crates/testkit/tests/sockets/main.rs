@@ -8,6 +8,8 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
+mod contract;
+mod contract_recording;
 mod ebpf;
 mod ebpf_attachments;
 mod ebpf_cut;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::ir::changes::{Protocols, Tendency};
-use crate::ir::{Decision, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, Snapshot};
+use crate::ir::{DecisionEntry, DecisionId, Effect, Guard, L4Table, L4TableId, L7Program, Snapshot};
 use crate::packet::Protocol;
 use crate::verdict::Verdict;
 
@@ -108,7 +108,7 @@ impl<'a> Tables<'a> {
     fn tendency(&self, before: Option<DecisionId>, after: Option<DecisionId>) -> Option<Tendency> {
         let old = before.and_then(|id| self.before.decisions.lookup(id));
         let new = after.and_then(|id| self.after.decisions.lookup(id));
-        let strict = |decision: Option<&Decision>| match decision.map(|decision| decision.verdict) {
+        let strict = |decision: Option<&DecisionEntry>| match decision.map(|decision| decision.verdict) {
             None | Some(Verdict::Deny) => 0u8,
             Some(Verdict::Inspect) => 1,
             Some(Verdict::Continue) => 2,
@@ -128,7 +128,7 @@ impl<'a> Tables<'a> {
 }
 
 /// What is asked of principal and request, with verdicts for decisions: a new cause is no change.
-fn l7<'a>(snapshot: &'a Snapshot, decision: &Decision) -> Option<Vec<(&'a Guard, Outcome)>> {
+fn l7<'a>(snapshot: &'a Snapshot, decision: &DecisionEntry) -> Option<Vec<(&'a Guard, Outcome)>> {
     let program: &L7Program = snapshot.l7.lookup(decision.l7?)?;
     let steps = program.steps.iter().filter_map(|step| {
         let outcome = match &step.effect {

@@ -92,23 +92,23 @@ impl Compiler {
         }
     }
 
-    /// Puts every question and every policy subject to a group anew.
+    /// Evaluates every predicate and every policy subject for a group anew.
     pub(super) fn evaluate(&mut self, id: GroupId, work: &mut Work) {
         let Some(group) = self.groups.lookup_mut(id) else { return };
         let labels = GroupLabels { cluster: &self.cluster, labelled: &self.labelled, key: &group.key };
         let mut signature = Signature::default();
         for predicate in self.predicate_index.candidates(&labels) {
-            if let Some(Predicate::Select(selector)) = self.questions.predicates.lookup(predicate)
+            if let Some(Predicate::Select(selector)) = self.predicates.plain.lookup(predicate)
                 && labels.selected_by(selector)
             {
                 signature.holds.push(predicate);
             }
         }
-        for question in &self.named_ports {
-            if let Some(PortPredicate::Named(selector, name)) = self.questions.ports.lookup(*question) {
+        for predicate in &self.named_ports {
+            if let Some(PortPredicate::Named(selector, name)) = self.predicates.ports.lookup(*predicate) {
                 let ports = labels.named_ports(selector.as_ref(), name);
                 if !ports.is_empty() {
-                    signature.ports.push((*question, ports));
+                    signature.ports.push((*predicate, ports));
                 }
             }
         }
@@ -119,7 +119,7 @@ impl Compiler {
         let policies = IdSet::from_unsorted(policies);
         if group.signature != signature {
             group.signature = signature;
-            work.answers.push(id);
+            work.changed_signatures.push(id);
         }
         if group.policies != policies {
             work.rekey.push(id);

@@ -1,4 +1,4 @@
-//! Questions come and go with the rules that ask them; answers follow.
+//! Predicates come and go with the rules that use them; the signatures of groups and prefixes follow.
 
 use alloc::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::model::ServiceId;
 use crate::net::Cidr;
 
 impl Compiler {
-    /// Puts questions that are new to whatever may answer them.
-    pub(super) fn ask_new_questions(&mut self, work: &mut Work) {
-        for id in self.questions.predicates.take_created() {
-            match self.questions.predicates.lookup(id) {
+    /// Evaluates new predicates for the groups and prefixes that they may hold for.
+    pub(super) fn evaluate_new_predicates(&mut self, work: &mut Work) {
+        for id in self.predicates.plain.take_created() {
+            match self.predicates.plain.lookup(id) {
                 Some(Predicate::Select(selector)) => {
                     self.predicate_index.insert(id, &selector.expr);
                     for group in self.groups.candidates(&selector.expr, &self.labelled) {
@@ -23,7 +23,7 @@ impl Compiler {
                             && let Err(at) = state.signature.holds.binary_search(&id)
                         {
                             state.signature.holds.insert(at, id);
-                            work.answers.push(group);
+                            work.changed_signatures.push(group);
                         }
                     }
                 }
@@ -34,13 +34,13 @@ impl Compiler {
                 }
                 Some(Predicate::Service(service)) => {
                     let service = service.clone();
-                    self.answer_service(&service);
+                    self.evaluate_service(&service);
                 }
                 None => {}
             }
         }
-        for id in self.questions.ports.take_created() {
-            match self.questions.ports.lookup(id).cloned() {
+        for id in self.predicates.ports.take_created() {
+            match self.predicates.ports.lookup(id).cloned() {
                 Some(PortPredicate::Named(selector, name)) => {
                     self.named_ports.insert(id);
                     let candidates = match &selector {
@@ -55,19 +55,19 @@ impl Compiler {
                         let at = state.signature.ports.binary_search_by_key(&id, |(id, _)| *id);
                         if let (false, Err(at)) = (ports.is_empty(), at) {
                             state.signature.ports.insert(at, (id, ports));
-                            work.answers.push(group);
+                            work.changed_signatures.push(group);
                         }
                     }
                 }
-                Some(PortPredicate::Service(service)) => self.answer_service(&service),
+                Some(PortPredicate::Service(service)) => self.evaluate_service(&service),
                 None => {}
             }
         }
     }
 
-    /// Takes back the answers to questions that nobody asks any more.
-    pub(super) fn drop_old_questions(&mut self, work: &mut Work) {
-        for (id, predicate) in self.questions.predicates.sweep() {
+    /// Removes predicates that no rule uses any more from all signatures.
+    pub(super) fn drop_unused_predicates(&mut self, work: &mut Work) {
+        for (id, predicate) in self.predicates.plain.sweep() {
             match predicate {
                 Predicate::Select(selector) => {
                     self.predicate_index.remove(id, &selector.expr);
@@ -75,7 +75,7 @@ impl Compiler {
                         let Some(state) = self.groups.lookup_mut(group) else { continue };
                         if let Ok(at) = state.signature.holds.binary_search(&id) {
                             state.signature.holds.remove(at);
-                            work.answers.push(group);
+                            work.changed_signatures.push(group);
                         }
                     }
                 }
@@ -88,19 +88,19 @@ impl Compiler {
                     for net in self.service_prefixes.get(&service).into_iter().flatten() {
                         self.addresses.remove_predicate(*net, id);
                     }
-                    self.answer_service(&service);
+                    self.evaluate_service(&service);
                 }
             }
         }
-        for (id, question) in self.questions.ports.sweep() {
-            match question {
+        for (id, predicate) in self.predicates.ports.sweep() {
+            match predicate {
                 PortPredicate::Named(..) => {
                     self.named_ports.remove(&id);
                     for group in self.groups.ids() {
                         let Some(state) = self.groups.lookup_mut(group) else { continue };
                         if let Ok(at) = state.signature.ports.binary_search_by_key(&id, |(id, _)| *id) {
                             state.signature.ports.remove(at);
-                            work.answers.push(group);
+                            work.changed_signatures.push(group);
                         }
                     }
                 }
@@ -108,18 +108,18 @@ impl Compiler {
                     for net in self.service_prefixes.get(&service).into_iter().flatten() {
                         self.addresses.set_ports(*net, id, Ports::new());
                     }
-                    self.answer_service(&service);
+                    self.evaluate_service(&service);
                 }
             }
         }
     }
 
-    /// Brings the answers about a service up to date.
-    pub(super) fn answer_service(&mut self, id: &ServiceId) {
-        let predicate = self.questions.predicates.find(&Predicate::Service(id.clone()));
-        let question = self.questions.ports.find(&PortPredicate::Service(id.clone()));
+    /// Brings the predicates about a service up to date.
+    pub(super) fn evaluate_service(&mut self, id: &ServiceId) {
+        let predicate = self.predicates.plain.find(&Predicate::Service(id.clone()));
+        let port_predicate = self.predicates.ports.find(&PortPredicate::Service(id.clone()));
         let mut now: BTreeMap<Cidr, Ports> = BTreeMap::new();
-        if predicate.is_some() || question.is_some() {
+        if predicate.is_some() || port_predicate.is_some() {
             for backend in self.cluster.services().get(id).into_iter().flat_map(|service| &service.backends) {
                 now.entry(Cidr::host(backend.address)).or_default().extend(backend.port);
             }
@@ -130,8 +130,8 @@ impl Compiler {
                 if let Some(predicate) = predicate {
                     self.addresses.clear_predicate(*net, predicate);
                 }
-                if let Some(question) = question {
-                    self.addresses.set_ports(*net, question, Ports::new());
+                if let Some(port_predicate) = port_predicate {
+                    self.addresses.set_ports(*net, port_predicate, Ports::new());
                 }
             }
         }
@@ -142,8 +142,8 @@ impl Compiler {
                 self.addresses.clear_predicate(*net, predicate);
                 self.addresses.add_predicate(*net, predicate);
             }
-            if let Some(question) = question {
-                self.addresses.set_ports(*net, question, ports.clone());
+            if let Some(port_predicate) = port_predicate {
+                self.addresses.set_ports(*net, port_predicate, ports.clone());
             }
         }
         if !now.is_empty() {

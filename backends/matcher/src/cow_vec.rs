@@ -8,11 +8,11 @@ use core::fmt;
 /// Entries under dense indices, `N` to a page. A clone costs one reference count; a write copies the directory and
 /// one page, unless nobody shares them. Entries that were never written hold the default.
 #[derive(Clone)]
-pub(crate) struct Pages<T, const N: usize> {
+pub(crate) struct CowVec<T, const N: usize> {
     pages: Arc<[Arc<[T; N]>]>,
 }
 
-impl<T: Clone + Default, const N: usize> Pages<T, N> {
+impl<T: Clone + Default, const N: usize> CowVec<T, N> {
     pub(crate) fn new() -> Self {
         Self { pages: Arc::from([]) }
     }
@@ -53,9 +53,9 @@ impl<T: Clone + Default, const N: usize> Pages<T, N> {
     }
 }
 
-impl<T, const N: usize> fmt::Debug for Pages<T, N> {
+impl<T, const N: usize> fmt::Debug for CowVec<T, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("pages", &self.pages.len()).finish_non_exhaustive()
+        f.debug_struct("CowVec").field("pages", &self.pages.len()).finish_non_exhaustive()
     }
 }
 

@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::compile::policies::Unit;
-use crate::compile::rules::Questions;
+use crate::compile::policies::RuleList;
+use crate::compile::rules::Predicates;
 use crate::compile::signature::compiler_id;
 use crate::ir::Id;
 use crate::label::Name;
@@ -21,14 +21,14 @@ compiler_id!(
 
 /// The exemptions of each hook, with the cause they give.
 #[derive(Debug)]
-pub(super) struct Preludes {
-    units: BTreeMap<(FailsafesIx, Hook), [(Unit, Cause); 2]>,
+pub(super) struct Exemptions {
+    rule_lists: BTreeMap<(FailsafesIx, Hook), [(RuleList, Cause); 2]>,
     /// Nodes with failsafe ports of their own.
     nodes: BTreeMap<Name, FailsafesIx>,
 }
 
-impl Preludes {
-    pub(super) fn new(settings: &Settings, questions: &mut Questions) -> Self {
+impl Exemptions {
+    pub(super) fn new(settings: &Settings, predicates: &mut Predicates) -> Self {
         let mut lists = vec![&settings.every_node.failsafes];
         let mut nodes = BTreeMap::new();
         for (node, settings) in &settings.nodes {
@@ -39,26 +39,26 @@ impl Preludes {
             });
             nodes.insert(node.clone(), FailsafesIx(u32::try_from(index).unwrap_or(u32::MAX)));
         }
-        let mut units = BTreeMap::new();
+        let mut rule_lists = BTreeMap::new();
         for (number, failsafes) in (0_u32..).zip(lists) {
             for hook in Hook::ALL.into_iter().filter(|hook| number == 0 || has_failsafes(*hook)) {
-                let mut unit = |rules: &[Rule]| {
-                    let mut unit = Unit::default();
-                    unit.acquire(rules, hook.direction(), questions);
-                    unit
+                let mut list = |rules: &[Rule]| {
+                    let mut list = RuleList::default();
+                    list.acquire(rules, hook.direction(), predicates);
+                    list
                 };
                 let (discovery, failsafe) =
-                    (unit(&[discovery_rule()]), unit(&failsafe_rules(failsafes, hook)));
+                    (list(&[discovery_rule()]), list(&failsafe_rules(failsafes, hook)));
                 let of_hook = [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)];
-                units.insert((FailsafesIx(number), hook), of_hook);
+                rule_lists.insert((FailsafesIx(number), hook), of_hook);
             }
         }
-        Self { units, nodes }
+        Self { rule_lists, nodes }
     }
 
-    pub(super) fn of(&self, failsafes: FailsafesIx, hook: Hook) -> impl Iterator<Item = &(Unit, Cause)> {
+    pub(super) fn of(&self, failsafes: FailsafesIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
         let failsafes = if has_failsafes(hook) { failsafes } else { FailsafesIx::EVERY_NODE };
-        self.units.get(&(failsafes, hook)).into_iter().flatten()
+        self.rule_lists.get(&(failsafes, hook)).into_iter().flatten()
     }
 
     pub(super) fn of_node(&self, node: Option<&Name>) -> FailsafesIx {

@@ -1,4 +1,4 @@
-//! Projections: the rows that classes have in the eyes of the programs that ask the same questions.
+//! Projections: the rows that classes have in the eyes of the programs that ask the same predicates.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,14 +9,14 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use crate::compile::idset::IdSet;
 use crate::compile::intern::{Fresh, Interner};
 use crate::compile::programs::{Family, ProgramChanges};
-use crate::compile::rules::Asked;
+use crate::compile::rules::PredicateSet;
 use crate::compile::signature::{PortPredicateId, PredicateId, Signature};
 use crate::ir::{ClassId, Id, ProgramId, ProjectionId};
 
-/// All projections, and which questions lead to which of them.
+/// All projections, and the predicates that lead to each of them.
 #[derive(Debug)]
 pub(super) struct Projections {
-    pub(super) asked: Interner<ProjectionId, Asked>,
+    pub(super) sets: Interner<ProjectionId, PredicateSet>,
     states: HashMap<ProjectionId, ProjectionState>,
     by_predicate: Lists<PredicateId, ProjectionId>,
     by_ports: Lists<PortPredicateId, ProjectionId>,
@@ -25,23 +25,23 @@ pub(super) struct Projections {
     hasher: DefaultHashBuilder,
 }
 
-/// A projection's rows, and which answers have which.
+/// The rows of a projection, and the row of each class.
 #[derive(Debug)]
 pub(super) struct ProjectionState {
-    /// `None` where a row is free. Row 0 has no answers, and is never free.
+    /// `None` where a row is free. Row 0 has the empty signature, and is never free.
     pub(super) rows: Vec<Option<RowState>>,
     /// Number of free rows.
     free: usize,
-    /// Rows by the hash of their answers, once there are [`FEW`] of them.
+    /// Rows by the hash of their signature, once there are [`FEW`] of them.
     index: HashTable<u32>,
     row_of_class: HashMap<ClassId, u32>,
-    /// Bodies that see classes through it. Not kept for the projection without questions, whose rows never change.
+    /// Bodies that see classes through it. Not kept for the projection without predicates, whose rows never change.
     users: Vec<(ProgramId, Family)>,
 }
 
 #[derive(Debug)]
 pub(super) struct RowState {
-    pub(super) answers: Signature,
+    pub(super) signature: Signature,
     classes: usize,
 }
 
@@ -89,7 +89,7 @@ impl<K: Id, I: Copy + Ord> Lists<K, I> {
 impl Projections {
     pub(super) fn new() -> Self {
         Self {
-            asked: Interner::new(),
+            sets: Interner::new(),
             states: HashMap::new(),
             by_predicate: Lists::new(),
             by_ports: Lists::new(),
@@ -108,16 +108,16 @@ impl Projections {
         u32::try_from(rows).unwrap_or(u32::MAX)
     }
 
-    /// The projection for these questions, with one user more.
+    /// The projection for these predicates, with one user more.
     pub(super) fn acquire(
         &mut self,
-        asked: Asked,
+        set: PredicateSet,
         user: (ProgramId, Family),
         classes: &Interner<ClassId, Signature>,
         changes: &mut ProgramChanges,
     ) -> ProjectionId {
-        let trivial = asked.predicates.is_empty() && asked.ports.is_empty();
-        let (id, fresh) = self.asked.acquire(asked);
+        let trivial = set.predicates.is_empty() && set.ports.is_empty();
+        let (id, fresh) = self.sets.acquire(set);
         if fresh == Fresh::Yes {
             self.create(id, classes, changes);
         }
@@ -133,20 +133,20 @@ impl Projections {
         classes: &Interner<ClassId, Signature>,
         changes: &mut ProgramChanges,
     ) {
-        let Some(asked) = self.asked.lookup(id) else { return };
+        let Some(set) = self.sets.lookup(id) else { return };
         let mut members: Vec<ClassId> = Vec::new();
-        for predicate in &asked.predicates {
+        for predicate in &set.predicates {
             self.by_predicate.add(*predicate, id);
             members.extend(self.classes_with.of(*predicate));
         }
-        for ports in &asked.ports {
+        for ports in &set.ports {
             self.by_ports.add(*ports, id);
             members.extend(self.classes_with_ports.of(*ports));
         }
         members.sort_unstable();
         members.dedup();
         let mut state = ProjectionState {
-            rows: vec![Some(RowState { answers: Signature::default(), classes: 0 })],
+            rows: vec![Some(RowState { signature: Signature::default(), classes: 0 })],
             free: 0,
             index: HashTable::new(),
             row_of_class: HashMap::with_capacity(members.len()),
@@ -154,8 +154,8 @@ impl Projections {
         };
         for class in members {
             let Some(signature) = classes.lookup(class) else { continue };
-            let answers = signature.project(&asked.predicates, &asked.ports);
-            let (row, _) = state.place(class, answers, &self.hasher);
+            let projected = signature.project(&set.predicates, &set.ports);
+            let (row, _) = state.place(class, projected, &self.hasher);
             changes.rows.push((id, class, row));
         }
         changes.projections.push(id);
@@ -168,15 +168,15 @@ impl Projections {
         {
             state.users.swap_remove(at);
         }
-        self.asked.release(id);
+        self.sets.release(id);
     }
 
     /// Takes out projections that no program uses any more.
     pub(super) fn sweep(&mut self, changes: &mut ProgramChanges) {
-        for (id, asked) in self.asked.sweep() {
+        for (id, set) in self.sets.sweep() {
             self.states.remove(&id);
-            asked.predicates.iter().for_each(|predicate| self.by_predicate.remove(*predicate, id));
-            asked.ports.iter().for_each(|ports| self.by_ports.remove(*ports, id));
+            set.predicates.iter().for_each(|predicate| self.by_predicate.remove(*predicate, id));
+            set.ports.iter().for_each(|ports| self.by_ports.remove(*ports, id));
             changes.projections_gone.push(id);
         }
     }
@@ -205,10 +205,10 @@ impl Projections {
             self.classes_with_ports.add(*ports, class);
         }
         for projection in self.concerned(signature) {
-            let Some(asked) = self.asked.lookup(projection) else { continue };
+            let Some(set) = self.sets.lookup(projection) else { continue };
             let Some(state) = self.states.get_mut(&projection) else { continue };
-            let answers = signature.project(&asked.predicates, &asked.ports);
-            let (row, fresh) = state.place(class, answers, &self.hasher);
+            let projected = signature.project(&set.predicates, &set.ports);
+            let (row, fresh) = state.place(class, projected, &self.hasher);
             if fresh {
                 fresh_rows.push((projection, row));
             }
@@ -243,24 +243,24 @@ impl Projections {
 }
 
 impl ProjectionState {
-    fn find(&self, answers: &Signature, hasher: &DefaultHashBuilder) -> Option<u32> {
-        let has = |row: u32| self.row(row).is_some_and(|state| state.answers == *answers);
+    fn find(&self, projected: &Signature, hasher: &DefaultHashBuilder) -> Option<u32> {
+        let has = |row: u32| self.row(row).is_some_and(|state| state.signature == *projected);
         if self.index.is_empty() {
             return (0_u32..).zip(&self.rows).map(|(row, _)| row).find(|row| has(*row));
         }
-        self.index.find(hasher.hash_one(answers), |row| has(*row)).copied()
+        self.index.find(hasher.hash_one(projected), |row| has(*row)).copied()
     }
 
-    /// Puts a class on the row of its answers, and tells whether the row is fresh.
-    fn place(&mut self, class: ClassId, answers: Signature, hasher: &DefaultHashBuilder) -> (u32, bool) {
-        if let Some(row) = self.find(&answers, hasher) {
+    /// Puts a class on the row of its projected signature, and returns whether the row is new.
+    fn place(&mut self, class: ClassId, projected: Signature, hasher: &DefaultHashBuilder) -> (u32, bool) {
+        if let Some(row) = self.find(&projected, hasher) {
             self.occupy(class, row);
             return (row, false);
         }
         let free = if self.free == 0 { None } else { self.rows.iter().position(Option::is_none) };
         let at = free.unwrap_or(self.rows.len());
         let row = u32::try_from(at).unwrap_or(u32::MAX);
-        let state = Some(RowState { answers, classes: 0 });
+        let state = Some(RowState { signature: projected, classes: 0 });
         match self.rows.get_mut(at) {
             Some(slot) => {
                 *slot = state;
@@ -277,7 +277,7 @@ impl ProjectionState {
     fn note_row(&mut self, row: u32, hasher: &DefaultHashBuilder) {
         let rows = &self.rows;
         let state = |row: u32| usize::try_from(row).ok().and_then(|at| rows.get(at)?.as_ref());
-        let hash = |row: &u32| state(*row).map_or(0, |state| hasher.hash_one(&state.answers));
+        let hash = |row: &u32| state(*row).map_or(0, |state| hasher.hash_one(&state.signature));
         if !self.index.is_empty() {
             self.index.insert_unique(hash(&row), row, hash);
         } else if rows.len() > FEW {
@@ -301,7 +301,7 @@ impl ProjectionState {
         let Some(state) = self.row_mut(row) else { return true };
         state.classes = state.classes.saturating_sub(1);
         if state.classes == 0 && row != 0 {
-            let hash = hasher.hash_one(&state.answers);
+            let hash = hasher.hash_one(&state.signature);
             if let Ok(entry) = self.index.find_entry(hash, |other| *other == row) {
                 entry.remove();
             }

@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Compiler, Work};
+use crate::compile::exemptions::{FailsafesIx, has_failsafes};
 use crate::compile::groups::UntrackedPolicy;
-use crate::compile::owners::{OwnerId, OwnerState};
+use crate::compile::owners::{AddressOwner, AddressOwnerId};
 use crate::compile::policies::{PolicyIx, cmp_policies};
-use crate::compile::preludes::{FailsafesIx, has_failsafes};
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
 use crate::ir::{EndpointEntry, HookPrograms, ProgramId};
 use crate::label::Name;
@@ -45,10 +45,10 @@ impl Compiler {
                 }
                 let enforce_staged = self.settings.staged == StagedPolicies::Enforce;
                 let enforced = self.hook_programs(&subject, &policies, enforce_staged);
-                let staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
-                let pending = !enforce_staged && policies.iter().any(staged);
-                let pending = pending.then(|| self.hook_programs(&subject, &policies, true));
-                Some(GroupPrograms { entry: Arc::new(EndpointEntry { enforced, pending }) })
+                let has_staged = |(_, tier): &(_, Vec<PolicyIx>)| tier.iter().any(|ix| self.is_staged(*ix));
+                let differs = !enforce_staged && policies.iter().any(has_staged);
+                let staged = differs.then(|| self.hook_programs(&subject, &policies, true));
+                Some(GroupPrograms { entry: Arc::new(EndpointEntry { enforced, staged }) })
             };
             let Some(group) = self.groups.lookup_mut(id) else { continue };
             let had = core::mem::replace(&mut group.programs, programs);
@@ -59,7 +59,7 @@ impl Compiler {
                 continue;
             }
             for member in &group.members {
-                if let Some(OwnerState { id: OwnerId::Endpoint(id), local: true, .. }) =
+                if let Some(AddressOwner { id: AddressOwnerId::Endpoint(id), local: true, .. }) =
                     self.owners.lookup(*member)
                 {
                     work.endpoints.push(id.clone());
@@ -142,7 +142,7 @@ impl Compiler {
                 let profile = |name| self.policies.profile_ix(name, self.cluster.profiles().get(name));
                 key.profiles = subject.profiles.iter().map(profile).collect();
             }
-            let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.questions);
+            let program = self.programs.acquire(key, &self.cluster, &mut self.policies, &mut self.predicates);
             programs.insert(hook, program);
         }
         HookPrograms(programs)

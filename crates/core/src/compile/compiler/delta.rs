@@ -5,12 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Compiler, Work};
-use crate::compile::owners::OwnerId;
+use crate::compile::owners::AddressOwnerId;
 use crate::compile::programs::ProgramChanges;
 use crate::compile::tables::Swept;
 use crate::ir::{
-    ClassId, Delta, EndpointEntry, Id, IdentityNamespace, L7Program, ProgramId, ProjectionChange,
-    ProjectionId,
+    BeforeImages, ClassId, Delta, EndpointEntry, Id, IdentityNamespace, L7Program, ProgramId,
+    ProjectionChange, ProjectionId,
 };
 use crate::label::Name;
 use crate::model::EndpointId;
@@ -18,12 +18,12 @@ use crate::net::Cidr;
 
 impl Compiler {
     /// Classes, then rows and cells.
-    pub(super) fn settle_addresses(&mut self, work: &mut Work, changes: &mut ProgramChanges) {
-        let mut answers = core::mem::take(&mut work.answers);
-        answers.sort_unstable();
-        answers.dedup();
+    pub(super) fn update_classes(&mut self, work: &mut Work, changes: &mut ProgramChanges) {
+        let mut changed = core::mem::take(&mut work.changed_signatures);
+        changed.sort_unstable();
+        changed.dedup();
         for member in
-            answers.into_iter().filter_map(|id| self.groups.lookup(id)).flat_map(|group| &group.members)
+            changed.into_iter().filter_map(|id| self.groups.lookup(id)).flat_map(|group| &group.members)
         {
             if let Some(owner) = self.owners.lookup(*member) {
                 owner.prefixes.iter().for_each(|prefix| self.addresses.mark(prefix));
@@ -83,12 +83,13 @@ impl Compiler {
         // The delta starts from the snapshot's own generation, so this cannot fail.
         let applied = self.snapshot.apply(&delta);
         debug_assert!(applied.is_ok(), "a delta follows from its own snapshot");
+        self.before = applied.unwrap_or(BeforeImages::unchanged(self.snapshot.generation));
         delta
     }
 
     /// The programs of a local endpoint.
     fn entry(&self, id: &EndpointId) -> Option<Arc<EndpointEntry>> {
-        let owner = self.owners.lookup(self.owners.find(&OwnerId::Endpoint(id.clone()))?)?;
+        let owner = self.owners.lookup(self.owners.find(&AddressOwnerId::Endpoint(id.clone()))?)?;
         let group = self.groups.lookup(owner.group).filter(|_| owner.local)?;
         group.programs.as_ref().map(|programs| programs.entry.clone())
     }
@@ -134,8 +135,9 @@ impl Compiler {
     /// The labels that identities are matched against, as far as they differ from the snapshot's.
     fn identity_changes(&self) -> Vec<(Name, Option<IdentityNamespace>)> {
         let mut now: BTreeMap<Name, IdentityNamespace> = BTreeMap::new();
-        let asked = |program: &L7Program| program.steps.iter().any(|step| !step.guard.identities.is_empty());
-        if self.tables.l7.iter().any(|(_, program)| asked(program)) {
+        let needs_identities =
+            |program: &L7Program| program.steps.iter().any(|step| !step.guard.identities.is_empty());
+        if self.tables.l7.iter().any(|(_, program)| needs_identities(program)) {
             for (name, namespace) in self.cluster.namespaces() {
                 now.entry(name.clone()).or_default().labels = namespace.labels.clone();
             }

@@ -9,7 +9,7 @@ use portcullis_core::ir::{DecisionId, Interval, L4Table, PortMap, SourceInterval
 use portcullis_core::packet::Protocol;
 
 use crate::answer::Answer;
-use crate::pages::index;
+use crate::cow_vec::index;
 
 /// A lowered L4 table: one cache line with up to eight intervals over `protocol << 16 | key`. A larger one says
 /// [`Answer::ELSEWHERE`] for everything.
@@ -18,15 +18,15 @@ use crate::pages::index;
 /// once, no branch and no second read.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub(crate) struct Line {
+pub(crate) struct InlineTable {
     /// One less than the first point of each interval. Points have 24 bits; signed numbers compare faster.
-    starts: [i32; LINE],
+    starts: [i32; INLINE],
     /// From the answer of the interval before to that of this one.
-    steps: [u32; LINE],
+    steps: [u32; INLINE],
 }
 
-/// No table, or one that is not in a line.
-impl Default for Line {
+/// No table, or one that is not in one cache line.
+impl Default for InlineTable {
     fn default() -> Self {
         Self::new(&[(0, Answer::ELSEWHERE)])
     }
@@ -34,7 +34,7 @@ impl Default for Line {
 
 /// A table with more intervals, or one that looks at source ports.
 #[derive(Clone, Debug)]
-pub(crate) struct Large {
+pub(crate) struct OverflowTable {
     form: Form,
     /// The decisions that it names.
     decisions: Vec<DecisionId>,
@@ -52,7 +52,7 @@ enum Form {
 
 #[derive(Clone, Debug)]
 enum Keys {
-    Line(Line),
+    Inline(InlineTable),
     Blocks(Blocks),
 }
 
@@ -66,17 +66,17 @@ struct Blocks {
     answers: Vec<[Answer; KEYS]>,
 }
 
-impl Line {
+impl InlineTable {
     /// From the last point of each interval, in order, and its answer; the first eight. Behind the last one its
     /// answer goes on.
     fn new(intervals: &[(u32, Answer)]) -> Self {
-        let mut line = Self { starts: [i32::MAX; LINE], steps: [0; LINE] };
+        let mut inline = Self { starts: [i32::MAX; INLINE], steps: [0; INLINE] };
         let (mut start, mut before) = (-1, 0);
-        for ((slot, step), (last, answer)) in line.starts.iter_mut().zip(&mut line.steps).zip(intervals) {
+        for ((slot, step), (last, answer)) in inline.starts.iter_mut().zip(&mut inline.steps).zip(intervals) {
             (*slot, *step) = (start, before ^ answer.bits());
             (start, before) = (i32::try_from(*last).unwrap_or(i32::MAX), answer.bits());
         }
-        line
+        inline
     }
 
     #[inline]
@@ -98,12 +98,12 @@ impl Line {
         lasts.map(i32::cast_unsigned).zip(answers).collect()
     }
 
-    /// Whether the whole table is in the line.
+    /// Whether the whole table is here.
     pub(crate) fn is_complete(&self) -> bool {
         self.steps.first() != Some(&Answer::ELSEWHERE.bits())
     }
 
-    /// The decisions that the line names, some several times.
+    /// The decisions that it names, some several times.
     pub(crate) fn decisions(&self) -> impl Iterator<Item = DecisionId> {
         self.intervals().into_iter().filter_map(|(_, answer)| answer.decision())
     }
@@ -116,7 +116,7 @@ impl Line {
     }
 }
 
-impl Large {
+impl OverflowTable {
     #[inline(never)]
     pub(crate) fn answer(&self, protocol: Protocol, source_port: u16, key: u16) -> Option<Answer> {
         match &self.form {
@@ -124,7 +124,7 @@ impl Large {
             Form::Sourced { lasts, keys } => {
                 let at = point(protocol.0, source_port);
                 match keys.get(lasts.partition_point(|last| *last < at))? {
-                    Keys::Line(line) => Some(line.answer(protocol, key)),
+                    Keys::Inline(inline) => Some(inline.answer(protocol, key)),
                     Keys::Blocks(blocks) => blocks.answer(protocol, key),
                 }
             }
@@ -144,7 +144,7 @@ impl Large {
         };
         for keys in keys {
             match keys {
-                Keys::Line(line) => line.repeat(altered),
+                Keys::Inline(inline) => inline.repeat(altered),
                 Keys::Blocks(blocks) => blocks.repeat(altered),
             }
         }
@@ -174,8 +174,12 @@ impl Blocks {
 pub(crate) trait Answers: Fn(DecisionId) -> Option<Answer> {}
 impl<F: Fn(DecisionId) -> Option<Answer>> Answers for F {}
 
-/// The line of a table, and what does not fit in it. `None` when a map of the table does not cover every key, or names a decision that does not exist.
-pub(crate) fn lower(table: &L4Table, answers: &impl Answers) -> Option<(Line, Option<Arc<Large>>)> {
+/// The inline table, and the overflow when it does not fit. `None` when a map of the table does not cover every key, or
+/// names a decision that does not exist.
+pub(crate) fn lower(
+    table: &L4Table,
+    answers: &impl Answers,
+) -> Option<(InlineTable, Option<Arc<OverflowTable>>)> {
     let other = answers(table.other)?;
     let maps = table.protocols.iter().flat_map(|(_, sources)| sources).map(|source| &source.keys);
     for map in maps {
@@ -189,7 +193,7 @@ pub(crate) fn lower(table: &L4Table, answers: &impl Answers) -> Option<(Line, Op
         let mut decisions: Vec<_> = maps.map(|interval| interval.decision).chain([table.other]).collect();
         decisions.sort_unstable();
         decisions.dedup();
-        Some((Line::default(), Some(Arc::new(Large { form, decisions }))))
+        Some((InlineTable::default(), Some(Arc::new(OverflowTable { form, decisions }))))
     };
     if table.protocols.iter().any(|(_, sources)| sources.len() != 1) {
         return large(sourced(table, other, answers)?);
@@ -201,8 +205,8 @@ pub(crate) fn lower(table: &L4Table, answers: &impl Answers) -> Option<(Line, Op
             None => flat.push(point(protocol, u16::MAX), other),
         }
     }
-    if let Some(line) = flat.line() {
-        return Some((line, None));
+    if let Some(inline) = flat.inline() {
+        return Some((inline, None));
     }
     let mut blocks = Blocks { runs: vec![0; 256], blocks: Vec::new(), answers: Vec::new() };
     let mut constants = BTreeMap::new();
@@ -224,7 +228,7 @@ fn sourced(table: &L4Table, other: Answer, answers: &impl Answers) -> Option<For
     for protocol in 0..=u8::MAX {
         let Some(sources) = sources(table, protocol) else {
             lasts.push(point(protocol, u16::MAX));
-            keys.push(Keys::Line(Line::new(&[(0, other)])));
+            keys.push(Keys::Inline(InlineTable::new(&[(0, other)])));
             continue;
         };
         if sources.last()?.last != u16::MAX {
@@ -234,8 +238,8 @@ fn sourced(table: &L4Table, other: Answer, answers: &impl Answers) -> Option<For
             let mut flat = Intervals::default();
             flat.push_map(protocol, &source.keys, answers)?;
             lasts.push(point(protocol, source.last));
-            keys.push(match flat.line() {
-                Some(line) => Keys::Line(line),
+            keys.push(match flat.inline() {
+                Some(inline) => Keys::Inline(inline),
                 None => Keys::Blocks(Blocks::for_one(&source.keys, answers)?),
             });
         }
@@ -262,9 +266,9 @@ impl Intervals {
         Some(())
     }
 
-    /// The line, when eight intervals are enough.
-    fn line(&self) -> Option<Line> {
-        (self.0.len() <= LINE).then(|| Line::new(&self.0))
+    /// The inline table, when eight intervals are enough.
+    fn inline(&self) -> Option<InlineTable> {
+        (self.0.len() <= INLINE).then(|| InlineTable::new(&self.0))
     }
 }
 
@@ -316,8 +320,8 @@ fn point(protocol: u8, low: u16) -> u32 {
     u32::from(protocol).wrapping_shl(16) | u32::from(low)
 }
 
-/// Intervals in a line.
-const LINE: usize = 8;
+/// Intervals of an inline table.
+const INLINE: usize = 8;
 /// Bits of the key within a block.
 const KEY_BITS: u32 = 6;
 /// Keys in a block.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::pages::Pages;
+use crate::cow_vec::CowVec;
 
 /// A number that stands for an address.
 pub(crate) trait Bits: Copy + Ord + Default {
@@ -42,8 +42,8 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 /// From addresses to numbers: buckets of `N` entries, at most four fifths full. An entry that finds its bucket full
 /// lies in the next one with room, so a search ends at a bucket that is not full.
 #[derive(Clone, Debug)]
-pub(crate) struct Hosts<K, const N: usize> {
-    buckets: Pages<Bucket<K, N>, 64>,
+pub(crate) struct AddressMap<K, const N: usize> {
+    buckets: CowVec<Bucket<K, N>, 64>,
     /// Base 2 logarithm of the number of buckets.
     bits: u32,
     len: usize,
@@ -100,13 +100,13 @@ impl<K: Bits, const N: usize> Bucket<K, N> {
     }
 }
 
-impl<K: Bits, const N: usize> Hosts<K, N> {
+impl<K: Bits, const N: usize> AddressMap<K, N> {
     pub(crate) fn new() -> Self {
         Self::with_bits(1)
     }
 
     fn with_bits(bits: u32) -> Self {
-        let mut buckets = Pages::new();
+        let mut buckets = CowVec::new();
         buckets.reserve(1usize.wrapping_shl(bits));
         Self { buckets, bits, len: 0 }
     }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn clashing_keys_come_and_go() {
-        let mut hosts = Hosts::<Clashing, 4>::new();
+        let mut hosts = AddressMap::<Clashing, 4>::new();
         let mut want = BTreeMap::new();
         let mut state = 1u64;
         for step in 0..20_000u32 {

@@ -1,4 +1,4 @@
-//! Projections: from a class to a row.
+//! Projections: from a class to a row, which is an index into a matrix of cells.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::ir::{Id, Projection, ProjectionChange};
 
-use crate::pages::index;
+use crate::cow_vec::index;
 
 /// A lowered projection: an array over a window of classes when that is cheap, else a small hash table. Every class
 /// outside is on row 0.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rows(Form);
+pub(crate) struct RowMap(Form);
 
 #[derive(Clone, Debug, Default)]
 enum Form {
@@ -110,7 +110,7 @@ fn is_cheap<R>(window: usize, listed: usize) -> bool {
     window.saturating_mul(size_of::<R>()) <= listed.saturating_mul(64).max(256)
 }
 
-impl Rows {
+impl RowMap {
     pub(crate) fn lower(projection: &Projection) -> Self {
         Self::from_entries(&projection.row_of.iter().map(|(c, r)| (c.number(), *r)).collect::<Vec<_>>())
     }
