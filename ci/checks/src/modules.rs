@@ -27,7 +27,6 @@ const WALLS: &[(&str, &[&str])] = &[
 const CIRCLES_LEFT: &[&str] = &[
     "portcullis",
     "portcullis-cli",
-    "portcullis-core",
     "portcullis-ebpf",
     "portcullis-k8s",
     "portcullis-manifest",

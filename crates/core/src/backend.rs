@@ -29,6 +29,8 @@ mod dataplane;
 mod error;
 mod event;
 mod lower;
+mod newly_denied;
+mod node_interfaces;
 mod options;
 mod oracle;
 
@@ -38,5 +40,7 @@ pub use dataplane::{Counter, Dataplane, Health, TrackedAt, TrackedFlow, Usage};
 pub use error::{DataplaneError, DataplaneErrorKind, LowerError, LowerErrorKind};
 pub use event::{Event, EventAction};
 pub use lower::{DesiredState, Lower};
+pub use newly_denied::NewlyDenied;
+pub use node_interfaces::NodeInterfaces;
 pub use options::{DataplaneOptions, Inspected, LoggedEvents};
 pub use oracle::{Oracle, OracleError, OracleErrorKind};

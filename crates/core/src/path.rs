@@ -4,6 +4,7 @@
 //! NetworkPolicy documentation; Calico `felix/rules/endpoints.go`). Which hooks that means depends on what the ends
 //! are and on which node they live; the answer of each hook comes from an engine.
 
+mod decide;
 mod hooks;
 #[cfg(test)]
 mod tests;

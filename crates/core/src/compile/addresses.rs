@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use crate::compile::groups::{GroupId, Groups};
+use crate::compile::groups::Groups;
+use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
-use crate::compile::signature::{PortPredicateId, Ports, PredicateId, Signature};
+use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
 use crate::net::{Cidr, IpVersion};
 

@@ -44,7 +44,7 @@ pub(super) fn convert(
     let tier = tier_name(cx, &path.field("tier"), spec.tier.as_deref());
     let id = PolicyId::new(kind.id_name(), namespace.cloned(), name);
     let subject = subject(cx, &path, kind, namespace, spec);
-    let mut policy = Policy::new(id, tier, subject);
+    let mut policy = Policy::new(id, tier, subject, Directions::NONE);
     policy.tie_key = TieBreak::Path.key(&PolicyId::new(kind.api_name(), namespace.cloned(), name));
     policy.order = order(cx, &path.field("order"), spec.order);
     let common = Rules { namespace, families };

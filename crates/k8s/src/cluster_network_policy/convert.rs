@@ -71,10 +71,10 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn into_policy(self, id: PolicyId) -> Policy {
         let tie_key = TieBreak::Name.key(&id);
-        let mut policy = Policy::new(id, self.tier, self.subject);
+        let directions = Directions { ingress: !self.ingress.is_empty(), egress: !self.egress.is_empty() };
+        let mut policy = Policy::new(id, self.tier, self.subject, directions);
         policy.tie_key = tie_key;
         policy.order = Some(Order::from(self.order));
-        policy.directions = Directions { ingress: !self.ingress.is_empty(), egress: !self.egress.is_empty() };
         policy.ingress = self.ingress;
         policy.egress = self.egress;
         policy

@@ -78,9 +78,8 @@ pub(crate) struct Parts {
 impl Parts {
     /// The policy with these parts.
     pub(crate) fn into_policy(self, id: PolicyId) -> Policy {
-        let mut policy = Policy::new(id, tier::DEFAULT, self.subject);
+        let mut policy = Policy::new(id, tier::DEFAULT, self.subject, self.directions);
         policy.order = Some(Order::from(ORDER));
-        policy.directions = self.directions;
         policy.ingress = self.ingress;
         policy.egress = self.egress;
         policy
