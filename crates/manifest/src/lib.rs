@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod metadata;
 mod other;
+mod parse;
 mod pattern;
 mod policy_place;
 mod position;
