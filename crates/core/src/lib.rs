@@ -93,6 +93,7 @@ pub mod net;
 pub mod packet;
 pub mod path;
 pub mod principal;
+pub mod quote;
 pub mod reference;
 pub mod selector;
 pub mod settings;

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::ControlFlow;
 
-use portcullis_k8s::{Relevance, relevance};
+use portcullis_k8s::{Kind, Relevance};
 use serde::Deserialize;
 
 use crate::de;
@@ -358,7 +358,7 @@ fn list_of<'k>(api_version: &str, kind: &'k str, node: Node<'_>) -> Option<&'k s
     if item_kind.is_empty() {
         return Some(item_kind);
     }
-    let matters = || matches!(relevance(api_version, item_kind), Relevance::Relevant | Relevance::Foreign);
+    let matters = || matches!(Kind::of(api_version, item_kind), Relevance::Relevant(_) | Relevance::Foreign);
     let metadata = node.get("metadata");
     let has_name = || {
         ["name", "generateName"]

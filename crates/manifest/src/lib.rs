@@ -34,9 +34,7 @@ mod source;
 mod template;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
-mod unread;
 mod values;
 mod yaml;
 

@@ -17,7 +17,6 @@ mod reach;
 mod report;
 mod resolve;
 mod shield;
-mod text;
 mod through;
 
 use alloc::collections::BTreeMap;

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Scope;
 use portcullis_core::model::{Action, EntityKinds, EntityMatch, EntitySelector, L4Match, Rule};
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
 use crate::cidr;
 use crate::cluster_network_policy::{EgressPeer, IngressPeer, NamespacedPods, Subject};
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::network_policy::push;
 use crate::path::Path;
 use crate::selector::{LabelSelector, Soundness, Spelling, conjunction};

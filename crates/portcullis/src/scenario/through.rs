@@ -7,6 +7,7 @@ use portcullis_core::label::Name;
 use portcullis_core::model::EndpointKind;
 use portcullis_core::net::IpVersion;
 use portcullis_core::path::End;
+use portcullis_core::quote::quoted;
 use portcullis_core::verdict::Cause;
 use portcullis_k8s::{Frontend, FrontendBackend, FrontendKind, TrafficPolicy};
 
@@ -16,7 +17,6 @@ use super::ends::Candidate;
 use super::flow::{Flow, FlowError, Port};
 use super::reach::{Called, Entry, Front, asked_ports, in_service, listed_ports, traffic_policy};
 use super::resolve::{Apart, Evaluator, families, packet};
-use super::text::quoted;
 
 impl Evaluator<'_> {
     /// Adds the questions of a flow to an address that services have: those with the port, or all when no port is

@@ -8,10 +8,11 @@ use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
+use portcullis_core::quote::quoted;
 
 use crate::cidr;
 use crate::cluster::ip;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
