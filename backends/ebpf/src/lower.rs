@@ -16,7 +16,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower, LowerError, Usage};
-use portcullis_core::ir::{ClassId, Decision, Delta, ProjectionChange, ProjectionId};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProjectionChange, ProjectionId};
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion};
 use portcullis_core::verdict::Hook;
@@ -146,12 +146,12 @@ impl Lowering {
     /// The decision that the kernel knows by this number, which events and counters carry. `None` when it is not used any
     /// more: ask before the update that drops it.
     #[must_use]
-    pub fn decision(&self, number: u32) -> Option<&Decision> {
+    pub fn decision(&self, number: u32) -> Option<&DecisionEntry> {
         self.image.decision(number).map(Arc::as_ref)
     }
 
     /// Every decision that the kernel knows, with its number.
-    pub fn decisions(&self) -> impl Iterator<Item = (u32, &Decision)> {
+    pub fn decisions(&self) -> impl Iterator<Item = (u32, &DecisionEntry)> {
         self.image.decisions().map(|(number, decision)| (number, decision.as_ref()))
     }
 

@@ -51,8 +51,8 @@ impl Oracle {
     pub fn load(mut snapshot: Snapshot, view: View) -> Result<Self, OracleError> {
         // Only one view is asked, so the other need not be there.
         for entry in snapshot.endpoints.values_mut() {
-            if let (View::Pending, Some(pending)) = (view, entry.pending.take()) {
-                entry.enforced = pending;
+            if let (View::Staged, Some(staged)) = (view, entry.staged.take()) {
+                entry.enforced = staged;
             }
         }
         Ok(Self { session: Mutex::new(Box::new(Session::new(snapshot)?)) })

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::net::Cidr;
 
 use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
@@ -52,7 +52,7 @@ pub enum Write {
     /// An entry of `programs`.
     Program(u32, ProgramWords),
     /// The number stands for this decision from now on, and its counter begins at zero.
-    Decision(u32, Arc<Decision>),
+    Decision(u32, Arc<DecisionEntry>),
     /// The endpoint at an interface, or none.
     Endpoint(u32, Option<Box<EndpointWords>>),
     /// Both buffers of the class of an address or network, or none.

@@ -17,7 +17,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Delta, EndpointEntry, HookPrograms, Id, Interval, L4Table,
+    Body, ClassId, DecisionEntry, DecisionId, Delta, EndpointEntry, HookPrograms, Id, Interval, L4Table,
     L4TableId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use portcullis_core::model::EndpointId;
@@ -58,7 +58,7 @@ fn allows(table: u32, port: u16) -> bool {
 
 fn decisions(snapshot: &mut Snapshot) {
     for (id, verdict) in [(0, Verdict::Deny), (1, Verdict::Allow)] {
-        let decision = Decision { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
+        let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
         snapshot.decisions.put(DecisionId::new(id), decision);
     }
 }
@@ -107,7 +107,7 @@ fn cluster() -> Snapshot {
 
 fn add_endpoint(snapshot: &mut Snapshot, number: u32, program: u32) {
     let enforced = HookPrograms(BTreeMap::from([(Hook::WorkloadEgress, ProgramId::new(program))]));
-    snapshot.endpoints.insert(endpoint(number), EndpointEntry { enforced, pending: None });
+    snapshot.endpoints.insert(endpoint(number), EndpointEntry { enforced, staged: None });
 }
 
 /// What a packet is, in eight bytes, so that reading the list of packets costs next to nothing.

@@ -5,16 +5,16 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use portcullis_core::ir::{ClassId, Id};
-use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::net::{Cidr, longest_prefix_ranges};
 
-use crate::hosts::{Bits, Hosts};
-use crate::pages::index;
+use crate::address_map::{AddressMap, Bits};
+use crate::cow_vec::index;
 
 /// From an address to its class.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
-    v4: Hosts<u32, 8>,
-    v6: Hosts<u128, 6>,
+    v4: AddressMap<u32, 8>,
+    v6: AddressMap<u128, 6>,
     nets4: Nets<u32>,
     nets6: Nets<u128>,
     /// Every prefix that is longer than a single address, sorted: what the intervals are built from.
@@ -24,8 +24,8 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn new() -> Self {
         Self {
-            v4: Hosts::new(),
-            v6: Hosts::new(),
+            v4: AddressMap::new(),
+            v6: AddressMap::new(),
             nets4: Nets::new(),
             nets6: Nets::new(),
             nets: Arc::from([]),
@@ -36,10 +36,10 @@ impl Addresses {
         let mut nets: Vec<(Cidr, Option<ClassId>)> = Vec::new();
         for (cidr, class) in changes {
             let class_number = class.map(ClassId::number);
-            match (cidr.address(), cidr.prefix()) {
-                (IpAddr::V4(address), 32) => self.v4.set(address.to_bits(), class_number),
-                (IpAddr::V6(address), 128) => self.v6.set(address.to_bits(), class_number),
-                _ => nets.push((*cidr, class)),
+            match cidr.address() {
+                _ if !cidr.is_host() => nets.push((*cidr, class)),
+                IpAddr::V4(address) => self.v4.set(address.to_bits(), class_number),
+                IpAddr::V6(address) => self.v6.set(address.to_bits(), class_number),
             }
         }
         if nets.is_empty() {
@@ -49,9 +49,16 @@ impl Addresses {
         let mut all: Vec<_> = self.nets.iter().filter(|(cidr, _)| !changed(cidr)).copied().collect();
         all.extend(nets.iter().filter_map(|(cidr, class)| Some((*cidr, (*class)?))));
         all.sort_unstable_by_key(|(cidr, _)| *cidr);
-        let family = |version| all.iter().filter(move |(cidr, _)| cidr.version() == version);
-        self.nets4 = Nets::build(family(IpVersion::V4).map(|(cidr, class)| (ends4(cidr), class.number())));
-        self.nets6 = Nets::build(family(IpVersion::V6).map(|(cidr, class)| (ends6(cidr), class.number())));
+        let (mut v4, mut v6) = (Points::default(), Points::default());
+        for (range, class) in longest_prefix_ranges(all.iter().copied()) {
+            match (range.first, range.last) {
+                (IpAddr::V4(first), IpAddr::V4(last)) => v4.range(first.to_bits(), last.to_bits(), class),
+                (IpAddr::V6(first), IpAddr::V6(last)) => v6.range(first.to_bits(), last.to_bits(), class),
+                // INVARIANT: a range has one family.
+                _ => {}
+            }
+        }
+        (self.nets4, self.nets6) = (Nets::index(v4.end()), Nets::index(v6.end()));
         self.nets = all.into();
     }
 }
@@ -89,20 +96,6 @@ impl Classed for IpAddr {
             Self::V4(address) => address.to_bits().class(addresses),
             Self::V6(address) => address.to_bits().class(addresses),
         }
-    }
-}
-
-fn ends4(cidr: &Cidr) -> (u32, u32) {
-    match (cidr.address(), cidr.last_address()) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits(), last.to_bits()),
-        _ => (u32::MAX, 0),
-    }
-}
-
-fn ends6(cidr: &Cidr) -> (u128, u128) {
-    match (cidr.address(), cidr.last_address()) {
-        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits(), last.to_bits()),
-        _ => (u128::MAX, 0),
     }
 }
 
@@ -144,10 +137,10 @@ struct Nets<K> {
 
 impl<K: Position> Nets<K> {
     fn new() -> Self {
-        Self::index(Vec::new(), Vec::new())
+        Self::index(Points::default())
     }
 
-    fn index(starts: Vec<K>, classes: Vec<u32>) -> Self {
+    fn index(Points { starts, classes, .. }: Points<K>) -> Self {
         let first = starts.first().copied().unwrap_or_default();
         let last = starts.last().copied().unwrap_or_default();
         let parts = starts.len().saturating_mul(2).next_power_of_two();
@@ -173,32 +166,40 @@ impl<K: Position> Nets<K> {
         let at = from.saturating_add(near.partition_point(|start| *start <= key));
         at.checked_sub(1).and_then(|at| self.classes.get(at)).copied().unwrap_or(unknown)
     }
+}
 
-    /// From nested prefixes `((first, last), class)`, sorted by first address and then by length.
-    fn build(nets: impl Iterator<Item = ((K, K), u32)>) -> Self {
-        let mut points: Vec<(K, u32)> = Vec::new();
-        let mut emit = |start: K, class: u32| {
-            points.pop_if(|(last, _)| *last == start);
-            if points.last().map_or(ClassId::UNKNOWN.number(), |(_, class)| *class) != class {
-                points.push((start, class));
-            }
-        };
-        let mut open: Vec<(K, u32)> = Vec::new();
-        let outer = |open: &[(K, u32)]| open.last().map_or(ClassId::UNKNOWN.number(), |(_, class)| *class);
-        for ((first, last), class) in nets {
-            while let Some((end, _)) = open.pop_if(|(end, _)| *end < first) {
-                emit(end.next(), outer(&open));
-            }
-            emit(first, class);
-            open.push((last, class));
+/// Where each interval starts, and its class.
+#[derive(Debug, Default)]
+struct Points<K> {
+    starts: Vec<K>,
+    classes: Vec<u32>,
+    /// Where the next interval starts unless a range does; `None` before the first and past the last address.
+    open: Option<K>,
+}
+
+impl<K: Position> Points<K> {
+    /// Adds a range that lies behind all others. What is between them has no class.
+    fn range(&mut self, first: K, last: K, class: ClassId) {
+        if let Some(gap) = self.open.filter(|gap| *gap < first) {
+            self.start(gap, ClassId::UNKNOWN);
         }
-        while let Some((end, _)) = open.pop() {
-            if end != K::MAX {
-                emit(end.next(), outer(&open));
-            }
+        self.start(first, class);
+        self.open = (last != K::MAX).then(|| last.next());
+    }
+
+    fn start(&mut self, at: K, class: ClassId) {
+        if self.classes.last().copied().unwrap_or(ClassId::UNKNOWN.number()) != class.number() {
+            self.starts.push(at);
+            self.classes.push(class.number());
         }
-        let (starts, classes): (Vec<_>, Vec<_>) = points.into_iter().unzip();
-        Self::index(starts, classes)
+    }
+
+    /// After the last range.
+    fn end(mut self) -> Self {
+        if let Some(rest) = self.open {
+            self.start(rest, ClassId::UNKNOWN);
+        }
+        self
     }
 }
 
@@ -216,7 +217,7 @@ mod tests {
         starts.sort_unstable();
         starts.dedup();
         let classes = (1..).take(starts.len()).collect();
-        let nets = Nets::index(starts.clone(), classes);
+        let nets = Nets::index(Points { starts: starts.clone(), classes, open: None });
         for key in keys.chain(starts.iter().copied()) {
             assert_eq!(nets.find(key), scan(&starts, key), "{key:?} in {starts:?}");
         }

@@ -175,10 +175,10 @@ impl Matcher {
         };
         let row = match body.looks() {
             Looks::Neither => 0,
-            _ => self.row(body.rows(), ask.class),
+            _ => self.row(body.projection(), ask.class),
         };
         ask.table = match body.looks() {
-            Looks::Both => body.cell_of_both(row, self.row(body.rows_across(), ask.class_across)),
+            Looks::Both => body.cell_of_both(row, self.row(body.projection_across(), ask.class_across)),
             _ => body.cell(row),
         };
     }

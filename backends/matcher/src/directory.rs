@@ -5,8 +5,8 @@ use core::net::IpAddr;
 
 use portcullis_core::net::canonical;
 
+use crate::address_map::AddressMap;
 use crate::endpoints::EndpointHandle;
-use crate::hosts::Hosts;
 use crate::packet::{Addresses, PacketKey};
 
 /// The addresses of endpoints, for callers that meet packets before they know whose they are. The IR does not say it,
@@ -15,15 +15,15 @@ use crate::packet::{Addresses, PacketKey};
 /// An entry of an endpoint that is gone is denied everything, as its handle is.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    v4: Hosts<u32, 8>,
-    v6: Hosts<u128, 6>,
+    v4: AddressMap<u32, 8>,
+    v6: AddressMap<u128, 6>,
     handles: Vec<EndpointHandle>,
     free: Vec<u32>,
 }
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { v4: Hosts::new(), v6: Hosts::new(), handles: Vec::new(), free: Vec::new() }
+        Self { v4: AddressMap::new(), v6: AddressMap::new(), handles: Vec::new(), free: Vec::new() }
     }
 }
 

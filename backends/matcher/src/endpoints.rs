@@ -7,7 +7,7 @@ use portcullis_core::ir::{EndpointEntry, HookPrograms, Id, View};
 use portcullis_core::model::EndpointId;
 use portcullis_core::verdict::Hook;
 
-use crate::pages::{Pages, index};
+use crate::cow_vec::{CowVec, index};
 
 /// A short name for an endpoint of one matcher and of those that follow from it by
 /// [`Matcher::apply`](crate::Matcher::apply), as long as the endpoint exists. Once it is gone the handle is denied
@@ -20,10 +20,10 @@ pub struct EndpointHandle {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
-    slots: Pages<Slot, 256>,
-    entries: Pages<Option<Arc<(EndpointId, EndpointEntry)>>, 64>,
+    slots: CowVec<Slot, 256>,
+    entries: CowVec<Option<Arc<(EndpointId, EndpointEntry)>>, 64>,
     /// Buckets of handle numbers by a hash of the id.
-    buckets: Pages<Arc<[u32]>, 64>,
+    buckets: CowVec<Arc<[u32]>, 64>,
     free: Arc<Vec<u32>>,
     next: u32,
 }
@@ -46,9 +46,9 @@ impl Default for Slot {
 impl Endpoints {
     pub(crate) fn new() -> Self {
         Self {
-            slots: Pages::new(),
-            entries: Pages::new(),
-            buckets: Pages::new(),
+            slots: CowVec::new(),
+            entries: CowVec::new(),
+            buckets: CowVec::new(),
             free: Arc::new(Vec::new()),
             next: 0,
         }
@@ -76,8 +76,8 @@ impl Endpoints {
     #[inline(never)]
     fn other_program(&self, handle: EndpointHandle, hook: Hook, view: View) -> Option<u32> {
         let (_, entry) = self.entries.get(index(handle.number))?.as_deref()?;
-        let programs = match (view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let programs = match (view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
         of(programs, hook)

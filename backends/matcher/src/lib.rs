@@ -16,22 +16,22 @@
 
 extern crate alloc;
 
+mod address_map;
 mod addresses;
 mod answer;
 mod batch;
+mod cow_vec;
 mod directory;
 mod endpoints;
 mod flows;
-mod hosts;
+mod l4_table;
 mod lower;
 mod matcher;
 mod packet;
-mod pages;
-mod ports;
 mod program;
+mod projection;
 #[cfg(feature = "std")]
 mod publish;
-mod rows;
 
 pub use answer::Answer;
 pub use batch::{Pair, Query};

@@ -6,18 +6,18 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use portcullis_core::ir::{
-    Body, Decision, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
+    Body, DecisionEntry, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
 };
 use portcullis_core::verdict::Verdict;
 
 use crate::addresses::Addresses;
 use crate::answer::Answer;
+use crate::cow_vec::{CowVec, index};
 use crate::endpoints::Endpoints;
+use crate::l4_table::{self, InlineTable};
 use crate::matcher::Matcher;
-use crate::pages::{Pages, index};
-use crate::ports::{self, Line};
 use crate::program::Programs;
-use crate::rows::Rows;
+use crate::projection::RowMap;
 
 /// Why a snapshot or delta could not be lowered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +58,13 @@ impl Matcher {
             generation: snapshot.generation,
             addresses: Addresses::new(),
             endpoints: Endpoints::new(),
-            programs: Pages::new(),
-            rows: Pages::new(),
-            lines: Pages::new(),
-            large: Pages::new(),
-            decisions: Pages::new(),
-            uses: Pages::new(),
-            l7: Pages::new(),
+            programs: CowVec::new(),
+            projections: CowVec::new(),
+            inline_tables: CowVec::new(),
+            overflow_tables: CowVec::new(),
+            decisions: CowVec::new(),
+            uses: CowVec::new(),
+            l7: CowVec::new(),
             identities: Arc::new(BTreeMap::new()),
         };
         for (id, decision) in snapshot.decisions.iter() {
@@ -77,7 +77,7 @@ impl Matcher {
             matcher.set_table(id, Some(table))?;
         }
         for (id, projection) in snapshot.projections.iter() {
-            matcher.rows.set(index(id.number()), Rows::lower(projection));
+            matcher.projections.set(index(id.number()), RowMap::lower(projection));
         }
         for (id, program) in snapshot.programs.iter() {
             matcher.set_program(id, Some(program))?;
@@ -118,9 +118,9 @@ impl Matcher {
         }
         next.repeat_verdicts(&altered);
         for (id, change) in &delta.projections {
-            match (change, next.rows.entry(index(id.number()))) {
+            match (change, next.projections.entry(index(id.number()))) {
                 (Some(change), Some(rows)) => rows.change(change),
-                (None, Some(rows)) => *rows = Rows::default(),
+                (None, Some(rows)) => *rows = RowMap::default(),
                 (_, None) => {}
             }
         }
@@ -144,7 +144,7 @@ impl Matcher {
     }
 
     /// Whether answers that carry this decision now have another verdict.
-    fn set_decision(&mut self, id: DecisionId, decision: Option<&Decision>) -> bool {
+    fn set_decision(&mut self, id: DecisionId, decision: Option<&DecisionEntry>) -> bool {
         let before = self.answer_of(id);
         self.decisions.set(index(id.number()), decision.map(|decision| Arc::new(decision.clone())));
         self.answer_of(id) != before
@@ -162,24 +162,25 @@ impl Matcher {
             self.decisions.get(index(id.number())).and_then(Option::as_ref)?;
             self.answer_of(id)
         };
-        let (line, large) = match table {
-            Some(table) => ports::lower(table, &known).ok_or(LowerError(Kind::Table(id)))?,
-            None => (Line::default(), None),
+        let (inline, overflow) = match table {
+            Some(table) => l4_table::lower(table, &known).ok_or(LowerError(Kind::Table(id)))?,
+            None => (InlineTable::default(), None),
         };
-        let (old, old_large) = (self.lines.get(at).copied(), self.large.get(at).cloned().flatten());
-        line.decisions().for_each(|decision| self.use_decision(decision, true));
-        large
+        let (old, old_overflow) =
+            (self.inline_tables.get(at).copied(), self.overflow_tables.get(at).cloned().flatten());
+        inline.decisions().for_each(|decision| self.use_decision(decision, true));
+        overflow
             .iter()
-            .flat_map(|large| large.decisions())
+            .flat_map(|overflow| overflow.decisions())
             .for_each(|decision| self.use_decision(decision, true));
-        old.iter().flat_map(Line::decisions).for_each(|decision| self.use_decision(decision, false));
-        old_large
+        old.iter().flat_map(InlineTable::decisions).for_each(|decision| self.use_decision(decision, false));
+        old_overflow
             .iter()
             .flat_map(|old| old.decisions())
             .for_each(|decision| self.use_decision(decision, false));
-        self.lines.set(at, line);
-        if large.is_some() || old_large.is_some() {
-            self.large.set(at, large);
+        self.inline_tables.set(at, inline);
+        if overflow.is_some() || old_overflow.is_some() {
+            self.overflow_tables.set(at, overflow);
         }
         Ok(())
     }
@@ -199,19 +200,26 @@ impl Matcher {
         if altered.is_empty() {
             return;
         }
-        let names = |line: &Line| line.decisions().any(|id| altered.iter().any(|(found, _)| *found == id));
-        let lines: Vec<usize> =
-            (0..).zip(self.lines.iter()).filter(|(_, line)| names(line)).map(|(at, _)| at).collect();
-        for at in lines {
-            if let Some(line) = self.lines.entry(at) {
-                line.repeat(&altered);
+        let names =
+            |inline: &InlineTable| inline.decisions().any(|id| altered.iter().any(|(found, _)| *found == id));
+        let indices: Vec<usize> = (0..)
+            .zip(self.inline_tables.iter())
+            .filter(|(_, inline)| names(inline))
+            .map(|(at, _)| at)
+            .collect();
+        for at in indices {
+            if let Some(inline) = self.inline_tables.entry(at) {
+                inline.repeat(&altered);
             }
         }
-        let large: Vec<usize> =
-            (0..).zip(self.large.iter()).filter(|(_, large)| large.is_some()).map(|(at, _)| at).collect();
-        for at in large {
-            if let Some(Some(large)) = self.large.entry(at) {
-                Arc::make_mut(large).repeat(&altered);
+        let overflow: Vec<usize> = (0..)
+            .zip(self.overflow_tables.iter())
+            .filter(|(_, overflow)| overflow.is_some())
+            .map(|(at, _)| at)
+            .collect();
+        for at in overflow {
+            if let Some(Some(overflow)) = self.overflow_tables.entry(at) {
+                Arc::make_mut(overflow).repeat(&altered);
             }
         }
     }
@@ -232,11 +240,12 @@ impl Matcher {
     fn is_sound(&self, body: &Body) -> bool {
         let whole = body.cells.len().checked_rem(index(body.columns)) == Some(0) && !body.cells.is_empty();
         let projected = [body.source, body.destination].iter().all(|projection| {
-            self.rows.get(index(projection.number())).is_some_and(|rows| !rows.is_vacant())
+            self.projections.get(index(projection.number())).is_some_and(|rows| !rows.is_vacant())
         });
         let tables = body.cells.iter().all(|table| {
             let at = index(table.number());
-            self.lines.get(at).is_some_and(Line::is_complete) || matches!(self.large.get(at), Some(Some(_)))
+            self.inline_tables.get(at).is_some_and(InlineTable::is_complete)
+                || matches!(self.overflow_tables.get(at), Some(Some(_)))
         });
         whole && projected && tables
     }

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
-    ClassId, Decision, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
+    ClassId, DecisionEntry, DecisionId, Id, IdentityNamespace, L4Table, L7Context, L7Program, View,
 };
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
@@ -16,12 +16,12 @@ use portcullis_core::verdict::{self, Cause, Hook, Verdict};
 
 use crate::addresses::{Addresses, Classed};
 use crate::answer::Answer;
+use crate::cow_vec::{CowVec, index};
 use crate::endpoints::{EndpointHandle, Endpoints};
+use crate::l4_table::{InlineTable, OverflowTable};
 use crate::packet::{self, PacketKey};
-use crate::pages::{Pages, index};
-use crate::ports::{Large, Line};
 use crate::program::{Looks, Lowered, Programs};
-use crate::rows::{NO_ROW, Rows};
+use crate::projection::{NO_ROW, RowMap};
 
 /// One generation of the policy, lowered. Immutable; a clone shares everything.
 #[derive(Clone, Debug)]
@@ -29,14 +29,14 @@ pub struct Matcher {
     pub(crate) generation: u64,
     pub(crate) addresses: Addresses,
     pub(crate) endpoints: Endpoints,
-    pub(crate) programs: Pages<Programs, 32>,
-    pub(crate) rows: Pages<Rows, 64>,
-    pub(crate) lines: Pages<Line, 64>,
-    pub(crate) large: Pages<Option<Arc<Large>>, 64>,
-    pub(crate) decisions: Pages<Option<Arc<Decision>>, 64>,
+    pub(crate) programs: CowVec<Programs, 32>,
+    pub(crate) projections: CowVec<RowMap, 64>,
+    pub(crate) inline_tables: CowVec<InlineTable, 64>,
+    pub(crate) overflow_tables: CowVec<Option<Arc<OverflowTable>>, 64>,
+    pub(crate) decisions: CowVec<Option<Arc<DecisionEntry>>, 64>,
     /// How often the tables name each decision.
-    pub(crate) uses: Pages<u32, 1024>,
-    pub(crate) l7: Pages<Option<Arc<L7Program>>, 64>,
+    pub(crate) uses: CowVec<u32, 1024>,
+    pub(crate) l7: CowVec<Option<Arc<L7Program>>, 64>,
     pub(crate) identities: Arc<BTreeMap<Name, Arc<IdentityNamespace>>>,
 }
 
@@ -77,7 +77,7 @@ impl Matcher {
     /// The decision behind an answer of this matcher, with cause and log entries; `None` when something is missing
     /// and the packet is denied.
     #[must_use]
-    pub fn resolve(&self, answer: Answer) -> Option<&Decision> {
+    pub fn resolve(&self, answer: Answer) -> Option<&DecisionEntry> {
         self.l7_decision(answer.decision()?)
     }
 
@@ -138,7 +138,7 @@ impl Matcher {
     #[inline(always)]
     pub(crate) fn table<A: Classed>(&self, body: &Lowered, source: A, destination: A) -> Option<u32> {
         match body.peer(source, destination) {
-            Some(peer) => body.cell(self.row(body.rows(), peer.class(&self.addresses))),
+            Some(peer) => body.cell(self.row(body.projection(), peer.class(&self.addresses))),
             None => self.table_of_rare(body, source, destination),
         }
     }
@@ -149,14 +149,14 @@ impl Matcher {
         if body.looks() == Looks::Neither {
             return body.cell(0);
         }
-        let row = self.row(body.rows(), source.class(&self.addresses));
-        let column = self.row(body.rows_across(), destination.class(&self.addresses));
+        let row = self.row(body.projection(), source.class(&self.addresses));
+        let column = self.row(body.projection_across(), destination.class(&self.addresses));
         body.cell_of_both(row, column)
     }
 
     #[inline(always)]
     pub(crate) fn row(&self, projection: u32, class: u32) -> u32 {
-        match self.rows.get(index(projection)) {
+        match self.projections.get(index(projection)) {
             Some(rows) => rows.row(class),
             None => NO_ROW,
         }
@@ -165,10 +165,10 @@ impl Matcher {
     #[inline(always)]
     pub(crate) fn answer_in(&self, table: u32, protocol: Protocol, source_port: u16, key: u16) -> Answer {
         let at = index(table);
-        let Some(line) = self.lines.get(at) else {
+        let Some(inline) = self.inline_tables.get(at) else {
             return Answer::MISSING;
         };
-        let answer = line.answer(protocol, key);
+        let answer = inline.answer(protocol, key);
         if answer == Answer::ELSEWHERE {
             return self.answer_elsewhere(at, protocol, source_port, key);
         }
@@ -177,8 +177,8 @@ impl Matcher {
 
     #[inline(never)]
     fn answer_elsewhere(&self, table: usize, protocol: Protocol, source_port: u16, key: u16) -> Answer {
-        let large = self.large.get(table).and_then(Option::as_ref);
-        large.and_then(|large| large.answer(protocol, source_port, key)).unwrap_or(Answer::MISSING)
+        let overflow = self.overflow_tables.get(table).and_then(Option::as_ref);
+        overflow.and_then(|overflow| overflow.answer(protocol, source_port, key)).unwrap_or(Answer::MISSING)
     }
 }
 
@@ -244,7 +244,7 @@ impl Evaluate for Matcher {
 }
 
 impl L7Context for Matcher {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
+    fn l7_decision(&self, id: DecisionId) -> Option<&DecisionEntry> {
         self.decisions.get(index(id.number()))?.as_deref()
     }
 

@@ -18,9 +18,9 @@ pub(crate) struct Programs {
 pub(crate) struct Lowered {
     cells: Arc<[u32]>,
     /// The projection of the side that is looked at, or of the source when both are.
-    rows: u32,
+    projection: u32,
     /// The projection of the destination when both are looked at.
-    rows_across: u32,
+    projection_across: u32,
     columns: u32,
     looks: Looks,
     /// Whether one side is looked at, and whether it is the source: flags of their own need no jump table.
@@ -41,8 +41,8 @@ impl Default for Lowered {
     fn default() -> Self {
         Self {
             cells: Arc::from([]),
-            rows: 0,
-            rows_across: 0,
+            projection: 0,
+            projection_across: 0,
             columns: 1,
             looks: Looks::Neither,
             looks_at_one: false,
@@ -77,8 +77,8 @@ impl Lowered {
         let side = if looks == Looks::Destination { body.destination } else { body.source };
         Self {
             cells: body.cells.iter().map(|cell| cell.number()).collect(),
-            rows: side.number(),
-            rows_across: body.destination.number(),
+            projection: side.number(),
+            projection_across: body.destination.number(),
             columns: body.columns,
             looks,
             looks_at_one: matches!(looks, Looks::Source | Looks::Destination),
@@ -104,13 +104,13 @@ impl Lowered {
     }
 
     #[inline]
-    pub(crate) const fn rows(&self) -> u32 {
-        self.rows
+    pub(crate) const fn projection(&self) -> u32 {
+        self.projection
     }
 
     #[inline]
-    pub(crate) const fn rows_across(&self) -> u32 {
-        self.rows_across
+    pub(crate) const fn projection_across(&self) -> u32 {
+        self.projection_across
     }
 
     /// The table of a body that looks at one side, for a row of that side, or at none, for 0.

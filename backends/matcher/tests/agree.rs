@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
+    Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
     Interval, L4Table, L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection,
     ProjectionId, Snapshot, SourceInterval, View,
 };
@@ -120,8 +120,8 @@ impl Random {
         Body { source, destination, columns, cells }
     }
 
-    fn decision(&mut self) -> Decision {
-        Decision {
+    fn decision(&mut self) -> DecisionEntry {
+        DecisionEntry {
             verdict: [Verdict::Allow, Verdict::Deny, Verdict::Continue, Verdict::Inspect]
                 [self.below(4) as usize],
             cause: Cause::Profile {
@@ -161,8 +161,8 @@ impl Random {
             if self.below(3) == 0 {
                 snapshot.endpoints.remove(&id);
             } else {
-                let pending = (self.below(2) == 0).then(|| self.hooks());
-                snapshot.endpoints.insert(id, EndpointEntry { enforced: self.hooks(), pending });
+                let staged = (self.below(2) == 0).then(|| self.hooks());
+                snapshot.endpoints.insert(id, EndpointEntry { enforced: self.hooks(), staged });
             }
         }
         if self.below(3) == 0 {
@@ -237,8 +237,8 @@ fn compare(random: &mut Random, snapshot: &Snapshot, matcher: &Matcher, packets:
         let hook = Hook::ALL[random.below(9) as usize];
         let want = interpreter.decide(&id, hook, &packet);
         assert_eq!(matcher.evaluate(&id, hook, &packet), want, "{id} {hook} {packet:?}");
-        let pending = interpreter.with_view(View::Pending).decide(&id, hook, &packet);
-        assert_eq!(matcher.view(View::Pending).evaluate(&id, hook, &packet), pending);
+        let staged = interpreter.with_view(View::Staged).decide(&id, hook, &packet);
+        assert_eq!(matcher.view(View::Staged).evaluate(&id, hook, &packet), staged);
         if let Some(handle) = matcher.handle(&id) {
             let key = PacketKey::new(&packet).unwrap();
             let decision = interpreter.look_up(&id, hook, &packet);
@@ -351,14 +351,14 @@ fn many_addresses_come_and_go() {
 fn a_handle_dies_with_its_endpoint() {
     let mut random = Random(3);
     let mut snapshot = random.snapshot();
-    let allow = Decision { verdict: Verdict::Allow, cause: Cause::NoPolicy, logs: vec![], l7: None };
+    let allow = DecisionEntry { verdict: Verdict::Allow, cause: Cause::NoPolicy, logs: vec![], l7: None };
     snapshot.decisions.put(DecisionId::new(0), allow);
     snapshot.tables.put(L4TableId::new(0), L4Table::constant(DecisionId::new(0)));
     let trivial = ProjectionId::new(0);
     let body = Body { source: trivial, destination: trivial, columns: 1, cells: vec![L4TableId::new(0)] };
     snapshot.programs.put(ProgramId::new(0), Program { v4: body.clone(), v6: body });
     let hooks = HookPrograms([(Hook::WorkloadIngress, ProgramId::new(0))].into());
-    let entry = EndpointEntry { enforced: hooks, pending: None };
+    let entry = EndpointEntry { enforced: hooks, staged: None };
     snapshot.endpoints = [(endpoint(0), entry.clone())].into();
     let first = Matcher::lower(&snapshot).unwrap();
     let handle = first.handle(&endpoint(0)).unwrap();

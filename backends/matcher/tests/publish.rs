@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use portcullis_core::ir::{
-    Body, Decision, DecisionId, EndpointEntry, HookPrograms, Id, L4Table, L4TableId, Program, ProgramId,
+    Body, DecisionEntry, DecisionId, EndpointEntry, HookPrograms, Id, L4Table, L4TableId, Program, ProgramId,
     Projection, ProjectionId, Snapshot,
 };
 use portcullis_core::model::EndpointId;
@@ -28,7 +28,7 @@ fn snapshot(generation: u64) -> Snapshot {
     for side in [0, 1] {
         let even = (generation + u64::from(side)).is_multiple_of(2);
         let verdict = if even { Verdict::Allow } else { Verdict::Deny };
-        let decision = Decision { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
+        let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
         snapshot.decisions.put(DecisionId::new(side), decision);
         snapshot.tables.put(L4TableId::new(side), L4Table::constant(DecisionId::new(side)));
         let trivial = ProjectionId::new(0);
@@ -36,7 +36,7 @@ fn snapshot(generation: u64) -> Snapshot {
             Body { source: trivial, destination: trivial, columns: 1, cells: vec![L4TableId::new(side)] };
         snapshot.programs.put(ProgramId::new(side), Program { v4: body.clone(), v6: body });
         let hooks = HookPrograms([(Hook::WorkloadIngress, ProgramId::new(side))].into());
-        snapshot.endpoints.insert(endpoint(side), EndpointEntry { enforced: hooks, pending: None });
+        snapshot.endpoints.insert(endpoint(side), EndpointEntry { enforced: hooks, staged: None });
     }
     snapshot
 }

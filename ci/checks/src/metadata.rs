@@ -23,6 +23,23 @@ pub(crate) struct Package {
     pub(crate) publish: Option<Vec<String>>,
     pub(crate) manifest_path: String,
     pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One thing that cargo builds of a package.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    kind: Vec<String>,
+    /// The root file.
+    pub(crate) src_path: String,
+}
+
+impl Target {
+    /// Whether it is a library or a program, and neither a test, an example nor a benchmark.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "bin" | "proc-macro"))
+    }
 }
 
 /// One dependency as a manifest declares it.

@@ -1,8 +1,8 @@
 //! Project files name no path of one machine and no registry but the public one.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+
+use crate::files::Files;
 
 /// Directories of machines that the project was built on. Written in two parts, or this file would break its rule.
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk"), concat!("/ro", "ot"), concat!("/tmp", "/wt")];
@@ -12,25 +12,11 @@ const PUBLIC_REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-i
 
 /// Every violation in the files that git tracks, one line each.
 pub(crate) fn violations() -> Result<Vec<String>, String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            // Reading a list of files is safe whoever owns the checkout.
-            .args(["-c", "safe.directory=*"])
-            .args(arguments)
-            .output()
-            .map_err(|e| format!("cannot run git: {e}"))?;
-        if !output.status.success() {
-            return Err(format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let root = git(&["rev-parse", "--show-toplevel"])?;
-    let root = Path::new(root.trim_end());
-    let files = git(&["ls-files", "-z", "--full-name", &root.display().to_string()])?;
+    let files = Files::tracked()?;
     let mut found = Vec::new();
-    for file in files.split_terminator('\0') {
+    for file in &files.names {
         // A file that is gone from the working tree, or is not text, names nothing.
-        if let Ok(content) = fs::read_to_string(root.join(file)) {
+        if let Ok(content) = fs::read_to_string(files.root.join(file)) {
             found.extend(in_file(file, &content));
         }
     }

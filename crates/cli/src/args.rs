@@ -7,6 +7,7 @@ use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
 use portcullis::verdict::Verdict;
 
+use crate::engine::Engine;
 use crate::input::InputArgs;
 
 /// Is this flow allowed, and by which rule?
@@ -55,7 +56,7 @@ pub(crate) struct EvalArgs {
     pub(crate) output: Option<Output>,
 
     /// Which engine answers
-    #[arg(long, value_enum, default_value_t = Engine::Auto)]
+    #[arg(long, value_parser = Engine::parser(), default_value = "auto")]
     pub(crate) engine: Engine,
 
     /// Walk through tiers, policies and rules for both ends: what matched, what missed and why
@@ -254,20 +255,6 @@ pub(crate) enum CompileOutput {
     Binary,
     /// Nothing
     None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Engine {
-    /// The matcher for many flows, the reference where it is sooner or has to explain: the answers are the same
-    Auto,
-    /// The plain evaluator that defines what policy means
-    Reference,
-    /// The compiled in-process matcher
-    Matcher,
-    /// The Linux kernel, through nftables (root; feature kernel-engines, on unless built without)
-    Nftables,
-    /// The Linux kernel, through eBPF (root; feature kernel-engines, on unless built without)
-    Ebpf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

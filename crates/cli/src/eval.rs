@@ -9,8 +9,9 @@ mod table;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use portcullis::backend::OracleError;
+use portcullis::backends::Backend;
 use portcullis::ir::View;
-use portcullis::kernel::{KernelEngine, KernelError};
 use portcullis::matcher::Matcher;
 use portcullis::net::IpVersion;
 use portcullis::packet::HttpRequest;
@@ -19,7 +20,8 @@ use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Evaluator, Flow, FlowError, Port, Report, Scenario};
 use portcullis::settings::{Settings, StagedPolicies};
 
-use crate::args::{Engine, EvalArgs, FlowArgs, Output};
+use crate::args::{EvalArgs, FlowArgs, Output};
+use crate::engine::Engine;
 use crate::eval::gate::Tally;
 use crate::eval::kernel::InKernel;
 use crate::failure::Failure;
@@ -37,10 +39,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
     }
     let scenario = load::scenario(&args.input, &args.readings, args.quiet)?;
     let settings = load::settings(&args.readings, &scenario, args.quiet);
-    let preview = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
+    let staged_settings = Settings { staged: StagedPolicies::Enforce, ..settings.clone() };
     let evaluator = Evaluator::new(&scenario, &settings);
     let reference = Reference::new(scenario.cluster(), &settings);
-    let staged = args.staged.then(|| Reference::new(scenario.cluster(), &preview));
+    let staged = args.staged.then(|| Reference::new(scenario.cluster(), &staged_settings));
     let engine = match args.engine {
         // What nobody can express as tables is left to the reference, which answers the same.
         Engine::Auto if prefers_tables(args) => match lowered(&scenario, &settings) {
@@ -49,11 +51,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode, Failure> {
         },
         Engine::Auto | Engine::Reference => Decider::Reference,
         Engine::Matcher => Decider::Matcher(Box::new(lowered(&scenario, &settings)?)),
-        Engine::Nftables => {
-            Decider::Kernel(InKernel::load(KernelEngine::Nftables, &scenario, &settings, args.staged)?)
-        }
-        Engine::Ebpf => {
-            Decider::Kernel(InKernel::load(KernelEngine::Ebpf, &scenario, &settings, args.staged)?)
+        Engine::Kernel(backend) => {
+            Decider::Kernel(InKernel::load(backend, &scenario, &settings, args.staged)?)
         }
     };
     let judge = Judge { evaluator, engine, reference, staged };
@@ -91,7 +90,7 @@ pub(crate) struct Judge<'a> {
     staged: Option<Reference<'a>>,
 }
 
-/// Who decides. Whoever it is, the reference explains.
+/// The engine that decides. The reference explains in every case.
 enum Decider {
     Reference,
     Matcher(Box<Matcher>),
@@ -110,12 +109,13 @@ impl Judge<'_> {
         let ask = |view, reference: &Reference<'_>| match &self.engine {
             Decider::Reference => Ok(self.evaluator.decide(reference, &plan)),
             Decider::Matcher(matcher) => Ok(self.evaluator.decide(&matcher.view(view), &plan)),
-            Decider::Kernel(kernel) => {
-                kernel.of(view).answer(|hooks| self.evaluator.decide(hooks, &plan)).map_err(Unjudged::Kernel)
-            }
+            Decider::Kernel(kernel) => kernel
+                .of(view)
+                .answer(|hooks| self.evaluator.decide(hooks, &plan))
+                .map_err(|error| Unjudged::Kernel(kernel.backend(), error)),
         };
         let answer = ask(View::Enforced, &self.reference)?;
-        let staged = self.staged.as_ref().map(|reference| ask(View::Pending, reference)).transpose()?;
+        let staged = self.staged.as_ref().map(|reference| ask(View::Staged, reference)).transpose()?;
         Ok(Judgement { answer, staged })
     }
 
@@ -145,7 +145,7 @@ pub(crate) enum Unjudged {
     /// The flow is at fault.
     Flow(FlowError),
     /// The kernel cannot be asked.
-    Kernel(KernelError),
+    Kernel(&'static Backend, OracleError),
 }
 
 impl Unjudged {
@@ -153,7 +153,9 @@ impl Unjudged {
     fn failure(self, at: &str, reason: impl Fn(&FlowError) -> String) -> Failure {
         match self {
             Self::Flow(error) => Failure::Input(format!("{at}{}", reason(&error))),
-            Self::Kernel(error) => Failure::Environment(format!("{at}{}", kernel::reason(&error))),
+            Self::Kernel(backend, error) => {
+                Failure::Environment(format!("{at}engine `{}`: {error}", backend.name()))
+            }
         }
     }
 }

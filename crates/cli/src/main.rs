@@ -4,6 +4,7 @@ extern crate alloc;
 
 mod args;
 mod compile;
+mod engine;
 mod eval;
 mod failure;
 mod input;

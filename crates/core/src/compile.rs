@@ -5,30 +5,38 @@
 //!
 //! How a change travels, in [`Compiler::commit`]:
 //!
-//! 1. Owners of addresses with equal labels are one *group*; selectors are evaluated once for a group.
+//! 1. Address owners (endpoints, network sets, nodes) with equal labels are one *group*; selectors are evaluated once
+//!    for a group.
 //! 2. The policies that apply to a group, in order, are the key of its *programs*. Groups with equal keys share them.
-//! 3. The rules of programs in use ask *questions* of addresses. Only these are answered: labels that no active rule
-//!    mentions never split a class.
-//! 4. The answers for a prefix, those of its owners and of the prefixes above it together, are its *class*.
-//! 5. A program sees a class through a *projection* to the questions it asks itself, and has one cell for each pair
-//!    of answers. New answers mean new cells; everything else stays.
+//! 3. The rules of programs in use are made of *predicates* on addresses. Only these are evaluated: labels that no
+//!    active rule mentions never split a class.
+//! 4. The predicates that hold for a prefix, those of its owners and of the prefixes above it together, are its
+//!    *signature*. Prefixes of one signature are one *class*.
+//! 5. A program sees a class through a *projection*: its signature, restricted to the predicates of the program. The
+//!    program has one cell for each pair of restricted signatures. A new one means new cells; everything else stays.
 //!
 //! Every step touches only what the one before it changed, and equal results keep their ids, so an unrelated change
 //! gives an empty [`Delta`](crate::ir::Delta).
 
 mod addresses;
 mod compiler;
-mod fold;
+mod decisions;
+mod exemptions;
+mod group_key;
 mod groups;
+mod ids;
 mod idset;
 mod intern;
+mod l4_table;
+mod l7_steps;
 mod labels;
 mod owners;
 mod policies;
-mod preludes;
+mod program_changes;
+mod program_rules;
 mod programs;
+mod projections;
 mod ranges;
-mod rows;
 mod rules;
 mod selectors;
 mod signature;

@@ -9,31 +9,36 @@
 //!    [`L4TableId`].
 //! 3. The [`L4Table`] maps protocol, source port and key (destination port, or ICMP type and code) to a
 //!    [`DecisionId`].
-//! 4. The [`Decision`] says verdict, cause and log entries. Only when the packet carries a principal or an HTTP
+//! 4. The [`DecisionEntry`] says verdict, cause and log entries. Only when the packet carries a principal or an HTTP
 //!    request, and the decision has an [`L7Program`], that program is run instead.
 //!
 //! First match, tiers, Pass, defaults, negation and profiles are gone: the compiler resolved them, pointwise.
 //! A snapshot is plain data. [`Snapshot::verify`] lists every invariant.
 
+mod apply;
 mod arena;
+mod before;
 mod canonical;
-mod changes;
 mod decision;
 mod delta;
 mod diff;
 pub mod form;
 mod interpret;
+mod lookup;
+mod previous;
 mod program;
 mod snapshot;
 mod table;
 mod verify;
 
 pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramId, ProjectionId};
-pub use changes::{Change, Changes, ClassStep, Protocols, Tendency};
-pub use decision::{Decision, Effect, Guard, L7Program, L7Step};
+pub use before::BeforeImages;
+pub use decision::{DecisionEntry, Effect, Guard, L7Program, L7Step};
 pub use delta::{Delta, DeltaError, ProjectionChange};
 pub use form::{ReadError, Text};
-pub use interpret::{Interpreter, L7Context, View};
+pub use interpret::{Interpreter, View};
+pub use lookup::{L7Context, Lookup};
+pub use previous::Previous;
 pub use program::{Body, Program, Projection};
 pub use snapshot::{EndpointEntry, HookPrograms, IdentityNamespace, Snapshot};
 pub use table::{Interval, L4Table, PortMap, SourceInterval};

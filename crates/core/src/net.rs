@@ -1,10 +1,14 @@
 //! Addresses and networks.
 
+mod ranges;
+
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+pub use ranges::{AddressRange, address_after, longest_prefix_ranges};
 
 /// An IP version: the address family of a packet, a network or a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +78,11 @@ impl Cidr {
     #[must_use]
     pub fn host(address: IpAddr) -> Self {
         Self(IpNet::from(canonical(address)))
+    }
+
+    /// The networks that contain `address`, from the longest prefix to the shortest; IPv4-mapped ones are left out.
+    pub fn containing(address: IpAddr) -> impl Iterator<Item = Self> {
+        (0..=IpVersion::of(&address).bits()).rev().filter_map(move |prefix| Self::new(address, prefix).ok())
     }
 
     /// The first address of the network.

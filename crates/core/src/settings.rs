@@ -67,7 +67,7 @@ pub enum StagedPolicies {
     /// They are skipped, as in enforcement.
     #[default]
     Skip,
-    /// They act as if they were enforced: the preview.
+    /// They act as if they were enforced.
     Enforce,
 }
 

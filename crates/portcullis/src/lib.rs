@@ -19,12 +19,11 @@
 //! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
 #![cfg_attr(not(feature = "std"), no_std)]
 
-#[cfg(feature = "std")]
 extern crate alloc;
 
 pub use portcullis_core::{
-    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
-    settings, shadow, verdict, wire,
+    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, quote, reference,
+    selector, settings, shadow, verdict, wire,
 };
 
 #[cfg(feature = "ebpf")]
@@ -38,8 +37,7 @@ pub use portcullis_matcher as matcher;
 #[cfg(feature = "nftables")]
 pub use portcullis_nftables as nftables;
 
-#[cfg(feature = "std")]
-pub mod kernel;
+pub mod backends;
 #[cfg(feature = "std")]
 pub mod render;
 #[cfg(feature = "std")]

@@ -1,7 +1,9 @@
 //! All engines at once.
 
+use alloc::collections::BTreeMap;
 use core::cell::{Cell, RefCell};
 
+use portcullis::backend::{Oracle, OracleErrorKind};
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Interpreter, View};
@@ -12,20 +14,25 @@ use portcullis::settings::Settings;
 use portcullis::verdict::{Decision, Hook};
 use portcullis_matcher::Matcher;
 
-use crate::kernel::{Dataplane, NoAnswer, Oracle, kernel_can_be_asked};
+use crate::kernel::{kernel_can_be_asked, wanted_backends};
 
 /// Answers as the reference evaluator does, and notes where another engine says something else: verdict, cause or log
 /// entries.
-#[derive(Debug)]
 pub struct Engines<'a> {
     reference: Reference<'a>,
     compiled: Compiler,
     matcher: Matcher,
-    /// As root only: one for each dataplane.
-    oracles: Vec<(Dataplane, Oracle)>,
+    /// As root only: one for each backend, with its name.
+    oracles: Vec<(&'static str, Box<dyn Oracle>)>,
     asked: Cell<usize>,
-    by_kernel: [Cell<usize>; Dataplane::ALL.len()],
+    by_kernel: RefCell<BTreeMap<&'static str, usize>>,
     differences: RefCell<Vec<String>>,
+}
+
+impl core::fmt::Debug for Engines<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Engines(asked {}, by the kernel {:?})", self.asked.get(), self.by_kernel.borrow())
+    }
 }
 
 impl<'a> Engines<'a> {
@@ -43,13 +50,22 @@ impl<'a> Engines<'a> {
             Matcher::lower(compiled.snapshot()).map_err(|error| format!("the matcher refuses: {error}"))?;
         let mut oracles = Vec::new();
         if kernel_can_be_asked() {
-            for dataplane in Dataplane::wanted() {
-                oracles.push((dataplane, Oracle::load(dataplane, compiled.snapshot(), View::Enforced)?));
+            for backend in wanted_backends() {
+                let oracle = backend.oracle(compiled.snapshot(), View::Enforced);
+                oracles.push((backend.name(), oracle.map_err(|error| error.to_string())?));
             }
         }
         let reference = Reference::new(cluster, settings);
-        let (asked, by_kernel) = (Cell::new(0), Default::default());
-        Ok(Self { reference, compiled, matcher, oracles, asked, by_kernel, differences: RefCell::default() })
+        let by_kernel = oracles.iter().map(|(name, _)| (*name, 0)).collect();
+        Ok(Self {
+            reference,
+            compiled,
+            matcher,
+            oracles,
+            asked: Cell::new(0),
+            by_kernel: RefCell::new(by_kernel),
+            differences: RefCell::default(),
+        })
     }
 
     /// How many packets were asked about.
@@ -58,10 +74,10 @@ impl<'a> Engines<'a> {
         self.asked.get()
     }
 
-    /// How many of them each dataplane of [`Dataplane::ALL`] decided on the kernel, too: none without root.
+    /// How many of them each backend decided on the kernel, too, by its name: without root there are no backends.
     #[must_use]
-    pub fn by_kernel(&self) -> [usize; Dataplane::ALL.len()] {
-        self.by_kernel.each_ref().map(Cell::get)
+    pub fn by_kernel(&self) -> BTreeMap<&'static str, usize> {
+        self.by_kernel.borrow().clone()
     }
 
     /// The differences so far, one line each.
@@ -75,16 +91,17 @@ impl Evaluate for Engines<'_> {
     fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         let want = self.reference.decide(endpoint, hook, packet);
         let mut by_kernel = Vec::new();
-        for (dataplane, count) in Dataplane::ALL.into_iter().zip(&self.by_kernel) {
-            let Some((_, oracle)) = self.oracles.iter().find(|(one, _)| *one == dataplane) else { continue };
+        for (name, oracle) in &self.oracles {
             match oracle.ask(endpoint, hook, packet) {
                 Ok(decision) => {
-                    count.set(count.get().saturating_add(1));
-                    by_kernel.push((dataplane.name(), decision));
+                    let mut counts = self.by_kernel.borrow_mut();
+                    let count = counts.entry(name).or_default();
+                    *count = count.saturating_add(1);
+                    by_kernel.push((*name, decision));
                 }
-                Err(NoAnswer::Unaskable) => {}
-                Err(NoAnswer::Fault(error)) => {
-                    let line = format!("{endpoint} {hook} {packet:?}: {}: {error}", dataplane.name());
+                Err(error) if error.kind() == OracleErrorKind::Unaskable => {}
+                Err(error) => {
+                    let line = format!("{endpoint} {hook} {packet:?}: {name}: {error}");
                     self.differences.borrow_mut().push(line);
                 }
             }

@@ -3,16 +3,15 @@
 use alloc::collections::BTreeSet;
 use core::cell::{Cell, RefCell};
 use std::io::Write as _;
-use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use portcullis::backend::{Oracle as _, OracleErrorKind};
+use portcullis::backend::{Oracle, OracleErrorKind};
+use portcullis::backends::{self, Backend};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Snapshot, View};
 use portcullis::model::EndpointId;
 use portcullis::packet::Packet;
 use portcullis::verdict::{Decision, Hook};
-use portcullis::{ebpf, nftables};
 
 /// Whether the kernel can be asked here: as root who may make network namespaces, which a container's may not, with the
 /// programs `nft` and `ip`. When it cannot, the test that asks is
@@ -24,19 +23,7 @@ use portcullis::{ebpf, nftables};
 #[must_use]
 pub fn kernel_can_be_asked() -> bool {
     static MISSING: OnceLock<Option<&str>> = OnceLock::new();
-    let missing = *MISSING.get_or_init(|| {
-        if !nix::unistd::geteuid().is_root() {
-            return Some("root");
-        }
-        // In a thread of its own, which takes the namespace with it.
-        let unshared =
-            std::thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)).join();
-        if !matches!(unshared, Ok(Ok(()))) {
-            return Some("the right to make a network namespace");
-        }
-        let runs = |program: &&str| Command::new(program).arg("-V").output().is_ok();
-        ["nft", "ip"].into_iter().find(|program| !runs(program))
-    });
+    let missing = *MISSING.get_or_init(missing);
     let required = std::env::var_os("PORTCULLIS_KERNEL").is_some_and(|value| value == "required");
     assert!(
         missing.is_none() || !required,
@@ -60,92 +47,41 @@ pub fn kernel_can_be_asked() -> bool {
     missing.is_none()
 }
 
-/// A backend that the kernel of this machine runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dataplane {
-    /// A table of netfilter, and real packets through it.
-    Nftables,
-    /// The eBPF program, and test runs of it.
-    Ebpf,
-}
-
-impl Dataplane {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Nftables, Self::Ebpf];
-
-    /// What it is called in messages.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nftables => "nftables",
-            Self::Ebpf => "ebpf",
-        }
+/// What this build or machine lacks, if anything.
+#[cfg(feature = "kernel")]
+fn missing() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root");
     }
-
-    /// Those of [`Dataplane::ALL`] that tests ask: both, or the one that `PORTCULLIS_DATAPLANE` names in the environment.
-    ///
-    /// # Panics
-    /// When that names none.
-    #[must_use]
-    pub fn wanted() -> Vec<Self> {
-        let Ok(name) = std::env::var("PORTCULLIS_DATAPLANE") else { return Self::ALL.into() };
-        let wanted: Vec<Self> = Self::ALL.into_iter().filter(|one| one.name() == name).collect();
-        assert!(!wanted.is_empty(), "PORTCULLIS_DATAPLANE: there is no dataplane `{name}`");
-        wanted
+    // In a thread of its own, which takes the namespace with it.
+    let unshared = std::thread::spawn(|| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)).join();
+    if !matches!(unshared, Ok(Ok(()))) {
+        return Some("the right to make a network namespace");
     }
+    let runs = |program: &&str| std::process::Command::new(program).arg("-V").output().is_ok();
+    ["nft", "ip"].into_iter().find(|program| !runs(program))
 }
 
-/// The kernel, asked through one of its dataplanes.
-#[derive(Debug)]
-pub(crate) enum Oracle {
-    Nftables(nftables::oracle::Oracle),
-    Ebpf(ebpf::oracle::Oracle),
+#[cfg(not(feature = "kernel"))]
+const fn missing() -> Option<&'static str> {
+    Some("the feature `kernel` of the testkit")
 }
 
-/// Why the kernel has no answer.
-pub(crate) enum NoAnswer {
-    /// There is no such packet, or no kernel routes it.
-    Unaskable,
-    /// Something is wrong.
-    Fault(String),
+/// The backends of the registry that tests ask: all, or the one that `PORTCULLIS_DATAPLANE` names in the environment.
+///
+/// # Panics
+/// When that names none.
+#[must_use]
+pub fn wanted_backends() -> Vec<&'static Backend> {
+    let Ok(name) = std::env::var("PORTCULLIS_DATAPLANE") else { return backends::ALL.iter().collect() };
+    let wanted: Vec<&Backend> = backends::ALL.iter().filter(|one| one.name() == name).collect();
+    assert!(!wanted.is_empty(), "PORTCULLIS_DATAPLANE: there is no dataplane `{name}`");
+    wanted
 }
 
-impl Oracle {
-    pub(crate) fn load(dataplane: Dataplane, snapshot: &Snapshot, view: View) -> Result<Self, String> {
-        let refused = |error: &dyn core::fmt::Display| format!("{} refuses: {error}", dataplane.name());
-        match dataplane {
-            Dataplane::Nftables => nftables::oracle::Oracle::load(snapshot.clone(), view)
-                .map(Self::Nftables)
-                .map_err(|error| refused(&error)),
-            Dataplane::Ebpf => ebpf::oracle::Oracle::load(snapshot.clone(), view)
-                .map(Self::Ebpf)
-                .map_err(|error| refused(&error)),
-        }
-    }
-
-    pub(crate) fn ask(
-        &self,
-        endpoint: &EndpointId,
-        hook: Hook,
-        packet: &Packet,
-    ) -> Result<Decision, NoAnswer> {
-        let no_answer = |unaskable: bool, error: &dyn core::fmt::Display| {
-            if unaskable { NoAnswer::Unaskable } else { NoAnswer::Fault(error.to_string()) }
-        };
-        match self {
-            Self::Nftables(oracle) => {
-                oracle.ask(endpoint, hook, packet).map_err(|error| no_answer(error.is_unaskable(), &error))
-            }
-            Self::Ebpf(oracle) => oracle
-                .ask(endpoint, hook, packet)
-                .map_err(|error| no_answer(error.kind() == OracleErrorKind::Unaskable, &error)),
-        }
-    }
-}
-
-/// A dataplane on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
+/// A backend on the kernel of this machine. What it cannot be asked is answered by another engine, and counted.
 pub struct Kernel<'a> {
-    oracle: Oracle,
+    oracle: Box<dyn Oracle>,
     otherwise: &'a dyn Evaluate,
     asked: Cell<usize>,
     unasked: Cell<usize>,
@@ -164,12 +100,12 @@ impl<'a> Kernel<'a> {
     /// # Errors
     /// When the machine cannot do it, or the kernel refuses the table.
     pub fn load(
-        dataplane: Dataplane,
+        backend: &Backend,
         snapshot: &Snapshot,
         view: View,
         otherwise: &'a dyn Evaluate,
     ) -> Result<Self, String> {
-        let oracle = Oracle::load(dataplane, snapshot, view)?;
+        let oracle = backend.oracle(snapshot, view).map_err(|error| error.to_string())?;
         let (asked, unasked) = (Cell::new(0), Cell::new(0));
         Ok(Self { oracle, otherwise, asked, unasked, faults: RefCell::default() })
     }
@@ -201,11 +137,10 @@ impl Evaluate for Kernel<'_> {
                 decision
             }
             Err(error) => {
-                match error {
-                    NoAnswer::Unaskable => self.unasked.set(self.unasked.get().saturating_add(1)),
-                    NoAnswer::Fault(error) => {
-                        self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
-                    }
+                if error.kind() == OracleErrorKind::Unaskable {
+                    self.unasked.set(self.unasked.get().saturating_add(1));
+                } else {
+                    self.faults.borrow_mut().push(format!("{endpoint} {hook} {packet:?}: {error}"));
                 }
                 self.otherwise.evaluate(endpoint, hook, packet)
             }

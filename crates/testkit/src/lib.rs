@@ -19,10 +19,11 @@ pub mod generate;
 mod json;
 mod kernel;
 pub mod mutate;
+pub mod recording;
 mod run;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
 pub use engines::Engines;
 pub use json::to_json;
-pub use kernel::{Dataplane, Kernel, kernel_can_be_asked};
+pub use kernel::{Kernel, kernel_can_be_asked, wanted_backends};
 pub use run::{Outcome, run};

@@ -1,5 +1,7 @@
 //! Running a case on every engine.
 
+use alloc::collections::BTreeMap;
+
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{Interpreter, View};
 use portcullis::label::Labels;
@@ -13,16 +15,16 @@ use portcullis_matcher::Matcher;
 use serde_json::Value;
 
 use crate::case::{Case, Expectation, FlowCase};
-use crate::kernel::{Dataplane, Kernel, kernel_can_be_asked};
+use crate::kernel::{Kernel, kernel_can_be_asked, wanted_backends};
 
 /// What came of a case.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Number of single checks.
     pub checks: usize,
-    /// For each of [`Dataplane::ALL`]: packets that the kernel decided, and packets that it could not be asked about. All
-    /// are 0 without root.
-    pub kernel: [(usize, usize); Dataplane::ALL.len()],
+    /// For each backend by its name: packets that the kernel decided, and packets that it could not be asked about. Without
+    /// root there are none.
+    pub kernel: BTreeMap<&'static str, (usize, usize)>,
     /// What was not as expected, one line each.
     pub failures: Vec<String>,
 }
@@ -89,9 +91,9 @@ fn last_line(manifest: &str) -> &str {
 
 fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     let settings = scenario.settings().clone();
-    let preview = settings.clone().with_staged(StagedPolicies::Enforce);
-    let (reference, pending) =
-        (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &preview));
+    let staged_settings = settings.clone().with_staged(StagedPolicies::Enforce);
+    let (reference, staged_reference) =
+        (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &staged_settings));
     let evaluator = Evaluator::new(scenario, &settings);
     let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
     for update in scenario.cluster().updates() {
@@ -110,13 +112,17 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         }
     };
     // Where nothing is staged, both views are one.
-    let is_staged = compiler.snapshot().endpoints.values().any(|entry| entry.pending.is_some());
+    let is_staged = compiler.snapshot().endpoints.values().any(|entry| entry.staged.is_some());
     let wanted = kernel_can_be_asked() && !case.flows.is_empty();
     let mut kernels = Vec::new();
-    for dataplane in Dataplane::wanted().into_iter().filter(|_| wanted) {
-        let load = |view, otherwise| Kernel::load(dataplane, compiler.snapshot(), view, otherwise);
+    for backend in wanted_backends().into_iter().filter(|_| wanted) {
+        let load = |view, otherwise| Kernel::load(backend, compiler.snapshot(), view, otherwise);
         let both = load(View::Enforced, &reference).and_then(|enforced| {
-            Ok((dataplane, enforced, is_staged.then(|| load(View::Pending, &pending)).transpose()?))
+            Ok((
+                backend.name(),
+                enforced,
+                is_staged.then(|| load(View::Staged, &staged_reference)).transpose()?,
+            ))
         });
         match both {
             Ok(both) => kernels.push(both),
@@ -141,14 +147,13 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         outcome.check(compiled == answer, || format!("{line}: the IR says {compiled:?}\nnot {answer:?}"));
         let matched = evaluator.decide(&matcher, &plan);
         outcome.check(matched == answer, || format!("{line}: the matcher says {matched:?}\nnot {answer:?}"));
-        for (dataplane, kernel, _) in &kernels {
-            let name = dataplane.name();
+        for (name, kernel, _) in &kernels {
             let decided = evaluator.decide(kernel, &plan);
             outcome.check(decided == answer, || format!("{line}: {name} says {decided:?}\nnot {answer:?}"));
         }
-        let answer = evaluator.decide(&pending, &plan);
-        for (dataplane, _, kernel) in &kernels {
-            let (name, Some(kernel)) = (dataplane.name(), kernel) else { continue };
+        let answer = evaluator.decide(&staged_reference, &plan);
+        for (name, _, kernel) in &kernels {
+            let Some(kernel) = kernel else { continue };
             let decided = evaluator.decide(kernel, &plan);
             outcome.check(decided == answer, || {
                 format!("staged {line}: {name} says {decided:?}\nnot {answer:?}")
@@ -157,18 +162,17 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
         if let Some(staged) = staged {
             judge(&format!("staged {line}"), staged, &answer, outcome);
         }
-        let compiled = evaluator.decide(&interpreter.with_view(View::Pending), &plan);
+        let compiled = evaluator.decide(&interpreter.with_view(View::Staged), &plan);
         outcome
             .check(compiled == answer, || format!("staged {line}: the IR says {compiled:?}\nnot {answer:?}"));
-        let matched = evaluator.decide(&matcher.view(View::Pending), &plan);
+        let matched = evaluator.decide(&matcher.view(View::Staged), &plan);
         outcome.check(matched == answer, || {
             format!("staged {line}: the matcher says {matched:?}\nnot {answer:?}")
         });
     }
-    for (dataplane, (asked, unasked)) in Dataplane::ALL.into_iter().zip(&mut outcome.kernel) {
-        let name = dataplane.name();
-        let loaded = kernels.iter().filter(|(one, ..)| *one == dataplane);
-        for kernel in loaded.flat_map(|(_, enforced, staged)| [enforced].into_iter().chain(staged)) {
+    for (name, enforced, staged) in &kernels {
+        let (asked, unasked) = outcome.kernel.entry(name).or_default();
+        for kernel in [enforced].into_iter().chain(staged) {
             *asked = asked.saturating_add(kernel.asked());
             *unasked = unasked.saturating_add(kernel.unasked());
             outcome.failures.extend(kernel.faults().into_iter().map(|fault| format!("{name}: {fault}")));

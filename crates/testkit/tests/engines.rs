@@ -10,7 +10,7 @@ use alloc::collections::BTreeSet;
 
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::evaluate::Evaluate;
-use portcullis::ir::{Delta, Interpreter, Snapshot, View};
+use portcullis::ir::{BeforeImages, Delta, Interpreter, Previous, Snapshot, View};
 use portcullis::matcher::Matcher;
 use portcullis::model::{Action, Cluster, EndpointKind, Update};
 use portcullis::packet::Packet;
@@ -75,16 +75,16 @@ fn compare_with(
     what: &str,
 ) -> u64 {
     let settings = Settings::default();
-    let preview = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
+    let staged_settings = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
     let interpreter = Interpreter::new(snapshot);
-    let pending = interpreter.with_view(View::Pending);
-    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &preview));
-    let preview = matcher.view(View::Pending);
+    let staged_interpreter = interpreter.with_view(View::Staged);
+    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &staged_settings));
+    let staged_matcher = matcher.view(View::Staged);
     let engines: [(&str, &Reference<'_>, &dyn Evaluate); 4] = [
         ("IR", &enforced, &interpreter),
-        ("IR, pending", &staged, &pending),
+        ("IR, staged", &staged, &staged_interpreter),
         ("matcher", &enforced, matcher),
-        ("matcher, pending", &staged, &preview),
+        ("matcher, staged", &staged, &staged_matcher),
     ];
     let mut count = 0;
     for (name, reference, compiler) in engines {
@@ -237,6 +237,8 @@ fn incremental_is_from_scratch_at_every_step() {
         let mut copy = Snapshot::new();
         let mut matcher = lower(&copy);
         let mut batch = 0;
+        // A state of some commits ago, and what leads back to it.
+        let mut behind = (copy.clone(), BeforeImages::unchanged(0));
         for step in 0..120 {
             let update = match updates.pop() {
                 Some(update) => update,
@@ -255,8 +257,17 @@ fn incremental_is_from_scratch_at_every_step() {
                 continue;
             }
             batch = generator.below(4);
+            let old = copy.clone();
             let delta = compiler.commit();
-            copy.apply(&delta).unwrap();
+            let before = copy.apply(&delta).unwrap();
+            assert_eq!(&before, compiler.before_images(), "seed {seed} step {step}");
+            behind.1.append(before).unwrap();
+            let packet = generator.packet();
+            was(&compiler.previous(), &old, &packet);
+            was(&Previous::new(compiler.snapshot(), &behind.1).unwrap(), &behind.0, &packet);
+            if generator.below(8) == 0 {
+                behind = (copy.clone(), BeforeImages::unchanged(copy.generation));
+            }
             assert_eq!(&copy, compiler.snapshot(), "snapshot + delta, seed {seed} step {step}");
             matcher = follow(&matcher, &delta);
             copy.verify().unwrap_or_else(|error| panic!("seed {seed} step {step}: {error}"));
@@ -285,6 +296,19 @@ fn incremental_is_from_scratch_at_every_step() {
         assert!(rest.addresses.is_empty(), "{:?}", rest.addresses);
     }
     println!("{count} decisions compared");
+}
+
+/// Holds the state before a change to a copy that was made before it.
+fn was(previous: &Previous<'_>, copy: &Snapshot, packet: &Packet) {
+    for id in copy.endpoints.keys() {
+        for hook in hooks(id.kind) {
+            for view in [View::Enforced, View::Staged] {
+                let want = Interpreter::new(copy).with_view(view).decide(id, hook, packet);
+                let got = previous.interpreter().with_view(view).decide(id, hook, packet);
+                assert_eq!(want, got, "before the change: {id} {hook}\n{packet:?}");
+            }
+        }
+    }
 }
 
 /// Removes one object of `cluster` from `engine` and adds it again.

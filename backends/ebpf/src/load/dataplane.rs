@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use portcullis_core::backend::{
     Applied, Counter, Dataplane, DataplaneError, DesiredState, Event, Health, TrackedFlow, Usage,
 };
-use portcullis_core::ir::{Decision, Delta};
+use portcullis_core::ir::{DecisionEntry, Delta};
 
 use crate::load::enforcer::{Enforcer, Reason};
 
@@ -34,7 +34,7 @@ impl Dataplane for Enforcer {
         self.look_after(desired)
     }
 
-    fn counters(&mut self) -> Result<Vec<(Arc<Decision>, Counter)>, DataplaneError> {
+    fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
         Ok(self.loaded_mut()?.counters()?)
     }
 

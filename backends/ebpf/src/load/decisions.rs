@@ -4,21 +4,21 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 
 use portcullis_core::backend::Counter;
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 
 /// A number keeps its decision until the kernel is told another one, so also while it is not used any more.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
-    by_number: BTreeMap<u32, Arc<Decision>>,
+    by_number: BTreeMap<u32, Arc<DecisionEntry>>,
     /// What was told about numbers that are not used any more.
     told: BTreeMap<u32, Counter>,
     /// The last counts of decisions that have no number any more.
-    last: VecDeque<(Arc<Decision>, Counter)>,
+    last: VecDeque<(Arc<DecisionEntry>, Counter)>,
 }
 
 impl Decisions {
     /// The decision that a number stands for.
-    pub(crate) fn get(&self, number: u32) -> Option<&Arc<Decision>> {
+    pub(crate) fn get(&self, number: u32) -> Option<&Arc<DecisionEntry>> {
         self.by_number.get(&number)
     }
 
@@ -27,7 +27,7 @@ impl Decisions {
     }
 
     /// The number stands for `decision` from now on; for the one before, `counted` is the last that it counted.
-    pub(crate) fn replace(&mut self, number: u32, decision: Arc<Decision>, counted: Counter) {
+    pub(crate) fn replace(&mut self, number: u32, decision: Arc<DecisionEntry>, counted: Counter) {
         let told = self.told.remove(&number);
         if let Some(before) = self.by_number.insert(number, decision)
             && told != Some(counted)
@@ -42,7 +42,7 @@ impl Decisions {
         &mut self,
         counted: &BTreeMap<u32, Counter>,
         is_used: impl Fn(u32) -> bool,
-    ) -> Vec<(Arc<Decision>, Counter)> {
+    ) -> Vec<(Arc<DecisionEntry>, Counter)> {
         let mut all: Vec<_> = self.last.drain(..).collect();
         for (number, decision) in &self.by_number {
             let Some(counter) = counted.get(number).copied() else { continue };
@@ -61,7 +61,7 @@ impl Decisions {
         }
     }
 
-    fn keep_last(&mut self, decision: Arc<Decision>, counter: Counter) {
+    fn keep_last(&mut self, decision: Arc<DecisionEntry>, counter: Counter) {
         if self.last.len() >= MOST_KEPT {
             self.last.pop_front();
         }
@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    fn decision(verdict: Verdict) -> Arc<Decision> {
-        Arc::new(Decision { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None })
+    fn decision(verdict: Verdict) -> Arc<DecisionEntry> {
+        Arc::new(DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None })
     }
 
     fn counter(packets: u64) -> Counter {

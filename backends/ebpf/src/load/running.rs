@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Health, Lower as _, Unreached};
-use portcullis_core::ir::{Decision, Delta};
+use portcullis_core::ir::{DecisionEntry, Delta};
 
 use crate::error::{Context as _, LoadError};
 use crate::load::attach::{self, Guard, interface_name};
@@ -358,7 +358,7 @@ impl Running {
     }
 
     /// See [`Decisions::tell`].
-    pub(crate) fn counters(&mut self) -> Result<Vec<(Arc<Decision>, Counter)>, LoadError> {
+    pub(crate) fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, LoadError> {
         let counted = self.counted()?;
         Ok(self.decisions.tell(&counted, |number| self.lowering.decision(number).is_some()))
     }

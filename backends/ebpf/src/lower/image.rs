@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 
 use portcullis_core::backend::{Inspected, LoggedEvents, LowerError, Usage};
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId, Snapshot,
+    Body, ClassId, DecisionEntry, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId,
+    Snapshot,
 };
 
 use crate::layout::{BLOCK_ROWS, Cells, LINE_CELLS, NO_PROJECTION, Node, Page, ProgramWords, Runs};
@@ -33,7 +34,7 @@ pub(crate) struct Image {
     tables: Refcounted<L4TableId, LoadedTable>,
     /// Tables have no slots; they are numbered.
     next_table: u32,
-    decisions: Refcounted<DecisionId, (Node, Arc<Decision>)>,
+    decisions: Refcounted<DecisionId, (Node, Arc<DecisionEntry>)>,
     runs: Interned<Runs>,
     pages: Interned<Page>,
     writes: Vec<Write>,
@@ -110,12 +111,12 @@ impl Image {
     }
 
     /// The decision in a slot.
-    pub(crate) fn decision(&self, slot: u32) -> Option<&Arc<Decision>> {
+    pub(crate) fn decision(&self, slot: u32) -> Option<&Arc<DecisionEntry>> {
         Some(&self.decisions.get(slot)?.1)
     }
 
     /// Every decision with its slot.
-    pub(crate) fn decisions(&self) -> impl Iterator<Item = (u32, &Arc<Decision>)> {
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = (u32, &Arc<DecisionEntry>)> {
         self.decisions.iter().map(|(_, slot, (_, decision))| (slot, decision))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::net::Cidr;
 use portcullis_ebpf::{Capacity, Write};
 
@@ -40,7 +40,7 @@ pub(crate) struct Maps {
     /// What each counter counted.
     pub(crate) counters: BTreeMap<u32, u64>,
     /// What each decision meant when its counter was last set to zero.
-    pub(crate) meanings: BTreeMap<u32, Decision>,
+    pub(crate) meanings: BTreeMap<u32, DecisionEntry>,
 }
 
 /// How many slots of each array can be reached.
@@ -92,7 +92,7 @@ impl Maps {
             Write::Decision(slot, decision) => {
                 in_array(*slot, capacity.decisions, "counters");
                 self.counters.insert(*slot, 0);
-                self.meanings.insert(*slot, Decision::clone(decision));
+                self.meanings.insert(*slot, DecisionEntry::clone(decision));
             }
             Write::Endpoint(interface, words) => {
                 // An element that is there is written word by word, under packets that read more than one of them.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_core::ir::Decision;
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::net::canonical;
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::{Hook, Verdict};
@@ -60,12 +60,12 @@ const STAGES: [(u32, usize); 8] = [(3, 0), (3, 1), (2, 0), (2, 1), (2, 2), (1, 0
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) passed: bool,
-    pub(crate) decision: Option<Decision>,
+    pub(crate) decision: Option<DecisionEntry>,
 }
 
 impl Answer {
     /// The answer that follows from a decision.
-    pub(crate) fn of(decision: Option<Decision>) -> Self {
+    pub(crate) fn of(decision: Option<DecisionEntry>) -> Self {
         let passed =
             decision.as_ref().is_some_and(|d| matches!(d.verdict, Verdict::Allow | Verdict::Continue));
         Self { passed, decision }

@@ -9,9 +9,9 @@ use core::iter::repeat_n;
 use hashbrown::DefaultHashBuilder;
 use portcullis_core::verdict::Verdict;
 
+use crate::cow_vec::index;
 use crate::flows::state::FlowState;
 use crate::flows::tuple::{Side, SidedEnds, Tuple};
-use crate::pages::index;
 
 /// A tracked flow.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_core::ir::{
-    Body, Decision, DecisionId, EndpointEntry, HookPrograms, Id, Interval, L4Table, L4TableId, PortMap,
+    Body, DecisionEntry, DecisionId, EndpointEntry, HookPrograms, Id, Interval, L4Table, L4TableId, PortMap,
     Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use portcullis_core::model::EndpointId;
@@ -44,7 +44,7 @@ impl World {
         let mut snapshot = Snapshot::new();
         snapshot.projections.put(ProjectionId::new(0), Projection::trivial());
         for (id, verdict) in (0..).zip(VERDICTS) {
-            let decision = Decision { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
+            let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: vec![], l7: None };
             snapshot.decisions.put(DecisionId::new(id), decision);
         }
         for number in 0..ENDPOINTS * 2 {
@@ -105,7 +105,7 @@ fn program(endpoint: u32, hook: Hook) -> u32 {
 
 fn entry(endpoint: u32) -> EndpointEntry {
     let programs = HOOKS.map(|hook| (hook, ProgramId::new(program(endpoint, hook))));
-    EndpointEntry { enforced: HookPrograms(programs.into()), pending: None }
+    EndpointEntry { enforced: HookPrograms(programs.into()), staged: None }
 }
 
 fn table(says: Says) -> L4Table {

@@ -10,6 +10,7 @@ use core::num::NonZeroU32;
 use crate::label::Name;
 use crate::model::EndpointId;
 use crate::net::canonical;
+use crate::quote::quoted;
 
 /// A network interface of the node: its name, and the kernel's index where that is known.
 ///
@@ -68,8 +69,8 @@ impl fmt::Display for Interface {
 /// Why a text is no interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{}` is no interface name: 1 to 15 printable ASCII characters without `/`, `:`, `*`, `\"` and `\\`",
-    .0.escape_debug()
+    "{} is no interface name: 1 to 15 printable ASCII characters without `/`, `:`, `*`, `\"` and `\\`",
+    quoted(.0)
 )]
 pub struct InterfaceError(String);
 
@@ -312,4 +313,80 @@ pub enum BindingError {
         /// The interface.
         interface: Interface,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+    use alloc::vec;
+
+    use super::*;
+
+    fn interface(name: &str) -> Interface {
+        Interface::new(name).unwrap()
+    }
+
+    fn workload(name: &str, on: &str) -> (EndpointId, Binding) {
+        let binding = Binding::workload(interface(on), ["::ffff:10.0.0.7".parse().unwrap()]);
+        (EndpointId::workload("shop", name), binding)
+    }
+
+    fn host(name: &str, on: &[&str]) -> (EndpointId, Binding) {
+        let interfaces = on.iter().map(|name| interface(name)).collect();
+        (EndpointId::host(name), Binding::Host { interfaces })
+    }
+
+    #[test]
+    fn names_that_the_kernel_or_nft_would_read_otherwise_are_refused() {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a:b",
+            "veth*",
+            "a\"b",
+            "a\\b",
+            "sixteen-letters!",
+            "\u{e9}th0",
+            "a\n",
+        ] {
+            let error = Interface::new(bad).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+        }
+        assert_eq!(interface("fifteen-letters").with_index(0).index(), None);
+        assert_eq!(interface("veth0").with_index(7).index(), Some(7));
+    }
+
+    #[test]
+    fn an_interface_has_one_role() {
+        let two = |bindings: Bindings| bindings.check().unwrap_err().to_string();
+        let shared = Bindings::from([workload("a", "veth0"), workload("b", "veth0")]);
+        assert_eq!(shared.check(), Ok(()));
+        assert!(two([workload("a", "veth0"), host("h", &["veth0"])].into()).contains("interface veth0"));
+        assert!(two([host("g", &["eth0"]), host("h", &["eth1", "eth0"])].into()).contains("interface eth0"));
+        let all = |name: &str| (EndpointId::host(name), Binding::AllInterfaces { interfaces: vec![] });
+        assert!(two([all("x"), all("y")].into()).contains("hep/x and hep/y"));
+        let mut closed = Bindings::from([workload("a", "veth0")]);
+        closed.close(interface("veth0"));
+        assert!(two(closed).contains("interface veth0"));
+        let mut uplink = Bindings::from([host("h", &["eth0"])]);
+        uplink.uplink(interface("eth0"));
+        assert!(two(uplink).contains("interface eth0"));
+    }
+
+    #[test]
+    fn a_closed_interface_becomes_its_workload_s() {
+        let mut bindings = Bindings::new();
+        bindings.close(interface("veth0").with_index(7));
+        bindings.close(interface("veth1"));
+        let (id, binding) = workload("a", "veth0");
+        bindings.bind(id.clone(), binding);
+        assert_eq!(bindings.closed().map(Interface::name).collect::<Vec<_>>(), ["veth1"]);
+        assert_eq!(bindings.check(), Ok(()));
+        let Some(Binding::Workload { addresses, .. }) = bindings.unbind(&id) else { panic!() };
+        assert_eq!(addresses, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        assert!(bindings.reopen(&interface("veth1")) && bindings.is_empty());
+    }
 }

@@ -158,3 +158,39 @@ impl Error for DataplaneError {
         self.source.source()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_tells_its_kind_its_text_once_and_its_cause() {
+        let error = DataplaneError::from(LowerError::limit("runs", 8_u32, 9_usize));
+        assert_eq!(error.kind(), DataplaneErrorKind::DoesNotFit);
+        assert_eq!(error.to_string(), "the policy does not fit: `runs` holds 8, 9 are needed");
+        let limit = LowerErrorKind::Limit { name: "runs", limit: 8, needed: 9 };
+        assert_eq!(error.lower().map(LowerError::kind), Some(&limit));
+        assert_eq!(
+            LowerError::limit("runs", -1_i32, u128::MAX).to_string().matches("18446744073709551615").count(),
+            2
+        );
+        let id = EndpointId::workload("shop", "web");
+        let refused = LowerError::unsupported(Some(&id), "it has five addresses of one family");
+        assert_eq!(refused.to_string(), "shop/web: it has five addresses of one family");
+        assert_eq!(DataplaneError::not_loaded().kind(), DataplaneErrorKind::NotLoaded);
+    }
+
+    /// The text of the error itself is not that of its cause again, or a report would say it twice.
+    #[test]
+    fn a_chain_says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot write map `cells`")]
+        struct Write(#[source] LowerError);
+        let error = DataplaneError::new(DataplaneErrorKind::Refused, Write(LowerError::invalid()));
+        let cause = error.source().unwrap().to_string();
+        assert_eq!(error.to_string(), "cannot write map `cells`");
+        assert!(cause.contains("invariant"));
+    }
+}

@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use crate::ir::Decision;
+use crate::ir::DecisionEntry;
 use crate::packet::Packet;
 use crate::verdict::Hook;
 
 /// One packet that was decided, resolved to what decided it.
 ///
-/// A packet that meets several hooks gives an event for each. [`Decision::logs`] names the Log rules that it matched on
+/// A packet that meets several hooks gives an event for each. [`DecisionEntry::logs`] names the Log rules that it matched on
 /// the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -17,7 +17,7 @@ pub struct Event {
     /// The packet, as far as rules see it.
     pub packet: Packet,
     /// What decided it. It stays available after the policy that it came from is retired.
-    pub decision: Arc<Decision>,
+    pub decision: Arc<DecisionEntry>,
     /// What the dataplane did with the packet at this hook.
     pub action: EventAction,
     /// The hook, where the dataplane tells.
@@ -31,7 +31,7 @@ pub struct Event {
 impl Event {
     /// An event without the optional parts.
     #[must_use]
-    pub const fn new(packet: Packet, decision: Arc<Decision>, action: EventAction) -> Self {
+    pub const fn new(packet: Packet, decision: Arc<DecisionEntry>, action: EventAction) -> Self {
         Self { packet, decision, action, hook: None, interface: None, time: None }
     }
 }

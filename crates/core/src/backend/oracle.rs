@@ -1,6 +1,7 @@
 //! The kernel as judge of single packets.
 
 use alloc::string::{String, ToString as _};
+use core::cell::RefCell;
 use core::fmt;
 
 use crate::evaluate::Evaluate;
@@ -18,8 +19,35 @@ pub trait Oracle: Send + Sync {
     fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError>;
 }
 
+impl dyn Oracle + '_ {
+    /// Answers `question`, which may ask hook by hook.
+    ///
+    /// # Errors
+    /// That of the first packet that had no answer; the answer to the question is not used then.
+    pub fn answer<T>(&self, question: impl FnOnce(&dyn Evaluate) -> T) -> Result<T, OracleError> {
+        let asking = Asking { oracle: self, failed: RefCell::default() };
+        let answer = question(&asking);
+        asking.failed.into_inner().map_or(Ok(answer), Err)
+    }
+}
+
+/// Notes the first packet that had no answer.
+struct Asking<'a> {
+    oracle: &'a (dyn Oracle + 'a),
+    failed: RefCell<Option<OracleError>>,
+}
+
+impl Evaluate for Asking<'_> {
+    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
+        self.oracle.ask(endpoint, hook, packet).unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            Decision::new(Verdict::Deny, Cause::NoPolicy)
+        })
+    }
+}
+
 /// A packet that the dataplane cannot be asked about is denied, with the cause of an endpoint that is not there; use
-/// [`Oracle::ask`] to tell the two apart.
+/// [`Oracle::ask`] or `answer` to tell the two apart.
 impl Evaluate for dyn Oracle + '_ {
     fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
         self.ask(endpoint, hook, packet).unwrap_or(Decision::new(Verdict::Deny, Cause::NoPolicy))

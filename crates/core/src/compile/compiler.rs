@@ -1,26 +1,27 @@
 //! The compiler: takes objects in and keeps the tables up to date.
 
-mod answers;
+mod assign;
+mod changes;
 mod check;
-mod inputs;
-mod keys;
+mod delta;
 mod members;
-mod publish;
+mod predicates;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::compile::addresses::Addresses;
-use crate::compile::groups::{GroupId, Groups};
-use crate::compile::owners::{OwnerId, Owners};
+use crate::compile::groups::Groups;
+use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
+use crate::compile::owners::{AddressOwnerId, Owners};
 use crate::compile::policies::Policies;
-use crate::compile::programs::{ProgramChanges, Programs};
-use crate::compile::rules::Questions;
+use crate::compile::program_changes::ProgramChanges;
+use crate::compile::programs::Programs;
+use crate::compile::rules::Predicates;
 use crate::compile::selectors::SelectorIndex;
-use crate::compile::signature::{PortPredicateId, PredicateId};
 use crate::compile::tables::Tables;
-use crate::ir::{ClassId, Delta, Snapshot};
+use crate::ir::{BeforeImages, ClassId, Delta, Previous, Snapshot};
 use crate::label::Name;
 use crate::model::{Cluster, EndpointId, Policy, PolicyId, ServiceId, Update};
 use crate::net::Cidr;
@@ -30,6 +31,7 @@ pub use check::UpdateError;
 
 /// Which endpoints get programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompileScope {
     /// All: for analysis.
     #[default]
@@ -52,16 +54,18 @@ pub struct Compiler {
     /// Profiles that have labels.
     labelled: BTreeSet<Name>,
     addresses: Addresses,
-    questions: Questions,
+    predicates: Predicates,
     predicate_index: SelectorIndex<PredicateId>,
-    /// Named-port questions; there are few, so every one is put to every new group.
+    /// Named-port predicates; there are few, so every one is put to every new group.
     named_ports: BTreeSet<PortPredicateId>,
-    /// Prefixes that were given a service's answers, to be taken back.
+    /// Prefixes for which predicates of a service hold, to be taken back.
     service_prefixes: BTreeMap<ServiceId, BTreeSet<Cidr>>,
     policies: Policies,
     programs: Programs,
     tables: Tables,
     snapshot: Snapshot,
+    /// What the last commit replaced in the snapshot.
+    before: BeforeImages,
 }
 
 /// Objects that changed since the last commit.
@@ -71,8 +75,8 @@ struct Dirty {
     policies: BTreeMap<PolicyId, Option<Box<Policy>>>,
     tiers: BTreeSet<Name>,
     profiles: BTreeSet<Name>,
-    /// In the order of arrival; one that changed twice is looked at twice, the second time in vain.
-    owners: Vec<OwnerId>,
+    /// In the order of arrival; one that changed twice is listed twice.
+    owners: Vec<AddressOwnerId>,
     namespaces: BTreeSet<Name>,
     service_accounts: BTreeSet<(Name, Name)>,
     services: BTreeSet<ServiceId>,
@@ -89,8 +93,8 @@ impl Dirty {
 struct Work {
     /// Groups whose policies, tiers or profiles changed.
     rekey: Vec<GroupId>,
-    /// Groups whose answers changed.
-    answers: Vec<GroupId>,
+    /// Groups whose signature changed.
+    changed_signatures: Vec<GroupId>,
     /// Groups that may have lost their last member.
     emptied: Vec<GroupId>,
     /// Endpoints whose entry may have changed.
@@ -103,8 +107,8 @@ impl Compiler {
     /// A compiler without objects.
     #[must_use]
     pub fn new(settings: Settings, scope: CompileScope) -> Self {
-        let mut questions = Questions::new();
-        let programs = Programs::new(&settings, &mut questions);
+        let mut predicates = Predicates::new();
+        let programs = Programs::new(&settings, &mut predicates);
         let mut compiler = Self {
             settings,
             scope,
@@ -114,7 +118,7 @@ impl Compiler {
             owners: Owners::default(),
             labelled: BTreeSet::new(),
             addresses: Addresses::new(),
-            questions,
+            predicates,
             predicate_index: SelectorIndex::new(),
             named_ports: BTreeSet::new(),
             service_prefixes: BTreeMap::new(),
@@ -122,8 +126,9 @@ impl Compiler {
             programs,
             tables: Tables::new(),
             snapshot: Snapshot::new(),
+            before: BeforeImages::unchanged(0),
         };
-        compiler.ask_new_questions(&mut Work::default());
+        compiler.evaluate_new_predicates(&mut Work::default());
         compiler
     }
 
@@ -137,6 +142,21 @@ impl Compiler {
     #[must_use]
     pub const fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// The state before the last commit, which is that of [`Compiler::snapshot`] when the commit changed nothing. It holds
+    /// until the next commit, and no copy of the tables is made for it.
+    #[must_use]
+    pub fn previous(&self) -> Previous<'_> {
+        // The images were made with this snapshot.
+        Previous::new(&self.snapshot, &self.before).unwrap_or_else(|_| Previous::from(&self.snapshot))
+    }
+
+    /// What the last commit replaced. Those of several commits can be [appended](BeforeImages::append), for a
+    /// dataplane that did not follow each of them.
+    #[must_use]
+    pub const fn before_images(&self) -> &BeforeImages {
+        &self.before
     }
 
     /// Takes one change in. It has no effect on the tables before [`Compiler::commit`].
@@ -166,22 +186,22 @@ impl Compiler {
                 dirty.profiles.insert(name.clone());
             }
             Update::Endpoint(endpoint) => {
-                dirty.owners.push(OwnerId::Endpoint(endpoint.id.clone()));
+                dirty.owners.push(AddressOwnerId::Endpoint(endpoint.id.clone()));
             }
             Update::RemoveEndpoint(id) => {
-                dirty.owners.push(OwnerId::Endpoint(id.clone()));
+                dirty.owners.push(AddressOwnerId::Endpoint(id.clone()));
             }
             Update::NetworkSet(set) => {
-                dirty.owners.push(OwnerId::NetworkSet(set.id.clone()));
+                dirty.owners.push(AddressOwnerId::NetworkSet(set.id.clone()));
             }
             Update::RemoveNetworkSet(id) => {
-                dirty.owners.push(OwnerId::NetworkSet(id.clone()));
+                dirty.owners.push(AddressOwnerId::NetworkSet(id.clone()));
             }
             Update::Node(node) => {
-                dirty.owners.push(OwnerId::Node(node.name.clone()));
+                dirty.owners.push(AddressOwnerId::Node(node.name.clone()));
             }
             Update::RemoveNode(name) => {
-                dirty.owners.push(OwnerId::Node(name.clone()));
+                dirty.owners.push(AddressOwnerId::Node(name.clone()));
             }
             Update::Namespace(namespace) => {
                 dirty.namespaces.insert(namespace.name.clone());
@@ -218,17 +238,17 @@ impl Compiler {
         self.take_policies(&dirty, &mut work);
         self.take_owners(&dirty.owners, &mut work);
         for service in &dirty.services {
-            self.answer_service(service);
+            self.evaluate_service(service);
         }
 
         let mut changes = ProgramChanges::default();
         let old_programs = self.rekey(&mut work);
-        self.ask_new_questions(&mut work);
+        self.evaluate_new_predicates(&mut work);
         for program in old_programs {
             self.programs.keys.release(program);
         }
-        self.programs.sweep(&mut self.policies, &mut self.questions, &mut self.tables, &mut changes);
-        self.drop_old_questions(&mut work);
+        self.programs.sweep(&mut self.policies, &mut self.predicates, &mut self.tables, &mut changes);
+        self.drop_unused_predicates(&mut work);
         for group in core::mem::take(&mut work.emptied) {
             if self.groups.lookup(group).is_some_and(|group| group.members.is_empty())
                 && let Some(state) = self.groups.remove(group)
@@ -240,14 +260,21 @@ impl Compiler {
                 }
             }
         }
-        self.settle_addresses(&mut work, &mut changes);
+        self.update_classes(&mut work, &mut changes);
         let swept = self.tables.sweep();
         let delta = self.delta(work, changes, &swept, identities_dirty);
         self.tables.end_commit();
         self.programs.end_commit();
         self.addresses.classes.end_commit();
-        self.questions.predicates.end_commit();
-        self.questions.ports.end_commit();
+        self.predicates.plain.end_commit();
+        self.predicates.ports.end_commit();
         delta
     }
 }
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Compiler>();
+    shared_between_threads::<Snapshot>();
+    shared_between_threads::<Delta>();
+};

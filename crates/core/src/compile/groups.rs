@@ -1,141 +1,29 @@
 //! Groups: owners of addresses that no selector can tell apart, because their labels are the same.
 
-use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::hash::{BuildHasher, Hash, Hasher};
+use core::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use crate::compile::group_key::{GroupKey, GroupKeyRef};
+use crate::compile::ids::{AddressOwnerIx, GroupId, PolicyIx};
 use crate::compile::idset::IdSet;
-use crate::compile::owners::OwnerIx;
-use crate::compile::policies::PolicyIx;
-use crate::compile::preludes::FailsafesIx;
 use crate::compile::programs::GroupPrograms;
 use crate::compile::selectors::{Anchor, LabelKey, forget};
-use crate::compile::signature::{Signature, compiler_id};
+use crate::compile::signature::Signature;
 use crate::ir::{Arena, Id};
-use crate::label::{Labels, Name};
-use crate::model::{EntityKinds, NamedPort};
+use crate::label::Name;
 use crate::selector::Expr;
-
-compiler_id!(
-    /// A [`Group`].
-    GroupId
-);
-
-/// Everything that selectors and named ports can see of an owner.
-#[derive(Clone, Debug)]
-pub(super) struct GroupKey {
-    pub(super) kind: EntityKinds,
-    pub(super) namespace: Option<Name>,
-    pub(super) service_account: Option<Name>,
-    pub(super) labels: Labels,
-    pub(super) profiles: Vec<Name>,
-    /// Sorted, without duplicates.
-    pub(super) ports: Vec<NamedPort>,
-    pub(super) untracked: UntrackedPolicy,
-    /// For host endpoints; those of every node for all others.
-    pub(super) failsafes: FailsafesIx,
-}
-
-/// Whether untracked policy acts on a host endpoint; see [`crate::reference`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum UntrackedPolicy {
-    #[default]
-    Acts,
-    /// The endpoint is for all interfaces.
-    Ignored,
-}
-
-/// A [`GroupKey`] that borrows from the owner: what is needed to find a group that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape<'a> {
-    pub(super) kind: EntityKinds,
-    pub(super) namespace: Option<&'a Name>,
-    pub(super) service_account: Option<&'a Name>,
-    pub(super) labels: &'a Labels,
-    pub(super) profiles: &'a [Name],
-    pub(super) ports: Cow<'a, [NamedPort]>,
-    pub(super) untracked: UntrackedPolicy,
-    pub(super) failsafes: FailsafesIx,
-}
-
-impl<'a> Shape<'a> {
-    pub(super) const fn plain(kind: EntityKinds, namespace: Option<&'a Name>, labels: &'a Labels) -> Self {
-        Self {
-            kind,
-            namespace,
-            service_account: None,
-            labels,
-            profiles: &[],
-            ports: Cow::Borrowed(&[]),
-            untracked: UntrackedPolicy::Acts,
-            failsafes: FailsafesIx::EVERY_NODE,
-        }
-    }
-
-    /// Sorts the ports, which mostly is nothing to do.
-    pub(super) fn with_ports(mut self, ports: &'a [NamedPort]) -> Self {
-        self.ports = if ports.is_sorted_by(|a, b| a < b) {
-            Cow::Borrowed(ports)
-        } else {
-            let mut ports = ports.to_vec();
-            ports.sort_unstable();
-            ports.dedup();
-            Cow::Owned(ports)
-        };
-        self
-    }
-
-    fn to_key(&self) -> GroupKey {
-        GroupKey {
-            kind: self.kind,
-            namespace: self.namespace.cloned(),
-            service_account: self.service_account.cloned(),
-            labels: self.labels.clone(),
-            profiles: self.profiles.to_vec(),
-            ports: self.ports.to_vec(),
-            untracked: self.untracked,
-            failsafes: self.failsafes,
-        }
-    }
-}
-
-impl GroupKey {
-    fn shape(&self) -> Shape<'_> {
-        Shape {
-            kind: self.kind,
-            namespace: self.namespace.as_ref(),
-            service_account: self.service_account.as_ref(),
-            labels: &self.labels,
-            profiles: &self.profiles,
-            ports: Cow::Borrowed(&self.ports),
-            untracked: self.untracked,
-            failsafes: self.failsafes,
-        }
-    }
-}
-
-impl Hash for Shape<'_> {
-    /// Profiles follow from the namespace and the service account nearly always, so they are left to the comparison.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.kind.hash(state);
-        self.namespace.hash(state);
-        self.service_account.hash(state);
-        self.labels.hash(state);
-        self.ports.hash(state);
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// All owners.
-    pub(super) members: Vec<OwnerIx>,
+    pub(super) members: Vec<AddressOwnerIx>,
     /// Number of members that programs are compiled for.
     pub(super) local: usize,
-    /// The answers to all active questions.
+    /// The predicates that hold for its members.
     pub(super) signature: Signature,
     /// Policies whose subject this is, staged ones included.
     pub(super) policies: IdSet<PolicyIx>,
@@ -143,8 +31,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A group has programs while it has local members. Whether that is yet to be brought about.
-    pub(super) const fn is_unsettled(&self) -> bool {
+    /// Whether it has local members without programs, or programs without local members.
+    pub(super) const fn lacks_or_outlives_programs(&self) -> bool {
         (self.local == 0) == self.programs.is_some()
     }
 }
@@ -177,13 +65,13 @@ impl Groups {
         self.groups.iter()
     }
 
-    /// The group of this shape, and whether it had to be made.
-    pub(super) fn find_or_create(&mut self, shape: &Shape<'_>) -> (GroupId, bool) {
-        let hash = self.hasher.hash_one(shape);
-        let same = |id: &GroupId| self.groups.lookup(*id).is_some_and(|group| group.key.shape() == *shape);
+    /// The group of this key, and whether it had to be made.
+    pub(super) fn find_or_create(&mut self, key: &GroupKeyRef<'_>) -> (GroupId, bool) {
+        let hash = self.hasher.hash_one(key);
+        let same = |id: &GroupId| self.groups.lookup(*id).is_some_and(|group| group.key.as_ref() == *key);
         match self.index.find(hash, same) {
             Some(id) => (*id, false),
-            None => (self.create(shape.to_key(), hash), true),
+            None => (self.create(key.to_key(), hash), true),
         }
     }
 
@@ -214,14 +102,14 @@ impl Groups {
         };
         self.groups.put(id, group);
         let (groups, hasher) = (&self.groups, &self.hasher);
-        let rehash = |id: &GroupId| groups.lookup(*id).map_or(0, |group| hasher.hash_one(group.key.shape()));
+        let rehash = |id: &GroupId| groups.lookup(*id).map_or(0, |group| hasher.hash_one(group.key.as_ref()));
         self.index.insert_unique(hash, id, rehash);
         id
     }
 
     pub(super) fn remove(&mut self, id: GroupId) -> Option<Group> {
         let group = self.groups.take(id)?;
-        let hash = self.hasher.hash_one(group.key.shape());
+        let hash = self.hasher.hash_one(group.key.as_ref());
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }

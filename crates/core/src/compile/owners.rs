@@ -7,29 +7,23 @@ use core::net::IpAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::compile::groups::GroupId;
-use crate::compile::signature::compiler_id;
+use crate::compile::ids::{AddressOwnerIx, GroupId};
 use crate::ir::{Arena, Id};
 use crate::label::Name;
 use crate::model::{EndpointId, NetworkSetId};
 use crate::net::Cidr;
 
-compiler_id!(
-    /// An [`OwnerState`].
-    OwnerIx
-);
-
 /// Something that owns prefixes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum OwnerId {
+pub(super) enum AddressOwnerId {
     Endpoint(EndpointId),
     NetworkSet(NetworkSetId),
     Node(Name),
 }
 
 #[derive(Debug)]
-pub(super) struct OwnerState {
-    pub(super) id: OwnerId,
+pub(super) struct AddressOwner {
+    pub(super) id: AddressOwnerId,
     pub(super) group: GroupId,
     /// Position in the group's list of members.
     pub(super) place: usize,
@@ -68,37 +62,37 @@ impl Prefixes {
 /// All owners, by identity.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    slots: Arena<OwnerIx, OwnerState>,
-    index: HashTable<OwnerIx>,
+    slots: Arena<AddressOwnerIx, AddressOwner>,
+    index: HashTable<AddressOwnerIx>,
     hasher: DefaultHashBuilder,
-    free: Vec<OwnerIx>,
+    free: Vec<AddressOwnerIx>,
 }
 
 impl Owners {
-    pub(super) fn lookup(&self, ix: OwnerIx) -> Option<&OwnerState> {
+    pub(super) fn lookup(&self, ix: AddressOwnerIx) -> Option<&AddressOwner> {
         self.slots.lookup(ix)
     }
 
-    pub(super) fn lookup_mut(&mut self, ix: OwnerIx) -> Option<&mut OwnerState> {
+    pub(super) fn lookup_mut(&mut self, ix: AddressOwnerIx) -> Option<&mut AddressOwner> {
         self.slots.lookup_mut(ix)
     }
 
-    pub(super) fn find(&self, id: &OwnerId) -> Option<OwnerIx> {
+    pub(super) fn find(&self, id: &AddressOwnerId) -> Option<AddressOwnerIx> {
         let hash = self.hasher.hash_one(id);
         self.index.find(hash, |ix| self.slots.lookup(*ix).is_some_and(|state| state.id == *id)).copied()
     }
 
-    pub(super) fn insert(&mut self, state: OwnerState) -> OwnerIx {
-        let ix = self.free.pop().unwrap_or_else(|| OwnerIx::new(self.slots.bound()));
+    pub(super) fn insert(&mut self, state: AddressOwner) -> AddressOwnerIx {
+        let ix = self.free.pop().unwrap_or_else(|| AddressOwnerIx::new(self.slots.bound()));
         let hash = self.hasher.hash_one(&state.id);
         self.slots.put(ix, state);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let rehash = |ix: &OwnerIx| slots.lookup(*ix).map_or(0, |state| hasher.hash_one(&state.id));
+        let rehash = |ix: &AddressOwnerIx| slots.lookup(*ix).map_or(0, |state| hasher.hash_one(&state.id));
         self.index.insert_unique(hash, ix, rehash);
         ix
     }
 
-    pub(super) fn remove(&mut self, ix: OwnerIx) -> Option<OwnerState> {
+    pub(super) fn remove(&mut self, ix: AddressOwnerIx) -> Option<AddressOwner> {
         let state = self.slots.take(ix)?;
         let hash = self.hasher.hash_one(&state.id);
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == ix) {

@@ -1,4 +1,4 @@
-//! Policies and profiles as units of compilation.
+//! Policies and profiles, with their compiled rules.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -7,29 +7,19 @@ use core::cmp::Ordering;
 
 use hashbrown::HashMap;
 
-use crate::compile::groups::GroupId;
+use crate::compile::ids::{GroupId, PolicyIx, ProfileIx};
 use crate::compile::idset::IdSet;
-use crate::compile::rules::{CompiledRules, Questions, compile};
+use crate::compile::rules::{CompiledRules, Predicates, compile};
 use crate::compile::selectors::SelectorIndex;
-use crate::compile::signature::compiler_id;
 use crate::ir::{Arena, Id};
 use crate::label::Name;
 use crate::model::{Action, Cluster, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
 use crate::net::IpVersion;
 use crate::verdict::Direction;
 
-compiler_id!(
-    /// One version of a policy: a changed policy gets a new one, so whatever refers to it changes too.
-    PolicyIx
-);
-compiler_id!(
-    /// One version of a profile, or of its absence.
-    ProfileIx
-);
-
 /// The rules of one direction, compiled while a program needs them.
 #[derive(Debug, Default)]
-pub(super) struct Unit {
+pub(super) struct RuleList {
     compiled: Option<Compiled>,
     users: usize,
 }
@@ -41,26 +31,26 @@ struct Compiled {
     v6: Option<CompiledRules>,
 }
 
-impl Unit {
+impl RuleList {
     /// One program more. Compiles the rules for the first.
-    pub(super) fn acquire(&mut self, rules: &[Rule], direction: Direction, questions: &mut Questions) {
+    pub(super) fn acquire(&mut self, rules: &[Rule], direction: Direction, predicates: &mut Predicates) {
         self.users = self.users.saturating_add(1);
         if self.compiled.is_none() {
-            let v4 = compile(rules, direction, IpVersion::V4, questions);
+            let v4 = compile(rules, direction, IpVersion::V4, predicates);
             let v6 =
-                rules.iter().any(names_family).then(|| compile(rules, direction, IpVersion::V6, questions));
+                rules.iter().any(names_family).then(|| compile(rules, direction, IpVersion::V6, predicates));
             self.compiled = Some(Compiled { v4, v6 });
         }
     }
 
     /// One program less. Gives up what was compiled with the last.
-    pub(super) fn release(&mut self, questions: &mut Questions) {
+    pub(super) fn release(&mut self, predicates: &mut Predicates) {
         self.users = self.users.saturating_sub(1);
         if self.users == 0
             && let Some(compiled) = self.compiled.take()
         {
-            compiled.v4.release(questions);
-            compiled.v6.iter().for_each(|rules| rules.release(questions));
+            compiled.v4.release(predicates);
+            compiled.v6.iter().for_each(|rules| rules.release(predicates));
         }
     }
 
@@ -86,8 +76,8 @@ pub(super) struct PolicyState {
     pub(super) policy: Policy,
     /// The groups whose subject it applies to.
     pub(super) groups: IdSet<GroupId>,
-    ingress: Unit,
-    egress: Unit,
+    ingress: RuleList,
+    egress: RuleList,
     /// Programs that hold this version.
     users: usize,
     /// Whether a newer version, or none, has taken its place.
@@ -100,8 +90,8 @@ pub(super) struct ProfileState {
     pub(super) name: Name,
     /// `None` when it does not exist.
     pub(super) profile: Option<Arc<Profile>>,
-    ingress: Unit,
-    egress: Unit,
+    ingress: RuleList,
+    egress: RuleList,
     users: usize,
     /// Names that this version holds for: more than one for profiles that nobody declared and that say the same, as
     /// those of namespaces do. 0 when newer versions have taken its place everywhere.
@@ -167,8 +157,8 @@ impl Policies {
                 placement: policy.placement,
             },
             groups: IdSet::default(),
-            ingress: Unit::default(),
-            egress: Unit::default(),
+            ingress: RuleList::default(),
+            egress: RuleList::default(),
             users: 0,
             replaced: false,
         };
@@ -195,22 +185,22 @@ impl Policies {
         ix: PolicyIx,
         direction: Direction,
         cluster: &Cluster,
-        questions: &mut Questions,
+        predicates: &mut Predicates,
     ) {
         let Some(state) = self.states.lookup_mut(ix) else { return };
         state.users = state.users.saturating_add(1);
         let Some(policy) = cluster.policies().get(&state.policy.id) else { return };
         match direction {
-            Direction::Ingress => state.ingress.acquire(&policy.ingress, direction, questions),
-            Direction::Egress => state.egress.acquire(&policy.egress, direction, questions),
+            Direction::Ingress => state.ingress.acquire(&policy.ingress, direction, predicates),
+            Direction::Egress => state.egress.acquire(&policy.egress, direction, predicates),
         }
     }
 
-    pub(super) fn release(&mut self, ix: PolicyIx, direction: Direction, questions: &mut Questions) {
+    pub(super) fn release(&mut self, ix: PolicyIx, direction: Direction, predicates: &mut Predicates) {
         let Some(state) = self.states.lookup_mut(ix) else { return };
         match direction {
-            Direction::Ingress => state.ingress.release(questions),
-            Direction::Egress => state.egress.release(questions),
+            Direction::Ingress => state.ingress.release(predicates),
+            Direction::Egress => state.egress.release(predicates),
         }
         state.users = state.users.saturating_sub(1);
         if state.users == 0 && state.replaced {
@@ -241,8 +231,8 @@ impl Policies {
         let state = ProfileState {
             name: name.clone(),
             profile: profile.map(|profile| Arc::new(profile.clone())),
-            ingress: Unit::default(),
-            egress: Unit::default(),
+            ingress: RuleList::default(),
+            egress: RuleList::default(),
             users: 0,
             named: 0,
         };
@@ -281,24 +271,34 @@ impl Policies {
         self.profiles.lookup(ix)
     }
 
-    pub(super) fn acquire_profile(&mut self, ix: ProfileIx, direction: Direction, questions: &mut Questions) {
+    pub(super) fn acquire_profile(
+        &mut self,
+        ix: ProfileIx,
+        direction: Direction,
+        predicates: &mut Predicates,
+    ) {
         let Some(state) = self.profiles.lookup_mut(ix) else { return };
         state.users = state.users.saturating_add(1);
         let profile = state.profile.clone();
         let rules = profile_rules(profile.as_deref(), direction);
-        state.unit_mut(direction).acquire(&rules, direction, questions);
+        state.rule_list_mut(direction).acquire(&rules, direction, predicates);
     }
 
-    pub(super) fn release_profile(&mut self, ix: ProfileIx, direction: Direction, questions: &mut Questions) {
+    pub(super) fn release_profile(
+        &mut self,
+        ix: ProfileIx,
+        direction: Direction,
+        predicates: &mut Predicates,
+    ) {
         let Some(state) = self.profiles.lookup_mut(ix) else { return };
-        state.unit_mut(direction).release(questions);
+        state.rule_list_mut(direction).release(predicates);
         state.users = state.users.saturating_sub(1);
         self.drop_unused_profile(ix);
     }
 }
 
 impl PolicyState {
-    pub(super) const fn unit(&self, direction: Direction) -> &Unit {
+    pub(super) const fn rule_list(&self, direction: Direction) -> &RuleList {
         match direction {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
@@ -313,14 +313,14 @@ impl ProfileState {
         is_implicit(a) && is_implicit(b) && a.ingress == b.ingress && a.egress == b.egress
     }
 
-    pub(super) const fn unit(&self, direction: Direction) -> &Unit {
+    pub(super) const fn rule_list(&self, direction: Direction) -> &RuleList {
         match direction {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
         }
     }
 
-    const fn unit_mut(&mut self, direction: Direction) -> &mut Unit {
+    const fn rule_list_mut(&mut self, direction: Direction) -> &mut RuleList {
         match direction {
             Direction::Ingress => &mut self.ingress,
             Direction::Egress => &mut self.egress,

@@ -3,12 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::compile::fold::{Chain, Item, Owner, fold};
+use crate::compile::exemptions::Exemptions;
+use crate::compile::ids::{FailsafesIx, PolicyIx, ProfileIx};
 use crate::compile::intern::{Fresh, Interner};
-use crate::compile::policies::{Policies, PolicyIx, ProfileIx, Unit};
-use crate::compile::preludes::{FailsafesIx, Preludes};
-use crate::compile::rows::Projections;
-use crate::compile::rules::{Asked, Questions};
+use crate::compile::l4_table::build_table;
+use crate::compile::policies::{Policies, RuleList};
+use crate::compile::program_changes::{Family, ProgramChanges};
+use crate::compile::program_rules::{Item, ProgramRules, RuleOwner};
+use crate::compile::projections::Projections;
+use crate::compile::rules::{PredicateSet, Predicates};
 use crate::compile::signature::Signature;
 use crate::compile::tables::Tables;
 use crate::ir::{
@@ -16,7 +19,6 @@ use crate::ir::{
 };
 use crate::label::Name;
 use crate::model::{Cluster, ProfileOrigin};
-use crate::net::IpVersion;
 use crate::settings::Settings;
 use crate::verdict::{Cause, Hook, Verdict};
 
@@ -49,26 +51,8 @@ pub(super) struct GroupPrograms {
 impl GroupPrograms {
     pub(super) fn ids(&self) -> impl Iterator<Item = ProgramId> + '_ {
         let of = |programs: &HookPrograms| programs.0.values().copied().collect::<Vec<_>>();
-        let pending = self.entry.pending.iter().flat_map(of);
-        of(&self.entry.enforced).into_iter().chain(pending)
-    }
-}
-
-/// [`IpVersion`] as an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    const fn version(self) -> IpVersion {
-        match self {
-            Self::V4 => IpVersion::V4,
-            Self::V6 => IpVersion::V6,
-        }
+        let staged = self.entry.staged.iter().flat_map(of);
+        of(&self.entry.enforced).into_iter().chain(staged)
     }
 }
 
@@ -77,7 +61,7 @@ pub(super) struct Programs {
     pub(super) keys: Interner<ProgramId, ProgramKey>,
     bodies: Arena<ProgramId, Bodies>,
     pub(super) projections: Projections,
-    pub(super) preludes: Preludes,
+    pub(super) exemptions: Exemptions,
 }
 
 /// The bodies of a program.
@@ -97,38 +81,24 @@ struct BodyState {
     cells: Vec<L4TableId>,
 }
 
-/// What changed in one commit, for the snapshot.
-#[derive(Debug, Default)]
-pub(super) struct ProgramChanges {
-    /// New rows of classes; of two for one class the later holds.
-    pub(super) rows: Vec<(ProjectionId, ClassId, u32)>,
-    /// New projections.
-    pub(super) projections: Vec<ProjectionId>,
-    pub(super) projections_gone: Vec<ProjectionId>,
-    /// By id.
-    pub(super) programs: Vec<(ProgramId, Program)>,
-    /// By id.
-    pub(super) programs_gone: Vec<ProgramId>,
-}
-
 impl Programs {
-    pub(super) fn new(settings: &Settings, questions: &mut Questions) -> Self {
+    pub(super) fn new(settings: &Settings, predicates: &mut Predicates) -> Self {
         Self {
             keys: Interner::new(),
             bodies: Arena::new(),
             projections: Projections::new(),
-            preludes: Preludes::new(settings, questions),
+            exemptions: Exemptions::new(settings, predicates),
         }
     }
 
-    /// The program for `key`, with one user more. A new one asks its questions at once and gets its cells in
+    /// The program for `key`, with one user more. A new one acquires its predicates at once and gets its cells in
     /// [`Programs::settle`].
     pub(super) fn acquire(
         &mut self,
         key: ProgramKey,
         cluster: &Cluster,
         policies: &mut Policies,
-        questions: &mut Questions,
+        predicates: &mut Predicates,
     ) -> ProgramId {
         let direction = key.hook.direction();
         let (id, fresh) = self.keys.acquire(key);
@@ -136,10 +106,10 @@ impl Programs {
             && let Some(key) = self.keys.lookup(id)
         {
             for policy in key.tiers.iter().flat_map(|tier| &tier.policies) {
-                policies.acquire(*policy, direction, cluster, questions);
+                policies.acquire(*policy, direction, cluster, predicates);
             }
             for profile in &key.profiles {
-                policies.acquire_profile(*profile, direction, questions);
+                policies.acquire_profile(*profile, direction, predicates);
             }
         }
         id
@@ -149,17 +119,17 @@ impl Programs {
     pub(super) fn sweep(
         &mut self,
         policies: &mut Policies,
-        questions: &mut Questions,
+        predicates: &mut Predicates,
         tables: &mut Tables,
         changes: &mut ProgramChanges,
     ) {
         for (id, key) in self.keys.sweep() {
             let direction = key.hook.direction();
             for policy in key.tiers.iter().flat_map(|tier| &tier.policies) {
-                policies.release(*policy, direction, questions);
+                policies.release(*policy, direction, predicates);
             }
             for profile in &key.profiles {
-                policies.release_profile(*profile, direction, questions);
+                policies.release_profile(*profile, direction, predicates);
             }
             if let Some(bodies) = self.bodies.take(id) {
                 for (family, body) in bodies.each() {
@@ -174,7 +144,7 @@ impl Programs {
 
     pub(super) fn end_commit(&mut self) {
         self.keys.end_commit();
-        self.projections.asked.end_commit();
+        self.projections.sets.end_commit();
     }
 
     /// Makes projections and cells follow the classes that came and went, and gives new programs theirs.
@@ -187,7 +157,7 @@ impl Programs {
         tables: &mut Tables,
         changes: &mut ProgramChanges,
     ) {
-        // Rows that got answers in this commit: their cells are new.
+        // Rows that are new in this commit: their cells are new.
         let mut fresh_rows: Vec<(ProjectionId, u32)> = Vec::new();
         for (class, signature) in gone {
             self.projections.forget_class(*class, signature, changes);
@@ -226,17 +196,17 @@ impl Programs {
     ) {
         let Some(key) = self.keys.lookup(program) else { return };
         let direction = key.hook.direction();
-        let common = self.units(key, policies).all(Unit::is_common);
-        let asked = |family: Family| {
-            let (mut source, mut destination) = (Asked::default(), Asked::default());
-            for rules in self.units(key, policies).filter_map(|unit| unit.rules(family.version())) {
+        let common = self.rule_lists(key, policies).all(RuleList::is_common);
+        let sets = |family: Family| {
+            let (mut source, mut destination) = (PredicateSet::default(), PredicateSet::default());
+            for rules in self.rule_lists(key, policies).filter_map(|list| list.rules(family.version())) {
                 rules.sides(direction, &mut source, &mut destination);
             }
             source.normalise();
             destination.normalise();
             (source, destination)
         };
-        let (v4, v6) = (asked(Family::V4), (!common).then(|| asked(Family::V6)));
+        let (v4, v6) = (sets(Family::V4), (!common).then(|| sets(Family::V6)));
         let mut body = |(source, destination), family| BodyState {
             source: self.projections.acquire(source, (program, family), classes, changes),
             destination: self.projections.acquire(destination, (program, family), classes, changes),
@@ -247,14 +217,19 @@ impl Programs {
         self.bodies.put(program, bodies);
     }
 
-    fn units<'p>(&'p self, key: &'p ProgramKey, policies: &'p Policies) -> impl Iterator<Item = &'p Unit> {
+    fn rule_lists<'p>(
+        &'p self,
+        key: &'p ProgramKey,
+        policies: &'p Policies,
+    ) -> impl Iterator<Item = &'p RuleList> {
         let direction = key.hook.direction();
-        let prelude = self.preludes.of(key.failsafes, key.hook).map(|(unit, _)| unit);
+        let exemptions = self.exemptions.of(key.failsafes, key.hook).map(|(list, _)| list);
         let of_policies = key.tiers.iter().flat_map(|tier| &tier.policies);
-        let of_policies =
-            of_policies.filter_map(move |ix| policies.lookup(*ix)).map(move |state| state.unit(direction));
+        let of_policies = of_policies
+            .filter_map(move |ix| policies.lookup(*ix))
+            .map(move |state| state.rule_list(direction));
         let profiles = key.profiles.iter().filter_map(move |ix| policies.profile(*ix));
-        prelude.chain(of_policies).chain(profiles.map(move |state| state.unit(direction)))
+        exemptions.chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
     }
 
     /// Makes the cells of a body that are missing or have a fresh row.
@@ -270,7 +245,7 @@ impl Programs {
         let Some(key) = self.keys.lookup(program) else { return };
         let Some(sources) = self.projections.lookup(body.source) else { return };
         let Some(destinations) = self.projections.lookup(body.destination) else { return };
-        let chain = self.chain(key, family, policies);
+        let rules = self.program_rules(key, family, policies);
         let is_fresh = |projection, row| fresh_rows.binary_search(&(projection, row)).is_ok();
         let fresh_columns: Vec<bool> = (0..self.projections.row_count(body.destination))
             .map(|row| is_fresh(body.destination, row))
@@ -289,8 +264,8 @@ impl Programs {
                     continue;
                 }
                 let table = match (from, to, cells.first()) {
-                    (Some(from), Some(to), _) => fold(&chain, &from.answers, &to.answers, tables),
-                    // A free row is on no packet's way; any table will do. Row 0 is never free.
+                    (Some(from), Some(to), _) => build_table(&rules, &from.signature, &to.signature, tables),
+                    // A free row is on no packet's alternative; any table will do. Row 0 is never free.
                     (_, _, Some(table)) => {
                         tables.tables.retain(*table);
                         *table
@@ -308,17 +283,22 @@ impl Programs {
     }
 
     /// The ordered list that a program stands for.
-    fn chain<'p>(&'p self, key: &'p ProgramKey, family: Family, policies: &'p Policies) -> Chain<'p> {
+    fn program_rules<'p>(
+        &'p self,
+        key: &'p ProgramKey,
+        family: Family,
+        policies: &'p Policies,
+    ) -> ProgramRules<'p> {
         let direction = key.hook.direction();
         let mut items = Vec::new();
-        for (unit, cause) in self.preludes.of(key.failsafes, key.hook) {
-            push_rules(&mut items, unit, family, &Owner::BuiltIn(cause.clone()));
+        for (list, cause) in self.exemptions.of(key.failsafes, key.hook) {
+            push_rules(&mut items, list, family, &RuleOwner::BuiltIn(cause.clone()));
         }
         for tier in &key.tiers {
             let mut last = None;
             for state in tier.policies.iter().filter_map(|ix| policies.lookup(*ix)) {
-                let owner = Owner::Policy { id: &state.policy.id, tier: &tier.name };
-                push_rules(&mut items, state.unit(direction), family, &owner);
+                let owner = RuleOwner::Policy { id: &state.policy.id, tier: &tier.name };
+                push_rules(&mut items, state.rule_list(direction), family, &owner);
                 last = Some(&state.policy.id);
             }
             let deny = last.filter(|_| tier.deny);
@@ -343,17 +323,17 @@ impl Programs {
                 break;
             };
             let owner = match profile.origin {
-                ProfileOrigin::Implicit => Owner::BuiltIn(Cause::NoPolicy),
-                ProfileOrigin::Declared => Owner::Profile { name: &state.name },
+                ProfileOrigin::Implicit => RuleOwner::BuiltIn(Cause::NoPolicy),
+                ProfileOrigin::Declared => RuleOwner::Profile { name: &state.name },
             };
-            push_rules(&mut items, state.unit(direction), family, &owner);
+            push_rules(&mut items, state.rule_list(direction), family, &owner);
         }
-        Chain::new(direction, items, end)
+        ProgramRules::new(direction, items, end)
     }
 }
 
-fn push_rules<'p>(items: &mut Vec<Item<'p>>, unit: &'p Unit, family: Family, owner: &Owner<'p>) {
-    if let Some(rules) = unit.rules(family.version()) {
+fn push_rules<'p>(items: &mut Vec<Item<'p>>, list: &'p RuleList, family: Family, owner: &RuleOwner<'p>) {
+    if let Some(rules) = list.rules(family.version()) {
         items.extend(rules.rules.iter().map(|rule| Item::Rule { rule, owner: owner.clone() }));
     }
 }

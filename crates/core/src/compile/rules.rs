@@ -3,24 +3,25 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
-use crate::compile::ranges::{Ranges, complement, intersect, normalise};
-use crate::compile::signature::{PortPredicate, PortPredicateId, Predicate, PredicateId, Signature};
+use crate::compile::ranges::{FULL, Ranges, complement, intersect, normalise};
+use crate::compile::signature::{PortPredicate, Predicate, Signature};
 use crate::model::{Action, EntityMatch, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
 use crate::net::{Cidr, IpVersion};
 use crate::packet::{Icmp, Protocol};
 use crate::verdict::Direction;
 
-/// All questions that active rules ask.
+/// All predicates that active rules ask.
 #[derive(Debug)]
-pub(super) struct Questions {
-    pub(super) predicates: Interner<PredicateId, Predicate>,
+pub(super) struct Predicates {
+    pub(super) plain: Interner<PredicateId, Predicate>,
     pub(super) ports: Interner<PortPredicateId, PortPredicate>,
 }
 
-impl Questions {
+impl Predicates {
     pub(super) fn new() -> Self {
-        Self { predicates: Interner::new(), ports: Interner::new() }
+        Self { plain: Interner::new(), ports: Interner::new() }
     }
 }
 
@@ -41,7 +42,7 @@ pub(super) struct CompiledRule {
     pub(super) http: Option<HttpMatch>,
 }
 
-/// One alternative for the far end, with the L4 alternatives that go with it.
+/// One alternative for the peer, with the L4 alternatives that go with it.
 #[derive(Debug)]
 pub(super) struct CompiledPeer {
     pub(super) entity: CompiledEntity,
@@ -90,6 +91,47 @@ pub(super) enum CompiledPort {
     Named(PortPredicateId),
 }
 
+impl CompiledL4 {
+    /// Whether the protocol condition holds; `None` is a protocol that no rule names.
+    pub(super) fn applies(&self, protocol: Option<Protocol>) -> bool {
+        self.protocol.is_none_or(|wanted| Some(wanted) == protocol)
+            && self.not_protocol.is_none_or(|unwanted| Some(unwanted) != protocol)
+    }
+}
+
+impl CompiledPorts {
+    pub(super) fn is_any(&self) -> bool {
+        self.any_of.is_empty() && self.none_of.is_empty()
+    }
+
+    /// The ports that satisfy the condition for a packet of `protocol` whose address has `signature`. A protocol without
+    /// ports satisfies no positive list and every negative one.
+    pub(super) fn ranges(&self, protocol: Option<Protocol>, signature: &Signature) -> Ranges {
+        let Some(protocol) = protocol.filter(|p| p.has_ports()) else {
+            return if self.any_of.is_empty() { vec![FULL] } else { Ranges::new() };
+        };
+        let resolve = |list: &[CompiledPort]| {
+            let mut ranges = Ranges::new();
+            for port in list {
+                match port {
+                    CompiledPort::Range(range) => ranges.push((range.first(), range.last())),
+                    CompiledPort::Named(id) => {
+                        let ports = signature.ports(*id).iter().filter(|(p, _)| *p == protocol);
+                        ranges.extend(ports.map(|(_, port)| (*port, *port)));
+                    }
+                }
+            }
+            normalise(ranges)
+        };
+        let allowed = if self.any_of.is_empty() { vec![FULL] } else { resolve(&self.any_of) };
+        if self.none_of.is_empty() {
+            allowed
+        } else {
+            intersect(&allowed, &complement(&resolve(&self.none_of)))
+        }
+    }
+}
+
 /// Which end of the packet an entity match is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -103,12 +145,12 @@ pub(super) fn compile(
     rules: &[Rule],
     direction: Direction,
     version: IpVersion,
-    questions: &mut Questions,
+    predicates: &mut Predicates,
 ) -> CompiledRules {
     let rules = rules
         .iter()
         .enumerate()
-        .filter_map(|(index, rule)| compile_rule(index, rule, direction, version, questions))
+        .filter_map(|(index, rule)| compile_rule(index, rule, direction, version, predicates))
         .collect();
     CompiledRules { rules }
 }
@@ -118,7 +160,7 @@ fn compile_rule(
     rule: &Rule,
     direction: Direction,
     version: IpVersion,
-    questions: &mut Questions,
+    predicates: &mut Predicates,
 ) -> Option<CompiledRule> {
     if rule.ip_version.is_some_and(|wanted| wanted != version) || !possible(&rule.local, version) {
         return None;
@@ -129,11 +171,11 @@ fn compile_rule(
     if possible_peers.is_empty() {
         return None;
     }
-    let (near, far) = match direction {
+    let (subject_end, peer_end) = match direction {
         Direction::Ingress => (End::Destination, End::Source),
         Direction::Egress => (End::Source, End::Destination),
     };
-    let local = compile_entity(&rule.local, near, version, questions);
+    let local = compile_entity(&rule.local, subject_end, version, predicates);
     let peers = possible_peers
         .into_iter()
         .map(|peer| {
@@ -146,17 +188,17 @@ fn compile_rule(
                 not_protocol: l4.not_protocol,
                 messages: messages(l4.icmp, l4.not_icmp),
                 source: CompiledPorts {
-                    any_of: compile_ports(&l4.source_ports, source, questions),
-                    none_of: compile_ports(&l4.not_source_ports, source, questions),
+                    any_of: compile_ports(&l4.source_ports, source, predicates),
+                    none_of: compile_ports(&l4.not_source_ports, source, predicates),
                 },
                 destination: CompiledPorts {
-                    any_of: compile_ports(&l4.destination_ports, destination, questions),
-                    none_of: compile_ports(&l4.not_destination_ports, destination, questions),
+                    any_of: compile_ports(&l4.destination_ports, destination, predicates),
+                    none_of: compile_ports(&l4.not_destination_ports, destination, predicates),
                 },
             });
             let l4: Vec<CompiledL4> =
                 if rule.l4.is_empty() { vec![CompiledL4::default()] } else { l4.collect() };
-            CompiledPeer { entity: compile_entity(peer, far, version, questions), l4 }
+            CompiledPeer { entity: compile_entity(peer, peer_end, version, predicates), l4 }
         })
         .collect();
     Some(CompiledRule { index, action: rule.action, peers, local, http: rule.http.clone() })
@@ -201,10 +243,10 @@ fn compile_entity(
     entity: &EntityMatch,
     end: End,
     version: IpVersion,
-    questions: &mut Questions,
+    predicates: &mut Predicates,
 ) -> CompiledEntity {
     let mut compiled = CompiledEntity::default();
-    let mut ask = |predicate| questions.predicates.acquire(predicate).0;
+    let mut ask = |predicate| predicates.plain.acquire(predicate).0;
     if let Some(selector) = &entity.selector {
         compiled.must.push(ask(Predicate::Select(selector.clone())));
     }
@@ -227,7 +269,7 @@ fn compile_entity(
         match end {
             End::Source => compiled.must.push(ask(Predicate::Service(service.clone()))),
             End::Destination => {
-                compiled.service = Some(questions.ports.acquire(PortPredicate::Service(service.clone())).0);
+                compiled.service = Some(predicates.ports.acquire(PortPredicate::Service(service.clone())).0);
             }
         }
     }
@@ -237,31 +279,31 @@ fn compile_entity(
     compiled
 }
 
-fn compile_ports(ports: &[PortMatch], side: &EntityMatch, questions: &mut Questions) -> Vec<CompiledPort> {
+fn compile_ports(ports: &[PortMatch], side: &EntityMatch, predicates: &mut Predicates) -> Vec<CompiledPort> {
     ports
         .iter()
         .map(|port| match port {
             PortMatch::Range(range) => CompiledPort::Range(*range),
             PortMatch::Named(name) => {
-                let question = PortPredicate::Named(side.selector.clone(), name.clone());
-                CompiledPort::Named(questions.ports.acquire(question).0)
+                let predicate = PortPredicate::Named(side.selector.clone(), name.clone());
+                CompiledPort::Named(predicates.ports.acquire(predicate).0)
             }
         })
         .collect()
 }
 
 impl CompiledRules {
-    /// Calls `visit` for every question, as often as it was acquired.
-    pub(super) fn for_each_question(&self, mut visit: impl FnMut(Question)) {
+    /// Calls `visit` for every predicate, as often as it was acquired.
+    pub(super) fn for_each_predicate(&self, mut visit: impl FnMut(AnyPredicateId)) {
         for rule in &self.rules {
-            rule.local.for_each_question(&mut visit);
+            rule.local.for_each_predicate(&mut visit);
             for peer in &rule.peers {
-                peer.entity.for_each_question(&mut visit);
+                peer.entity.for_each_predicate(&mut visit);
                 for l4 in &peer.l4 {
                     for ports in [&l4.source, &l4.destination] {
                         for port in ports.any_of.iter().chain(&ports.none_of) {
                             if let CompiledPort::Named(id) = port {
-                                visit(Question::Ports(*id));
+                                visit(AnyPredicateId::Ports(*id));
                             }
                         }
                     }
@@ -271,30 +313,35 @@ impl CompiledRules {
     }
 
     /// Gives back what [`compile`] acquired.
-    pub(super) fn release(&self, questions: &mut Questions) {
-        self.for_each_question(|question| match question {
-            Question::Holds(id) => questions.predicates.release(id),
-            Question::Ports(id) => questions.ports.release(id),
+    pub(super) fn release(&self, predicates: &mut Predicates) {
+        self.for_each_predicate(|predicate| match predicate {
+            AnyPredicateId::Plain(id) => predicates.plain.release(id),
+            AnyPredicateId::Ports(id) => predicates.ports.release(id),
         });
     }
 
-    /// The questions about the source and about the destination, for a list of `direction`.
-    pub(super) fn sides(&self, direction: Direction, source: &mut Asked, destination: &mut Asked) {
-        let (near, far) = match direction {
+    /// The predicates of the source and of the destination, for a list of `direction`.
+    pub(super) fn sides(
+        &self,
+        direction: Direction,
+        source: &mut PredicateSet,
+        destination: &mut PredicateSet,
+    ) {
+        let (subject, peers) = match direction {
             Direction::Ingress => (&mut *destination, &mut *source),
             Direction::Egress => (&mut *source, &mut *destination),
         };
         for rule in &self.rules {
-            rule.local.for_each_question(&mut |question| near.add(question));
+            rule.local.for_each_predicate(&mut |predicate| subject.add(predicate));
             for peer in &rule.peers {
-                peer.entity.for_each_question(&mut |question| far.add(question));
+                peer.entity.for_each_predicate(&mut |predicate| peers.add(predicate));
             }
         }
         for l4 in self.rules.iter().flat_map(|rule| &rule.peers).flat_map(|peer| &peer.l4) {
             for (ports, side) in [(&l4.source, &mut *source), (&l4.destination, &mut *destination)] {
                 for port in ports.any_of.iter().chain(&ports.none_of) {
                     if let CompiledPort::Named(id) = port {
-                        side.add(Question::Ports(*id));
+                        side.add(AnyPredicateId::Ports(*id));
                     }
                 }
             }
@@ -303,39 +350,39 @@ impl CompiledRules {
 }
 
 impl CompiledEntity {
-    fn for_each_question(&self, visit: &mut impl FnMut(Question)) {
+    fn for_each_predicate(&self, visit: &mut impl FnMut(AnyPredicateId)) {
         for id in self.must.iter().chain(&self.must_not) {
-            visit(Question::Holds(*id));
+            visit(AnyPredicateId::Plain(*id));
         }
         if let Some(id) = self.service {
-            visit(Question::Ports(id));
+            visit(AnyPredicateId::Ports(id));
         }
     }
 }
 
-/// A question of either kind.
+/// The id of a predicate of either kind.
 #[derive(Clone, Copy)]
-pub(super) enum Question {
-    Holds(PredicateId),
+pub(super) enum AnyPredicateId {
+    Plain(PredicateId),
     Ports(PortPredicateId),
 }
 
-/// The questions that a program asks about one end.
+/// The predicates that a program evaluates on one end of a packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Asked {
+pub(super) struct PredicateSet {
     pub(super) predicates: Vec<PredicateId>,
     pub(super) ports: Vec<PortPredicateId>,
 }
 
-impl Asked {
-    fn add(&mut self, question: Question) {
-        match question {
-            Question::Holds(id) => self.predicates.push(id),
-            Question::Ports(id) => self.ports.push(id),
+impl PredicateSet {
+    fn add(&mut self, predicate: AnyPredicateId) {
+        match predicate {
+            AnyPredicateId::Plain(id) => self.predicates.push(id),
+            AnyPredicateId::Ports(id) => self.ports.push(id),
         }
     }
 
-    /// Sorts both lists and removes duplicates; call once, after the last question.
+    /// Sorts both lists and removes duplicates; call once, after the last predicate.
     pub(super) fn normalise(&mut self) {
         self.predicates.sort_unstable();
         self.predicates.dedup();

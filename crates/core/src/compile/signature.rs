@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
-use crate::ir::Id;
+use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::label::Name;
 use crate::model::{EntitySelector, ServiceId};
 use crate::net::Cidr;
 use crate::packet::Protocol;
 
-/// A yes-or-no question about an address.
+/// A yes-or-no condition on an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Predicate {
     /// It belongs to something selected.
@@ -19,7 +19,7 @@ pub(super) enum Predicate {
     Service(ServiceId),
 }
 
-/// A question about an address whose answer is a set of (protocol, port).
+/// A function of an address whose value is a set of (protocol, port).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum PortPredicate {
     /// The ports of this name of the endpoints at the address; of those that are selected, where a selector is given.
@@ -28,48 +28,15 @@ pub(super) enum PortPredicate {
     Service(ServiceId),
 }
 
-macro_rules! compiler_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(super) struct $name(u32);
-
-        impl Id for $name {
-            fn new(number: u32) -> Self {
-                Self(number)
-            }
-            fn number(self) -> u32 {
-                self.0
-            }
-        }
-
-        impl core::fmt::Display for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                write!(f, "{}", self.0)
-            }
-        }
-    };
-}
-pub(super) use compiler_id;
-
-compiler_id!(
-    /// A [`Predicate`].
-    PredicateId
-);
-compiler_id!(
-    /// A [`PortPredicate`].
-    PortPredicateId
-);
-
 /// A set of (protocol, port), sorted, without duplicates.
 pub(super) type Ports = Vec<(Protocol, u16)>;
 
-/// The answers to all questions: the identity of a class, or of a row when only some questions are asked.
+/// What all predicates say of an address: the identity of a class. Restricted to some predicates, that of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Signature {
     /// The predicates that hold, sorted.
     pub(super) holds: Vec<PredicateId>,
-    /// The port predicates with a non-empty answer, sorted by id.
+    /// The port predicates with a non-empty value, sorted by id.
     pub(super) ports: Vec<(PortPredicateId, Ports)>,
 }
 
@@ -106,7 +73,7 @@ impl Signature {
         }
     }
 
-    /// The part that answers these questions; both lists sorted.
+    /// The part about these predicates; both lists are sorted.
     pub(super) fn project(&self, predicates: &[PredicateId], ports: &[PortPredicateId]) -> Self {
         Self {
             holds: self.holds.iter().copied().filter(|id| predicates.binary_search(id).is_ok()).collect(),

@@ -4,14 +4,14 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::compile::intern::{Fresh, Interner};
-use crate::ir::{Decision, DecisionId, Effect, L4Table, L4TableId, L7Program, L7ProgramId};
+use crate::ir::{DecisionEntry, DecisionId, Effect, L4Table, L4TableId, L7Program, L7ProgramId};
 
 /// A table owns one reference to each decision in it, a decision one to its L7 program, an L7 program one to each
 /// decision it leads to.
 #[derive(Debug)]
 pub(super) struct Tables {
     pub(super) tables: Interner<L4TableId, L4Table>,
-    pub(super) decisions: Interner<DecisionId, Decision>,
+    pub(super) decisions: Interner<DecisionId, DecisionEntry>,
     pub(super) l7: Interner<L7ProgramId, L7Program>,
 }
 
@@ -30,7 +30,7 @@ impl Tables {
 
     /// Interns `decision`, which owns a reference to its L7 program if that is new; the caller's reference to the L7
     /// program is used up.
-    pub(super) fn decision(&mut self, decision: Decision) -> DecisionId {
+    pub(super) fn decision(&mut self, decision: DecisionEntry) -> DecisionId {
         let l7 = decision.l7;
         let (id, fresh) = self.decisions.acquire(decision);
         if let (Fresh::No, Some(l7)) = (fresh, l7) {

@@ -51,7 +51,7 @@ ids! {
     ProgramId "p",
     /// An [`L4Table`](super::L4Table). Printed `t7`.
     L4TableId "t",
-    /// A [`Decision`](super::Decision). Printed `d7`.
+    /// A [`DecisionEntry`](super::DecisionEntry). Printed `d7`.
     DecisionId "d",
     /// An [`L7Program`](super::L7Program). Printed `l7`.
     L7ProgramId "l",

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::ir::{
-    Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, HookPrograms, Id, Interval, L4Table,
+    Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, HookPrograms, Id, Interval, L4Table,
     L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection, ProjectionId,
     Snapshot, SourceInterval,
 };
@@ -96,8 +96,8 @@ impl Walk<'_> {
                 HookPrograms(programs.map(|(hook, id)| (*hook, self.names.programs.name(*id))).collect())
             };
             let enforced = rename(&entry.enforced);
-            let pending = entry.pending.as_ref().map(rename);
-            self.new.endpoints.insert(id.clone(), EndpointEntry { enforced, pending });
+            let staged = entry.staged.as_ref().map(rename);
+            self.new.endpoints.insert(id.clone(), EndpointEntry { enforced, staged });
         }
     }
 
@@ -186,7 +186,7 @@ impl Walk<'_> {
             at = at.saturating_add(1);
             let Some(decision) = self.old.decisions.lookup(old) else { continue };
             let l7 = decision.l7.map(|id| self.l7(id));
-            let decision = Decision { l7, ..decision.clone() };
+            let decision = DecisionEntry { l7, ..decision.clone() };
             self.new.decisions.put(self.names.decisions.name(old), decision);
         }
     }

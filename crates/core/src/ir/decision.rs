@@ -8,9 +8,9 @@ use crate::verdict::{Cause, RuleRef, Verdict};
 
 /// What becomes of a packet, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Decision {
+pub struct DecisionEntry {
     /// The verdict for a packet without principal and HTTP request. [`Verdict::Inspect`] when the first rule that
-    /// could decide needs HTTP attributes; then [`Decision::l7`] is present.
+    /// could decide needs HTTP attributes; then [`DecisionEntry::l7`] is present.
     pub verdict: Verdict,
     /// Why.
     pub cause: Cause,

@@ -1,12 +1,11 @@
 //! The difference between two snapshots.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ir::{
-    Arena, ClassId, Decision, DecisionId, EndpointEntry, Id, IdentityNamespace, L4Table, L4TableId,
-    L7Program, L7ProgramId, Program, ProgramId, Projection, ProjectionId, Snapshot,
+    ClassId, DecisionEntry, DecisionId, EndpointEntry, IdentityNamespace, L4Table, L4TableId, L7Program,
+    L7ProgramId, Program, ProgramId, ProjectionId,
 };
 use crate::label::Name;
 use crate::model::EndpointId;
@@ -23,7 +22,7 @@ pub struct Delta {
     /// Generation of the snapshot this leads to.
     pub to: u64,
     /// Changed decisions.
-    pub decisions: Vec<(DecisionId, Option<Decision>)>,
+    pub decisions: Vec<(DecisionId, Option<DecisionEntry>)>,
     /// Changed L7 programs.
     pub l7: Vec<(L7ProgramId, Option<L7Program>)>,
     /// Changed L4 tables.
@@ -80,68 +79,3 @@ impl fmt::Display for DeltaError {
 }
 
 impl core::error::Error for DeltaError {}
-
-impl Snapshot {
-    /// Brings the snapshot to the delta's next generation.
-    ///
-    /// # Errors
-    /// When the delta starts from another generation; the snapshot is then unchanged.
-    pub fn apply(&mut self, delta: &Delta) -> Result<(), DeltaError> {
-        if self.generation != delta.from {
-            return Err(DeltaError { found: self.generation, expected: delta.from });
-        }
-        put_all(&mut self.decisions, &delta.decisions);
-        put_all(&mut self.l7, &delta.l7);
-        put_all(&mut self.tables, &delta.tables);
-        put_all(&mut self.programs, &delta.programs);
-        for (id, change) in &delta.projections {
-            match change {
-                Some(change) => self.change_projection(*id, change),
-                None => drop(self.projections.take(*id)),
-            }
-        }
-        set_all(&mut self.addresses, &delta.addresses);
-        set_all(&mut self.endpoints, &delta.endpoints);
-        set_all(&mut self.identities, &delta.identities);
-        self.generation = delta.to;
-        Ok(())
-    }
-
-    fn change_projection(&mut self, id: ProjectionId, change: &ProjectionChange) {
-        let mut projection = self.projections.take(id).unwrap_or_else(Projection::trivial);
-        projection.rows = change.rows;
-        for (class, row) in &change.set {
-            if *row == 0 {
-                projection.row_of.remove(class);
-            } else {
-                projection.row_of.insert(*class, *row);
-            }
-        }
-        self.projections.put(id, projection);
-    }
-}
-
-fn put_all<I: Id, T: Clone>(arena: &mut Arena<I, T>, changes: &[(I, Option<T>)]) {
-    for (id, entry) in changes {
-        match entry {
-            Some(entry) => drop(arena.put(*id, entry.clone())),
-            None => drop(arena.take(*id)),
-        }
-    }
-}
-
-fn set_all<K: Clone + Ord, V: Clone>(map: &mut BTreeMap<K, V>, changes: &[(K, Option<V>)]) {
-    if changes.len() > map.len() {
-        // Building a map from a sorted list is much cheaper than one insertion after the other.
-        changes.iter().filter(|(_, value)| value.is_none()).for_each(|(key, _)| drop(map.remove(key)));
-        let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        map.append(&mut set.collect());
-        return;
-    }
-    for (key, value) in changes {
-        match value {
-            Some(value) => drop(map.insert(key.clone(), value.clone())),
-            None => drop(map.remove(key)),
-        }
-    }
-}

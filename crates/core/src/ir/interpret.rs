@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use crate::evaluate::Evaluate;
-use crate::ir::{Decision, DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Program, Snapshot};
+use crate::ir::{
+    DecisionId, Effect, Guard, IdentityNamespace, L4Table, L7Context, L7Program, Lookup, Snapshot,
+};
 use crate::label::{LabelSource, NAME_KEY, Scope};
 use crate::model::EndpointId;
 use crate::packet::Packet;
@@ -17,21 +19,37 @@ pub enum View {
     #[default]
     Enforced,
     /// What would hold if staged policies were enforced.
-    Pending,
+    Staged,
 }
 
-/// An engine that looks every packet up in a [`Snapshot`], step by step. The oracle for backends; not fast.
-#[derive(Clone, Copy, Debug)]
-pub struct Interpreter<'a> {
-    snapshot: &'a Snapshot,
+/// An engine that looks every packet up in the tables, step by step. The oracle for backends; not fast.
+#[derive(Debug)]
+pub struct Interpreter<'a, L: ?Sized = Snapshot> {
+    tables: &'a L,
     view: View,
 }
+
+impl<L: ?Sized> Clone for Interpreter<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L: ?Sized> Copy for Interpreter<'_, L> {}
 
 impl<'a> Interpreter<'a> {
     /// An interpreter of what `snapshot` enforces.
     #[must_use]
     pub const fn new(snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, view: View::Enforced }
+        Self::over(snapshot)
+    }
+}
+
+impl<'a, L: ?Sized> Interpreter<'a, L> {
+    /// An interpreter of what `tables` enforce.
+    #[must_use]
+    pub const fn over(tables: &'a L) -> Self {
+        Self { tables, view: View::Enforced }
     }
 
     /// The same for another view.
@@ -39,7 +57,9 @@ impl<'a> Interpreter<'a> {
     pub const fn with_view(self, view: View) -> Self {
         Self { view, ..self }
     }
+}
 
+impl<L: Lookup> Interpreter<'_, L> {
     /// What `hook` of `endpoint` says to `packet`. An endpoint without a program for the hook is denied, so an
     /// incomplete snapshot fails closed.
     #[must_use]
@@ -52,26 +72,24 @@ impl<'a> Interpreter<'a> {
     /// The decision of the tables alone, before any L7 program.
     #[must_use]
     pub fn look_up(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Option<DecisionId> {
-        let entry = self.snapshot.endpoints.get(endpoint)?;
-        let programs = match (self.view, &entry.pending) {
-            (View::Pending, Some(pending)) => pending,
+        let entry = self.tables.endpoint(endpoint)?;
+        let programs = match (self.view, &entry.staged) {
+            (View::Staged, Some(staged)) => staged,
             _ => &entry.enforced,
         };
-        let program = self.snapshot.programs.lookup(*programs.0.get(&hook)?)?;
+        let program = self.tables.program(*programs.0.get(&hook)?)?;
         let body = program.body(packet.version());
-        let source = self.snapshot.projections.lookup(body.source)?;
-        let destination = self.snapshot.projections.lookup(body.destination)?;
-        let row = source.row(self.snapshot.class_of(packet.source));
-        let column = destination.row(self.snapshot.class_of(packet.destination));
-        let table = self.snapshot.tables.lookup(body.cell(row, column)?)?;
+        let row = self.tables.row(body.source, self.tables.class_of(packet.source))?;
+        let column = self.tables.row(body.destination, self.tables.class_of(packet.destination))?;
+        let table = self.tables.l4_table(body.cell(row, column)?)?;
         table.decision(packet.protocol, packet.source_port, L4Table::key(packet))
     }
 
     fn resolve(&self, id: DecisionId, packet: &Packet) -> Option<verdict::Decision> {
-        let decision = self.snapshot.decisions.lookup(id)?;
+        let decision = self.tables.l7_decision(id)?;
         let plain = packet.principal.is_none() && packet.http.is_none();
         match decision.l7 {
-            Some(l7) if !plain => self.snapshot.run(self.snapshot.l7.lookup(l7)?, packet),
+            Some(l7) if !plain => self.tables.l7_program(l7)?.run(self.tables, packet),
             _ => Some(verdict::Decision {
                 verdict: decision.verdict,
                 cause: decision.cause.clone(),
@@ -81,27 +99,9 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-impl Evaluate for Interpreter<'_> {
+impl<L: Lookup> Evaluate for Interpreter<'_, L> {
     fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> verdict::Decision {
         self.decide(endpoint, hook, packet)
-    }
-}
-
-/// What a run of an [`L7Program`] looks up. A [`Snapshot`] is one; a backend with tables of its own can be another.
-pub trait L7Context {
-    /// The decision of `id`.
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision>;
-    /// The labels of the namespace called `name` and of the service accounts in it.
-    fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
-}
-
-impl L7Context for Snapshot {
-    fn l7_decision(&self, id: DecisionId) -> Option<&Decision> {
-        self.decisions.lookup(id)
-    }
-
-    fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace> {
-        self.identities.get(name)
     }
 }
 

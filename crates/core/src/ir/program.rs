@@ -27,6 +27,17 @@ impl Projection {
     pub fn row(&self, class: ClassId) -> u32 {
         self.row_of.get(&class).copied().unwrap_or(0)
     }
+
+    /// Puts classes on other rows.
+    pub(super) fn set_rows(&mut self, rows: impl Iterator<Item = (ClassId, u32)>) {
+        for (class, row) in rows {
+            if row == 0 {
+                self.row_of.remove(&class);
+            } else {
+                self.row_of.insert(class, row);
+            }
+        }
+    }
 }
 
 /// What one hook says for all packets: one body for each address family.

@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
 use crate::ir::{
-    Arena, ClassId, Decision, DecisionId, L4Table, L4TableId, L7Program, L7ProgramId, Program, ProgramId,
-    Projection, ProjectionId,
+    Arena, ClassId, DecisionEntry, DecisionId, L4Table, L4TableId, L7Program, L7ProgramId, Program,
+    ProgramId, Projection, ProjectionId,
 };
 use crate::label::{Labels, Name};
 use crate::model::EndpointId;
-use crate::net::{Cidr, IpVersion};
+use crate::net::Cidr;
 use crate::verdict::Hook;
 
 /// Everything that is needed to answer any packet at any hook of the endpoints in it.
@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// The L4 tables.
     pub tables: Arena<L4TableId, L4Table>,
     /// The decisions.
-    pub decisions: Arena<DecisionId, Decision>,
+    pub decisions: Arena<DecisionId, DecisionEntry>,
     /// The L7 programs.
     pub l7: Arena<L7ProgramId, L7Program>,
     /// The endpoints that programs were compiled for.
@@ -51,7 +51,7 @@ pub struct EndpointEntry {
     /// What is enforced.
     pub enforced: HookPrograms,
     /// What would be if staged policies were enforced; `None` when none applies to the endpoint.
-    pub pending: Option<HookPrograms>,
+    pub staged: Option<HookPrograms>,
 }
 
 /// A program for each hook the endpoint has: the two workload hooks, or the seven of a host endpoint.
@@ -68,10 +68,20 @@ impl Snapshot {
     /// The class of `address`: that of the longest prefix that contains it.
     #[must_use]
     pub fn class_of(&self, address: IpAddr) -> ClassId {
-        (0..=IpVersion::of(&address).bits())
-            .rev()
-            .filter_map(|prefix| Cidr::new(address, prefix).ok())
+        Cidr::containing(address)
             .find_map(|net| self.addresses.get(&net).copied())
             .unwrap_or(ClassId::UNKNOWN)
+    }
+
+    /// Whether there is no entry at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+            && self.projections.is_empty()
+            && self.programs.is_empty()
+            && self.tables.is_empty()
+            && self.decisions.is_empty()
+            && self.l7.is_empty()
+            && self.endpoints.is_empty()
+            && self.identities.is_empty()
     }
 }

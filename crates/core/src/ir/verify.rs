@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::ir::{
-    Arena, Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, Id, Interval, L4Table,
+    Arena, Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, Id, Interval, L4Table,
     L4TableId, L7Program, L7ProgramId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot,
     SourceInterval,
 };
@@ -29,7 +29,7 @@ impl Snapshot {
     /// Endpoints:
     ///
     /// 1. A workload has a program for the two workload hooks and no other; a host endpoint for the seven others.
-    ///    The same holds for pending programs.
+    ///    The same holds for staged programs.
     /// 2. Every program that an endpoint names exists.
     /// 3. A workload or host hook never answers Continue: no later hook would decide.
     ///
@@ -387,9 +387,9 @@ impl Unreferenced {
 }
 
 impl EndpointEntry {
-    /// The enforced programs, and the pending ones if there are any.
+    /// The enforced programs, and the staged ones if there are any.
     pub(super) fn views(&self) -> impl Iterator<Item = &super::HookPrograms> {
-        core::iter::once(&self.enforced).chain(&self.pending)
+        core::iter::once(&self.enforced).chain(&self.staged)
     }
 }
 
@@ -422,7 +422,7 @@ fn check_projection(id: ProjectionId, projection: &Projection) -> Result<(), Ver
 }
 
 /// Whether a decision can end the run of an L7 program.
-fn is_final(decision: &Decision) -> bool {
+fn is_final(decision: &DecisionEntry) -> bool {
     decision.l7.is_none() && decision.logs.is_empty() && decision.verdict != Verdict::Inspect
 }
 

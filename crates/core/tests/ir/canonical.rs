@@ -40,7 +40,7 @@ fn meaning_is_kept() {
             let packet = generate::packet(&mut rng);
             for endpoint in snapshot.endpoints.keys() {
                 for hook in generate::hooks(endpoint.kind) {
-                    for view in [View::Enforced, View::Pending] {
+                    for view in [View::Enforced, View::Staged] {
                         let ask = |snapshot| {
                             Interpreter::new(snapshot).with_view(view).decide(endpoint, *hook, &packet)
                         };

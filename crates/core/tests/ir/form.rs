@@ -53,8 +53,8 @@ l7 [
   l0 [identities [and [eq service-account "app" "web" not has namespace "env"]] http methods ["GET"] paths [exact "/a" prefix "/b"] decide d3 identities [] http - decide d0]
 ]
 endpoints [
-  workload "shop" "db-0" enforced [workload-ingress p0 workload-egress p0] pending -
-  host - "node\u{a}one" enforced [host-ingress p0 host-egress p0 forward-ingress p0 forward-egress p0 pre-dnat p0 untracked-ingress p0 untracked-egress p0] pending -
+  workload "shop" "db-0" enforced [workload-ingress p0 workload-egress p0] staged -
+  host - "node\u{a}one" enforced [host-ingress p0 host-egress p0 forward-ingress p0 forward-egress p0 pre-dnat p0 untracked-ingress p0 untracked-egress p0] staged -
 ]
 identities [
   "shop" ["env" "prod"] accounts ["web" ["app" "web"]]

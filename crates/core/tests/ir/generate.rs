@@ -6,9 +6,9 @@ use alloc::collections::BTreeMap;
 use core::net::IpAddr;
 
 use portcullis_core::ir::{
-    Body, ClassId, Decision, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, IdentityNamespace,
-    Interval, L4Table, L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection,
-    ProjectionId, Snapshot, SourceInterval,
+    Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id,
+    IdentityNamespace, Interval, L4Table, L4TableId, L7Program, L7ProgramId, L7Step, PortMap, Program,
+    ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use portcullis_core::label::{Labels, NAME_KEY, Name, Scope};
 use portcullis_core::model::{EndpointId, EndpointKind, HttpMatch, IdentityMatch, PathMatch, PolicyId};
@@ -105,7 +105,7 @@ pub(crate) fn snapshot(rng: &mut Rng) -> Snapshot {
     }
     for id in FINALS..FINALS + LOGGING {
         let logs = (0..=rng.below(2)).map(|_| rule(rng)).collect();
-        new.decisions.put(DecisionId::new(id), Decision { logs, ..final_decision(rng, id) });
+        new.decisions.put(DecisionId::new(id), DecisionEntry { logs, ..final_decision(rng, id) });
     }
     for id in 0..L7 {
         new.l7.put(L7ProgramId::new(id), l7_program(rng, id));
@@ -214,7 +214,8 @@ fn settle(new: &mut Snapshot, rng: &mut Rng) {
         let l7 = L7ProgramId::new(id % L7);
         let packet = Packet::new("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap(), Protocol::TCP);
         let said = new.run(new.l7.lookup(l7).unwrap(), &packet).unwrap();
-        let decision = Decision { verdict: said.verdict, cause: said.cause, logs: said.logs, l7: Some(l7) };
+        let decision =
+            DecisionEntry { verdict: said.verdict, cause: said.cause, logs: said.logs, l7: Some(l7) };
         new.decisions.put(DecisionId::new(id), decision);
     }
     let ids: Vec<ProgramId> = new.programs.iter().map(|(id, _)| id).collect();
@@ -268,13 +269,13 @@ fn cause(rng: &mut Rng) -> Cause {
     }
 }
 
-fn final_decision(rng: &mut Rng, id: u32) -> Decision {
+fn final_decision(rng: &mut Rng, id: u32) -> DecisionEntry {
     let verdict = match rng.below(if id.is_multiple_of(2) { 2 } else { 3 }) {
         0 => Verdict::Allow,
         1 => Verdict::Deny,
         _ => Verdict::Continue,
     };
-    Decision { verdict, cause: cause(rng), logs: Vec::new(), l7: None }
+    DecisionEntry { verdict, cause: cause(rng), logs: Vec::new(), l7: None }
 }
 
 /// An id below `bound` that may serve what has id `user`.
@@ -442,7 +443,7 @@ fn endpoint(rng: &mut Rng, kind: EndpointKind) -> EndpointEntry {
         };
         HookPrograms(hooks(kind).iter().map(|hook| (*hook, program(hook, rng))).collect())
     };
-    EndpointEntry { enforced: programs(rng), pending: rng.one_in(3).then(|| programs(rng)) }
+    EndpointEntry { enforced: programs(rng), staged: rng.one_in(3).then(|| programs(rng)) }
 }
 
 fn namespace(rng: &mut Rng) -> IdentityNamespace {
@@ -546,7 +547,8 @@ pub(crate) fn renamed(old: &Snapshot, rng: &mut Rng) -> Snapshot {
         new.tables.put(tables[&id], table);
     }
     for (id, decision) in old.decisions.iter() {
-        new.decisions.put(decisions[&id], Decision { l7: decision.l7.map(|id| l7[&id]), ..decision.clone() });
+        new.decisions
+            .put(decisions[&id], DecisionEntry { l7: decision.l7.map(|id| l7[&id]), ..decision.clone() });
     }
     for (id, program) in old.l7.iter() {
         let mut program = program.clone();
@@ -562,7 +564,7 @@ pub(crate) fn renamed(old: &Snapshot, rng: &mut Rng) -> Snapshot {
             HookPrograms(view.0.iter().map(|(hook, id)| (*hook, programs[id])).collect())
         };
         let entry =
-            EndpointEntry { enforced: view(&entry.enforced), pending: entry.pending.as_ref().map(view) };
+            EndpointEntry { enforced: view(&entry.enforced), staged: entry.staged.as_ref().map(view) };
         new.endpoints.insert(id.clone(), entry);
     }
     new

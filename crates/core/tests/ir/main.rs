@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod before;
 mod canonical;
 mod diff;
 mod form;

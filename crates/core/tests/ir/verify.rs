@@ -1,8 +1,8 @@
 //! Every invariant is checked: one way to break each, at least.
 
 use portcullis_core::ir::{
-    ClassId, Decision, DecisionId, Effect, Guard, Id, Interval, L4Table, L4TableId, L7Program, L7ProgramId,
-    L7Step, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
+    ClassId, DecisionEntry, DecisionId, Effect, Guard, Id, Interval, L4Table, L4TableId, L7Program,
+    L7ProgramId, L7Step, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use portcullis_core::label::{Name, Scope};
 use portcullis_core::model::{EndpointId, HttpMatch, IdentityMatch, PolicyId};
@@ -40,11 +40,11 @@ fn sources(pairs: &[(u16, PortMap)]) -> Vec<SourceInterval> {
 /// Ids: decisions d0 allow, d1 deny, d2 with l0, d3 continue; table t0; projection j0 with two rows; program p0.
 fn base() -> Snapshot {
     let mut new = Snapshot::new();
-    let decision = |verdict| Decision { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
+    let decision = |verdict| DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
     new.decisions.put(DecisionId::new(0), decision(Verdict::Allow));
     new.decisions.put(DecisionId::new(1), decision(Verdict::Deny));
     let l7 = Some(L7ProgramId::new(0));
-    new.decisions.put(DecisionId::new(2), Decision { l7, ..decision(Verdict::Inspect) });
+    new.decisions.put(DecisionId::new(2), DecisionEntry { l7, ..decision(Verdict::Inspect) });
     new.decisions.put(DecisionId::new(3), decision(Verdict::Continue));
     let http = Guard { identities: Vec::new(), http: Some(HttpMatch::default()) };
     new.l7.put(
@@ -77,7 +77,7 @@ fn base() -> Snapshot {
         enforced: portcullis_core::ir::HookPrograms(
             hooks.iter().map(|hook| (*hook, ProgramId::new(0))).collect(),
         ),
-        pending: None,
+        staged: None,
     };
     new.endpoints.insert(EndpointId::workload("ns", "pod"), entry(&Hook::ALL[..2]));
     new.endpoints.insert(EndpointId::host("node"), entry(&Hook::ALL[2..]));
@@ -115,7 +115,7 @@ const BREAKS: &[(u8, &str, Break)] = &[
     (1, "ns/pod", |s| {
         let _ = pod(s).enforced.0.insert(Hook::HostEgress, ProgramId::new(0));
     }),
-    (1, "ns/pod", |s| pod(s).pending = Some(portcullis_core::ir::HookPrograms::default())),
+    (1, "ns/pod", |s| pod(s).staged = Some(portcullis_core::ir::HookPrograms::default())),
     (1, "hep/node", |s| {
         let _ = s.endpoints.get_mut(&EndpointId::host("node")).unwrap().enforced.0.remove(&Hook::PreDnat);
     }),

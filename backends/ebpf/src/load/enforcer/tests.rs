@@ -166,8 +166,7 @@ fn select(app: &str) -> EntitySelector {
 /// What may come in at pods: everything, nothing, or UDP to these ports.
 fn policy(ports: &[u16]) -> Update {
     let id = PolicyId::new("GlobalNetworkPolicy", None, "pods");
-    let mut policy = Policy::new(id, "default", select("pod"));
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", select("pod"), Directions::INGRESS);
     policy.ingress = ports
         .iter()
         .map(|port| {
@@ -197,9 +196,9 @@ impl Node {
             node.apply(Update::Endpoint(endpoint));
         }
         // What each sends passes.
-        let mut out =
-            Policy::new(PolicyId::new("GlobalNetworkPolicy", None, "out"), "default", select("pod"));
-        (out.directions, out.egress) = (Directions::EGRESS, vec![Rule::new(Action::Allow)]);
+        let id = PolicyId::new("GlobalNetworkPolicy", None, "out");
+        let mut out = Policy::new(id, "default", select("pod"), Directions::EGRESS);
+        out.egress = vec![Rule::new(Action::Allow)];
         node.apply(Update::Policy(out));
         node
     }
@@ -467,9 +466,9 @@ fn events_and_counts_of_retired_decisions_keep_their_meaning() {
         let shared = DataplaneOptions::new().with_events(LoggedEvents::Denied);
         node.reopen(Options::from(shared).with_capacity(capacity));
         let named = |name: &str| {
-            let mut policy =
-                Policy::new(PolicyId::new("GlobalNetworkPolicy", None, name), "default", select("pod"));
-            (policy.directions, policy.ingress) = (Directions::INGRESS, vec![Rule::new(Action::Deny)]);
+            let id = PolicyId::new("GlobalNetworkPolicy", None, name);
+            let mut policy = Policy::new(id, "default", select("pod"), Directions::INGRESS);
+            policy.ingress = vec![Rule::new(Action::Deny)];
             Update::Policy(policy)
         };
         let rounds: u16 = 12;
@@ -485,8 +484,9 @@ fn events_and_counts_of_retired_decisions_keep_their_meaning() {
             node.apply(named(&format!("p{}", round + 1)));
             assert!(node.update().unwrap().is_complete());
         }
-        let name_of =
-            |decision: &portcullis_core::ir::Decision| decision.cause.policy().map(|id| id.name.to_string());
+        let name_of = |decision: &portcullis_core::ir::DecisionEntry| {
+            decision.cause.policy().map(|id| id.name.to_string())
+        };
         for round in 0..rounds {
             let event = node.plane.next_event().unwrap().unwrap();
             assert_eq!(event.packet.destination_port, 100 + round);

@@ -1,28 +1,29 @@
 //! Owners of addresses join and leave groups.
 
 use super::{CompileScope, Compiler, Work};
-use crate::compile::groups::{GroupId, Shape, UntrackedPolicy};
-use crate::compile::owners::{OwnerId, OwnerIx, OwnerState, Prefixes};
-use crate::compile::preludes::{FailsafesIx, Preludes};
+use crate::compile::exemptions::Exemptions;
+use crate::compile::group_key::{GroupKeyRef, UntrackedPolicy};
+use crate::compile::ids::{AddressOwnerIx, FailsafesIx, GroupId};
+use crate::compile::owners::{AddressOwner, AddressOwnerId, Prefixes};
 use crate::model::{Cluster, EndpointKind, EntityKinds};
 
 /// An owner as it is now.
 struct Description<'a> {
-    shape: Shape<'a>,
+    key: GroupKeyRef<'a>,
     prefixes: Prefixes,
     local: bool,
 }
 
 impl Compiler {
-    pub(super) fn take_owners(&mut self, dirty: &[OwnerId], work: &mut Work) {
+    pub(super) fn take_owners(&mut self, dirty: &[AddressOwnerId], work: &mut Work) {
         for id in dirty {
-            if let OwnerId::Endpoint(id) = id {
+            if let AddressOwnerId::Endpoint(id) = id {
                 work.endpoints.push(id.clone());
             }
             let old = self.owners.find(id);
-            match describe(&self.cluster, &self.scope, &self.programs.preludes, id) {
+            match describe(&self.cluster, &self.scope, &self.programs.exemptions, id) {
                 Some(now) => {
-                    let (group, fresh) = self.groups.find_or_create(&now.shape);
+                    let (group, fresh) = self.groups.find_or_create(&now.key);
                     let (prefixes, local) = (now.prefixes, now.local);
                     self.settle_owner(id, old, group, prefixes, local, work);
                     if fresh {
@@ -44,8 +45,8 @@ impl Compiler {
     /// Brings an owner that exists up to date.
     fn settle_owner(
         &mut self,
-        id: &OwnerId,
-        old: Option<OwnerIx>,
+        id: &AddressOwnerId,
+        old: Option<AddressOwnerIx>,
         group: GroupId,
         prefixes: Prefixes,
         local: bool,
@@ -54,7 +55,7 @@ impl Compiler {
         let Some(ix) = old else {
             self.take_up(&prefixes, group);
             let place = self.groups.lookup(group).map_or(0, |group| group.members.len());
-            let ix = self.owners.insert(OwnerState { id: id.clone(), group, place, local, prefixes });
+            let ix = self.owners.insert(AddressOwner { id: id.clone(), group, place, local, prefixes });
             self.join(ix, group, local, work);
             return;
         };
@@ -87,17 +88,17 @@ impl Compiler {
         prefixes.iter().for_each(|prefix| self.addresses.remove_owner(prefix, group));
     }
 
-    fn join(&mut self, ix: OwnerIx, group: GroupId, local: bool, work: &mut Work) {
+    fn join(&mut self, ix: AddressOwnerIx, group: GroupId, local: bool, work: &mut Work) {
         let Some(state) = self.groups.lookup_mut(group) else { return };
         state.members.push(ix);
         state.local = state.local.saturating_add(usize::from(local));
-        if state.is_unsettled() {
+        if state.lacks_or_outlives_programs() {
             work.rekey.push(group);
         }
     }
 
     /// Takes a member out of its group; the last one takes its place.
-    fn leave(&mut self, ix: OwnerIx, work: &mut Work) {
+    fn leave(&mut self, ix: AddressOwnerIx, work: &mut Work) {
         let Some(owner) = self.owners.lookup(ix) else { return };
         let (id, place, local) = (owner.group, owner.place, owner.local);
         let Some(group) = self.groups.lookup_mut(id) else { return };
@@ -105,7 +106,7 @@ impl Compiler {
             group.members.swap_remove(place);
         }
         group.local = group.local.saturating_sub(usize::from(local));
-        if group.is_unsettled() {
+        if group.lacks_or_outlives_programs() {
             work.rekey.push(id);
         }
         if group.members.is_empty() {
@@ -123,23 +124,23 @@ impl Compiler {
 fn describe<'a>(
     cluster: &'a Cluster,
     scope: &CompileScope,
-    preludes: &Preludes,
-    id: &OwnerId,
+    exemptions: &Exemptions,
+    id: &AddressOwnerId,
 ) -> Option<Description<'a>> {
     Some(match id {
-        OwnerId::Endpoint(id) => {
+        AddressOwnerId::Endpoint(id) => {
             let endpoint = cluster.endpoints().get(id)?;
             let kind = match id.kind {
                 EndpointKind::Workload => EntityKinds::WORKLOAD,
                 EndpointKind::Host => EntityKinds::HOST,
             };
-            let plain = Shape::plain(kind, endpoint.id.namespace.as_ref(), &endpoint.labels);
-            let shape = Shape {
+            let plain = GroupKeyRef::plain(kind, endpoint.id.namespace.as_ref(), &endpoint.labels);
+            let key = GroupKeyRef {
                 service_account: endpoint.service_account.as_ref(),
                 profiles: &endpoint.profiles,
                 failsafes: match id.kind {
                     EndpointKind::Workload => FailsafesIx::EVERY_NODE,
-                    EndpointKind::Host => preludes.of_node(endpoint.node.as_ref()),
+                    EndpointKind::Host => exemptions.of_node(endpoint.node.as_ref()),
                 },
                 untracked: if endpoint.is_wildcard() {
                     UntrackedPolicy::Ignored
@@ -152,17 +153,17 @@ fn describe<'a>(
                 CompileScope::All => true,
                 CompileScope::Node(node) => endpoint.node.as_ref() == Some(node),
             };
-            Description { shape, prefixes: Prefixes::hosts(&endpoint.addresses), local }
+            Description { key, prefixes: Prefixes::hosts(&endpoint.addresses), local }
         }
-        OwnerId::NetworkSet(id) => {
+        AddressOwnerId::NetworkSet(id) => {
             let set = cluster.network_sets().get(id)?;
-            let shape = Shape::plain(EntityKinds::NETWORK_SET, set.id.namespace.as_ref(), &set.labels);
-            Description { shape, prefixes: Prefixes::nets(set.nets.clone()), local: false }
+            let key = GroupKeyRef::plain(EntityKinds::NETWORK_SET, set.id.namespace.as_ref(), &set.labels);
+            Description { key, prefixes: Prefixes::nets(set.nets.clone()), local: false }
         }
-        OwnerId::Node(name) => {
+        AddressOwnerId::Node(name) => {
             let node = cluster.nodes().get(name)?;
-            let shape = Shape::plain(EntityKinds::NODE, None, &node.labels);
-            Description { shape, prefixes: Prefixes::hosts(&node.addresses), local: false }
+            let key = GroupKeyRef::plain(EntityKinds::NODE, None, &node.labels);
+            Description { key, prefixes: Prefixes::hosts(&node.addresses), local: false }
         }
     })
 }

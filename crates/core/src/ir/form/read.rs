@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use crate::ir::form::{FORM_VERSION, MAX_VACANT, ReadError, Source, Tagged, words};
 use crate::ir::{
-    Arena, Body, Decision, Effect, EndpointEntry, Guard, HookPrograms, IdentityNamespace, Interval, L4Table,
-    L7Program, L7Step, MAX_EXPR_DEPTH, PortMap, Program, Projection, Snapshot, SourceInterval,
+    Arena, Body, DecisionEntry, Effect, EndpointEntry, Guard, HookPrograms, IdentityNamespace, Interval,
+    L4Table, L7Program, L7Step, MAX_EXPR_DEPTH, PortMap, Program, Projection, Snapshot, SourceInterval,
 };
 use crate::label::{Labels, Scope};
 use crate::model::{EndpointId, EndpointKind, HttpMatch, IdentityMatch, PathMatch, PolicyId};
@@ -150,7 +150,7 @@ fn table<S: Source>(source: &mut S) -> Read<L4Table> {
     Ok(L4Table { protocols, other })
 }
 
-fn decision<S: Source>(source: &mut S) -> Read<Decision> {
+fn decision<S: Source>(source: &mut S) -> Read<DecisionEntry> {
     let verdict = match source.choice(words::VERDICTS)? {
         0 => Verdict::Allow,
         2 => Verdict::Continue,
@@ -161,7 +161,7 @@ fn decision<S: Source>(source: &mut S) -> Read<Decision> {
     source.label("logs")?;
     let logs = list(source, rule)?;
     source.label("l7")?;
-    Ok(Decision { verdict, cause, logs, l7: optional(source, S::id)? })
+    Ok(DecisionEntry { verdict, cause, logs, l7: optional(source, S::id)? })
 }
 
 fn cause<S: Source>(source: &mut S) -> Read<Cause> {
@@ -279,8 +279,8 @@ fn endpoint<S: Source>(source: &mut S) -> Read<(EndpointId, EndpointEntry)> {
     let id = EndpointId { kind, namespace: optional(source, S::name)?, name: source.name()? };
     source.label("enforced")?;
     let enforced = hooks(source)?;
-    source.label("pending")?;
-    Ok((id, EndpointEntry { enforced, pending: optional(source, hooks)? }))
+    source.label("staged")?;
+    Ok((id, EndpointEntry { enforced, staged: optional(source, hooks)? }))
 }
 
 fn hooks<S: Source>(source: &mut S) -> Read<HookPrograms> {

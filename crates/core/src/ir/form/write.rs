@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::ir::form::{FORM_VERSION, Layout, Sink, words};
 use crate::ir::{
-    Arena, Body, Decision, Effect, EndpointEntry, Guard, HookPrograms, Id, IdentityNamespace, L4Table,
+    Arena, Body, DecisionEntry, Effect, EndpointEntry, Guard, HookPrograms, Id, IdentityNamespace, L4Table,
     L7Program, Projection, Snapshot,
 };
 use crate::label::{Labels, Scope};
@@ -129,7 +129,7 @@ fn table(sink: &mut impl Sink, table: &L4Table) -> Written {
     })
 }
 
-fn decision(sink: &mut impl Sink, decision: &Decision) -> Written {
+fn decision(sink: &mut impl Sink, decision: &DecisionEntry) -> Written {
     let verdict = match decision.verdict {
         Verdict::Allow => 0,
         Verdict::Deny => 1,
@@ -290,8 +290,8 @@ fn endpoint(sink: &mut impl Sink, (id, entry): (&EndpointId, &EndpointEntry)) ->
     sink.name(&id.name)?;
     sink.label("enforced")?;
     hooks(sink, &entry.enforced)?;
-    sink.label("pending")?;
-    optional(sink, entry.pending.as_ref(), hooks)
+    sink.label("staged")?;
+    optional(sink, entry.staged.as_ref(), hooks)
 }
 
 fn hooks(sink: &mut impl Sink, programs: &HookPrograms) -> Written {

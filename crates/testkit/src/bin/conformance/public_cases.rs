@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use portcullis_testkit::{Dataplane, kernel_can_be_asked};
+use portcullis_testkit::{kernel_can_be_asked, wanted_backends};
 use regex::Regex;
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::{Tally, text};
 fn engines() -> Vec<&'static str> {
     let mut engines = vec!["reference", "matcher"];
     if kernel_can_be_asked() {
-        engines.extend(Dataplane::ALL.iter().map(|dataplane| dataplane.name()));
+        engines.extend(wanted_backends().iter().map(|backend| backend.name()));
     }
     engines
 }
