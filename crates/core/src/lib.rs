@@ -45,6 +45,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `serde` | no | `Serialize` and `Deserialize` for the [`model`], [decisions](verdict), [`ir::Snapshot`] and [`ir::Delta`]; `Serialize` for errors. What is read is checked |
+//!
 //! # Threads
 //!
 //! Every type of this crate is `Send` and `Sync`; for [`Compiler`](compile::Compiler), [`Snapshot`](ir::Snapshot) and
@@ -95,6 +99,8 @@ pub mod path;
 pub mod principal;
 pub mod reference;
 pub mod selector;
+#[cfg(feature = "serde")]
+mod serialise;
 pub mod settings;
 pub mod shadow;
 pub mod verdict;
