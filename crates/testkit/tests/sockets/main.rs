@@ -28,21 +28,24 @@ mod traffic;
 mod wide;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
+use portcullis::backend::{
+    Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Event, EventAction, Interface,
+    LoggedEvents,
+};
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
 };
-use portcullis::nftables::{Binding, Bindings, Enforcer, Events, Interface, LoggedEvents, Netlink, Options};
+use portcullis::nftables::{Enforcer, Netlink, Options};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::path::{End, Topology};
 use portcullis::reference::Reference;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
-use portcullis::verdict::Verdict;
+use portcullis::verdict::{Cause, Verdict};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
 
@@ -67,8 +70,17 @@ fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
     pods.iter().zip(ids).map(bind).collect()
 }
 
+fn load(enforcer: &mut Enforcer, snapshot: &Snapshot, bindings: &Bindings) {
+    let applied = enforcer.load(DesiredState::new(snapshot, bindings)).unwrap();
+    assert!(applied.is_complete());
+}
+
 fn options() -> Options {
-    Options::new()
+    options_with(DataplaneOptions::new())
+}
+
+fn options_with(shared: DataplaneOptions) -> Options {
+    Options::from(shared)
         .with_workload_interfaces(Interface::new("cali").unwrap())
         .with_local_net("10.0.9.0/24".parse().unwrap())
 }
@@ -129,7 +141,7 @@ fn compare(pods: &[Pod], probes: Vec<Probe>, what: &str) -> (usize, usize) {
 fn random_policies_hold_for_tcp_and_udp() {
     on_a_node(4, |pods| {
         let mut enforcer = Enforcer::open(options()).unwrap();
-        random_policies(pods, |snapshot, ids| enforcer.load(snapshot, &bind(pods, ids)).unwrap());
+        random_policies(pods, |snapshot, ids| load(&mut enforcer, snapshot, &bind(pods, ids)));
     });
 }
 
@@ -214,7 +226,7 @@ fn example(step: &str) -> String {
 fn the_steps_of_yaobank_hold() {
     on_a_node(3, |pods| {
         let mut enforcer = Enforcer::open(options()).unwrap();
-        yaobank(pods, |snapshot, ids| enforcer.load(snapshot, &bind(pods, ids)).unwrap());
+        yaobank(pods, |snapshot, ids| load(&mut enforcer, snapshot, &bind(pods, ids)));
     });
 }
 
@@ -289,18 +301,18 @@ fn established_flows_survive_until_they_are_cut() {
         let (open, bindings) = snapshot(PODS, pods);
         let (shut, _) = snapshot(&format!("{PODS}{SHUT}"), pods);
         let mut enforcer = Enforcer::open(options()).unwrap();
-        enforcer.load(open.snapshot(), &bindings).unwrap();
+        load(&mut enforcer, open.snapshot(), &bindings);
         let to = pods[1].addresses[0];
         let client = &pods[0];
         let mut flow = client.run(move || connect(to, 80)).recv().unwrap();
         assert!(carries(&mut flow));
         // Policy tightens: what was established goes on, also over a restart; what is new does not come about.
-        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        load(&mut enforcer, shut.snapshot(), &bindings);
         assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
         drop(enforcer);
         assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
         let mut enforcer = Enforcer::open(options()).unwrap();
-        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        load(&mut enforcer, shut.snapshot(), &bindings);
         assert!(carries(&mut flow));
         // Only the flow that was allowed and is not any more is cut.
         let answer = pods[1].addresses[1];
@@ -317,27 +329,44 @@ fn established_flows_survive_until_they_are_cut() {
 fn counters_and_events_name_policy_and_rule() {
     on_a_node(2, |pods| {
         let (shut, bindings) = snapshot(&format!("{PODS}{SHUT}"), pods);
-        let options = options().with_events(LoggedEvents::Denies);
-        let mut events = Events::open(options.log_group()).unwrap();
+        let options = options_with(DataplaneOptions::new().with_events(LoggedEvents::Denied));
         let mut enforcer = Enforcer::open(options).unwrap();
-        enforcer.load(shut.snapshot(), &bindings).unwrap();
+        load(&mut enforcer, shut.snapshot(), &bindings);
         let (to, from) = (pods[1].addresses[0], pods[0].addresses[0]);
         assert!(!pods[0].run(move || udp(to, 80)).recv().unwrap());
-        let event = events.next(std::time::Duration::from_secs(1)).unwrap().unwrap();
-        let decision = enforcer.decision(event.chain()).unwrap();
-        assert_eq!((decision.verdict, event.is_log()), (Verdict::Deny, false));
-        assert_eq!(decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
-        let IpAddr::V4(address) = from else { panic!("{from}") };
-        assert_eq!(event.packet[12..16], address.octets());
+        let event = next_event(&mut enforcer);
+        assert_eq!((event.decision.verdict, event.action), (Verdict::Deny, EventAction::Dropped));
+        assert_eq!(event.decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
+        let packet = Packet::new(from, to, Protocol::UDP).from_port(event.packet.source_port).to_port(80);
+        assert_eq!((event.packet, enforcer.next_event().unwrap(), enforcer.lost_events()), (packet, None, 0));
         let counters = enforcer.counters().unwrap();
-        let (_, counted) = &counters[event.chain()];
+        let (_, counted) = counters.iter().find(|(decision, _)| *decision == event.decision).unwrap();
         assert_eq!((counted.packets, counted.bytes), (1, 33));
         // A pod that nobody bound is cut off, and so is an address that is not the pod's.
-        enforcer.load(shut.snapshot(), &Bindings::new()).unwrap();
+        load(&mut enforcer, shut.snapshot(), &Bindings::new());
         assert!(!pods[1].run(move || udp(from, 80)).recv().unwrap());
-        let event = events.next(std::time::Duration::from_secs(1)).unwrap().unwrap();
-        assert_eq!(event.chain(), "unknown");
+        let event = next_event(&mut enforcer);
+        assert_eq!((event.decision.verdict, &event.decision.cause), (Verdict::Deny, &Cause::NoPolicy));
+        // What the policy that is gone counted is told once more.
+        let told = |enforcer: &mut Enforcer| {
+            let counters = enforcer.counters().unwrap();
+            let of_shut = counters.iter().filter(|(decision, _)| decision.cause.policy().is_some());
+            of_shut.map(|(_, counter)| counter.packets).sum::<u64>()
+        };
+        assert_eq!((told(&mut enforcer), told(&mut enforcer)), (1, 0));
     });
+}
+
+/// Waits for the next event.
+fn next_event(enforcer: &mut Enforcer) -> Event {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    loop {
+        if let Some(event) = enforcer.next_event().unwrap() {
+            return event;
+        }
+        assert!(std::time::Instant::now() < end, "no event came");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }
 
 /// The first pod stands for a host outside, behind an interface with a host endpoint.
@@ -405,21 +434,21 @@ fn policy_before_destination_nat_decides_and_leaves_the_mark_of_others_alone() {
         compiler.commit();
         let mut bindings = bind(&pods[1..], &[server]);
         let interface = Interface::new(&pods[0].interface).unwrap();
-        bindings.insert(EndpointId::host("edge"), Binding::Host { interface });
+        bindings.bind(EndpointId::host("edge"), Binding::Host { interfaces: vec![interface] });
         let path = std::env::temp_dir().join(format!("portcullis-others-{}", std::process::id()));
         std::fs::write(&path, OTHERS).unwrap();
         let loaded = std::process::Command::new("nft").arg("-f").arg(&path).output().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(loaded.status.success(), "{loaded:?}");
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
-        enforcer.load(compiler.snapshot(), &bindings).unwrap();
+        load(&mut enforcer, compiler.snapshot(), &bindings);
         let (service, direct) = ("10.0.9.100".parse().unwrap(), pods[1].addresses[0]);
         // The service's port is open before NAT; behind it the pod's own port is not.
         assert!(pods[0].run(move || tcp(service, 8080)).recv().unwrap());
         assert!(!pods[0].run(move || tcp(direct, 80)).recv().unwrap());
         let counters = enforcer.counters().unwrap();
         let counted = |name: &str| {
-            let of = counters.values().filter(|(decision, _)| {
+            let of = counters.iter().filter(|(decision, _)| {
                 decision.cause.policy().is_some_and(|policy| policy.name.as_str() == name)
             });
             of.map(|(_, counter)| counter.packets).sum::<u64>()

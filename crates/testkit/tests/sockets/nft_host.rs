@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use portcullis::backend::{Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Interface};
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::{Cluster, EndpointId, Update};
-use portcullis::nftables::{Binding, Bindings, Enforcer, Interface, Options};
+use portcullis::nftables::{Enforcer, Options};
 use portcullis::settings::{Settings, WorkloadToHost};
 
 use crate::ebpf_services::{CLIENT, Masquerade, REMOTE, SERVER, kube_proxy, service};
 use crate::host_judge::{Judge, compare_all, parties};
 use crate::host_scenarios::{Guards, LOCAL, PROBES, SCENARIOS, generated};
 use crate::wide::{Site, Tries, nft, site};
-use crate::{bind, on_a_node, options};
+use crate::{bind, load, on_a_node, options, options_with};
 
 /// Runs `test` on a node with an uplink and hosts behind it.
 fn on_a_site(pods: usize, test: impl FnOnce(&Site) + Send + 'static) {
@@ -31,8 +32,12 @@ fn on_a_site(pods: usize, test: impl FnOnce(&Site) + Send + 'static) {
 fn bindings(site: &Site, local: &[EndpointId], [named, all]: [Option<EndpointId>; 2]) -> Bindings {
     let mut bindings = bind(&site.pods, local);
     let interface = Interface::new(&site.second.interface).unwrap();
-    bindings.extend(named.map(|id| (id, Binding::Host { interface })));
-    bindings.extend(all.map(|id| (id, Binding::AllInterfaces)));
+    if let Some(id) = named {
+        bindings.bind(id, Binding::Host { interfaces: vec![interface] });
+    }
+    if let Some(id) = all {
+        bindings.bind(id, Binding::AllInterfaces { interfaces: Vec::new() });
+    }
     bindings
 }
 
@@ -60,11 +65,11 @@ fn host_endpoints_guard_the_uplink_and_the_pods_as_the_reference_says() {
             let (cluster, settings) = (scenario.cluster(&site.pods), scenario.settings());
             let guard = scenario.guards.uplink();
             let judge = Judge::new(&cluster, &settings, &guard);
-            let options = options().with_workload_to_host(scenario.to_host);
+            let options = options_with(DataplaneOptions::new().with_workload_to_host(scenario.to_host));
             let mut enforcer = Enforcer::open(options).unwrap();
             let guards = [scenario.guards.named(), scenario.guards.all()];
             let compiler = compiled(&cluster, &settings);
-            enforcer.load(compiler.snapshot(), &bindings(site, &local, guards)).unwrap();
+            load(&mut enforcer, compiler.snapshot(), &bindings(site, &local, guards));
             let parties = parties(site, &local, &remote);
             let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
             eprintln!("{}: {all} connections, {came} came through: as the reference says", scenario.name);
@@ -82,7 +87,7 @@ fn host_endpoints_that_come_and_go_are_followed() {
         let settings = Settings::default();
         let mut compiler = compiler(&settings);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
-        enforcer.load(compiler.snapshot(), &bindings(site, &local, [None, None])).unwrap();
+        load(&mut enforcer, compiler.snapshot(), &bindings(site, &local, [None, None]));
         let mut before = Cluster::new();
         let usual = || SCENARIOS.iter().filter(|scenario| scenario.to_host == WorkloadToHost::Accept);
         // Backwards as well, so that other kinds of endpoints follow each other.
@@ -91,7 +96,9 @@ fn host_endpoints_that_come_and_go_are_followed() {
             replace(&mut compiler, &before, &cluster);
             let delta = compiler.commit();
             let guards = [scenario.guards.named(), scenario.guards.all()];
-            enforcer.update(compiler.snapshot(), &delta, &bindings(site, &local, guards)).unwrap();
+            let bindings = bindings(site, &local, guards);
+            let desired = DesiredState::new(compiler.snapshot(), &bindings);
+            assert!(enforcer.update(desired, &delta).unwrap().is_complete());
             let guard = scenario.guards.uplink();
             let judge = Judge::new(&cluster, &settings, &guard);
             compare_all(&judge, &parties(site, &local, &remote), &PROBES, scenario.name).unwrap();
@@ -129,9 +136,10 @@ fn random_policies_of_two_host_endpoints_hold() {
             let all = (guards != Guards::Named).then(|| generated.all.clone());
             let guard = named.clone().unwrap_or_else(|| generated.all.clone());
             let judge = Judge::new(&cluster, &settings, &guard);
-            let mut enforcer = Enforcer::open(options().with_workload_to_host(to_host)).unwrap();
+            let mut enforcer =
+                Enforcer::open(options_with(DataplaneOptions::new().with_workload_to_host(to_host))).unwrap();
             let bindings = bindings(site, &generated.local, [named, all]);
-            enforcer.load(compiled(&cluster, &settings).snapshot(), &bindings).unwrap();
+            load(&mut enforcer, compiled(&cluster, &settings).snapshot(), &bindings);
             let parties = parties(site, &generated.local, &generated.remote);
             if let Some((all, came)) = compare_all(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
@@ -158,7 +166,7 @@ fn a_node_reaches_its_own_pods_through_services() {
             let mut enforcer = Enforcer::open(options()).unwrap();
             let guards = [scenario.guards.named(), scenario.guards.all()];
             let bindings = bindings(site, &local(), guards);
-            enforcer.load(compiled(&cluster, &settings).snapshot(), &bindings).unwrap();
+            load(&mut enforcer, compiled(&cluster, &settings).snapshot(), &bindings);
             let mut tries = Tries::default();
             for (number, pod) in [CLIENT, SERVER].into_iter().zip(&site.pods) {
                 tries.add_here(name, service(number), 8888, true);
