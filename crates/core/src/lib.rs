@@ -76,8 +76,8 @@
 //! # Enums that may grow
 //!
 //! Enums that a program may well match with a wildcard are `#[non_exhaustive]`. Those that say what policy means
-//! (verdicts, actions, hooks, directions, placements, matches, effects of the IR, outcomes in a trace) are not: whoever enforces them has to
-//! know all of them, so a new one must break the build.
+//! (verdicts, actions, hooks, directions, placements, matches, effects of the IR, outcomes in a trace) are not: code that enforces them
+//! has to know all of them, so a new one must break the build.
 #![no_std]
 
 extern crate alloc;
@@ -93,6 +93,7 @@ pub mod net;
 pub mod packet;
 pub mod path;
 pub mod principal;
+pub mod quote;
 pub mod reference;
 pub mod selector;
 pub mod settings;
