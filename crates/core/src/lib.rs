@@ -32,7 +32,7 @@
 //!     endpoint.profiles = vec!["open".into()];
 //!     compiler.apply(Update::Endpoint(endpoint))?;
 //! }
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let ask = |from: &str, port| {
 //!     let packet = Packet::new(from.parse().unwrap(), "10.0.0.2".parse().unwrap(), Protocol::TCP);
 //!     let db = EndpointId::workload("shop", "db");

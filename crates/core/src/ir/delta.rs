@@ -16,6 +16,7 @@ use crate::net::Cidr;
 /// Applied to the snapshot it starts from, it gives the next one. A backend that wants to add before it removes
 /// makes two passes over each list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a dataplane that is not told a delta does not enforce it"]
 pub struct Delta {
     /// Generation of the snapshot this starts from.
     pub from: u64,
