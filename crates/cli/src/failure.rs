@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     Usage(String),
     /// The environment cannot do what is asked.
     Environment(String),
-    /// Whoever read our output has had enough.
+    /// The reader of our output closed it.
     OutputClosed,
 }
 

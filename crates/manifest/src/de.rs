@@ -1,4 +1,4 @@
-//! Reading a value into a type, strictly, with the path and position of whatever does not fit.
+//! Reading a value into a type, strictly, with the path and position of each value that does not fit.
 
 use core::fmt;
 

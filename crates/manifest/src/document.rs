@@ -321,7 +321,7 @@ impl Objects<'_, '_> {
         ControlFlow::Continue(())
     }
 
-    /// What an object is must be beyond doubt, whatever it is.
+    /// The kind of an object must be beyond doubt.
     fn doubtful_head(&self, object: Node<'_>) -> Option<ReadError> {
         let is_doubtful = |key: u32| self.refused.binary_search(&key).is_ok();
         let head = ["apiVersion", "kind", "items"];

@@ -89,7 +89,7 @@ impl Walk<'_> {
                 ReadError::new(ReadErrorKind::File, reason).with_file(root.to_string_lossy().into()),
             ));
         }
-        // What a kustomization builds on is an object, whatever another one changes with it.
+        // A file that a kustomization builds on is an object, also where another kustomization patches with it.
         let patches: BTreeSet<PathBuf> = patches.difference(&resources).cloned().collect();
         steps.retain(|step| !self.is_patch(step, &patches));
         steps

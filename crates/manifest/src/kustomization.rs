@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::tree::{Node, NodeKind};
 use crate::{shell, yaml};
 
-/// What matters of a kustomization to somebody who reads its files as they stand.
+/// The parts of a kustomization that matter to a reader of its files as they stand.
 ///
 /// Source: kubernetes-sigs/kustomize api/types/kustomization.go (the fields) and
 /// api/konfig/general.go (the names of the file).

@@ -215,7 +215,7 @@ fn holds_no_object(path: &Path) -> bool {
     is_read && !occurs(b"apiVersion") && !occurs(b"kind")
 }
 
-/// Larger files that cannot be read are errors whatever is in them.
+/// Larger files that cannot be read are errors, independent of their content.
 const UNREADABLE_BYTES: u64 = 16 << 20;
 
 /// As [`parse`], with one error for a template.

@@ -14,7 +14,7 @@ use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
 use crate::net::{Cidr, IpVersion};
 
-/// Every prefix that somebody owns or some rule names, with its class.
+/// Every prefix that has an owner or that a rule names, with its class.
 #[derive(Debug)]
 pub(super) struct Addresses {
     prefixes: HashMap<Cidr, Prefix>,

@@ -236,7 +236,7 @@ fn read_networks(networks: &[String], path: &Path<'_>, cx: &mut Context<'_>) -> 
     (cx.error_count() == before).then(|| EntityMatch::nets(nets))
 }
 
-/// Names cannot be resolved here; whoever can must do it before.
+/// Names cannot be resolved here; the caller has to resolve them before.
 fn read_domain_names(names: &[String], path: &Path<'_>, cx: &mut Context<'_>) {
     check_list(names, path, cx);
     for (i, name) in names.iter().enumerate() {

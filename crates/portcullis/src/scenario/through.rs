@@ -204,7 +204,7 @@ impl Evaluator<'_> {
     /// Says that the source's address may not be what policy at `backend` sees.
     ///
     /// Traffic to node ports, external addresses and those of load balancers is masqueraded by the node that translates it,
-    /// whoever sends it, unless only backends on that node take it. Policy on that same node still sees the source.
+    /// from any source, unless only backends on that node take it. Policy on that same node still sees the source.
     /// Source: kubernetes `pkg/proxy/iptables/proxier.go`, `syncProxyRules` ("masquerade traffic for ... external
     /// destinations").
     fn doubt_source(

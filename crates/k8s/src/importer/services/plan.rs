@@ -30,7 +30,7 @@ use crate::workload::protocol;
 /// A service without its backends.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Labels of the pods behind it; `None` when somebody else writes the slices.
+    /// Labels of the pods behind it; `None` when another controller writes the slices.
     pub(super) selector: Option<BTreeMap<String, String>>,
     /// The service as clients reach it.
     pub(super) frontend: Frontend,
