@@ -15,9 +15,9 @@ use portcullis_core::model::{Cluster, EndpointId, Update};
 /// Policy on this node: what objects, endpoints and interfaces are to mean, and the dataplane that enforces it.
 ///
 /// One call, [`LocalNode::change`], does everything that a change needs: it checks and applies updates, commits them,
-/// brings the result in force, and ends the flows that it newly denies where [that is chosen](LocalNode::with_flows). After
-/// an error of the dataplane the next change brings everything in force that is missing, and then ends the flows that any of the
-/// changes between newly denied.
+/// brings the result in force, and ends the flows that it newly denies where [that is chosen](LocalNode::with_flows).
+/// After an error of the dataplane, the next change brings everything in force that is missing, and ends the flows that
+/// were allowed by the policy before the error and are denied now.
 ///
 /// When not to use it: to analyse policy without enforcing it; a [`Compiler`] does.
 pub struct LocalNode {
@@ -48,7 +48,7 @@ enum Stage {
     /// The last commit is in force, and no flow is left that should have been ended.
     Current,
     /// The last commit is not in force, or flows are left. The images lead back to the last state that was.
-    Behind(BeforeImages),
+    Behind(Box<BeforeImages>),
 }
 
 impl fmt::Debug for LocalNode {
@@ -179,27 +179,28 @@ impl LocalNode {
         }
     }
 
-    /// What becomes of flows that a change newly denies. Flows that were there before the first change are not looked at by it,
-    /// because what allowed them is not known.
+    /// What becomes of flows that a change newly denies. The first change looks at none, because the policy that
+    /// allowed them is not known.
     #[must_use]
     pub const fn with_flows(mut self, flows: NewlyDeniedFlows) -> Self {
         self.flows = flows;
         self
     }
 
-    /// How to find out which interfaces and addresses the node has, whenever flows are to be ended. Without it, none are known.
+    /// How to find out which interfaces and addresses the node has, whenever flows are to be ended. Without it, none
+    /// are known. With a kernel backend, `backends::node_interfaces` asks the kernel.
     #[must_use]
     pub fn with_interfaces(mut self, look: impl FnMut() -> NodeInterfaces + Send + 'static) -> Self {
         self.interfaces = Box::new(look);
         self
     }
 
-    /// Makes all changes that `edit` asks for, together: packets are decided by the policy before all of them or after all
-    /// of them. The first change loads the dataplane, in place of what an earlier process left.
+    /// Makes all changes that `edit` asks for, together: packets are decided by the policy before all of them or after
+    /// all of them. The first change loads the dataplane, in place of what an earlier process left.
     ///
     /// # Errors
-    /// See [`ChangeError`]. After an error of the dataplane, the next change tries again; [`LocalNode::catch_up`] is one
-    /// without anything new.
+    /// See [`ChangeError`]. After an error of the dataplane, the next change tries again; [`LocalNode::catch_up`] is
+    /// one without anything new.
     pub fn change(&mut self, edit: impl FnOnce(&mut Change)) -> Result<Changed, ChangeError> {
         let mut change = Change::default();
         edit(&mut change);
@@ -288,19 +289,22 @@ impl LocalNode {
         };
         let result = match self.dataplane.update(desired, delta) {
             Err(error) => Err(ChangeError::Dataplane(error)),
-            Ok(applied) => match self.end_flows(behind.as_ref()) {
+            Ok(applied) => match self.end_flows(behind.as_deref()) {
                 Err(source) => Err(ChangeError::Flows { applied, source }),
                 Ok(ended_flows) => Ok(Changed { applied, ended_flows }),
             },
         };
         self.stage = match &result {
             Ok(_) => Stage::Current,
-            Err(_) => Stage::Behind(behind.unwrap_or_else(|| self.compiler.before_images().clone())),
+            Err(_) => {
+                Stage::Behind(behind.unwrap_or_else(|| Box::new(self.compiler.before_images().clone())))
+            }
         };
         result
     }
 
-    /// Ends the flows that were allowed in the state that `behind` or else the last commit remembers, and are denied now.
+    /// Ends the flows that were allowed in the state that `behind` or else the last commit remembers, and are denied
+    /// now.
     fn end_flows(&mut self, behind: Option<&BeforeImages>) -> Result<usize, DataplaneError> {
         let before = behind.unwrap_or_else(|| self.compiler.before_images());
         if self.flows == NewlyDeniedFlows::Keep || before.from() == before.to() {
