@@ -1,4 +1,4 @@
-//! What is configured beside policy: staged policies, failsafe ports, and the way of workloads to their host.
+//! Configuration beside policy: staged policies, failsafe ports, and the way of workloads to their host.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use crate::net::Cidr;
 use crate::packet::{Packet, Protocol};
 use crate::verdict::{Direction, Hook};
 
-/// What is configured beside policy: for the whole evaluation, and for each node.
+/// Configuration beside policy: for the whole evaluation, and for each node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Settings {
@@ -87,7 +87,7 @@ pub enum WorkloadToHost {
     HostPolicy,
 }
 
-/// Ports that stay reachable whatever host endpoint policy says, so that a mistake cannot cut off a node.
+/// Ports that stay reachable under any host endpoint policy, so that a mistake cannot cut off a node.
 ///
 /// They apply to traffic of the host itself, not to forwarded traffic. The default is Calico's list
 /// (`felix/config/config_params.go`).

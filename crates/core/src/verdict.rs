@@ -163,7 +163,7 @@ pub enum Cause {
     Loopback,
     /// A node may always reach the workloads on it (decision D11).
     Node,
-    /// What the configuration says about traffic from a workload to its own host.
+    /// The configured action for traffic from a workload to its own host.
     WorkloadToHost,
     /// A failsafe port of a host endpoint.
     Failsafe,
