@@ -4,6 +4,7 @@
 //! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
 
 mod answer;
+mod candidate;
 mod cuts;
 mod direct;
 mod ends;
@@ -18,6 +19,7 @@ mod resolve;
 mod shield;
 mod suggest;
 mod through;
+mod told;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

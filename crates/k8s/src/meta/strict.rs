@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// Whether `text` is an RFC 3339 time.
-fn is_timestamp(text: &str) -> bool {
+pub(super) fn is_timestamp(text: &str) -> bool {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u32> {
         let part = bytes.get(from..to)?;

@@ -16,11 +16,12 @@ use portcullis_core::settings::Settings;
 
 use super::Scenario;
 use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};
+use super::candidate::{Candidate, Standing};
 use super::cuts::Cuts;
-use super::ends::{Candidate, Standing, Told};
 use super::flow::{Flow, FlowError, Port};
 use super::peer::Peer;
 use super::reach::{Called, Entry, Front, Reach};
+use super::told::Told;
 
 /// Looks flows up in a scenario and asks an engine about them.
 ///
