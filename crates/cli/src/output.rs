@@ -27,7 +27,7 @@ pub(crate) fn terminal_width() -> Option<usize> {
     Some(terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0.into()))
 }
 
-/// When to use colours.
+/// When to write colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     /// On a terminal that has them, unless NO_COLOR is set

@@ -7,7 +7,7 @@
 
 mod endpoint;
 mod entity;
-mod family;
+mod families;
 mod felix;
 mod list;
 mod net;
@@ -39,7 +39,7 @@ use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
 use crate::validate;
-use family::Families;
+use families::Families;
 pub use felix::FelixConfiguration;
 pub(crate) use felix::FelixSettings;
 use spec::{

@@ -12,6 +12,7 @@ mod flow;
 mod load;
 mod location;
 mod peer;
+mod pod_kinds;
 mod ports;
 mod reach;
 mod report;
@@ -19,7 +20,6 @@ mod resolve;
 mod shield;
 mod suggest;
 mod through;
-mod told;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

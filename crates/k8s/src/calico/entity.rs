@@ -10,7 +10,7 @@ use portcullis_core::net::Cidr;
 use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
-use crate::calico::family::{Families, Family};
+use crate::calico::families::{Families, Family};
 use crate::calico::list::{self, Limit};
 use crate::calico::net;
 use crate::calico::scalar;

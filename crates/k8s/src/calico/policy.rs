@@ -11,7 +11,7 @@ use portcullis_core::model::{
 use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
-use crate::calico::family::Families;
+use crate::calico::families::Families;
 use crate::calico::list::{self, Limit};
 use crate::calico::rule::{self, Direction, Rules};
 use crate::calico::selector::{self, Place};

@@ -13,7 +13,7 @@ use portcullis_core::packet::Protocol;
 use portcullis_core::quote::quoted;
 
 use crate::calico::entity::{self, End, Entity, Identity, Services};
-use crate::calico::family::{Families, Family, family_of};
+use crate::calico::families::{Families, Family};
 use crate::calico::scalar;
 use crate::calico::spec::{EntitySpec, HttpSpec, IcmpSpec, RuleSpec};
 use crate::context::Context;
@@ -217,6 +217,15 @@ fn protocol(cx: &mut Context<'_>, path: &Path<'_>, value: Option<&IntOrString>) 
             cx.error(path, reason);
             None
         }
+    }
+}
+
+/// The family that a protocol belongs to.
+fn family_of(protocol: Protocol) -> Option<IpVersion> {
+    match protocol {
+        Protocol::ICMP => Some(IpVersion::V4),
+        Protocol::ICMPV6 => Some(IpVersion::V6),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! An end that a flow may mean.
+//! An end that a peer may stand for.
 
 use core::net::IpAddr;
 

@@ -15,9 +15,9 @@ use super::answer::Plan;
 use super::candidate::{Candidate, Standing};
 use super::flow::FlowError;
 use super::peer::Peer;
+use super::pod_kinds::{Distinctions, PodKind};
 use super::resolve::Evaluator;
 use super::suggest::nearest;
-use super::told::{PodKind, Told};
 
 impl Evaluator<'_> {
     /// The ends that `peer` stands for, never none; several only for a workload whose pods differ in something that
@@ -150,13 +150,13 @@ impl Evaluator<'_> {
             ([_], PodCount::Several) => Standing::OneForMore,
             _ => Standing::OneOfSeveral,
         };
-        let told = self.told.get_or_init(|| Told::new(scenario.cluster()));
+        let told = self.told.get_or_init(|| Distinctions::new(scenario.cluster()));
         let mut kinds: BTreeMap<PodKind, Candidate> = BTreeMap::new();
         for pod in running {
             let candidate = self.pod(field, id, pod)?;
             let kind = match (scenario.cluster().endpoints().get(pod), &candidate.end) {
                 (Some(endpoint), _) => told.kind(endpoint),
-                (None, end) => PodKind::in_network_of(end.clone()),
+                (None, end) => PodKind::at(end.clone()),
             };
             match kinds.get_mut(&kind) {
                 Some(first) => first.twins.push(pod.clone()),
