@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::time::Instant;
 
-use portcullis::ebpf::oracle::{Draws, Sandbox};
+use portcullis::backend::{DesiredState, Lower as _};
+use portcullis::ebpf::oracle::{Draws, Sandbox, Tracking};
 use portcullis::ebpf::{Capacity, Lowering, Options};
 use portcullis::model::Update;
 
+use super::OBJECT;
 use super::bytes::{megabytes, open_maps, since};
 use super::report::Table;
 use super::run::{Effort, Run};
@@ -38,7 +40,8 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
     let options = Options::new().with_capacity(capacity);
     let before = open_maps()?;
     let start = Instant::now();
-    let (mut lowering, update) = Lowering::load(options, crowd.compiler.snapshot(), &crowd.bindings)?;
+    let (mut lowering, update) =
+        Lowering::load(options, DesiredState::new(crowd.compiler.snapshot(), &crowd.bindings), &())?;
     let lowered = start.elapsed();
     let start = Instant::now();
     let mut ours = Sandbox::of(&lowering, &update)?;
@@ -68,9 +71,14 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
         "  ns over drawing a packet, best/median of {rounds} interleaved rounds of {} ms; a quarter of the packets passes; less reading: the ratio of what reading the packet leaves of both",
         time.as_millis()
     )?;
-    new_flows(&crowd, &RefCell::new(Sandbox::drawing(&lowering, &update)?), &RefCell::new(&mut tries))?
+    new_flows(
+        &crowd,
+        &RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Untracked)?),
+        &RefCell::new(&mut tries),
+    )?
+    .print(out)?;
+    established(&crowd, &RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Tracked)?))?
         .print(out)?;
-    established(&crowd, &RefCell::new(Sandbox::drawing_tracked(&lowering, &update)?))?.print(out)?;
     change(out, crowd, &mut lowering, &mut ours, &mut tries)
 }
 
@@ -197,10 +205,11 @@ fn change(
                 crowd.compiler.apply(update).map_err(|error| error.to_string())?;
                 let delta = crowd.compiler.commit();
                 let start = Instant::now();
-                let update = lowering.update(crowd.compiler.snapshot(), &delta, &crowd.bindings)?;
+                let update =
+                    lowering.update(DesiredState::new(crowd.compiler.snapshot(), &crowd.bindings), &delta)?;
                 ours.carry_out(&update)?;
                 let time = start.elapsed().as_secs_f64() * 1e6;
-                ours.carry_out(&lowering.settle())?;
+                ours.carry_out(&lowering.quiesce())?;
                 Ok((time, update.writes().len()))
             };
             let (time, written) = follow(more)?;

@@ -6,9 +6,9 @@ use aya::maps::{Array, MapError};
 use portcullis_core::packet::Packet;
 use portcullis_core::wire::craft;
 
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::object::{self, Behaviour};
+use crate::error::{Context as _, LoadError};
+use crate::load::object::{self, Behaviour};
+use crate::lower::Lowering;
 use crate::oracle::{OTHER_INTERFACE, Sandbox, context, frame};
 use crate::write::Update;
 
@@ -19,6 +19,15 @@ pub struct Draws {
     frame: Vec<u8>,
     peers: Vec<[u16; 2]>,
     ends: Vec<[u32; END_WORDS]>,
+}
+
+/// Whether what passed once passes without a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// Every packet is decided.
+    Untracked,
+    /// There is a table of flows.
+    Tracked,
 }
 
 /// Most peers and most workloads to draw from.
@@ -82,25 +91,21 @@ impl Draws {
 }
 
 impl Sandbox {
-    /// Loads what was lowered already, for [`Sandbox::draw`].
+    /// Loads what was lowered already for measurements. `object` has the programs of measurements beside ours, as
+    /// `benches/bpf/measure.bpf.c` does; [tracked](Tracking::Tracked) ones have a table of flows.
     ///
     /// # Errors
     /// When the machine cannot do it.
-    pub fn drawing(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        Self::that_draws(lowering, update, 0)
-    }
-
-    /// The same with a table of flows.
-    ///
-    /// # Errors
-    /// When the machine cannot do it.
-    pub fn drawing_tracked(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        Self::that_draws(lowering, update, 1)
-    }
-
-    fn that_draws(lowering: &Lowering, update: &Update, track: u32) -> Result<Self, LoadError> {
+    pub fn measuring(
+        object: &[u8],
+        lowering: &Lowering,
+        update: &Update,
+        tracking: Tracking,
+    ) -> Result<Self, LoadError> {
         let drawn = MOST_DRAWN.map(|count| u32::try_from(count).unwrap_or(1));
-        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track, drawn, ..Behaviour::PLAIN })?;
+        let track = u32::from(tracking == Tracking::Tracked);
+        let behaviour = Behaviour { track, drawn, ..Behaviour::PLAIN };
+        let mut sandbox = Self::behaving(object, lowering.options(), behaviour)?;
         sandbox.carry_out(update)?;
         Ok(sandbox)
     }
@@ -139,7 +144,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox was not made for it, or the kernel refuses.
     pub fn draw(&mut self, draws: &Draws) -> Result<(), LoadError> {
-        let failed = |error: MapError| LoadError::new("packets to draw", &error);
+        let failed = |error: MapError| LoadError::new("packets to draw", error);
         let mut peers = self.map::<[u16; 2]>("drawn_peers")?;
         for (slot, peer) in (0..).zip(&draws.peers) {
             peers.set(slot, *peer, 0).map_err(failed)?;
@@ -169,7 +174,7 @@ impl Sandbox {
     }
 
     fn run_drawn(&mut self, program: &str, draws: &Draws, repeat: u32) -> Result<Duration, LoadError> {
-        let failed = |error: MapError| LoadError::new("map `drawing`", &error);
+        let failed = |error: MapError| LoadError::new("map `drawing`", error);
         self.map::<Drawing>("drawing")?.set(0, draws.start(), 0).map_err(failed)?;
         let (_, time) = self.run(program, draws.frame(), &context(OTHER_INTERFACE, [0; 2]), repeat)?;
         draws.check(self.map::<Drawing>("drawing")?.get(&0, 0).map_err(failed)?, repeat)?;
@@ -178,6 +183,6 @@ impl Sandbox {
 
     fn map<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut aya::maps::MapData, V>, LoadError> {
         let map = self.ebpf.map_mut(name).ok_or_else(|| LoadError::plain(format!("no map `{name}`")))?;
-        Array::try_from(map).map_err(|error| LoadError::new(format!("map `{name}`"), &error))
+        Array::try_from(map).context(format!("map `{name}`"))
     }
 }
