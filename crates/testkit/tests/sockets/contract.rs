@@ -14,6 +14,8 @@ use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 use portcullis::verdict::Verdict;
 
+use crate::backends::next_event;
+
 /// A node with three pods, and processes that enforce policy there.
 pub(crate) trait Rig {
     /// The dataplane of a new process.
@@ -396,7 +398,7 @@ fn events_are_resolved(rig: &mut dyn Rig) {
     follow(&mut *dataplane, &world, &delta);
     assert!(!rig.send(CLIENT, OTHER, 80));
     for pod in [SERVER, OTHER] {
-        let event = dataplane.next_event().unwrap().unwrap();
+        let event = next_event(&mut *dataplane);
         assert_eq!(event.action, EventAction::Dropped);
         assert_eq!(event.decision.verdict, Verdict::Deny);
         let policy = event.decision.cause.policy().map(|policy| policy.name.to_string());
