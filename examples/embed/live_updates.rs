@@ -106,8 +106,7 @@ fn only_web() -> Result<Policy, Error> {
     let mut rule = Rule::new(Action::Allow);
     rule.peers = vec![EntityMatch::select(select("app == 'web'")?)];
     let id = PolicyId::new("Policy", Some("shop".into()), "database");
-    let mut policy = Policy::new(id, "default", select("app == 'database'")?);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", select("app == 'database'")?, Directions::INGRESS);
     policy.ingress = vec![rule];
     Ok(policy)
 }

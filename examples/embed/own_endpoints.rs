@@ -43,8 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..L4Match::default()
     }];
     let id = PolicyId::new("Policy", None, "broker");
-    let mut policy = Policy::new(id, "default", select("role == 'broker'")?);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", select("role == 'broker'")?, Directions::INGRESS);
     policy.ingress = vec![rule];
 
     let mut compiler = Compiler::new(Settings::default(), CompileScope::All);

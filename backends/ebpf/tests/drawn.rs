@@ -43,8 +43,8 @@ fn compiler() -> (Compiler, Bindings) {
         ..L4Match::default()
     }];
     let id = PolicyId::new("NetworkPolicy", Some("test".into()), "policy");
-    let mut policy = Policy::new(id, "default", select("name in {'local-1', 'local-2'}"));
-    policy.directions = Directions::INGRESS;
+    let mut policy =
+        Policy::new(id, "default", select("name in {'local-1', 'local-2'}"), Directions::INGRESS);
     policy.ingress = vec![rule];
     compiler.apply(Update::Policy(policy)).unwrap();
     compiler.commit();

@@ -39,9 +39,12 @@ fn matches(ranges: &[(u16, u16)]) -> Vec<PortMatch> {
 fn policy(l4: impl Iterator<Item = L4Match>) -> Policy {
     let expr = Selector::parse("all()").unwrap().into_expr();
     let subject = EntitySelector { kinds: EntityKinds::WORKLOAD, expr };
-    let mut policy =
-        Policy::new(PolicyId::new("NetworkPolicy", Some("shop".into()), "ports"), "default", subject);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(
+        PolicyId::new("NetworkPolicy", Some("shop".into()), "ports"),
+        "default",
+        subject,
+        Directions::INGRESS,
+    );
     policy.ingress = l4
         .map(|l4| {
             let mut rule = Rule::new(Action::Allow);

@@ -4,6 +4,7 @@ use core::fmt;
 
 use nix::errno::Errno;
 
+use portcullis_core::backend::{DataplaneError, DataplaneErrorKind};
 use portcullis_core::label::Name;
 
 use crate::command::Command;
@@ -15,15 +16,6 @@ pub trait Transport {
     /// # Errors
     /// When the kernel or the program in between refuses. Then nothing changed.
     fn commit(&mut self, table: &Name, batch: &[Command]) -> Result<(), ApplyError>;
-}
-
-/// What a counter counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Counter {
-    /// Packets.
-    pub packets: u64,
-    /// Their bytes, IP header included.
-    pub bytes: u64,
 }
 
 /// Why the kernel was not changed, or could not be asked.
@@ -119,6 +111,17 @@ impl fmt::Display for ApplyError {
 }
 
 impl core::error::Error for ApplyError {}
+
+impl From<ApplyError> for DataplaneError {
+    fn from(error: ApplyError) -> Self {
+        let kind = if error.is_environment() {
+            DataplaneErrorKind::Environment
+        } else {
+            DataplaneErrorKind::Refused
+        };
+        Self::new(kind, error)
+    }
+}
 
 /// What a command is about.
 fn object(command: &Command) -> String {

@@ -10,7 +10,7 @@ use crate::command::{Part, Target};
 use crate::decisions::Flavour;
 use crate::l4::Rules;
 use crate::nets::Nets;
-use crate::peers::{Peers, Want};
+use crate::peers::{PeerChanges, Peers, Want};
 use crate::plan::{self, Classes, Node, RowClasses, Side, Split};
 use crate::pool::{Pool, Work};
 
@@ -23,7 +23,7 @@ pub(crate) struct BodyKey {
 }
 
 /// The chains of a body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BodyState {
     /// Where it begins.
     pub(crate) chain: Name,
@@ -33,17 +33,8 @@ pub(crate) struct BodyState {
 }
 
 /// The bodies in use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bodies(BTreeMap<BodyKey, BodyState>);
-
-/// What changed in the sets of peers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PeerChanges {
-    /// New sets, complete from the start.
-    pub(crate) created: BTreeSet<Name>,
-    /// Sets that change in place, with what they held.
-    pub(crate) changed: BTreeMap<Name, Want>,
-}
 
 /// What a set of bodies is compiled against.
 pub(crate) struct Context<'a, 'w> {

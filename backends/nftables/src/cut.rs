@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
+use portcullis_core::backend::{Binding, Bindings, Inspected};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::canonical;
@@ -10,8 +11,7 @@ use portcullis_core::packet::Packet;
 use portcullis_core::settings::WorkloadToHost;
 use portcullis_core::verdict::{Hook, Verdict};
 
-use crate::binding::{Binding, Bindings};
-use crate::options::{Inspected, Options};
+use crate::options::Options;
 
 /// A snapshot that is asked about the workloads of this node.
 pub(crate) struct Asked<'a> {
@@ -28,15 +28,12 @@ pub(crate) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(crate) fn new(options: &'a Options, bindings: &'a Bindings, snapshot: &'a Snapshot) -> Self {
-        let cover = |(id, binding): (&'a EndpointId, &'a Binding)| {
-            (*binding == Binding::AllInterfaces && snapshot.endpoints.contains_key(id)).then_some(id)
-        };
         Self {
             interpreter: Interpreter::new(snapshot),
             options,
             bindings,
-            cover: bindings.iter().find_map(cover),
-            covers_hosts: !bindings.values().any(|binding| matches!(binding, Binding::Host { .. })),
+            cover: bindings.all_interfaces().filter(|id| snapshot.endpoints.contains_key(*id)),
+            covers_hosts: !bindings.endpoints().any(|(_, binding)| matches!(binding, Binding::Host { .. })),
             host: host_addresses(),
         }
     }
@@ -63,7 +60,7 @@ impl<'a> Asked<'a> {
         if from.is_some() && from == to {
             return true;
         }
-        let behind = match self.options.workload_to_host {
+        let behind = match self.options.shared.workload_to_host {
             _ if freed => None,
             _ if !for_host => Some(Hook::ForwardIngress),
             WorkloadToHost::HostPolicy => Some(Hook::HostIngress),
@@ -85,14 +82,14 @@ impl<'a> Asked<'a> {
     fn lets_pass(&self, verdict: Verdict) -> bool {
         match verdict {
             Verdict::Allow | Verdict::Continue => true,
-            Verdict::Inspect => self.options.inspect == Inspected::HandOver,
+            Verdict::Inspect => self.options.shared.inspected == Inspected::HandOver,
             Verdict::Deny => false,
         }
     }
 
     fn workload(&self, address: &IpAddr) -> Option<&'a EndpointId> {
         let has = |(_, binding): &(&EndpointId, &Binding)| matches!(binding, Binding::Workload { addresses, .. } if addresses.contains(address));
-        self.bindings.iter().find(has).map(|(id, _)| id)
+        self.bindings.endpoints().find(has).map(|(id, _)| id)
     }
 }
 

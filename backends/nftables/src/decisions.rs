@@ -1,14 +1,15 @@
 //! Chains that carry out a decision: one for each decision and flavour, with the counter and the events.
 
+use portcullis_core::backend::{Inspected, LoggedEvents};
 use portcullis_core::ir::DecisionEntry;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
-use portcullis_core::verdict::Verdict;
+use portcullis_core::verdict::{RuleRef, Verdict};
 
 use crate::command::{AddressKind, Part, Target};
 use crate::fixed::Fixed;
 use crate::names::label;
-use crate::options::{Inspected, LoggedEvents, Options};
+use crate::options::Options;
 use crate::pool::Content;
 
 /// What an answer means where it is asked for.
@@ -64,20 +65,20 @@ pub(crate) fn rules(
     options: &Options,
     fixed: &Fixed,
 ) -> Content {
-    let outcome = outcome(decision, flavour, options.inspect);
+    let outcome = outcome(decision, flavour, options.shared.inspected);
     let mut rules = Vec::new();
     if outcome == Outcome::Drop {
         rules.extend(exemptions(flavour, fixed));
     }
     if flavour != Flavour::Staged {
         for rule in &decision.logs {
-            let text = format!("{name} log {} {} rule {}", rule.policy, rule.direction, rule.index);
-            rules.push((vec![Part::Log(options.log_group, label(&text))], None));
+            rules.push((vec![Part::Log(options.log_group, log_prefix(name, rule))], None));
         }
-        let loud = match options.events {
+        let loud = match options.shared.events {
             LoggedEvents::LogRules => false,
-            LoggedEvents::Denies => outcome == Outcome::Drop,
-            LoggedEvents::All => true,
+            LoggedEvents::Denied => outcome == Outcome::Drop,
+            // `All`, and what later versions of the contract add: rather too many events than too few.
+            _ => true,
         };
         if loud {
             let text = format!("{name} {} {}", decision.verdict, decision.cause);
@@ -104,6 +105,17 @@ pub(crate) fn rules(
     let staged = if flavour == Flavour::Staged { "staged: " } else { "" };
     rules.push((parts, Some(label(&format!("{staged}{}: {}", decision.verdict, decision.cause)))));
     rules
+}
+
+/// The prefix of what a Log rule logs.
+pub(crate) fn log_prefix(name: &str, rule: &RuleRef) -> String {
+    label(&format!("{name} log {} {} rule {}", rule.policy, rule.direction, rule.index))
+}
+
+/// Whether the packets of a decision are dropped.
+#[cfg(feature = "apply")]
+pub(crate) fn drops(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> bool {
+    outcome(decision, flavour, inspect) == Outcome::Drop
 }
 
 /// Rules that let packets pass which no policy may drop. Only packets that would be dropped meet them.

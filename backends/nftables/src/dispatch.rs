@@ -2,13 +2,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use portcullis_core::backend::{Binding, Bindings, Interface, LowerError};
 use portcullis_core::ir::{EndpointEntry, HookPrograms, ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion};
 use portcullis_core::verdict::Hook;
 
-use crate::binding::{Binding, Bindings, Interface};
 use crate::bodies::{Bodies, BodyKey};
 use crate::command::{Field, Part, SetKind, Target, Value};
 use crate::decisions::{self, Flavour};
@@ -49,7 +49,7 @@ pub(crate) const fn flavour(hook: Hook) -> Flavour {
 /// Whether an endpoint that is bound so has a say at `hook`: untracked policy of a host endpoint for all interfaces is
 /// ignored (decision D25). Source: Calico `felix/dataplane/linux/endpoint_mgr.go`, `resolveHostEndpoints`.
 fn has_say(binding: &Binding, hook: Hook) -> bool {
-    !(skeleton::is_untracked(hook) && *binding == Binding::AllInterfaces)
+    !(skeleton::is_untracked(hook) && matches!(binding, Binding::AllInterfaces { .. }))
 }
 
 /// The hooks of one bound endpoint that have something to do, with their programs.
@@ -68,7 +68,7 @@ pub(crate) fn locals<'a>(
     let mut void = BTreeMap::new();
     let mut acting: BTreeSet<Hook> = [Hook::WorkloadIngress, Hook::WorkloadEgress].into();
     let bound =
-        || bindings.iter().filter_map(|(id, binding)| Some((id, binding, snapshot.endpoints.get(id)?)));
+        || bindings.endpoints().filter_map(|(id, binding)| Some((id, binding, snapshot.endpoints.get(id)?)));
     let asked = bound()
         .flat_map(|(_, binding, entry)| entry.enforced.0.iter().filter(|(hook, _)| has_say(binding, **hook)));
     let of_hosts = |hook: &Hook| !matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
@@ -101,7 +101,7 @@ fn is_void(snapshot: &Snapshot, program: ProgramId, flavour: Flavour, options: &
             let of_maps =
                 table.protocols.iter().flat_map(|(_, sources)| sources).flat_map(|source| &source.keys.0);
             let used: BTreeSet<_> = of_maps.map(|interval| interval.decision).chain([table.other]).collect();
-            let void = |decision| decisions::is_void(decision, flavour, options.inspect);
+            let void = |decision| decisions::is_void(decision, flavour, options.shared.inspected);
             used.into_iter().all(|id| snapshot.decisions.lookup(id).is_some_and(void))
         })
     })
@@ -152,24 +152,49 @@ pub(crate) struct Place<'a> {
     pub(crate) names: &'a Names,
 }
 
-/// The facts that the skeleton depends on.
+/// Checks what this backend cannot express.
+pub(crate) fn check(bindings: &Bindings) -> Result<(), LowerError> {
+    bindings.check()?;
+    let mut any: BTreeMap<&str, &EndpointId> = BTreeMap::new();
+    for (id, binding) in bindings.endpoints() {
+        match binding {
+            Binding::WorkloadAnyAddress { interface } => {
+                if let Some(other) = any.insert(interface.name(), id) {
+                    let reason = format!("{other} has any address at interface {interface}, too");
+                    return Err(LowerError::unsupported(Some(id), reason));
+                }
+            }
+            Binding::Workload { .. } | Binding::Host { .. } | Binding::AllInterfaces { .. } => {}
+            _ => {
+                return Err(LowerError::unsupported(Some(id), "nftables does not know this kind of binding"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The facts that the skeleton depends on. `closes` says whether interfaces were closed since the load: the rules for them
+/// stay then, because each pod that starts would bring and take them otherwise.
 pub(crate) fn facts(
     options: &Options,
     bindings: &Bindings,
     locals: &BTreeMap<&EndpointId, Local<'_>>,
+    closes: bool,
 ) -> Facts {
-    let is_host = |local: &Local<'_>| matches!(local.binding, Binding::Host { .. } | Binding::AllInterfaces);
+    let is_host = |local: &Local<'_>| !local.binding.is_workload();
     let named = |binding: &Binding| match binding {
         Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => {
-            options.workload_prefixes.iter().any(|prefix| interface.as_str().starts_with(prefix.as_str()))
+            options.workload_prefixes.iter().any(|prefix| interface.name().starts_with(prefix.name()))
         }
-        Binding::Host { .. } | Binding::AllInterfaces => true,
+        _ => true,
     };
     Facts {
-        named: !options.workload_prefixes.is_empty() && bindings.values().all(named),
+        closes,
+        named: !options.workload_prefixes.is_empty()
+            && bindings.endpoints().all(|(_, binding)| named(binding)),
         any_address: locals.values().any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
         local: options.local_nets.iter().map(Cidr::version).collect(),
-        all_interfaces: locals.values().any(|local| *local.binding == Binding::AllInterfaces),
+        all_interfaces: locals.values().any(|local| matches!(local.binding, Binding::AllInterfaces { .. })),
         host: locals
             .values()
             .filter(|local| is_host(local))
@@ -198,6 +223,9 @@ pub(crate) fn sets(
     if !facts.named {
         empty((place.fixed.workloads(), vec![Field::InputInterface]), SetKind::Values);
     }
+    if facts.closes {
+        empty(place.fixed.closed(), SetKind::Values);
+    }
     if facts.any_address {
         empty(place.fixed.senders(), SetKind::Verdicts);
         empty(place.fixed.receivers(), SetKind::Verdicts);
@@ -225,7 +253,10 @@ pub(crate) fn sets(
             put((place.fixed.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
         }
     }
-    for binding in bindings.values() {
+    for interface in bindings.closed() {
+        put(place.fixed.closed(), vec![name(interface)], None);
+    }
+    for (_, binding) in bindings.endpoints() {
         if let Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } = binding {
             put((place.fixed.workloads(), Vec::new()), vec![name(interface)], None);
         }
@@ -257,13 +288,17 @@ pub(crate) fn sets(
                         let key = vec![Value::Family(version), name(interface)];
                         put(set(place.fixed, version), key, Some(target));
                     }
-                    Binding::Host { interface } => {
-                        let key = vec![Value::Family(version), name(interface)];
-                        put(place.fixed.host(*hook), key, Some(target));
+                    Binding::Host { interfaces } => {
+                        for interface in interfaces {
+                            let key = vec![Value::Family(version), name(interface)];
+                            put(place.fixed.host(*hook), key, Some(target.clone()));
+                        }
                     }
-                    Binding::AllInterfaces => {
+                    Binding::AllInterfaces { .. } => {
                         put(place.fixed.host_all(*hook), vec![Value::Family(version)], Some(target));
                     }
+                    // Refused by `check`.
+                    _ => {}
                 }
             }
         }
@@ -279,7 +314,7 @@ pub(crate) fn sets(
 }
 
 fn name(interface: &Interface) -> Value {
-    Value::Interface(interface.name().clone())
+    Value::Interface(interface.name().into())
 }
 
 /// Networks as ranges that do not overlap.

@@ -15,25 +15,19 @@ use portcullis_core::ir::ClassId;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
-use crate::bodies::PeerChanges;
 use crate::command::{Chain, Command, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
 use crate::dispatch::FixedSets;
-use crate::lowering::{Lowering, Move};
-use crate::peers::{Holding, Peer, Want, element};
+use crate::lowering::{Assigned, Lowering, Move};
+use crate::peers::{Holding, Peer, PeerChanges, Want, element};
 use crate::pool::{self, Content, Used};
 use crate::skeleton::{self, Hooked};
 use crate::update::{Existing, Update};
 
-/// What the kernel holds of the fixed objects before an update.
+/// What there was before an update.
 pub(crate) struct Before {
-    sets: FixedSets,
-    skeleton: BTreeMap<Name, Hooked>,
-}
-
-impl Before {
-    pub(crate) fn of(lowering: &Lowering) -> Self {
-        Self { sets: lowering.sets.clone(), skeleton: lowering.skeleton.clone() }
-    }
+    pub(crate) sets: FixedSets,
+    pub(crate) skeleton: BTreeMap<Name, Hooked>,
+    pub(crate) assigned: Assigned,
 }
 
 /// An update in which nothing but the classes of single addresses changed.
@@ -46,7 +40,7 @@ pub(crate) fn elements(
     change_in_place(lowering, moves, restless, &PeerChanges::default(), update);
 }
 
-/// Any other update.
+/// Any other update. What packets can come to afterwards; the rest may be dropped.
 pub(crate) fn structure(
     lowering: &mut Lowering,
     before: &Before,
@@ -55,18 +49,16 @@ pub(crate) fn structure(
     changes: &PeerChanges,
     load: Option<&Existing>,
     update: &mut Update,
-) {
+) -> Used {
     let used = reachable(lowering);
-    lowering.pool.keep(&used);
-    lowering.peers.keep(&used);
-
-    create(lowering, before, load, update);
+    create(lowering, before, &used, load, update);
     let late = switch(lowering, before, load, update);
     let stages = update.stages.len();
     change_in_place(lowering, moves, restless, changes, update);
     // Endpoints that were not here before have no old decision: they begin with the new one.
     update.push(update.stages.len() > stages, late);
     destroy(lowering, before, &used, load, update);
+    used
 }
 
 /// The chains and sets that packets can come to.
@@ -95,7 +87,15 @@ fn reachable(lowering: &Lowering) -> Used {
 }
 
 /// Stage 1: what is new and not yet used. Chains come before the elements that lead to them.
-fn create(lowering: &mut Lowering, before: &Before, load: Option<&Existing>, update: &mut Update) {
+fn create(
+    lowering: &mut Lowering,
+    before: &Before,
+    used: &Used,
+    load: Option<&Existing>,
+    update: &mut Update,
+) {
+    let is_new =
+        |name: &Name, lowering: &Lowering| used.contains(name) && !lowering.live.sets.contains_key(name);
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
@@ -108,12 +108,10 @@ fn create(lowering: &mut Lowering, before: &Before, load: Option<&Existing>, upd
         filled.push((new_set(name, set.key.clone(), set.kind), elements.collect()));
     }
     let mut made: Vec<(Set, Vec<Element>)> = Vec::new();
-    for (name, peer) in lowering.peers.iter().filter(|(name, _)| !lowering.live.sets.contains_key(*name)) {
+    for (name, peer) in lowering.peers.iter().filter(|(name, _)| is_new(name, lowering)) {
         made.push((new_set(name, peer.key(), peer.want.kind()), members(lowering, peer)));
     }
-    for (name, ranges) in
-        lowering.pool.all_ranges().filter(|(name, _)| !lowering.live.sets.contains_key(*name))
-    {
+    for (name, ranges) in lowering.pool.all_ranges().filter(|(name, _)| is_new(name, lowering)) {
         let version = ranges.first().map_or(IpVersion::V4, |(first, _)| IpVersion::of(first));
         let elements = ranges.iter().map(|(first, last)| single(Value::Addresses(*first, *last)));
         made.push((new_set(name, vec![Field::Source(version)], SetKind::Ranges), elements.collect()));
@@ -121,8 +119,11 @@ fn create(lowering: &mut Lowering, before: &Before, load: Option<&Existing>, upd
     lowering.live.sets.extend(made.iter().map(|(set, elements)| (set.name.clone(), elements.len())));
     filled.append(&mut made);
 
-    let new: Vec<&Name> =
-        lowering.pool.chains().filter(|name| !lowering.live.chains.contains(*name)).collect();
+    let new: Vec<&Name> = lowering
+        .pool
+        .chains()
+        .filter(|name| used.contains(*name) && !lowering.live.chains.contains(*name))
+        .collect();
     let fresh =
         |(name, chain): &(&Name, &Hooked)| chain.hook.is_none() && !before.skeleton.contains_key(*name);
     let plain: Vec<(&Name, &Hooked)> = lowering.skeleton.iter().filter(fresh).collect();
@@ -160,6 +161,7 @@ fn switch(
     update: &mut Update,
 ) -> Vec<Command> {
     let (mut commands, mut late) = (Vec::new(), Vec::new());
+    let (closed, _) = lowering.fixed.closed();
     for (name, set) in &lowering.sets {
         let Some(old) = before.sets.get(name).filter(|old| *old != set) else { continue };
         let gone = old.elements.iter().filter(|(key, target)| set.elements.get(*key) != Some(*target));
@@ -168,7 +170,14 @@ fn switch(
             key: key.clone(),
             target: target.clone(),
         };
-        commands.extend(delete(name, set.key.clone(), set.kind, gone.map(owned).collect()));
+        // What was closed is opened with the new keys, and what is closed is so at once: in between neither passes.
+        let gone = delete(name, set.key.clone(), set.kind, gone.map(owned).collect());
+        if *name == closed {
+            late.extend(gone);
+            commands.extend(add(name, set.key.clone(), set.kind, new.map(owned).collect()));
+            continue;
+        }
+        commands.extend(gone);
         let (changed, new): (Vec<_>, Vec<_>) = new.partition(|(key, _)| old.elements.contains_key(*key));
         commands.extend(add(name, set.key.clone(), set.kind, changed.into_iter().map(owned).collect()));
         late.extend(add(name, set.key.clone(), set.kind, new.into_iter().map(owned).collect()));

@@ -1,74 +1,55 @@
 //! The table kept as it should be: loaded, updated, watched, repaired, removed.
 
 use alloc::collections::BTreeMap;
-use core::fmt;
+use alloc::sync::Arc;
+use core::ffi::c_int;
+use core::time::Duration;
 
+use portcullis_core::backend::{
+    Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState, Event, Health, Lower as _,
+    LowerErrorKind, TrackedFlow, Usage,
+};
 use portcullis_core::ir::{DecisionEntry, Delta, Snapshot};
 use portcullis_core::label::Name;
 
-use crate::apply::{ApplyError, Counter, Transport as _};
-use crate::binding::Bindings;
+use crate::apply::{ApplyError, Transport as _};
 use crate::command::Command;
 use crate::cut::Asked;
-use crate::lowering::{LowerError, Lowering};
-use crate::netlink::{Flow, Netlink};
+use crate::event::{self, Told};
+use crate::lowering::Lowering;
+use crate::netlink::{Events, Flow, Netlink};
 use crate::options::Options;
+use crate::pool::Meaning;
+use crate::retired::RetiredDecisions;
 use crate::update::{Existing, Stage, Update};
 
 /// Enforces snapshots in the network namespace of the thread that made it.
 ///
 /// A load or update takes effect as a whole. When the kernel refuses, or the process ends half-way, every packet gets,
 /// at each hook, its old or its new decision, and the next load puts the rest right. Dropping it leaves the table in force; see
-/// [`Enforcer::remove`].
+/// [`Dataplane::remove`].
+///
+/// Events come by the nflog group of the options, which takes one listener. When another program listens, policy is
+/// enforced all the same, and [`Dataplane::next_event`] fails and tries again each time it is called. Decisions of retired
+/// policies are remembered for their events and last counts: the latest 8,192 of them.
 #[derive(Debug)]
 pub struct Enforcer {
     options: Options,
     table: Name,
     netlink: Netlink,
     lowering: Option<Lowering>,
-    bindings: Bindings,
+    /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
+    is_behind: bool,
+    /// The number that a generated name ended in last, whether or not it is still there.
+    last_number: u64,
     /// The kernel's generation after our last batch.
     generation: u32,
     /// Whether somebody changed nf_tables since the table was last looked at.
     unsure: bool,
-}
-
-/// Why the table is not what was asked for. What was in force before still is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EnforceError {
-    /// The policy cannot be lowered or does not fit. The kernel was not asked.
-    Lower(LowerError),
-    /// The kernel refuses, or cannot be asked.
-    Apply(ApplyError),
-    /// Somebody else changes nf_tables all the time, so that no batch gets through.
-    Contended,
-    /// Nothing was loaded yet.
-    NotLoaded,
-}
-
-impl fmt::Display for EnforceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lower(error) => error.fmt(f),
-            Self::Apply(error) => error.fmt(f),
-            Self::Contended => f.write_str("others change nf_tables so often that no update gets through"),
-            Self::NotLoaded => f.write_str("no snapshot was loaded yet"),
-        }
-    }
-}
-
-impl core::error::Error for EnforceError {}
-
-impl From<LowerError> for EnforceError {
-    fn from(error: LowerError) -> Self {
-        Self::Lower(error)
-    }
-}
-
-impl From<ApplyError> for EnforceError {
-    fn from(error: ApplyError) -> Self {
-        Self::Apply(error)
-    }
+    retired: RetiredDecisions,
+    events: Option<Events>,
+    /// Events of decisions that nobody knows any more.
+    unresolved: u64,
 }
 
 /// What somebody else did to the table.
@@ -87,64 +68,24 @@ impl Enforcer {
     ///
     /// # Errors
     /// When rights or kernel features are missing.
-    pub fn open(options: Options) -> Result<Self, EnforceError> {
+    pub fn open(options: Options) -> Result<Self, DataplaneError> {
+        options.check()?;
         let mut netlink = Netlink::open()?;
         netlink.probe()?;
         let generation = netlink.generation()?;
-        let table = options.table().into();
         Ok(Self {
+            table: options.shared.name.clone(),
             options,
-            table,
             netlink,
             lowering: None,
-            bindings: Bindings::new(),
+            is_behind: false,
+            last_number: 0,
             generation,
             unsure: false,
+            retired: RetiredDecisions::default(),
+            events: None,
+            unresolved: 0,
         })
-    }
-
-    /// Enforces `snapshot` for the endpoints of `bindings`, in place of whatever the table holds: also what an earlier
-    /// process left. Packets are only hooked once all is there.
-    ///
-    /// # Errors
-    /// When it does not fit or the kernel refuses; what was in force stays.
-    pub fn load(&mut self, snapshot: &Snapshot, bindings: &Bindings) -> Result<(), EnforceError> {
-        let existing = self.netlink.existing(&self.table)?;
-        let (lowering, update) = Lowering::load(self.options.clone(), snapshot, bindings, &existing)?;
-        if let Err(error) = self.carry_out(&update) {
-            self.undo(&update, &existing);
-            return Err(error);
-        }
-        self.lowering = Some(lowering);
-        self.bindings.clone_from(bindings);
-        Ok(())
-    }
-
-    /// Follows `delta`, which leads to `snapshot`. When the kernel refuses, because the table is not what it was left
-    /// as, the whole snapshot is loaded.
-    ///
-    /// # Errors
-    /// When that fails, too; what was in force stays.
-    pub fn update(
-        &mut self,
-        snapshot: &Snapshot,
-        delta: &Delta,
-        bindings: &Bindings,
-    ) -> Result<(), EnforceError> {
-        let Some(lowering) = &mut self.lowering else { return Err(EnforceError::NotLoaded) };
-        let update = match lowering.update(snapshot, delta, bindings) {
-            Ok(update) => update,
-            // What does not fit now would not fit from scratch; anything else is put right by a load.
-            Err(error) if error.limit().is_some() => return Err(error.into()),
-            Err(_) => return self.load(snapshot, bindings),
-        };
-        match self.carry_out(&update) {
-            Ok(()) => {
-                self.bindings.clone_from(bindings);
-                Ok(())
-            }
-            Err(_) => self.load(snapshot, bindings),
-        }
     }
 
     /// Looks whether the table is what it was left as. Costs one question as long as nobody changed anything in
@@ -153,9 +94,9 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn drift(&mut self) -> Result<Drift, EnforceError> {
+    pub fn drift(&mut self) -> Result<Drift, DataplaneError> {
         let now = self.netlink.generation()?;
-        let Some(lowering) = &self.lowering else { return Err(EnforceError::NotLoaded) };
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
         if now == self.generation && !self.unsure {
             return Ok(Drift::None);
         }
@@ -190,36 +131,6 @@ impl Enforcer {
         Ok(Drift::None)
     }
 
-    /// Removes the table and all in it. Other tables are not touched. No error when there is none.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn remove(mut self) -> Result<(), EnforceError> {
-        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
-        Ok(())
-    }
-
-    /// What each decision counted, by the name of its chain, which is also in the events.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn counters(&mut self) -> Result<BTreeMap<Name, (DecisionEntry, Counter)>, EnforceError> {
-        let Some(lowering) = &self.lowering else { return Err(EnforceError::NotLoaded) };
-        let counters = self.netlink.counters(&self.table)?;
-        let of_decision = |(name, counter): (Name, Counter)| {
-            let decision = lowering.decision(&name)?.clone();
-            Some((name, (decision, counter)))
-        };
-        Ok(counters.into_iter().filter_map(of_decision).collect())
-    }
-
-    /// The decision that a chain carries out, for the first word of an event's prefix. `None` when the chain is gone:
-    /// ask before the update that removes it.
-    #[must_use]
-    pub fn decision(&self, chain: &str) -> Option<&DecisionEntry> {
-        self.lowering.as_ref()?.decision(chain)
-    }
-
     /// Makes connection tracking forget exactly those flows of workloads of this node that `old` allowed and `new` denies,
     /// so that their next packet is decided anew (decision D16). How many were forgotten. Asked are the workloads and
     /// the host endpoint for all interfaces; host endpoints of single interfaces are not, because connection tracking does not tell
@@ -227,28 +138,33 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, EnforceError> {
-        let flows = self.netlink.flows()?;
-        let (old, new) =
-            (Asked::new(&self.options, &self.bindings, old), Asked::new(&self.options, &self.bindings, new));
+    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, DataplaneError> {
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        let (options, bindings) = (&self.options, lowering.bindings());
+        let (old, new) = (Asked::new(options, bindings, old), Asked::new(options, bindings, new));
         let is_cut = |flow: &Flow| {
-            let allows = |asked: &Asked<'_>| asked.allows(&flow.packet, &flow.arrived);
+            let allows = |asked: &Asked<'_>| asked.allows(&flow.tracked.packet, &flow.tracked.arrived);
             allows(&old) && !allows(&new)
         };
-        let tightened: Vec<Flow> = flows.into_iter().filter(is_cut).collect();
+        let tightened: Vec<Flow> = self.netlink.flows()?.into_iter().filter(is_cut).collect();
         Ok(self.netlink.cut(&tightened)?)
     }
 
-    /// Carries out the batches of `update`.
-    fn carry_out(&mut self, update: &Update) -> Result<(), EnforceError> {
+    /// Carries out the batches of `update`; what the counters that it removes counted last.
+    fn carry_out(&mut self, update: &Update) -> Result<BTreeMap<Name, Counter>, DataplaneError> {
+        let mut counted = BTreeMap::new();
         for stage in update.stages() {
             if stage.after_grace {
                 std::thread::sleep(Stage::GRACE);
             }
+            counted.extend(self.last_counts(stage)?);
             let mut attempts = 0..ATTEMPTS;
             // Mostly others change tables of their own, and the next look at ours finds nothing.
             while !self.netlink.commit_at(&self.table, &stage.commands, self.generation)? {
-                attempts.next().ok_or(EnforceError::Contended)?;
+                if attempts.next().is_none() {
+                    let reason = "others change nf_tables so often that no update gets through";
+                    return Err(DataplaneError::new(DataplaneErrorKind::Contended, reason));
+                }
                 self.unsure = true;
                 self.generation = self.netlink.generation()?;
             }
@@ -256,7 +172,23 @@ impl Enforcer {
             self.unsure |= now != self.generation.wrapping_add(1);
             self.generation = now;
         }
-        Ok(())
+        Ok(counted)
+    }
+
+    /// What the counters that `stage` removes counted. No packet comes to them any more.
+    fn last_counts(&mut self, stage: &Stage) -> Result<BTreeMap<Name, Counter>, ApplyError> {
+        let gone: Vec<&Name> = stage
+            .commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::DeleteCounter(name) => Some(name),
+                _ => None,
+            })
+            .collect();
+        if gone.len() > ASKED_ONE_BY_ONE {
+            return self.netlink.counters(&self.table);
+        }
+        self.netlink.some_counters(&self.table, gone)
     }
 
     /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
@@ -280,7 +212,160 @@ impl Enforcer {
             if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
         drop(self.netlink.commit(&self.table, &batch));
     }
+
+    /// What the decision chain called `name` stands for, also when it is gone.
+    fn meaning(&self, name: &str) -> Option<&Meaning> {
+        self.lowering
+            .as_ref()
+            .and_then(|lowering| lowering.meaning().get(name))
+            .or_else(|| self.retired.find(name))
+    }
 }
+
+impl Dataplane for Enforcer {
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+
+    /// Packets are only hooked once all is there.
+    fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        let mut existing = self.netlink.existing(&self.table)?;
+        existing.last_number = self.last_number;
+        let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
+        self.last_number = self.last_number.max(lowering.last_number());
+        let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
+        let counted = match self.carry_out(&update) {
+            Ok(counted) => counted,
+            Err(error) => {
+                self.undo(&update, &existing);
+                // Packets may have met the new chains already.
+                self.retired.note(lowering.meaning().iter().map(owned));
+                self.is_behind = self.lowering.is_some();
+                return Err(error);
+            }
+        };
+        if let Some(former) = &self.lowering {
+            self.retired.note(former.meaning().iter().map(owned));
+        }
+        self.retired.count(counted, lowering.meaning());
+        self.lowering = Some(lowering);
+        self.is_behind = false;
+        if self.events.is_none() {
+            // Policy is worth more than its events: without them it is in force all the same, see `next_event`.
+            self.events = Events::open(self.options.log_group()).ok();
+        }
+        Ok(Applied::COMPLETE)
+    }
+
+    fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Applied, DataplaneError> {
+        let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
+        if self.is_behind {
+            return self.load(desired);
+        }
+        let mut update = match lowering.update(desired, delta) {
+            Ok(update) => update,
+            Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => {
+                return self.load(desired);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.last_number = self.last_number.max(lowering.last_number());
+        self.retired.note(core::mem::take(&mut update.retired));
+        match self.carry_out(&update) {
+            Ok(counted) => {
+                self.retired.count(counted, &BTreeMap::new());
+                Ok(Applied::COMPLETE)
+            }
+            // The table is not what it was left as.
+            Err(_) => {
+                self.is_behind = true;
+                self.load(desired)
+            }
+        }
+    }
+
+    /// Costs one question to the kernel as long as nobody changed nf_tables, see [`Enforcer::drift`].
+    fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
+        let mut health = Health::default();
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        let is_desired =
+            lowering.generation() == desired.snapshot.generation && lowering.bindings() == desired.bindings;
+        match self.drift()? {
+            Drift::None if is_desired && !self.is_behind => return Ok(health),
+            Drift::None => {}
+            Drift::Changed(name) | Drift::Stray(name) => health.repaired.push(name.as_str().to_owned()),
+        }
+        health.applied = self.load(desired)?;
+        Ok(health)
+    }
+
+    fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
+        if self.lowering.is_none() {
+            return Err(DataplaneError::not_loaded());
+        }
+        let counters = self.netlink.counters(&self.table)?;
+        let of_decision = |(name, counter): (Name, Counter)| {
+            let decision = Arc::clone(&self.meaning(&name)?.decision);
+            Some((decision, self.retired.with_carried(&name, counter)))
+        };
+        let mut all: Vec<_> = counters.into_iter().filter_map(of_decision).collect();
+        all.extend(self.retired.take_untold());
+        Ok(all)
+    }
+
+    /// One event for each packet that a decision with Log rules, or one that the options name, was taken for.
+    fn next_event(&mut self) -> Result<Option<Event>, DataplaneError> {
+        if self.events.is_none() {
+            self.events = Some(Events::open(self.options.log_group())?);
+        }
+        while let Some(events) = &mut self.events {
+            let Some(message) = events.next(Duration::ZERO)? else { return Ok(None) };
+            match event::resolve(&message, self.meaning(message.chain()), self.options.shared.inspected) {
+                Told::Event(event) => return Ok(Some(event)),
+                Told::Before => {}
+                Told::Unknown => self.unresolved = self.unresolved.saturating_add(1),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of chains that an earlier process made count as lost, too.
+    fn lost_events(&mut self) -> u64 {
+        self.events.as_ref().map_or(0, Events::lost).saturating_add(self.unresolved)
+    }
+
+    fn event_fd(&self) -> Option<c_int> {
+        self.events.as_ref().map(Events::fd)
+    }
+
+    fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
+        let denied: Vec<Flow> =
+            self.netlink.flows()?.into_iter().filter(|flow| is_denied(&flow.tracked)).collect();
+        Ok(self.netlink.cut(&denied)?)
+    }
+
+    fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError> {
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let usage = |(name, limit, used)| Usage { name, used: number(used), limit: Some(number(limit)) };
+        Ok(lowering.usage().map(usage).into())
+    }
+
+    /// Other tables are not touched.
+    fn remove(&mut self) -> Result<(), DataplaneError> {
+        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
+        if let Some(lowering) = self.lowering.take() {
+            self.retired
+                .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
+        }
+        self.is_behind = false;
+        self.events = None;
+        Ok(())
+    }
+}
+
+/// Up to so many counters are asked for one by one, more are read with all others.
+const ASKED_ONE_BY_ONE: usize = 64;
 
 /// How often a batch is tried while others change nf_tables.
 const ATTEMPTS: usize = 10;

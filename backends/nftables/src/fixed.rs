@@ -58,6 +58,11 @@ impl Fixed {
         self.name("workloads")
     }
 
+    /// Interfaces that nothing passes.
+    pub(crate) fn closed(&self) -> FixedSet {
+        (self.name("closed"), vec![Field::InputInterface])
+    }
+
     /// A workload's interface and address, twice.
     pub(crate) fn own(&self, version: IpVersion) -> FixedSet {
         let key = vec![Field::InputInterface, Field::Source(version), Field::Destination(version)];

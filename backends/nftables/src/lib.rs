@@ -6,7 +6,8 @@
 //! should be; `oracle` (feature `oracle`) lets the kernel decide single packets in a namespace of its own.
 //!
 //! When not to use it: for packets that netfilter never sees, as between the ports of a bridge, and where rules need HTTP:
-//! a flow that only an HTTP rule can decide is dropped, or handed over to an L7 enforcer, see [`Inspected`].
+//! a flow that only an HTTP rule can decide is dropped, or handed over to an L7 enforcer, see
+//! [`Inspected`](portcullis_core::backend::Inspected).
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
@@ -17,10 +18,11 @@
 //! is in the crate's architecture notes.
 //!
 //! ```
+//! use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 //! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
 //! use portcullis_core::settings::Settings;
-//! use portcullis_nftables::{Binding, Bindings, Existing, Interface, Lowering, Options, text};
+//! use portcullis_nftables::{Existing, Lowering, Options, text};
 //!
 //! let id = EndpointId::workload("shop", "web");
 //! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
@@ -28,7 +30,8 @@
 //! compiler.commit();
 //! let interface = Interface::new("veth0")?;
 //! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
-//! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
+//! let desired = DesiredState::new(compiler.snapshot(), &bindings);
+//! let (_, update) = Lowering::load(Options::new(), desired, &Existing::default())?;
 //! let first = text(&"portcullis".into(), &update.stages()[0].commands);
 //! assert!(first.contains("add element inet portcullis to_v4 { \"veth0\" . 10.0.0.7 : goto "));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
@@ -38,7 +41,6 @@ extern crate alloc;
 
 #[cfg(feature = "apply")]
 mod apply;
-mod binding;
 mod bodies;
 mod command;
 #[cfg(feature = "apply")]
@@ -48,7 +50,11 @@ mod dispatch;
 mod emit;
 #[cfg(feature = "apply")]
 mod enforcer;
+#[cfg(feature = "apply")]
+mod event;
 mod fixed;
+#[cfg(feature = "apply")]
+mod header;
 mod l4;
 mod lowering;
 mod names;
@@ -63,23 +69,24 @@ mod plan;
 mod pool;
 #[cfg(feature = "apply")]
 mod process;
+#[cfg(feature = "apply")]
+mod retired;
 mod skeleton;
 mod text;
 mod update;
 
 #[cfg(feature = "apply")]
-pub use apply::{ApplyError, Counter, Transport};
-pub use binding::{Binding, Bindings, Interface, InterfaceError};
+pub use apply::{ApplyError, Transport};
 pub use command::{
     AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
     Set, SetKind, Target, Value,
 };
 #[cfg(feature = "apply")]
-pub use enforcer::{Drift, EnforceError, Enforcer};
-pub use lowering::{LowerError, Lowering};
+pub use enforcer::{Drift, Enforcer};
+pub use lowering::Lowering;
 #[cfg(feature = "apply")]
-pub use netlink::{Event, Events, Flow, Netlink};
-pub use options::{Inspected, Limits, LoggedEvents, Options};
+pub use netlink::{Events, LogMessage, Netlink};
+pub use options::{Limits, Options};
 #[cfg(feature = "apply")]
 pub use process::Nft;
 pub use text::text;

@@ -1,25 +1,25 @@
 //! From snapshots and deltas to updates of the table.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::fmt;
+use alloc::sync::Arc;
 use core::net::IpAddr;
 
+use portcullis_core::backend::{Bindings, DesiredState, Lower, LowerError};
 use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, IpVersion};
 use portcullis_core::verdict::Hook;
 
-use crate::binding::Bindings;
-use crate::bodies::{Bodies, Context, PeerChanges, Touched};
+use crate::bodies::{Bodies, Context, Touched};
 use crate::dispatch::{self, FixedSets, Place};
 use crate::emit::{self, Before};
 use crate::fixed::Fixed;
 use crate::names::Names;
 use crate::nets::Nets;
 use crate::options::{Limits, Options};
-use crate::peers::{Peer, Peers};
-use crate::pool::{Pool, Work};
+use crate::peers::{Peer, PeerChanges, Peers, Want};
+use crate::pool::{Meaning, Pool, Work};
 use crate::skeleton::{self, Hooked};
 use crate::update::{Existing, Update};
 
@@ -32,8 +32,6 @@ pub struct Lowering {
     pub(crate) names: Names,
     pub(crate) fixed: Fixed,
     generation: u64,
-    /// Whether an update failed half-way, so that what is noted here no longer holds.
-    spoilt: bool,
     pub(crate) addresses: Addresses,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
@@ -41,15 +39,17 @@ pub struct Lowering {
     pub(crate) sets: FixedSets,
     pub(crate) skeleton: BTreeMap<Name, Hooked>,
     bindings: Bindings,
+    /// Whether an interface was closed since the load.
+    closes: bool,
     assigned: Assigned,
     pub(crate) live: Live,
 }
 
 /// The program of each hook of each endpoint.
-type Assigned = BTreeMap<(EndpointId, Hook), ProgramId>;
+pub(crate) type Assigned = BTreeMap<(EndpointId, Hook), ProgramId>;
 
 /// What the kernel holds of what is generated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) chains: BTreeSet<Name>,
     pub(crate) counters: BTreeSet<Name>,
@@ -58,7 +58,7 @@ pub(crate) struct Live {
 }
 
 /// Single addresses and networks with their classes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Addresses {
     pub(crate) single: BTreeMap<IpAddr, ClassId>,
     pub(crate) of_class: BTreeMap<ClassId, BTreeSet<IpAddr>>,
@@ -68,66 +68,29 @@ pub(crate) struct Addresses {
 /// A single address and the class it had and has.
 pub(crate) type Move = (IpAddr, Option<ClassId>, Option<ClassId>);
 
-/// Why a snapshot or delta could not be lowered. Nothing was sent anywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LowerError(Kind);
+/// Prefixes that are no single addresses, with the class they had.
+type FormerNets = Vec<(Cidr, Option<ClassId>)>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Generation { found: u64, expected: u64 },
-    Spoilt,
-    Invalid,
-    Limit { what: &'static str, limit: usize, needed: usize },
-}
+impl Lower for Lowering {
+    type Options = Options;
+    type Existing = Existing;
+    type Update = Update;
 
-impl LowerError {
-    /// The limit of [`Limits`] that does not hold: what it counts, the limit, and how many are needed.
-    #[must_use]
-    pub const fn limit(&self) -> Option<(&'static str, usize, usize)> {
-        match self.0 {
-            Kind::Limit { what, limit, needed } => Some((what, limit, needed)),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for LowerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Generation { found, expected } => {
-                write!(f, "the delta starts from generation {expected}, the table is at {found}")
-            }
-            Kind::Spoilt => f.write_str("an earlier update failed; lower the whole snapshot again"),
-            Kind::Invalid => f.write_str("the snapshot breaks an invariant, see `Snapshot::verify`"),
-            Kind::Limit { what, limit, needed } => {
-                write!(f, "the policy does not fit: it needs {needed} {what}, the limit is {limit}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for LowerError {}
-
-impl Lowering {
-    /// Lowers a whole snapshot for the endpoints that `bindings` names. `existing` is what the table holds now, if it
-    /// is there: the new state is built beside it, takes over, and the old is removed.
-    ///
-    /// # Errors
-    /// When the snapshot breaks an invariant or does not fit the limits.
-    pub fn load(
+    /// Lowers a whole snapshot. `existing` is what the table holds now, if it is there: the new state is built beside it, takes
+    /// over, and the old is removed.
+    fn load(
         options: Options,
-        snapshot: &Snapshot,
-        bindings: &Bindings,
+        desired: DesiredState<'_>,
         existing: &Existing,
     ) -> Result<(Self, Update), LowerError> {
-        let names = Names::beyond(existing.names());
+        options.check()?;
+        let names = Names::beyond(existing.last_number, existing.names());
         let fixed = if existing.is_empty() { Fixed::default() } else { Fixed::numbered(&names.fresh("")) };
         let mut lowering = Self {
             options,
             names,
             fixed,
             generation: 0,
-            spoilt: false,
             addresses: Addresses::default(),
             pool: Pool::default(),
             peers: Peers::default(),
@@ -135,84 +98,97 @@ impl Lowering {
             sets: FixedSets::new(),
             skeleton: BTreeMap::new(),
             bindings: Bindings::new(),
+            closes: false,
             assigned: Assigned::new(),
             live: Live::default(),
         };
-        let delta = Snapshot::new().diff(snapshot);
-        let update = lowering.advance(snapshot, &delta, bindings, Some(existing))?;
+        dispatch::check(desired.bindings)?;
+        let delta = Snapshot::new().diff(desired.snapshot);
+        let update = lowering.advance(desired, &delta, Some(existing))?;
         Ok((lowering, update))
     }
 
-    /// Follows `delta`, which leads to `snapshot`, and any change of `bindings`.
-    ///
-    /// # Errors
-    /// When the delta starts elsewhere, the snapshot breaks an invariant, or the result does not fit the limits.
-    /// Then this lowering is of no more use: [load](Lowering::load) another, or keep the old state as it is.
-    pub fn update(
-        &mut self,
-        snapshot: &Snapshot,
-        delta: &Delta,
-        bindings: &Bindings,
-    ) -> Result<Update, LowerError> {
-        if self.spoilt {
-            return Err(LowerError(Kind::Spoilt));
+    fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Update, LowerError> {
+        if delta.from != self.generation || delta.to != desired.snapshot.generation {
+            return Err(LowerError::generation(self.generation, delta.from));
         }
-        if delta.from != self.generation || delta.to != snapshot.generation {
-            return Err(LowerError(Kind::Generation { found: self.generation, expected: delta.from }));
-        }
-        self.advance(snapshot, delta, bindings, None)
+        self.advance(desired, delta, None)
     }
 
-    /// The generation of the snapshot that this stands for.
-    #[must_use]
-    pub const fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         self.generation
     }
+}
 
+impl Lowering {
     /// The options it was made with.
     #[must_use]
     pub const fn options(&self) -> &Options {
         &self.options
     }
 
+    /// The endpoints that it stands for.
+    #[must_use]
+    pub const fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
     /// The decision that a chain carries out. The chain's name is also that of its counter, and the first word of the
     /// prefix of its events.
     #[must_use]
-    pub fn decision(&self, chain: &str) -> Option<&DecisionEntry> {
-        self.pool.meaning().get(chain)
+    pub fn decision(&self, chain: &str) -> Option<&Arc<DecisionEntry>> {
+        self.pool.meaning().get(chain).map(|meaning| &meaning.decision)
     }
 
     /// All decisions that chains carry out, by name of the chain and counter.
-    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &DecisionEntry)> {
-        self.pool.meaning().iter()
+    pub fn decisions(&self) -> impl Iterator<Item = (&Name, &Arc<DecisionEntry>)> {
+        self.pool.meaning().iter().map(|(name, meaning)| (name, &meaning.decision))
+    }
+
+    /// The number that a generated name ended in last.
+    #[cfg(feature = "apply")]
+    pub(crate) const fn last_number(&self) -> u64 {
+        self.names.last()
+    }
+
+    /// What the chains of decisions stand for.
+    #[cfg(feature = "apply")]
+    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, Meaning> {
+        self.pool.meaning()
     }
 
     fn advance(
         &mut self,
-        snapshot: &Snapshot,
+        desired: DesiredState<'_>,
         delta: &Delta,
-        bindings: &Bindings,
         load: Option<&Existing>,
     ) -> Result<Update, LowerError> {
-        self.spoilt = true;
-        let (moves, nets) = self.addresses.follow(&delta.addresses);
-        let restless = self.restless(&moves);
-        let touched = Touched::by(delta, snapshot, nets);
-        let structural = load.is_some() || touched.is_structural(delta) || self.bindings != *bindings;
-        let mut update = Update::default();
-        if structural {
-            let before = Before::of(self);
-            let changes =
-                self.restructure(snapshot, &touched, bindings, &restless).ok_or(LowerError(Kind::Invalid))?;
-            emit::structure(self, &before, &moves, &restless, &changes, load, &mut update);
-            self.bindings.clone_from(bindings);
-        } else {
-            emit::elements(self, &moves, &restless, &mut update);
+        let DesiredState { snapshot, bindings } = desired;
+        let rebound = self.bindings != *bindings;
+        if rebound {
+            dispatch::check(bindings)?;
         }
-        self.generation = snapshot.generation;
-        self.check_limits()?;
-        self.spoilt = false;
-        Ok(update)
+        let (moves, former) = self.addresses.follow(&delta.addresses);
+        let families = former.iter().map(|(net, _)| net.version()).collect();
+        let touched = Touched::by(delta, snapshot, families);
+        let advanced = if load.is_some() || rebound || touched.is_structural(delta) {
+            self.restructure(desired, &touched, &moves, load)
+        } else {
+            let (restless, mut update) = (self.restless(&moves), Update::default());
+            emit::elements(self, &moves, &restless, &mut update);
+            self.check_limits().map(|()| update)
+        };
+        match advanced {
+            Ok(update) => {
+                self.generation = snapshot.generation;
+                Ok(update)
+            }
+            Err(error) => {
+                self.addresses.go_back(&moves, &former);
+                self.live = Live::of(&self.pool, &self.peers, &self.addresses);
+                Err(error)
+            }
+        }
     }
 
     /// Sets of peers whose elements change because addresses move between classes.
@@ -231,14 +207,61 @@ impl Lowering {
         restless
     }
 
+    /// Any update but that of single elements. On an error everything but the addresses and what is live is as it was.
     fn restructure(
         &mut self,
-        snapshot: &Snapshot,
+        desired: DesiredState<'_>,
         touched: &Touched,
-        bindings: &Bindings,
+        moves: &[Move],
+        load: Option<&Existing>,
+    ) -> Result<Update, LowerError> {
+        let restless = self.restless(moves);
+        let (closes, bodies) = (self.closes, self.bodies.clone());
+        self.closes |= desired.bindings.closed().next().is_some();
+        let before = Before {
+            sets: core::mem::take(&mut self.sets),
+            skeleton: core::mem::take(&mut self.skeleton),
+            assigned: core::mem::take(&mut self.assigned),
+        };
+        let changes = self.compile(desired, touched, &restless, &before.assigned);
+        let done = match &changes {
+            None => Err(LowerError::invalid()),
+            Some(changes) => {
+                let mut update = Update::default();
+                let used = emit::structure(self, &before, moves, &restless, changes, load, &mut update);
+                self.check_limits().map(|()| (used, update))
+            }
+        };
+        match done {
+            Ok((used, mut update)) => {
+                update.retired = self.pool.keep(&used);
+                self.peers.keep(&used);
+                self.bindings.clone_from(desired.bindings);
+                Ok(update)
+            }
+            Err(error) => {
+                Before { sets: self.sets, skeleton: self.skeleton, assigned: self.assigned } = before;
+                self.closes = closes;
+                self.bodies = bodies;
+                self.peers.go_back(changes.unwrap_or_default());
+                self.pool.drop_made();
+                // What was derived from them is of the snapshot that is not in force.
+                self.pool.forget(touched.tables());
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings chains, sets of peers and fixed sets to what `desired` needs. `None` when the snapshot breaks an invariant.
+    fn compile(
+        &mut self,
+        desired: DesiredState<'_>,
+        touched: &Touched,
         restless: &BTreeSet<Name>,
+        assigned: &Assigned,
     ) -> Option<PeerChanges> {
-        let Self { options, names, fixed, addresses, pool, peers, bodies, assigned, .. } = self;
+        let DesiredState { snapshot, bindings } = desired;
+        let Self { options, names, fixed, addresses, pool, peers, bodies, .. } = self;
         pool.forget(touched.tables());
         let locals = dispatch::locals(snapshot, bindings, options);
         let wanted: BTreeSet<_> = locals.values().flat_map(dispatch::Local::bodies).collect();
@@ -250,73 +273,119 @@ impl Lowering {
             assigned.get(*key).is_some_and(|before| before != *program)
         };
         let adopted: BTreeSet<ProgramId> = now.iter().filter(moved).map(|(_, program)| *program).collect();
-        *assigned = now;
         let work = Work { snapshot, options, fixed, names };
         let mut context =
             Context { pool, peers, nets: &addresses.nets, work: &work, restless, adopted: &adopted };
         let changes = bodies.update(&wanted, |key| touched.affects(key, snapshot), &mut context)?;
-        let facts = dispatch::facts(options, bindings, &locals);
+        let facts = dispatch::facts(options, bindings, &locals, self.closes);
         let mut place = Place { options, fixed, bodies, pool, names };
         self.sets = dispatch::sets(&locals, bindings, &facts, &mut place);
         self.skeleton = skeleton::chains(options, fixed, &facts);
+        self.assigned = now;
         Some(changes)
     }
 
     fn check_limits(&self) -> Result<(), LowerError> {
-        let Limits { chains, sets, elements } = self.options.limits;
-        let of_sets =
-            self.sets.values().map(|set| set.elements.len()).chain(self.live.sets.values().copied());
-        let needs = [
-            ("chains", chains, self.live.chains.len().saturating_add(self.skeleton.len())),
-            ("sets", sets, self.live.sets.len().saturating_add(self.sets.len())),
-            ("elements", elements, of_sets.fold(0, usize::saturating_add)),
-        ];
-        for (what, limit, needed) in needs {
+        for (name, limit, needed) in self.usage() {
             if needed > limit {
-                return Err(LowerError(Kind::Limit { what, limit, needed }));
+                return Err(LowerError::limit(name, limit, needed));
             }
         }
         Ok(())
     }
+
+    /// Each limit with its name, its value and how much of it is used.
+    pub(crate) fn usage(&self) -> [(&'static str, usize, usize); 3] {
+        let Limits { chains, sets, elements } = self.options.limits;
+        let of_sets =
+            self.sets.values().map(|set| set.elements.len()).chain(self.live.sets.values().copied());
+        [
+            ("chains", chains, self.live.chains.len().saturating_add(self.skeleton.len())),
+            ("sets", sets, self.live.sets.len().saturating_add(self.sets.len())),
+            ("elements", elements, of_sets.fold(0, usize::saturating_add)),
+        ]
+    }
+}
+
+impl Live {
+    /// What the kernel holds once it was told all of these.
+    fn of(pool: &Pool, peers: &Peers, addresses: &Addresses) -> Self {
+        let of_peers = peers.iter().map(|(name, peer)| {
+            let count = match &peer.want {
+                Want::Known => addresses.single.keys().filter(|a| IpVersion::of(a) == peer.version).count(),
+                want => want
+                    .classes()
+                    .into_iter()
+                    .map(|class| addresses.members(class, peer.version).count())
+                    .sum(),
+            };
+            (name.clone(), count)
+        });
+        let of_ranges = pool.all_ranges().map(|(name, ranges)| (name.clone(), ranges.len()));
+        Self {
+            chains: pool.chains().cloned().collect(),
+            counters: pool.meaning().keys().cloned().collect(),
+            sets: of_peers.chain(of_ranges).collect(),
+        }
+    }
 }
 
 impl Addresses {
-    /// Takes over changed prefixes: the single addresses that moved, and the families whose networks changed.
-    fn follow(&mut self, changes: &[(Cidr, Option<ClassId>)]) -> (Vec<Move>, BTreeSet<IpVersion>) {
-        let mut moves = Vec::new();
-        let mut families = BTreeSet::new();
+    /// Takes over changed prefixes: the single addresses that moved, and the networks that changed.
+    fn follow(&mut self, changes: &[(Cidr, Option<ClassId>)]) -> (Vec<Move>, FormerNets) {
+        let (mut moves, mut former) = (Vec::new(), FormerNets::new());
         for (net, class) in changes {
-            if !net.is_host() {
-                self.nets.entry(net.version()).or_default().set(*net, *class);
-                families.insert(net.version());
-                continue;
-            }
-            let address = net.address();
-            let old = match class {
-                Some(class) => self.single.insert(address, *class),
-                None => self.single.remove(&address),
-            };
-            if let Some(old) = old
-                && let Some(members) = self.of_class.get_mut(&old)
-            {
-                members.remove(&address);
-                if members.is_empty() {
-                    self.of_class.remove(&old);
+            if net.is_host() {
+                let address = net.address();
+                let old = self.single.get(&address).copied();
+                if old != *class {
+                    self.set_class(address, *class);
+                    moves.push((address, old, *class));
                 }
-            }
-            if let Some(class) = class {
-                self.of_class.entry(*class).or_default().insert(address);
-            }
-            if old != *class {
-                moves.push((address, old, *class));
+            } else {
+                former.push((*net, self.nets.entry(net.version()).or_default().set(*net, *class)));
             }
         }
-        for version in &families {
-            if let Some(nets) = self.nets.get_mut(version) {
+        self.rebuild(&former);
+        (moves, former)
+    }
+
+    /// Takes back what [`Addresses::follow`] did.
+    fn go_back(&mut self, moves: &[Move], former: &FormerNets) {
+        for (address, old, _) in moves.iter().rev() {
+            self.set_class(*address, *old);
+        }
+        for (net, class) in former.iter().rev() {
+            self.nets.entry(net.version()).or_default().set(*net, *class);
+        }
+        self.rebuild(former);
+    }
+
+    fn set_class(&mut self, address: IpAddr, class: Option<ClassId>) {
+        let old = match class {
+            Some(class) => self.single.insert(address, class),
+            None => self.single.remove(&address),
+        };
+        if let Some(old) = old
+            && let Some(members) = self.of_class.get_mut(&old)
+        {
+            members.remove(&address);
+            if members.is_empty() {
+                self.of_class.remove(&old);
+            }
+        }
+        if let Some(class) = class {
+            self.of_class.entry(class).or_default().insert(address);
+        }
+    }
+
+    fn rebuild(&mut self, changed: &FormerNets) {
+        let families: BTreeSet<IpVersion> = changed.iter().map(|(net, _)| net.version()).collect();
+        for version in families {
+            if let Some(nets) = self.nets.get_mut(&version) {
                 nets.rebuild();
             }
         }
-        (moves, families)
     }
 
     /// The single addresses of one family in a class.

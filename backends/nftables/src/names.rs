@@ -10,10 +10,16 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Numbers beyond every number that `existing` names end in.
-    pub(crate) fn beyond<'a>(existing: impl IntoIterator<Item = &'a str>) -> Self {
-        let last = existing.into_iter().flat_map(numbers).max().unwrap_or(0);
+    /// Numbers beyond `used`, and every number that `existing` names end in.
+    pub(crate) fn beyond<'a>(used: u64, existing: impl IntoIterator<Item = &'a str>) -> Self {
+        let last = existing.into_iter().flat_map(numbers).max().unwrap_or(0).max(used);
         Self { last: Cell::new(last) }
+    }
+
+    /// The number used last.
+    #[cfg(feature = "apply")]
+    pub(crate) const fn last(&self) -> u64 {
+        self.last.get()
     }
 
     /// A name that was not there before.
@@ -55,9 +61,10 @@ mod tests {
 
     #[test]
     fn numbers_go_on_where_others_stopped() {
-        let names = Names::beyond(["p7", "to_v4_12", "forward", "d11"]);
+        let names = Names::beyond(3, ["p7", "to_v4_12", "forward", "d11"]);
         assert_eq!(names.fresh("p").as_str(), "p13");
         assert_eq!(names.fresh("t").as_str(), "t14");
+        assert_eq!(Names::beyond(20, ["p7"]).fresh("p").as_str(), "p21");
     }
 
     #[test]

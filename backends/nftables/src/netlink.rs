@@ -13,14 +13,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::{DefaultNla, Nla as _};
 
+use portcullis_core::backend::Counter;
 use portcullis_core::label::Name;
 
-use crate::apply::{ApplyError, Counter, Transport};
+use crate::apply::{ApplyError, Transport};
 use crate::command::{Command, Elements, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
-pub use events::{Event, Events};
-pub use flows::Flow;
+pub use events::{Events, LogMessage};
+pub(crate) use flows::Flow;
 use socket::Socket;
 
 /// nf_tables of one network namespace: that of the thread which opened it.
@@ -66,14 +67,23 @@ impl Netlink {
     pub fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
         let attributes = vec![attr::text(1, table), attr::number(3, 1)];
         let messages = self.socket.request(GET_OBJECT, true, attributes, &mut self.sequence)?;
+        Ok(messages.iter().filter_map(|message| counter(message)).collect())
+    }
+
+    /// Some named counters of the table; those that are not there are left out.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn some_counters<'n>(
+        &mut self,
+        table: &Name,
+        names: impl IntoIterator<Item = &'n Name>,
+    ) -> Result<BTreeMap<Name, Counter>, ApplyError> {
         let mut counters = BTreeMap::new();
-        for message in messages {
-            let attributes = read(&message);
-            let (Some(name), Some(data)) = (find(&attributes, 2), find(&attributes, 4)) else { continue };
-            let values = read(data);
-            let value = |kind| find(&values, kind).and_then(as_u64).unwrap_or(0);
-            let counter = Counter { packets: value(2), bytes: value(1) };
-            counters.insert(as_text(name).as_str().into(), counter);
+        for name in names {
+            let attributes = vec![attr::text(1, table), attr::text(2, name), attr::number(3, 1)];
+            let messages = self.socket.request(GET_OBJECT, false, attributes, &mut self.sequence)?;
+            counters.extend(messages.iter().filter_map(|message| counter(message)));
         }
         Ok(counters)
     }
@@ -177,6 +187,15 @@ impl Transport for Netlink {
     fn commit(&mut self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
         self.send(table, batch, None)
     }
+}
+
+/// The name and the count of a counter.
+fn counter(message: &[u8]) -> Option<(Name, Counter)> {
+    let attributes = read(message);
+    let values = read(find(&attributes, 4)?);
+    let value = |kind| find(&values, kind).and_then(as_u64).unwrap_or(0);
+    let name = as_text(find(&attributes, 2)?).as_str().into();
+    Some((name, Counter { packets: value(2), bytes: value(1) }))
 }
 
 /// The kernel's `ERESTART`: the tables are of another generation.

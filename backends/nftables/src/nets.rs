@@ -10,7 +10,7 @@ use portcullis_core::net::{AddressRange, Cidr, address_after, longest_prefix_ran
 pub(crate) type Range = (IpAddr, IpAddr);
 
 /// The prefixes of one family that are no single addresses, and the ranges where each is the longest.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Nets {
     prefixes: BTreeMap<Cidr, ClassId>,
     /// Sorted; rebuilt when prefixes change.
@@ -18,11 +18,11 @@ pub(crate) struct Nets {
 }
 
 impl Nets {
-    /// Notes the class of a prefix, or that it is gone. [`Nets::rebuild`] makes it count.
-    pub(crate) fn set(&mut self, net: Cidr, class: Option<ClassId>) {
+    /// Notes the class of a prefix, or that it is gone; the class it had. [`Nets::rebuild`] makes it count.
+    pub(crate) fn set(&mut self, net: Cidr, class: Option<ClassId>) -> Option<ClassId> {
         match class {
-            Some(class) => drop(self.prefixes.insert(net, class)),
-            None => drop(self.prefixes.remove(&net)),
+            Some(class) => self.prefixes.insert(net, class),
+            None => self.prefixes.remove(&net),
         }
     }
 

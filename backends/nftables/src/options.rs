@@ -1,45 +1,17 @@
 //! What an embedder can choose.
 
-use portcullis_core::label::Name;
+use portcullis_core::backend::{DataplaneOptions, Interface, LowerError};
 use portcullis_core::net::Cidr;
-use portcullis_core::settings::WorkloadToHost;
 
-use crate::binding::Interface;
-
-/// Choices about the table. [`Options::new`] gives the defaults; each setter returns the changed options.
+/// Choices about the table: those that every dataplane takes, and nftables' own. Each setter returns the changed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    pub(crate) table: Name,
+    pub(crate) shared: DataplaneOptions,
     pub(crate) log_group: u16,
-    pub(crate) events: LoggedEvents,
     pub(crate) mark: u32,
-    pub(crate) inspect: Inspected,
-    pub(crate) workload_to_host: WorkloadToHost,
     pub(crate) workload_prefixes: Vec<Interface>,
     pub(crate) local_nets: Vec<Cidr>,
     pub(crate) limits: Limits,
-}
-
-/// Which decisions send an event to the nflog group. Rules with the action Log always do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LoggedEvents {
-    /// Log rules only.
-    #[default]
-    LogRules,
-    /// Denied packets as well.
-    Denies,
-    /// Every decision.
-    All,
-}
-
-/// What happens to a new flow that only an HTTP rule can decide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Inspected {
-    /// It is dropped: nothing here reads HTTP.
-    #[default]
-    Drop,
-    /// It passes, because an L7 enforcer behind this table decides.
-    HandOver,
 }
 
 /// How large the table may grow. An update beyond a limit is refused before anything is touched.
@@ -66,29 +38,25 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// Table `portcullis`, nflog group 4789, mark bit 20, HTTP rules fail closed, no interface or network is known to
-    /// hold workloads only.
-    #[must_use]
-    pub fn new() -> Self {
+impl From<DataplaneOptions> for Options {
+    /// Nflog group 4789, mark bit 20, the default limits; no interface or network is known to hold workloads only.
+    fn from(shared: DataplaneOptions) -> Self {
         Self {
-            table: "portcullis".into(),
+            shared,
             log_group: 4789,
-            events: LoggedEvents::default(),
             mark: 0x0010_0000,
-            inspect: Inspected::default(),
-            workload_to_host: WorkloadToHost::default(),
             workload_prefixes: Vec::new(),
             local_nets: Vec::new(),
             limits: Limits::default(),
         }
     }
+}
 
-    /// The name of the table; a letter, then letters, digits, `_` or `-`.
+impl Options {
+    /// The defaults of [`DataplaneOptions`], and those that [`Options::from`] adds.
     #[must_use]
-    pub fn with_table(mut self, name: &str) -> Self {
-        self.table = name.into();
-        self
+    pub fn new() -> Self {
+        Self::from(DataplaneOptions::new())
     }
 
     /// The nflog group that events go to.
@@ -98,33 +66,12 @@ impl Options {
         self
     }
 
-    /// Which decisions send an event.
-    #[must_use]
-    pub const fn with_events(mut self, events: LoggedEvents) -> Self {
-        self.events = events;
-        self
-    }
-
     /// The one bit of the packet mark that is ours. It is only used on nodes with untracked or pre-DNAT policy, to
     /// tell later hooks that such a policy allowed the packet; it is cleared again there. All other bits stay as
     /// they are.
     #[must_use]
     pub const fn with_mark(mut self, bit: u32) -> Self {
         self.mark = bit;
-        self
-    }
-
-    /// What happens to flows that only an HTTP rule can decide.
-    #[must_use]
-    pub const fn with_inspected(mut self, inspect: Inspected) -> Self {
-        self.inspect = inspect;
-        self
-    }
-
-    /// What happens to traffic from a workload to its own host.
-    #[must_use]
-    pub const fn with_workload_to_host(mut self, action: WorkloadToHost) -> Self {
-        self.workload_to_host = action;
         self
     }
 
@@ -150,10 +97,11 @@ impl Options {
         self
     }
 
-    /// The name of the table.
+    /// The choices that every dataplane takes. Their name is that of the table; networks of services are not needed,
+    /// because netfilter sees packets after destination NAT.
     #[must_use]
-    pub fn table(&self) -> &str {
-        self.table.as_str()
+    pub const fn shared(&self) -> &DataplaneOptions {
+        &self.shared
     }
 
     /// The nflog group that events go to.
@@ -161,4 +109,24 @@ impl Options {
     pub const fn log_group(&self) -> u16 {
         self.log_group
     }
+
+    /// Checks what neither the kernel nor `nft` would take.
+    pub(crate) fn check(&self) -> Result<(), LowerError> {
+        let name = self.shared.name.as_str();
+        let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(part)
+            && name.len() <= MAX_NAME
+        {
+            return Ok(());
+        }
+        let name = name.escape_debug();
+        let reason = format!(
+            "`{name}` is no name for a table: a letter, then letters, digits, `_` or `-`, {MAX_NAME} at most"
+        );
+        Err(LowerError::unsupported(None, reason))
+    }
 }
+
+/// Longest name of a table that is used here; the kernel takes 255 bytes.
+const MAX_NAME: usize = 128;

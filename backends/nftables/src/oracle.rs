@@ -15,7 +15,10 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use portcullis_core::evaluate::Evaluate;
+use portcullis_core::backend::{
+    self, Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _,
+    OracleError, OracleErrorKind,
+};
 use portcullis_core::ir::{EndpointEntry, Interpreter, L7Program, Snapshot, View};
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
@@ -25,11 +28,10 @@ use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
 use portcullis_core::wire::craft;
 
 use crate::apply::Transport as _;
-use crate::binding::{Binding, Bindings, Interface};
 use crate::command::{Command, Element, Elements, SetKind, Value};
 use crate::lowering::Lowering;
 use crate::netlink::{Events, Netlink};
-use crate::options::{Limits, LoggedEvents, Options};
+use crate::options::{Limits, Options};
 use crate::update::Existing;
 use wire::{Way, Wire};
 
@@ -38,55 +40,17 @@ pub struct Oracle {
     questions: Mutex<Sender<Question>>,
 }
 
-/// Why there is no oracle, or no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OracleError {
-    kind: Kind,
-    reason: String,
+fn environment(reason: impl fmt::Display) -> OracleError {
+    OracleError::new(OracleErrorKind::Environment, reason)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Environment,
-    Unaskable,
-    Contradiction,
+fn unaskable(reason: impl fmt::Display) -> OracleError {
+    OracleError::new(OracleErrorKind::Unaskable, reason)
 }
 
-impl OracleError {
-    fn environment(reason: impl fmt::Display) -> Self {
-        Self { kind: Kind::Environment, reason: reason.to_string() }
-    }
-
-    fn unaskable(reason: impl fmt::Display) -> Self {
-        Self { kind: Kind::Unaskable, reason: reason.to_string() }
-    }
-
-    fn contradiction(reason: impl fmt::Display) -> Self {
-        Self { kind: Kind::Contradiction, reason: reason.to_string() }
-    }
-
-    /// Whether no policy was asked, because there is no such packet or the kernel does not route it: loopback and
-    /// multicast addresses, link-local ones, upper-layer protocols that are extension headers of IPv6.
-    #[must_use]
-    pub const fn is_unaskable(&self) -> bool {
-        matches!(self.kind, Kind::Unaskable)
-    }
-
-    /// Whether what the kernel did with the packet is not what the decision it took says. That is a fault of the
-    /// backend.
-    #[must_use]
-    pub const fn is_contradiction(&self) -> bool {
-        matches!(self.kind, Kind::Contradiction)
-    }
+fn contradiction(reason: impl fmt::Display) -> OracleError {
+    OracleError::new(OracleErrorKind::Contradiction, reason)
 }
-
-impl fmt::Display for OracleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl core::error::Error for OracleError {}
 
 impl fmt::Debug for Oracle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,16 +85,16 @@ impl Oracle {
         thread::Builder::new()
             .name("portcullis-oracle".into())
             .spawn(run)
-            .map_err(|error| OracleError::environment(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| environment(format!("cannot start a thread: {error}")))?;
         is_ready.recv().map_err(|_| gone())??;
         Ok(Self { questions: Mutex::new(questions) })
     }
+}
 
-    /// What the kernel does with `packet` at `hook` of `endpoint`.
-    ///
-    /// # Errors
-    /// When the packet cannot be sent or the kernel does not route it, so that no policy was asked.
-    pub fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
+impl backend::Oracle for Oracle {
+    /// No policy is asked, and the packet is unaskable, for what the kernel does not route: loopback and multicast
+    /// addresses, link-local ones, upper-layer protocols that are extension headers of IPv6.
+    fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
         let (answer, is_answered) = channel();
         let question = Question { endpoint: endpoint.clone(), hook, packet: packet.clone(), answer };
         let sent = self.questions.lock().is_ok_and(|questions| questions.send(question).is_ok());
@@ -141,16 +105,8 @@ impl Oracle {
     }
 }
 
-/// A packet that the kernel cannot be asked about is denied, with the cause of an endpoint that is not there; use
-/// [`Oracle::ask`] to tell the two apart.
-impl Evaluate for Oracle {
-    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        self.ask(endpoint, hook, packet).unwrap_or(Decision::new(Verdict::Deny, Cause::NoPolicy))
-    }
-}
-
 fn gone() -> OracleError {
-    OracleError::environment("the thread that asks the kernel has ended")
+    environment("the thread that asks the kernel has ended")
 }
 
 /// The side of the oracle that lives in the namespace.
@@ -174,11 +130,12 @@ impl Judge {
                 entry.enforced = staged;
             }
         }
-        let wire = Wire::open().map_err(OracleError::environment)?;
-        let failed = |error: crate::apply::ApplyError| OracleError::environment(error);
+        let wire = Wire::open().map_err(environment)?;
+        let failed = |error: crate::apply::ApplyError| environment(error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
-        let options = Options::new().with_events(LoggedEvents::All).with_limits(limits);
+        let options =
+            Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_limits(limits);
         let events = Events::open(options.log_group()).map_err(failed)?;
         // Endpoints with equal programs share an interface: the kernel looks through every binding whenever one changes.
         let mut interfaces = BTreeMap::new();
@@ -189,19 +146,19 @@ impl Judge {
                 interfaces.insert(id.clone(), interface.clone());
                 continue;
             }
-            let interface =
-                Interface::new(&format!("e{}", shared.len())).map_err(OracleError::environment)?;
+            let interface = Interface::new(&format!("e{}", shared.len())).map_err(environment)?;
             shared.insert(entry, interface.clone());
             interfaces.insert(id.clone(), interface.clone());
             let binding = match id.kind {
                 EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
-                EndpointKind::Host => Binding::Host { interface },
+                EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
             };
-            bindings.insert(id.clone(), binding);
+            bindings.bind(id.clone(), binding);
         }
-        let (lowering, update) = Lowering::load(options, &snapshot, &bindings, &Existing::default())
-            .map_err(OracleError::environment)?;
-        let table: Name = lowering.options().table().into();
+        let (lowering, update) =
+            Lowering::load(options, DesiredState::new(&snapshot, &bindings), &Existing::default())
+                .map_err(environment)?;
+        let table: Name = lowering.options().shared().name.clone();
         for stage in update.stages() {
             netlink.commit(&table, &stage.commands).map_err(failed)?;
         }
@@ -224,17 +181,14 @@ impl Judge {
         let way = way(hook);
         let asked = self.bind(endpoint, hook, packet, way.guarded())?;
         let Some(bytes) = craft(packet) else {
-            return Err(OracleError::unaskable(format!(
+            return Err(unaskable(format!(
                 "there is no such packet on the wire: protocol {}",
                 packet.protocol
             )));
         };
-        let passed =
-            self.wire.pass(way, &bytes, canonical(packet.destination)).map_err(OracleError::environment)?;
+        let passed = self.wire.pass(way, &bytes, canonical(packet.destination)).map_err(environment)?;
         let (mut decided, mut logged) = (None, 0_usize);
-        while let Some(event) =
-            self.events.next(core::time::Duration::ZERO).map_err(OracleError::environment)?
-        {
+        while let Some(event) = self.events.next(core::time::Duration::ZERO).map_err(environment)? {
             if event.is_log() {
                 logged = logged.saturating_add(1);
             } else {
@@ -246,14 +200,12 @@ impl Judge {
             Some(chain) if chain == crate::skeleton::UNKNOWN && !passed => {
                 Ok(Decision::new(Verdict::Deny, Cause::NoPolicy))
             }
-            Some(chain) => {
-                Err(OracleError::contradiction(format!("{chain} decided for an endpoint that is not bound")))
-            }
-            None if !passed => Err(OracleError::unaskable(format!(
+            Some(chain) => Err(contradiction(format!("{chain} decided for an endpoint that is not bound"))),
+            None if !passed => Err(unaskable(format!(
                 "the kernel does not route {} to {}",
                 packet.source, packet.destination
             ))),
-            None if asked => Err(OracleError::contradiction("the packet passed without a decision")),
+            None if asked => Err(contradiction("the packet passed without a decision")),
             // The table leaves out hooks that could not do anything. The kernel let the packet pass; why is in the IR.
             None => self.explain(endpoint, hook, packet),
         }
@@ -272,11 +224,11 @@ impl Judge {
             .get(endpoint)
             .and_then(|interface| self.lowering.binding_of(interface, hook, packet.version(), guarded));
         if self.bound != wanted {
-            let table: Name = self.lowering.options().table().into();
+            let table: Name = self.lowering.options().shared().name.clone();
             let old = self.bound.take().map(Command::DeleteElements);
             let new = wanted.clone().map(Command::AddElements);
             let batch: Vec<Command> = old.into_iter().chain(new).collect();
-            self.netlink.commit(&table, &batch).map_err(OracleError::environment)?;
+            self.netlink.commit(&table, &batch).map_err(environment)?;
             self.bound.clone_from(&wanted);
         }
         Ok(wanted.is_some())
@@ -291,14 +243,14 @@ impl Judge {
         packet: &Packet,
     ) -> Result<Decision, OracleError> {
         let Some(found) = self.lowering.decision(chain) else {
-            return Err(OracleError::contradiction(format!("no decision is called {chain}")));
+            return Err(contradiction(format!("no decision is called {chain}")));
         };
         let drops = matches!(found.verdict, Verdict::Deny | Verdict::Inspect);
         if drops == passed || logged != found.logs.len() {
             let what = if passed { "passed" } else { "was dropped" };
             let reason =
                 format!("{chain} says {}, the packet {what} with {logged} log events", found.verdict);
-            return Err(OracleError::contradiction(reason));
+            return Err(contradiction(reason));
         }
         let attributes = packet.principal.is_some() || packet.http.is_some();
         match found.l7.and_then(|id| self.snapshot.l7.lookup(id)).filter(|_| attributes) {
@@ -310,9 +262,7 @@ impl Judge {
     }
 
     fn run(&self, program: &L7Program, packet: &Packet) -> Result<Decision, OracleError> {
-        self.snapshot
-            .run(program, packet)
-            .ok_or_else(|| OracleError::contradiction("an L7 program breaks an invariant"))
+        self.snapshot.run(program, packet).ok_or_else(|| contradiction("an L7 program breaks an invariant"))
     }
 
     /// The decision of a hook that the table does not ask, which must be one that passes.
@@ -324,7 +274,7 @@ impl Judge {
         match verdict {
             // An L7 program may say something else where a proxy adds attributes.
             Some(Verdict::Allow | Verdict::Continue) => Ok(interpreter.decide(endpoint, hook, packet)),
-            _ => Err(OracleError::contradiction("the packet passed where the tables do not say so")),
+            _ => Err(contradiction("the packet passed where the tables do not say so")),
         }
     }
 }
@@ -353,7 +303,7 @@ impl Lowering {
             hook => self.fixed.host(hook),
         };
         let of = |name: Name| vec![Value::Family(version), Value::Interface(name)];
-        let target = self.sets.get(&set)?.elements.get(&of(interface.name().clone()))?.clone();
+        let target = self.sets.get(&set)?.elements.get(&of(interface.name().into()))?.clone();
         let elements = vec![Element { key: of(other.into()), target }];
         Some(Elements { set, key, kind: SetKind::Verdicts, elements })
     }

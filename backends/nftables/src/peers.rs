@@ -71,10 +71,19 @@ impl Want {
 }
 
 /// One set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) version: IpVersion,
     pub(crate) want: Want,
+}
+
+/// What changed in the sets of peers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerChanges {
+    /// New sets, complete from the start.
+    pub(crate) created: BTreeSet<Name>,
+    /// Sets that change in place, with what they held.
+    pub(crate) changed: BTreeMap<Name, Want>,
 }
 
 /// All sets of peers.
@@ -136,16 +145,31 @@ impl Peers {
         Some(core::mem::replace(&mut peer.want, want))
     }
 
+    /// Takes back what an update that failed changed.
+    pub(crate) fn go_back(&mut self, changes: PeerChanges) {
+        for name in &changes.created {
+            self.remove(name);
+        }
+        for (name, want) in changes.changed {
+            self.change(&name, want);
+        }
+    }
+
     /// Drops what is not in `kept`.
     pub(crate) fn keep(&mut self, kept: &Used) {
         let gone: Vec<Name> = self.peers.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         for name in gone {
-            self.known.remove(&name);
-            if let Some(peer) = self.peers.remove(&name) {
-                for class in peer.want.classes() {
-                    if let Some(names) = self.by_class.get_mut(&class) {
-                        names.remove(&name);
-                    }
+            self.remove(&name);
+        }
+    }
+
+    /// Drops a set.
+    pub(crate) fn remove(&mut self, name: &Name) {
+        self.known.remove(name);
+        if let Some(peer) = self.peers.remove(name) {
+            for class in peer.want.classes() {
+                if let Some(names) = self.by_class.get_mut(&class) {
+                    names.remove(name);
                 }
             }
         }

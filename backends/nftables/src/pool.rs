@@ -1,6 +1,7 @@
 //! Chains and range sets that are made once and never changed: equal content, one object.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 
 use hashbrown::HashSet;
 use portcullis_core::ir::{DecisionEntry, DecisionId, L4TableId, L7ProgramId, Snapshot};
@@ -26,16 +27,25 @@ pub(crate) type Used = HashSet<Name>;
 /// wants to know which it is.
 type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, Flavour);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
     chains: BTreeMap<Rules, Name>,
     decisions: BTreeMap<DecisionKey, Name>,
     content: BTreeMap<Name, Content>,
     /// What the chains of decisions stand for.
-    meaning: BTreeMap<Name, DecisionEntry>,
+    meaning: BTreeMap<Name, Meaning>,
     ranges: BTreeMap<Vec<Range>, Name>,
     /// Of tables that did not change; entries of others are dropped before they are asked for.
     tables: BTreeMap<(L4TableId, Flavour), Name>,
+    /// What was made since [`Pool::keep`].
+    made: Vec<Name>,
+}
+
+/// What the chain of a decision stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meaning {
+    pub(crate) decision: Arc<DecisionEntry>,
+    pub(crate) flavour: Flavour,
 }
 
 impl Pool {
@@ -61,6 +71,7 @@ impl Pool {
             return name.clone();
         }
         let name = names.fresh(kind);
+        self.made.push(name.clone());
         self.content.insert(name.clone(), rules.iter().map(|parts| (parts.clone(), None)).collect());
         self.chains.insert(rules, name.clone());
         name
@@ -74,8 +85,9 @@ impl Pool {
         }
         let name = work.names.fresh("d");
         let rules = decisions::rules(&name, decision, flavour, work.options, work.fixed);
+        self.made.push(name.clone());
         self.content.insert(name.clone(), rules);
-        self.meaning.insert(name.clone(), decision.clone());
+        self.meaning.insert(name.clone(), Meaning { decision: Arc::new(decision.clone()), flavour });
         self.decisions.insert(key, name.clone());
         Some(name)
     }
@@ -86,7 +98,13 @@ impl Pool {
             IpVersion::V4 => "nets_v4_",
             IpVersion::V6 => "nets_v6_",
         };
-        self.ranges.entry(ranges).or_insert_with(|| names.fresh(kind)).clone()
+        let made = &mut self.made;
+        let make = || {
+            let name = names.fresh(kind);
+            made.push(name.clone());
+            name
+        };
+        self.ranges.entry(ranges).or_insert_with(make).clone()
     }
 
     /// The rules of a chain.
@@ -95,7 +113,7 @@ impl Pool {
     }
 
     /// The decisions that chains carry out, by chain.
-    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, DecisionEntry> {
+    pub(crate) const fn meaning(&self) -> &BTreeMap<Name, Meaning> {
         &self.meaning
     }
 
@@ -109,14 +127,28 @@ impl Pool {
         self.content.keys()
     }
 
-    /// Drops what is not in `kept`.
-    pub(crate) fn keep(&mut self, kept: &Used) {
-        self.chains.retain(|_, name| kept.contains(name));
-        self.decisions.retain(|_, name| kept.contains(name));
-        self.content.retain(|name, _| kept.contains(name));
-        self.meaning.retain(|name, _| kept.contains(name));
-        self.ranges.retain(|_, name| kept.contains(name));
-        self.tables.retain(|_, name| kept.contains(name));
+    /// Drops what was made since [`Pool::keep`], which is what a failed update made.
+    pub(crate) fn drop_made(&mut self) {
+        let made: Used = self.made.drain(..).collect();
+        self.retain(|name| !made.contains(name));
+    }
+
+    /// Drops what is not in `kept`: the decisions among it.
+    pub(crate) fn keep(&mut self, kept: &Used) -> Vec<(Name, Meaning)> {
+        let made: Used = self.made.drain(..).collect();
+        let gone = self.meaning.iter().filter(|(name, _)| !kept.contains(*name) && !made.contains(*name));
+        let gone = gone.map(|(name, meaning)| (name.clone(), meaning.clone())).collect();
+        self.retain(|name| kept.contains(name));
+        gone
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Name) -> bool) {
+        self.chains.retain(|_, name| stays(name));
+        self.decisions.retain(|_, name| stays(name));
+        self.content.retain(|name, _| stays(name));
+        self.meaning.retain(|name, _| stays(name));
+        self.ranges.retain(|_, name| stays(name));
+        self.tables.retain(|_, name| stays(name));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use portcullis_core::backend::LoggedEvents;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
@@ -12,7 +13,7 @@ use portcullis_core::verdict::Hook;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
 use crate::fixed::{Fixed, FixedSet, interface};
 use crate::names::label;
-use crate::options::{LoggedEvents, Options};
+use crate::options::Options;
 use crate::pool::Content;
 
 /// What the node has, as far as these chains depend on it.
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) all_interfaces: bool,
     /// Host hooks whose programs can do something.
     pub(crate) host: BTreeSet<Hook>,
+    /// Whether interfaces can be closed.
+    pub(crate) closes: bool,
 }
 
 /// A chain: where it is hooked in, and its rules.
@@ -82,7 +85,9 @@ impl Builder<'_> {
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
         let forwarded = |hook| self.asks(hook).then(|| jump(fixed.host_chain(hook)));
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
-        let mut forward = vec![track()];
+        let mut forward = self.closed(Field::InputInterface);
+        forward.extend(self.closed(Field::OutputInterface));
+        forward.push(track());
         forward.extend(comes_in);
         forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
         forward.extend(self.workload_traffic(
@@ -94,19 +99,21 @@ impl Builder<'_> {
         forward.extend(goes_out);
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
-        let mut input = vec![loopback(Field::InputInterface, Target::Accept), track()];
+        let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
+        input.extend(self.closed(Field::InputInterface));
+        input.push(track());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
         // Local addresses that do not come from a workload's interface.
         input.extend(self.local_addresses(Field::Source, &Target::Jump(egress)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(fixed.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
-        if self.asks(Hook::HostEgress) {
-            let output = vec![
-                loopback(Field::OutputInterface, Target::Accept),
-                track(),
-                jump(fixed.host_chain(Hook::HostEgress)),
-            ];
+        if self.asks(Hook::HostEgress) || self.facts.closes {
+            let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
+            output.extend(self.closed(Field::OutputInterface));
+            if self.asks(Hook::HostEgress) {
+                output.extend([track(), jump(fixed.host_chain(Hook::HostEgress))]);
+            }
             self.hooked("output", HookPoint::Output, FILTER, output);
         }
         if self.asks(Hook::PreDnat) {
@@ -121,6 +128,14 @@ impl Builder<'_> {
                 self.hooked(name, point, RAW, vec![jump(fixed.host_chain(hook))]);
             }
         }
+    }
+
+    /// The rule that drops what passes closed interfaces. It stands before connection tracking is asked: flows of a
+    /// workload that is gone end, too.
+    fn closed(&self, field: Field) -> Content {
+        let (set, _) = self.fixed.closed();
+        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.fixed.name(UNKNOWN)))];
+        if self.facts.closes { vec![(parts, None)] } else { Content::new() }
     }
 
     /// Rules that bring the traffic of workloads to `chain`. Where a name tells a workload, other packets do not even
@@ -192,7 +207,7 @@ impl Builder<'_> {
                 (parts, None)
             })
             .to_vec();
-        if self.options.events != LoggedEvents::LogRules {
+        if self.options.shared.events != LoggedEvents::LogRules {
             rules.push((
                 vec![Part::Log(self.options.log_group, label("unknown deny workload without a binding"))],
                 None,
@@ -203,7 +218,7 @@ impl Builder<'_> {
         self.plain(fixed.name(UNKNOWN), rules);
 
         let mut rules = vec![go(Target::Jump(fixed.name("egress")))];
-        match self.options.workload_to_host {
+        match self.options.shared.workload_to_host {
             // A process must not get our mark: its answer could carry it, and would not be asked about.
             WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
                 rules.push((vec![Part::ClearMark(self.options.mark)], None));
@@ -299,7 +314,7 @@ impl Builder<'_> {
         let bound = || (vec![Part::In(vec![field], self.fixed.workloads()), Part::Go(to.clone())], None);
         let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
         for prefix in &self.options.workload_prefixes {
-            let is = Part::Is(field, Value::InterfacePrefix(prefix.name().clone()));
+            let is = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));
             rules.push((vec![is, Part::Go(to.clone())], None));
         }
         rules

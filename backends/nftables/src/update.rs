@@ -5,6 +5,7 @@ use alloc::collections::BTreeSet;
 use portcullis_core::label::Name;
 
 use crate::command::Command;
+use crate::pool::Meaning;
 
 /// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
 /// every packet gets, at each hook, its old or its new decision.
@@ -14,6 +15,8 @@ use crate::command::Command;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     pub(crate) stages: Vec<Stage>,
+    /// Decisions whose chains go.
+    pub(crate) retired: Vec<(Name, Meaning)>,
 }
 
 /// One batch.
@@ -61,6 +64,8 @@ pub struct Existing {
     pub sets: BTreeSet<Name>,
     /// Its named counters.
     pub counters: BTreeSet<Name>,
+    /// A number that names ended in before and are not to end in again; 0 for none.
+    pub last_number: u64,
 }
 
 impl Existing {

@@ -121,8 +121,7 @@ fn cluster(policies: usize) -> Cluster {
             ..L4Match::default()
         }];
         let id = PolicyId::new("Policy", None, format!("p{number}"));
-        let mut policy = Policy::new(id, "default", select("app == 'target'"));
-        policy.directions = Directions::INGRESS;
+        let mut policy = Policy::new(id, "default", select("app == 'target'"), Directions::INGRESS);
         policy.ingress = vec![rule];
         Update::Policy(policy)
     });

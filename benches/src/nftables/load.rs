@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Instant;
 
+use portcullis::backend::{Bindings, Dataplane as _, DesiredState, Lower as _};
 use portcullis::model::{EndpointId, Update};
 use portcullis::nftables::{Enforcer, Existing, Lowering, Nft, Options, Transport as _};
 
@@ -35,14 +36,18 @@ fn one(size: usize) -> Result<String, Failure> {
     let bindings = bindings(0)?;
 
     let start = Instant::now();
-    let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
+    let (_, update) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     let lowered = start.elapsed().as_secs_f64() * 1e3;
     drop(update);
 
     let before = kernel_kilobytes()?;
     let mut enforcer = Enforcer::open(Options::new())?;
     let start = Instant::now();
-    enforcer.load(compiler.snapshot(), &bindings)?;
+    drop(enforcer.load(DesiredState::new(compiler.snapshot(), &bindings))?);
     let loaded = start.elapsed().as_secs_f64() * 1e3;
     let memory = kernel_kilobytes()?.saturating_sub(before) / 1_000;
 
@@ -55,20 +60,23 @@ fn one(size: usize) -> Result<String, Failure> {
             compiler.apply(update).map_err(|error| error.to_string())?;
             let delta = compiler.commit();
             let start = Instant::now();
-            enforcer.update(compiler.snapshot(), &delta, &bindings)?;
+            drop(enforcer.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?);
             times.push(start.elapsed().as_secs_f64() * 1e6);
         }
     }
     // The same event by starting `nft`.
     let mut program = Nft::probe()?;
     let mut started = Times::default();
-    let (mut lowering, _) =
-        Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
+    let (mut lowering, _) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     isolated_load(&mut enforcer, &mut lowering, &compiler, &bindings)?;
     for number in size..size.saturating_add(10) {
         compiler.apply(far(number)).map_err(|error| error.to_string())?;
         let delta = compiler.commit();
-        let update = lowering.update(compiler.snapshot(), &delta, &bindings)?;
+        let update = lowering.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?;
         let start = Instant::now();
         for stage in update.stages() {
             program.commit(&"portcullis".into(), &stage.commands)?;
@@ -89,11 +97,14 @@ fn isolated_load(
     enforcer: &mut Enforcer,
     lowering: &mut Lowering,
     compiler: &portcullis::compile::Compiler,
-    bindings: &portcullis::nftables::Bindings,
+    bindings: &Bindings,
 ) -> Result<(), Failure> {
     let options = Options::new();
-    let (fresh, update) =
-        Lowering::load(options.clone(), compiler.snapshot(), bindings, &Existing::default())?;
+    let (fresh, update) = Lowering::load(
+        options.clone(),
+        DesiredState::new(compiler.snapshot(), bindings),
+        &Existing::default(),
+    )?;
     *lowering = fresh;
     core::mem::replace(enforcer, Enforcer::open(options)?).remove()?;
     let mut netlink = portcullis::nftables::Netlink::open()?;
@@ -123,10 +134,13 @@ fn programs() -> Result<String, Failure> {
     let bindings = bindings(usize::try_from(count)?)?;
     let mut enforcer = Enforcer::open(Options::new())?;
     let start = Instant::now();
-    enforcer.load(compiler.snapshot(), &bindings)?;
+    drop(enforcer.load(DesiredState::new(compiler.snapshot(), &bindings))?);
     let loaded = start.elapsed().as_secs_f64() * 1e3;
-    let (mut shadow, _) =
-        Lowering::load(Options::new(), compiler.snapshot(), &bindings, &Existing::default())?;
+    let (mut shadow, _) = Lowering::load(
+        Options::new(),
+        DesiredState::new(compiler.snapshot(), &bindings),
+        &Existing::default(),
+    )?;
     let (mut port, mut peers, mut lowering) = (Times::default(), Times::default(), Times::default());
     for round in 0..40_u16 {
         let name = format!("p{round}");
@@ -138,10 +152,10 @@ fn programs() -> Result<String, Failure> {
             compiler.apply(update).map_err(|error| error.to_string())?;
             let delta = compiler.commit();
             let start = Instant::now();
-            enforcer.update(compiler.snapshot(), &delta, &bindings)?;
+            drop(enforcer.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?);
             times.push(start.elapsed().as_secs_f64() * 1e3);
             let start = Instant::now();
-            drop(shadow.update(compiler.snapshot(), &delta, &bindings)?);
+            drop(shadow.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?);
             lowering.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }

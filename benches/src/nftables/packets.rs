@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
+use portcullis::backend::{Dataplane as _, DesiredState, Interface};
 use portcullis::model::Update;
-use portcullis::nftables::{Enforcer, Interface, Limits, Options};
+use portcullis::nftables::{Enforcer, Limits, Options};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::wire::craft;
 use tun_rs::{DeviceBuilder, SyncDevice};
@@ -123,7 +124,7 @@ fn options() -> Result<Options, Failure> {
 fn enforce(updates: Vec<Update>, others: usize) -> Result<Option<Enforcer>, Failure> {
     let engine = compiler(updates)?;
     let mut enforcer = Enforcer::open(options()?)?;
-    enforcer.load(engine.snapshot(), &bindings(others)?)?;
+    drop(enforcer.load(DesiredState::new(engine.snapshot(), &bindings(others)?))?);
     Ok(Some(enforcer))
 }
 

@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
+use portcullis::backend::{Binding, Bindings, Interface};
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, Policy,
     PolicyId, PortMatch, PortRange, Rule, Update,
 };
-use portcullis::nftables::{Binding, Bindings, Interface};
 use portcullis::packet::Protocol;
 use portcullis::selector::Selector;
 use portcullis::settings::Settings;
@@ -52,8 +52,7 @@ pub(crate) fn policy(name: &str, subject: &str, peers: &str, port: u16) -> Resul
         ..L4Match::default()
     }];
     let id = PolicyId::new("NetworkPolicy", Some("bench".into()), name);
-    let mut policy = Policy::new(id, "default", select(subject)?);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", select(subject)?, Directions::INGRESS);
     policy.ingress = vec![rule];
     Ok(Update::Policy(policy))
 }
@@ -72,14 +71,14 @@ pub(crate) fn compiler(updates: impl IntoIterator<Item = Update>) -> Result<Comp
 pub(crate) fn bindings(others: usize) -> Result<Bindings, Failure> {
     let mut bindings = Bindings::new();
     let interface = |name: &str| Interface::new(name).map_err(|error| error.to_string());
-    bindings.insert(
+    bindings.bind(
         EndpointId::workload("bench", "pod"),
         Binding::workload(interface(INTERFACE)?, [IpAddr::V4(POD)]),
     );
     for number in 0..others {
         let address =
             Ipv4Addr::from_bits(POD.to_bits().saturating_add(u32::try_from(number)?).saturating_add(1));
-        bindings.insert(
+        bindings.bind(
             EndpointId::workload("bench", format!("local-{number}")),
             Binding::workload(interface(&format!("pod-{number}"))?, [IpAddr::V4(address)]),
         );

@@ -112,10 +112,13 @@ pub(super) fn policy(
 ) -> Policy {
     let id = PolicyId::new(names.name("NetworkPolicy"), Some(names.name(namespace)), name);
     let expr = in_namespace(names, namespace).and(subject);
-    let mut policy =
-        Policy::new(id, names.name("default"), EntitySelector { kinds: EntityKinds::WORKLOAD, expr });
+    let mut policy = Policy::new(
+        id,
+        names.name("default"),
+        EntitySelector { kinds: EntityKinds::WORKLOAD, expr },
+        directions,
+    );
     policy.order = Some(Order::from(1_000));
-    policy.directions = directions;
     policy
 }
 

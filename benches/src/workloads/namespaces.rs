@@ -185,9 +185,8 @@ pub(super) fn w3e(sink: &mut dyn FnMut(Update)) {
         let subject = in_namespace(&mut names, &format!("ns-{}", number % 1_000));
         let subject = subject.and(own(&mut names, "app", &format!("app-{}", number / 1_000)));
         let subject = EntitySelector { kinds: EntityKinds::WORKLOAD, expr: subject };
-        let mut policy = Policy::new(id, names.name("kube-admin"), subject);
+        let mut policy = Policy::new(id, names.name("kube-admin"), subject, Directions::INGRESS);
         policy.order = Some(Order::from(number));
-        policy.directions = Directions::INGRESS;
         let from = in_namespace(&mut names, &format!("ns-{}", (number + 1) % 1_000));
         policy.ingress = vec![
             rule(Action::Allow, vec![pods(from)], &[(8_080, 8_080)]),

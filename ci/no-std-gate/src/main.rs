@@ -55,8 +55,7 @@ fn decides() -> bool {
         ..L4Match::default()
     }];
     let id = PolicyId::new("NetworkPolicy", Some("yaobank".into()), "database-policy");
-    let mut policy = Policy::new(id.clone(), "default", database);
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id.clone(), "default", database, Directions::INGRESS);
     policy.ingress = vec![rule];
 
     let tier = Tier { name: "default".into(), order: None, default_action: DefaultAction::Deny };

@@ -19,7 +19,6 @@ mod apply;
 mod arena;
 mod before;
 mod canonical;
-mod changes;
 mod decision;
 mod delta;
 mod diff;
@@ -34,7 +33,6 @@ mod verify;
 
 pub use arena::{Arena, ClassId, DecisionId, Id, L4TableId, L7ProgramId, ProgramId, ProjectionId};
 pub use before::BeforeImages;
-pub use changes::{Change, Changes, ClassStep, Protocols, Tendency};
 pub use decision::{DecisionEntry, Effect, Guard, L7Program, L7Step};
 pub use delta::{Delta, DeltaError, ProjectionChange};
 pub use form::{ReadError, Text};

@@ -3,11 +3,13 @@
 //! A conversion into this model keeps the exact meaning of the source object or refuses it. The types are plain
 //! data; what they mean together is defined by [`crate::reference`].
 
+mod build;
 mod cluster;
 mod endpoint;
 mod policy;
 mod rule;
 
+pub use build::RuleBuilder;
 pub use cluster::{Cluster, Update};
 pub use endpoint::{
     Endpoint, EndpointId, EndpointKind, NamedPort, Namespace, NetworkSet, NetworkSetId, Node, ServiceAccount,

@@ -135,6 +135,19 @@ mod adapters {
     #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
     pub(super) use nftables::open as nftables;
 
+    #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
+    mod nftables {
+        use alloc::boxed::Box;
+
+        use portcullis_core::backend::{Oracle, OracleError};
+        use portcullis_core::ir::{Snapshot, View};
+        use portcullis_nftables::oracle;
+
+        pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
+            Ok(Box::new(oracle::Oracle::load(snapshot.clone(), view)?))
+        }
+    }
+
     macro_rules! adapter {
         ($feature:literal, $module:ident, $backend:ident) => {
             #[cfg(all(target_os = "linux", feature = $feature))]
@@ -182,6 +195,5 @@ mod adapters {
         };
     }
 
-    adapter!("nftables-oracle", nftables, portcullis_nftables);
     adapter!("ebpf-oracle", ebpf, portcullis_ebpf);
 }

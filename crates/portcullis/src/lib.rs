@@ -22,8 +22,8 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
-    settings, shadow, verdict, wire,
+    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, quote, reference,
+    selector, settings, shadow, verdict, wire,
 };
 
 #[cfg(feature = "ebpf")]

@@ -17,7 +17,6 @@ mod reach;
 mod report;
 mod resolve;
 mod shield;
-mod text;
 mod through;
 
 use alloc::collections::BTreeMap;
@@ -120,7 +119,7 @@ impl Scenario {
     }
 
     /// Policies of other network plugins (Cilium, Antrea, Istio, ...) in the input, by group and kind. They are not
-    /// read, so answers leave them out, and whoever shows an answer should show these (decision D30). They are not
+    /// read, so answers leave them out, and a program that shows an answer should show these (decision D30). They are not
     /// among the [`warnings`](Self::warnings).
     #[must_use]
     pub fn foreign_policies(&self) -> &[ForeignPolicies] {

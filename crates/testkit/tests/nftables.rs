@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis::model::{EndpointId, EndpointKind};
-use portcullis::nftables::{Binding, Bindings, Existing, Interface, Lowering, Options, text};
+use portcullis::nftables::{Existing, Lowering, Options, text};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 
@@ -15,7 +16,7 @@ fn bindings(scenario: &Scenario) -> Bindings {
         let interface = Interface::new(&format!("cali{number}")).unwrap();
         let binding = match endpoint.id.kind {
             EndpointKind::Workload => Binding::workload(interface, endpoint.addresses.iter().copied()),
-            EndpointKind::Host => Binding::Host { interface: Interface::new("eth0").unwrap() },
+            EndpointKind::Host => Binding::Host { interfaces: vec![Interface::new("eth0").unwrap()] },
         };
         (endpoint.id.clone(), binding)
     };
@@ -29,9 +30,10 @@ fn the_table_of_a_small_cluster() {
     let scenario = Scenario::parse("cluster.yaml", CLUSTER, LoadOptions::new()).unwrap();
     let engine = scenario.compile(&Settings::default()).unwrap();
     let options = Options::new().with_workload_interfaces(Interface::new("cali").unwrap());
-    let name = options.table().into();
-    let (_, update) =
-        Lowering::load(options, engine.snapshot(), &bindings(&scenario), &Existing::default()).unwrap();
+    let name = options.shared().name.clone();
+    let bindings = bindings(&scenario);
+    let desired = DesiredState::new(engine.snapshot(), &bindings);
+    let (_, update) = Lowering::load(options, desired, &Existing::default()).unwrap();
     let stages: Vec<String> = update.stages().iter().map(|stage| text(&name, &stage.commands)).collect();
     let got = stages.join("\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nftables/cluster.nft");

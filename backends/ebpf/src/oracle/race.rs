@@ -60,8 +60,7 @@ fn compiler() -> Compiler {
     compiler.apply(Update::NetworkSet(around)).unwrap();
     let mut policy = |name: &str, rules: &[(Action, Option<&str>)]| {
         let id = PolicyId::new("GlobalNetworkPolicy", None, name);
-        let mut policy = Policy::new(id, "default", select(name));
-        policy.directions = Directions::INGRESS;
+        let mut policy = Policy::new(id, "default", select(name), Directions::INGRESS);
         for (action, peer) in rules {
             let mut rule = Rule::new(*action);
             rule.peers = peer.iter().map(|peer| EntityMatch::select(select(peer))).collect();

@@ -62,8 +62,7 @@ fn select(value: &str) -> EntitySelector {
 
 fn policy(subject: &str, rules: &[(Option<u8>, &[u16])]) -> Update {
     let id = PolicyId::new("GlobalNetworkPolicy", None, subject);
-    let mut policy = Policy::new(id, "default", select(subject));
-    policy.directions = Directions::BOTH;
+    let mut policy = Policy::new(id, "default", select(subject), Directions::BOTH);
     for (protocol, ports) in rules {
         let mut rule = Rule::new(Action::Allow);
         rule.peers = vec![EntityMatch::select(select("x"))];

@@ -20,8 +20,8 @@ fn labels(app: &str) -> Labels {
 fn policy(app: &str, action: Action) -> Update {
     let expr = Expr::Eq(LabelRef::new(Scope::Own, "app"), app.into());
     let subject = EntitySelector { kinds: EntityKinds::CALICO, expr };
-    let mut policy = Policy::new(PolicyId::new("GlobalNetworkPolicy", None, app), "default", subject);
-    policy.directions = Directions::BOTH;
+    let mut policy =
+        Policy::new(PolicyId::new("GlobalNetworkPolicy", None, app), "default", subject, Directions::BOTH);
     policy.ingress.push(Rule::new(action));
     policy.egress.push(Rule::new(action));
     Update::Policy(policy)

@@ -52,8 +52,7 @@ fn from(action: Action, app: &str) -> Rule {
 /// Ingress of everything labelled `w`.
 fn policy(rules: Vec<Rule>) -> Update {
     let id = PolicyId::new("GlobalNetworkPolicy", None, "p");
-    let mut policy = Policy::new(id, "default", with_app("w"));
-    policy.directions = Directions::INGRESS;
+    let mut policy = Policy::new(id, "default", with_app("w"), Directions::INGRESS);
     policy.ingress = rules;
     Update::Policy(policy)
 }
@@ -376,8 +375,13 @@ fn what_changes_nothing_writes_nothing() {
         pod("a", "10.0.0.1", "x"),
         policy(vec![from(Action::Allow, "x")]),
     ]);
-    let mut other = Policy::new(PolicyId::new("GlobalNetworkPolicy", None, "q"), "default", with_app("x"));
-    (other.directions, other.ingress) = (Directions::INGRESS, vec![from(Action::Deny, "x")]);
+    let mut other = Policy::new(
+        PolicyId::new("GlobalNetworkPolicy", None, "q"),
+        "default",
+        with_app("x"),
+        Directions::INGRESS,
+    );
+    other.ingress = vec![from(Action::Deny, "x")];
     let nothing = [
         Update::Namespace(Namespace { name: "b".into(), labels: labelled("x") }),
         pod("a", "10.0.0.1", "x"),

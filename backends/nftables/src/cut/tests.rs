@@ -1,3 +1,4 @@
+use portcullis_core::backend::{Binding, Bindings, Interface};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::{Labels, Scope};
@@ -10,7 +11,6 @@ use portcullis_core::selector::{Expr, LabelRef};
 use portcullis_core::settings::Settings;
 
 use super::Asked;
-use crate::binding::{Binding, Bindings, Interface};
 use crate::options::Options;
 
 fn labels(app: &str) -> Labels {
@@ -22,9 +22,9 @@ fn labels(app: &str) -> Labels {
 fn policy(name: &str, app: &str, placement: Placement, directions: Directions, action: Action) -> Update {
     let expr = Expr::Eq(LabelRef::new(Scope::Own, "app"), app.into());
     let subject = EntitySelector { kinds: EntityKinds::CALICO, expr };
-    let mut policy = Policy::new(PolicyId::new("GlobalNetworkPolicy", None, name), "default", subject);
+    let mut policy =
+        Policy::new(PolicyId::new("GlobalNetworkPolicy", None, name), "default", subject, directions);
     policy.placement = placement;
-    policy.directions = directions;
     if directions.ingress {
         policy.ingress.push(Rule::new(action));
     }
@@ -74,7 +74,7 @@ fn bindings() -> Bindings {
         let interface = Interface::new(&format!("pod-{name}")).unwrap();
         (EndpointId::workload("shop", name), Binding::workload(interface, [address.parse().unwrap()]))
     };
-    let all = (EndpointId::host("all"), Binding::AllInterfaces);
+    let all = (EndpointId::host("all"), Binding::AllInterfaces { interfaces: Vec::new() });
     Bindings::from([pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), all])
 }
 
@@ -109,7 +109,7 @@ fn what_the_endpoint_for_all_interfaces_denies_now_is_cut() {
 #[test]
 fn another_host_endpoint_may_be_the_one_of_the_uplink() {
     let mut both = bindings();
-    both.insert(EndpointId::host("up"), Binding::Host { interface: Interface::new("up").unwrap() });
+    both.bind(EndpointId::host("up"), Binding::Host { interfaces: vec![Interface::new("up").unwrap()] });
     for (hook, leaves, enters) in
         [(FORWARD_IN, true, false), (FORWARD_OUT, false, true), (BEFORE, true, false)]
     {

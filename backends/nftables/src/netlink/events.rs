@@ -11,28 +11,32 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 
-use super::attr::{as_text, bytes, find, read};
+use super::attr::{as_text, as_u32, bytes, find, read};
 use super::socket::{FAMILY_HEADER, Socket, TYPE_ERROR, error_of, replies};
 use crate::apply::ApplyError;
 
 /// Listens to one nflog group of one network namespace: that of the thread which opened it.
 pub struct Events {
     socket: Socket,
-    waiting: alloc::collections::VecDeque<Event>,
+    waiting: alloc::collections::VecDeque<LogMessage>,
     lost: u64,
 }
 
-/// One event.
+/// What one rule logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct LogMessage {
     /// The prefix that the rule gave it. Its first word is the chain of the decision, see
     /// [`Lowering::decision`](crate::Lowering::decision), its second says `log`, or the verdict.
     pub prefix: String,
     /// The beginning of the packet, from its IP header.
     pub packet: Vec<u8>,
+    /// The netfilter hook that the packet was at, as the kernel numbers them.
+    pub(crate) hook: Option<u8>,
+    /// The kernel's indexes of the interfaces that it came in by and goes out by.
+    pub(crate) interfaces: [Option<u32>; 2],
 }
 
-impl Event {
+impl LogMessage {
     /// The chain of the decision that sent it.
     #[must_use]
     pub fn chain(&self) -> &str {
@@ -57,7 +61,14 @@ const PACKET: u16 = 0x0400;
 const CFG_COMMAND: u16 = 1;
 const CFG_MODE: u16 = 2;
 const CFG_BIND: u8 = 1;
+const CFG_PF_BIND: u8 = 3;
+const EPERM: i32 = Errno::EPERM as i32;
+const EBUSY: i32 = Errno::EBUSY as i32;
 const COPY_PACKET: u8 = 2;
+/// The protocol, two bytes, and the hook.
+const ATTR_HEADER: u16 = 1;
+const ATTR_INPUT: u16 = 4;
+const ATTR_OUTPUT: u16 = 5;
 const ATTR_PAYLOAD: u16 = 9;
 const ATTR_PREFIX: u16 = 10;
 /// Bytes of the packet that come along.
@@ -67,11 +78,24 @@ impl Events {
     /// Listens to `group`, which nobody else may listen to.
     ///
     /// # Errors
-    /// When the kernel has no nflog, or somebody listens already.
+    /// When the right is missing, the kernel has no nflog, or somebody listens already.
     pub fn open(group: u16) -> Result<Self, ApplyError> {
         let mut events =
             Self { socket: Socket::open()?, waiting: alloc::collections::VecDeque::new(), lost: 0 };
-        events.configure(group, CFG_COMMAND, &[CFG_BIND])?;
+        // The kernel refuses a second listener with the same number as a process without the right. This command does
+        // nothing for one with the right.
+        events.configure(group, CFG_COMMAND, &[CFG_PF_BIND]).map_err(|error| match error.errno() {
+            Some(EPERM) => {
+                ApplyError::environment("reading events needs root, or the capability CAP_NET_ADMIN")
+            }
+            _ => error,
+        })?;
+        events.configure(group, CFG_COMMAND, &[CFG_BIND]).map_err(|error| match error.errno() {
+            Some(EPERM | EBUSY) => ApplyError::environment(&format!(
+                "another program listens to nflog group {group}, which takes one"
+            )),
+            _ => error,
+        })?;
         let mut mode = COPIED.to_be_bytes().to_vec();
         mode.extend([COPY_PACKET, 0]);
         events.configure(group, CFG_MODE, &mode)?;
@@ -82,7 +106,7 @@ impl Events {
     ///
     /// # Errors
     /// When the socket fails. Events that were lost because nobody read them are no error, see [`Events::lost`].
-    pub fn next(&mut self, patience: Duration) -> Result<Option<Event>, ApplyError> {
+    pub fn next(&mut self, patience: Duration) -> Result<Option<LogMessage>, ApplyError> {
         let end = Instant::now() + patience;
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -96,6 +120,11 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// Polls as readable when there may be an event.
+    pub(crate) fn fd(&self) -> i32 {
+        self.socket.fd()
     }
 
     /// How many times events were lost because nobody read them in time.
@@ -119,7 +148,10 @@ impl Events {
                 let attributes = read(reply.payload.get(FAMILY_HEADER..).unwrap_or_default());
                 let prefix = find(&attributes, ATTR_PREFIX).map(as_text).unwrap_or_default();
                 let packet = find(&attributes, ATTR_PAYLOAD).unwrap_or_default().to_vec();
-                self.waiting.push_back(Event { prefix, packet });
+                let hook = find(&attributes, ATTR_HEADER).and_then(|header| header.get(2).copied());
+                let index = |kind| find(&attributes, kind).and_then(as_u32);
+                let interfaces = [index(ATTR_INPUT), index(ATTR_OUTPUT)];
+                self.waiting.push_back(LogMessage { prefix, packet, hook, interfaces });
             }
         }
     }

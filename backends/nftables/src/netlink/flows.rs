@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use netlink_packet_core::DefaultNla;
 
+use portcullis_core::backend::{TrackedAt, TrackedFlow};
 use portcullis_core::packet::{Packet, Protocol};
 
 use super::Netlink;
@@ -11,13 +12,10 @@ use super::attr::{Read, bytes, find, read};
 use super::socket::Conntrack;
 use crate::apply::ApplyError;
 
-/// A tracked flow.
+/// A tracked flow, and how the kernel knows it.
 #[derive(Clone, Debug)]
-pub struct Flow {
-    /// Its first packet as policy saw it: the destination after destination NAT, the source before source NAT.
-    pub packet: Packet,
-    /// The same before destination NAT, as pre-DNAT policy saw it.
-    pub arrived: Packet,
+pub(crate) struct Flow {
+    pub(crate) tracked: TrackedFlow,
     /// The tuple of its first direction, by which the kernel knows it, and its zone.
     identity: Vec<DefaultNla>,
 }
@@ -31,7 +29,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn flows(&mut self) -> Result<Vec<Flow>, ApplyError> {
+    pub(crate) fn flows(&mut self) -> Result<Vec<Flow>, ApplyError> {
         let mut flows = Vec::new();
         for message in self.socket.conntrack(Conntrack::List, Vec::new(), &mut self.sequence)? {
             let attributes = read(&message);
@@ -46,7 +44,7 @@ impl Netlink {
             };
             let mut identity = vec![bytes(TUPLE_ORIGINAL | NESTED, original)];
             identity.extend(find(&attributes, ZONE).map(|zone| bytes(ZONE, zone)));
-            flows.push(Flow { packet, arrived, identity });
+            flows.push(Flow { tracked: TrackedFlow { packet, arrived, at: TrackedAt::Node }, identity });
         }
         Ok(flows)
     }
@@ -55,10 +53,10 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn cut(&mut self, flows: &[Flow]) -> Result<usize, ApplyError> {
+    pub(crate) fn cut(&mut self, flows: &[Flow]) -> Result<usize, ApplyError> {
         let mut cut = 0_usize;
         for flow in flows {
-            let family = Conntrack::Delete { ipv6: flow.packet.destination.is_ipv6() };
+            let family = Conntrack::Delete { ipv6: flow.tracked.packet.destination.is_ipv6() };
             let gone = self.socket.conntrack(family, flow.identity.clone(), &mut self.sequence)?;
             cut = cut.saturating_add(usize::from(!gone.is_empty()));
         }

@@ -72,6 +72,10 @@ impl Socket {
         Ok(Self { fd, room: 0, buffer: vec![0; BUFFER] })
     }
 
+    pub(super) fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
     /// Asks nf_tables and collects the payloads of the answers, without netfilter's header.
     pub(super) fn request(
         &mut self,

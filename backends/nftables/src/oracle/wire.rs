@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::netlink::{Event, Events};
+use crate::netlink::{Events, LogMessage};
 
 /// The namespace of the calling thread, and its interfaces. It ends with the thread, whatever ends that: nothing is
 /// left behind.
@@ -139,7 +139,7 @@ impl Wire {
             Way::ToHost => {
                 write(h0, packet)?;
                 let mut came = false;
-                while let Some(Event { packet: seen, .. }) = next(&mut self.local)? {
+                while let Some(LogMessage { packet: seen, .. }) = next(&mut self.local)? {
                     came |= is_same(&seen, packet);
                 }
                 Ok(came)
@@ -152,7 +152,7 @@ impl Wire {
     }
 }
 
-fn next(events: &mut Events) -> Result<Option<Event>, WireError> {
+fn next(events: &mut Events) -> Result<Option<LogMessage>, WireError> {
     events.next(core::time::Duration::ZERO).map_err(|error| WireError(error.to_string()))
 }
 

@@ -1,7 +1,11 @@
 //! The enforcer: loads, updates, faults, drift, other people's tables.
 
+use portcullis_core::backend::{
+    Binding, Bindings, Dataplane as _, DataplaneError, DataplaneErrorKind, DesiredState, Interface,
+    Lower as _,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
-use portcullis_core::ir::Snapshot;
+use portcullis_core::ir::{Delta, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::settings::Settings;
@@ -34,7 +38,7 @@ impl World {
         self.compiler.snapshot().clone()
     }
 
-    fn change(&mut self) -> portcullis_core::ir::Delta {
+    fn change(&mut self) -> Delta {
         for _ in 0..3 {
             let update = self.generator.change(&self.cluster);
             self.cluster.apply(update.clone());
@@ -43,13 +47,26 @@ impl World {
         self.compiler.commit()
     }
 
+    fn load(&self, enforcer: &mut Enforcer) -> Result<(), DataplaneError> {
+        let applied = enforcer.load(DesiredState::new(self.compiler.snapshot(), &self.bindings()))?;
+        assert!(applied.is_complete());
+        Ok(())
+    }
+
+    fn update(&self, enforcer: &mut Enforcer, delta: &Delta) -> Result<(), DataplaneError> {
+        let applied =
+            enforcer.update(DesiredState::new(self.compiler.snapshot(), &self.bindings()), delta)?;
+        assert!(applied.is_complete());
+        Ok(())
+    }
+
     fn bindings(&self) -> Bindings {
         let bind = |(number, id): (usize, &EndpointId)| {
             let interface = Interface::new(&format!("e{number}")).unwrap();
             let address = format!("10.0.9.{number}").parse().unwrap();
             let binding = match id.kind {
                 EndpointKind::Workload => Binding::workload(interface, [address]),
-                EndpointKind::Host => Binding::Host { interface },
+                EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
             };
             (id.clone(), binding)
         };
@@ -73,10 +90,10 @@ fn the_kernel_follows_deltas_and_ends_where_a_load_from_scratch_ends() {
             let mut world = World::new(seed);
             nft(&["add", "table", "inet", "other"]);
             let mut enforcer = Enforcer::open(Options::new()).unwrap();
-            enforcer.load(&world.snapshot(), &world.bindings()).unwrap();
+            world.load(&mut enforcer).unwrap();
             for step in 0..15 {
                 let delta = world.change();
-                enforcer.update(&world.snapshot(), &delta, &world.bindings()).unwrap();
+                world.update(&mut enforcer, &delta).unwrap();
                 assert_eq!(enforcer.drift().unwrap(), Drift::None, "seed {seed} step {step}");
             }
             // Whether the kernel holds what is expected is looked at in full once somebody else commits.
@@ -84,7 +101,7 @@ fn the_kernel_follows_deltas_and_ends_where_a_load_from_scratch_ends() {
             assert_eq!(enforcer.drift().unwrap(), Drift::None, "seed {seed}");
             // Another process takes over and leaves what a fresh load makes.
             let mut next = Enforcer::open(Options::new()).unwrap();
-            next.load(&world.snapshot(), &world.bindings()).unwrap();
+            world.load(&mut next).unwrap();
             nft(&["add", "chain", "inet", "other", "d"]);
             assert_eq!(next.drift().unwrap(), Drift::None, "seed {seed}");
             let taken_over = shape(&nft(&TABLE));
@@ -92,7 +109,7 @@ fn the_kernel_follows_deltas_and_ends_where_a_load_from_scratch_ends() {
             assert!(!nft(&["list", "tables"]).contains("portcullis"));
             assert!(nft(&["list", "tables"]).contains("table inet other"));
             let mut fresh = Enforcer::open(Options::new()).unwrap();
-            fresh.load(&world.snapshot(), &world.bindings()).unwrap();
+            world.load(&mut fresh).unwrap();
             assert_eq!(shape(&nft(&TABLE)), taken_over, "seed {seed}");
         });
     }
@@ -104,7 +121,7 @@ fn drift_is_noticed_and_a_load_repairs_it() {
         let world = World::new(3);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
         let load = |enforcer: &mut Enforcer| {
-            enforcer.load(&world.snapshot(), &world.bindings()).unwrap();
+            world.load(enforcer).unwrap();
             assert_eq!(enforcer.drift().unwrap(), Drift::None);
         };
         load(&mut enforcer);
@@ -159,14 +176,14 @@ fn an_update_on_a_broken_table_loads_it_anew() {
     in_namespace(|| {
         let mut world = World::new(5);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
-        enforcer.load(&world.snapshot(), &world.bindings()).unwrap();
+        world.load(&mut enforcer).unwrap();
         for _ in 0..6 {
             nft(&["delete", "table", "inet", "portcullis"]);
             let delta = world.change();
-            enforcer.update(&world.snapshot(), &delta, &world.bindings()).unwrap();
+            world.update(&mut enforcer, &delta).unwrap();
             if enforcer.drift().unwrap() != Drift::None {
                 // A delta without a command for the kernel leaves it unnoticed until somebody looks.
-                enforcer.load(&world.snapshot(), &world.bindings()).unwrap();
+                world.load(&mut enforcer).unwrap();
             }
             nft(&["add", "table", "inet", "another"]);
             assert_eq!(enforcer.drift().unwrap(), Drift::None);
@@ -180,8 +197,9 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         let world = World::new(3);
         let limits = Limits { chains: 5, ..Limits::default() };
         let mut enforcer = Enforcer::open(Options::new().with_limits(limits)).unwrap();
-        let error = enforcer.load(&world.snapshot(), &world.bindings()).unwrap_err();
-        assert!(error.to_string().contains("chains, the limit is 5"), "{error}");
+        let error = world.load(&mut enforcer).unwrap_err();
+        assert!(error.to_string().contains("`chains` holds 5"), "{error}");
+        assert_eq!(error.kind(), DataplaneErrorKind::DoesNotFit);
         assert_eq!(nft(&["list", "ruleset"]), "");
     });
 }
@@ -220,18 +238,20 @@ fn a_load_that_was_cut_off_is_put_right_by_the_next() {
             let existing = netlink.existing(&table).unwrap();
             let snapshot = world.snapshot();
             let (mut lowering, update) =
-                Lowering::load(Options::new(), &snapshot, &world.bindings(), &existing).unwrap();
+                Lowering::load(Options::new(), DesiredState::new(&snapshot, &world.bindings()), &existing)
+                    .unwrap();
             for stage in update.stages() {
                 netlink.commit(&table, &stage.commands).unwrap();
             }
             let delta = world.change();
-            let update = lowering.update(&world.snapshot(), &delta, &world.bindings()).unwrap();
+            let update =
+                lowering.update(DesiredState::new(&world.snapshot(), &world.bindings()), &delta).unwrap();
             stages_seen = stages_seen.max(update.stages().len());
             for stage in update.stages().iter().take(cut) {
                 netlink.commit(&table, &stage.commands).unwrap();
             }
             let mut next = Enforcer::open(Options::new()).unwrap();
-            next.load(&world.snapshot(), &world.bindings()).unwrap();
+            world.load(&mut next).unwrap();
             nft(&["add", "table", "inet", "other"]);
             assert_eq!(next.drift().unwrap(), Drift::None, "cut after {cut}");
         }
@@ -245,12 +265,12 @@ fn a_second_instance_is_noticed() {
     in_namespace(|| {
         let world = World::new(3);
         let mut first = Enforcer::open(Options::new()).unwrap();
-        first.load(&world.snapshot(), &world.bindings()).unwrap();
+        world.load(&mut first).unwrap();
         let mut second = Enforcer::open(Options::new()).unwrap();
-        second.load(&world.snapshot(), &world.bindings()).unwrap();
+        world.load(&mut second).unwrap();
         assert_eq!(second.drift().unwrap(), Drift::None);
         assert_ne!(first.drift().unwrap(), Drift::None);
-        first.load(&world.snapshot(), &world.bindings()).unwrap();
+        world.load(&mut first).unwrap();
         assert_eq!(first.drift().unwrap(), Drift::None);
     });
 }

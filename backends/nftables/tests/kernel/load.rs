@@ -1,5 +1,8 @@
 //! Tables of generated clusters: netlink and `nft` make the same of them, and `nft list` prints them.
 
+use portcullis_core::backend::{
+    Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::Name;
@@ -20,6 +23,8 @@ pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
 }
 
 fn bindings(snapshot: &Snapshot) -> Bindings {
+    // There can be one endpoint for all interfaces.
+    let mut all = false;
     let bind = |(number, id): (usize, &portcullis_core::model::EndpointId)| {
         let interface = Interface::new(&format!("e{number}")).unwrap();
         let address = format!("10.0.9.{number}").parse().unwrap();
@@ -27,8 +32,10 @@ fn bindings(snapshot: &Snapshot) -> Bindings {
         let binding = match id.kind {
             EndpointKind::Workload if number % 2 == 0 => Binding::workload(interface, [address, other]),
             EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
-            EndpointKind::Host if number % 2 == 0 => Binding::AllInterfaces,
-            EndpointKind::Host => Binding::Host { interface },
+            EndpointKind::Host if number % 2 == 0 && !core::mem::replace(&mut all, true) => {
+                Binding::AllInterfaces { interfaces: Vec::new() }
+            }
+            EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
         };
         (id.clone(), binding)
     };
@@ -36,9 +43,10 @@ fn bindings(snapshot: &Snapshot) -> Bindings {
 }
 
 fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -> Lowering {
-    let table: Name = options.table().into();
+    let table: Name = options.shared().name.clone();
     let (lowering, update) =
-        Lowering::load(options, snapshot, &bindings(snapshot), &Existing::default()).unwrap();
+        Lowering::load(options, DesiredState::new(snapshot, &bindings(snapshot)), &Existing::default())
+            .unwrap();
     for stage in update.stages() {
         transport.commit(&table, &stage.commands).unwrap_or_else(|error| {
             panic!("{error}\n{}", text(&table, &stage.commands));
@@ -48,8 +56,7 @@ fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -
 }
 
 fn options() -> Options {
-    Options::new()
-        .with_events(LoggedEvents::Denies)
+    Options::from(DataplaneOptions::new().with_events(LoggedEvents::Denied))
         .with_workload_interfaces(Interface::new("cali").unwrap())
         .with_local_net("10.0.9.0/24".parse().unwrap())
         .with_local_net("fd00::9:0/112".parse().unwrap())

@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{DecisionEntry, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
@@ -39,24 +40,32 @@ fn interface(number: usize) -> Interface {
     Interface::new(&format!("e{number}")).unwrap()
 }
 
+fn host(number: usize) -> Binding {
+    Binding::Host { interfaces: vec![interface(number)] }
+}
+
+const fn for_all() -> Binding {
+    Binding::AllInterfaces { interfaces: Vec::new() }
+}
+
 fn workload(number: usize) -> Binding {
     Binding::WorkloadAnyAddress { interface: Interface::new(&format!("w{number}")).unwrap() }
 }
 
 fn bindings(snapshot: &Snapshot) -> Bindings {
+    // Two endpoints for all interfaces would stand for the same packets.
+    let mut all = false;
     let bind = |(number, id): (usize, &EndpointId)| {
         let binding = match id.kind {
             EndpointKind::Workload => workload(number),
-            EndpointKind::Host if number.is_multiple_of(3) => Binding::AllInterfaces,
-            EndpointKind::Host => Binding::Host { interface: interface(number) },
+            EndpointKind::Host if number.is_multiple_of(3) => {
+                return (!core::mem::replace(&mut all, true)).then(|| (id.clone(), for_all()));
+            }
+            EndpointKind::Host => host(number),
         };
-        (id.clone(), binding)
+        Some((id.clone(), binding))
     };
-    // Two endpoints for all interfaces would stand for the same packets.
-    let mut all = false;
-    let mut bindings: Bindings = snapshot.endpoints.keys().enumerate().map(bind).collect();
-    bindings.retain(|_, binding| *binding != Binding::AllInterfaces || !core::mem::replace(&mut all, true));
-    bindings
+    snapshot.endpoints.keys().enumerate().filter_map(bind).collect()
 }
 
 impl World {
@@ -66,8 +75,10 @@ impl World {
             chains: table.chains.keys().cloned().collect(),
             sets: table.sets.keys().cloned().collect(),
             counters: table.counters.iter().cloned().collect(),
+            last_number: 0,
         };
-        let (lowering, update) = Lowering::load(options.clone(), snapshot, &bindings, &existing).unwrap();
+        let (lowering, update) =
+            Lowering::load(options.clone(), DesiredState::new(snapshot, &bindings), &existing).unwrap();
         let mut world = Self { lowering, table, bindings, meanings: BTreeMap::new(), workload: None };
         world.choose_workload(snapshot);
         world.learn();
@@ -79,24 +90,28 @@ impl World {
 
     /// Chooses a workload of `old` that is bound.
     fn choose_workload(&mut self, old: &Snapshot) {
-        let mut known = self.bindings.iter().filter(|(id, _)| old.endpoints.contains_key(*id));
+        let mut known = self.bindings.endpoints().filter(|(id, _)| old.endpoints.contains_key(*id));
         self.workload = known.find_map(|(_, binding)| match binding {
-            Binding::WorkloadAnyAddress { interface } => Some(interface.as_str().to_owned()),
+            Binding::WorkloadAnyAddress { interface } => Some(interface.name().to_owned()),
             _ => None,
         });
     }
 
     fn learn(&mut self) {
-        self.meanings
-            .extend(self.lowering.decisions().map(|(name, decision)| (name.to_string(), decision.clone())));
+        self.meanings.extend(
+            self.lowering
+                .decisions()
+                .map(|(name, decision)| (name.to_string(), DecisionEntry::clone(decision))),
+        );
     }
 
     /// What the table says: the enforced decision and the staged one, and whether the packet is dropped. `None` when
     /// the hook is not asked, because it could do nothing.
     fn ask(&self, question: &Question) -> Option<(DecisionEntry, Option<DecisionEntry>, bool)> {
         let (id, hook, packet) = question;
-        let name = match self.bindings.get(id)? {
-            Binding::WorkloadAnyAddress { interface } | Binding::Host { interface } => interface.as_str(),
+        let name = match self.bindings.of(id)? {
+            Binding::WorkloadAnyAddress { interface } => interface.name(),
+            Binding::Host { interfaces } => interfaces[0].name(),
             _ => at_all_interfaces(*hook, packet, self.workload.as_deref()),
         };
         let chain = match hook {
@@ -173,7 +188,7 @@ fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) 
             return Err("the host does not reach its workload".into());
         }
     }
-    let (Hook::UntrackedIngress, Some(Binding::Host { interface })) = (hook, world.bindings.get(id)) else {
+    let (Hook::UntrackedIngress, Some(Binding::Host { interfaces })) = (hook, world.bindings.of(id)) else {
         return Ok(());
     };
     let Some(want) = expected(snapshot, question, View::Enforced) else { return Ok(()) };
@@ -181,7 +196,7 @@ fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) 
     let here = AddressKind::ALL.map(Destination::OfThisHost);
     for destination in here.into_iter().chain([Destination::Unicast, Destination::NoRoute]) {
         let local = here.contains(&destination);
-        let mut way = Way { destination, ..Way::through(packet, interface.as_str(), "other") };
+        let mut way = Way { destination, ..Way::through(packet, interfaces[0].name(), "other") };
         let dropped = world.table.run("raw_prerouting", &mut way).dropped;
         let open = want.verdict == Verdict::Allow && !exempt && local;
         if dropped != matches!(want.verdict, Verdict::Deny | Verdict::Inspect)
@@ -197,7 +212,7 @@ fn beside_the_decision(world: &World, snapshot: &Snapshot, question: &Question) 
 /// Whether what is enforced is that of `snapshot`.
 fn enforces(world: &World, snapshot: &Snapshot, question: &Question) -> Result<(), String> {
     let want = expected(snapshot, question, View::Enforced);
-    if is_untracked(question.1) && world.bindings.get(&question.0) == Some(&Binding::AllInterfaces) {
+    if is_untracked(question.1) && world.bindings.of(&question.0) == Some(&for_all()) {
         let got = world.ask(question);
         return got.map_or(Ok(()), |got| Err(format!("untracked policy for all interfaces: {got:?}")));
     }
@@ -276,20 +291,27 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             // Endpoints that stay keep their interface.
             let fresh = bindings(&new);
             let number = 1000 + step * 100;
-            for (index, (id, binding)) in fresh.into_iter().enumerate() {
-                let taken = world.bindings.values().any(|b| *b == Binding::AllInterfaces);
+            for (index, (id, binding)) in fresh.endpoints().enumerate() {
                 let binding = match binding {
-                    Binding::AllInterfaces if taken => Binding::Host { interface: interface(number + index) },
-                    Binding::AllInterfaces => Binding::AllInterfaces,
-                    Binding::Host { .. } => Binding::Host { interface: interface(number + index) },
+                    Binding::AllInterfaces { .. } if world.bindings.all_interfaces().is_some() => {
+                        host(number + index)
+                    }
+                    Binding::AllInterfaces { .. } => for_all(),
+                    Binding::Host { .. } => host(number + index),
                     _ => workload(number + index),
                 };
-                world.bindings.entry(id).or_insert(binding);
+                if world.bindings.of(id).is_none() {
+                    world.bindings.bind(id.clone(), binding);
+                }
             }
-            world.bindings.retain(|id, _| new.endpoints.contains_key(id));
+            let gone = world.bindings.endpoints().map(|(id, _)| id.clone());
+            let gone: Vec<_> = gone.filter(|id| !new.endpoints.contains_key(id)).collect();
+            for id in gone {
+                world.bindings.unbind(&id);
+            }
             world.choose_workload(&old);
             let asks = questions(&mut generator, &new, 40);
-            let update = world.lowering.update(&new, &delta, &world.bindings).unwrap();
+            let update = world.lowering.update(DesiredState::new(&new, &world.bindings), &delta).unwrap();
             world.learn();
             for (index, stage) in update.stages().iter().enumerate() {
                 world.table.apply(&stage.commands);

@@ -20,9 +20,9 @@ impl<'a> DesiredState<'a> {
     }
 }
 
-/// Lowers snapshots and deltas of the IR to what a dataplane is told, without telling it.
+/// Turns snapshots and deltas of the IR into writes for a dataplane, without carrying them out.
 ///
-/// The value notes what it has emitted, so that a delta becomes the few writes that lead on from there. It expresses the
+/// The value remembers what it emitted, so that a delta becomes a few writes on top of that. It expresses the
 /// whole policy or fails; it never approximates.
 pub trait Lower: Sized {
     /// What can be chosen.

@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use crate::compile::groups::{GroupId, Groups};
+use crate::compile::groups::Groups;
+use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
-use crate::compile::signature::{PortPredicateId, Ports, PredicateId, Signature};
+use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
 use crate::net::{Cidr, IpVersion};
 
-/// Every prefix that somebody owns or some rule names, with its class.
+/// Every prefix that has an owner or that a rule names, with its class.
 #[derive(Debug)]
 pub(super) struct Addresses {
     prefixes: HashMap<Cidr, Prefix>,

@@ -12,13 +12,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::compile::addresses::Addresses;
-use crate::compile::groups::{GroupId, Groups};
+use crate::compile::groups::Groups;
+use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
 use crate::compile::owners::{AddressOwnerId, Owners};
 use crate::compile::policies::Policies;
-use crate::compile::programs::{ProgramChanges, Programs};
+use crate::compile::program_changes::ProgramChanges;
+use crate::compile::programs::Programs;
 use crate::compile::rules::Predicates;
 use crate::compile::selectors::SelectorIndex;
-use crate::compile::signature::{PortPredicateId, PredicateId};
 use crate::compile::tables::Tables;
 use crate::ir::{BeforeImages, ClassId, Delta, Previous, Snapshot};
 use crate::label::Name;
@@ -30,6 +31,7 @@ pub use check::UpdateError;
 
 /// Which endpoints get programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompileScope {
     /// All: for analysis.
     #[default]
@@ -269,3 +271,10 @@ impl Compiler {
         delta
     }
 }
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Compiler>();
+    shared_between_threads::<Snapshot>();
+    shared_between_threads::<Delta>();
+};

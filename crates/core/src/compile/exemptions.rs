@@ -4,20 +4,15 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::compile::ids::FailsafesIx;
 use crate::compile::policies::RuleList;
 use crate::compile::rules::Predicates;
-use crate::compile::signature::compiler_id;
 use crate::ir::Id;
 use crate::label::Name;
 use crate::model::{Action, EntityMatch, IcmpMatch, L4Match, PortMatch, PortRange, Rule};
 use crate::packet::Protocol;
 use crate::settings::{Failsafe, Failsafes, Settings};
 use crate::verdict::{Cause, Hook};
-
-compiler_id!(
-    /// Failsafe ports that some nodes have in common.
-    FailsafesIx
-);
 
 /// The exemptions of each hook, with the cause they give.
 #[derive(Debug)]
@@ -37,7 +32,7 @@ impl Exemptions {
                 lists.push(&settings.failsafes);
                 lists.len().saturating_sub(1)
             });
-            nodes.insert(node.clone(), FailsafesIx(u32::try_from(index).unwrap_or(u32::MAX)));
+            nodes.insert(node.clone(), FailsafesIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
         }
         let mut rule_lists = BTreeMap::new();
         for (number, failsafes) in (0_u32..).zip(lists) {
@@ -50,7 +45,7 @@ impl Exemptions {
                 let (discovery, failsafe) =
                     (list(&[discovery_rule()]), list(&failsafe_rules(failsafes, hook)));
                 let of_hook = [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)];
-                rule_lists.insert((FailsafesIx(number), hook), of_hook);
+                rule_lists.insert((FailsafesIx::new(number), hook), of_hook);
             }
         }
         Self { rule_lists, nodes }
@@ -64,11 +59,6 @@ impl Exemptions {
     pub(super) fn of_node(&self, node: Option<&Name>) -> FailsafesIx {
         node.and_then(|node| self.nodes.get(node)).copied().unwrap_or(FailsafesIx::EVERY_NODE)
     }
-}
-
-impl FailsafesIx {
-    /// Those of nodes without settings of their own.
-    pub(super) const EVERY_NODE: Self = Self(0);
 }
 
 /// Whether failsafe ports are exempt at `hook`.

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use crate::compile::groups::GroupKey;
+use crate::compile::group_key::GroupKey;
 use crate::compile::signature::Ports;
 use crate::label::{LabelSource, Labels, NAME_KEY, Name, Scope};
 use crate::model::{Cluster, EntityKinds, EntitySelector};

@@ -7,17 +7,11 @@ use core::net::IpAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::compile::groups::GroupId;
-use crate::compile::signature::compiler_id;
+use crate::compile::ids::{AddressOwnerIx, GroupId};
 use crate::ir::{Arena, Id};
 use crate::label::Name;
 use crate::model::{EndpointId, NetworkSetId};
 use crate::net::Cidr;
-
-compiler_id!(
-    /// An [`AddressOwner`].
-    AddressOwnerIx
-);
 
 /// Something that owns prefixes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! Policies and profiles as rule_lists of compilation.
+//! Policies and profiles, with their compiled rules.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -7,25 +7,15 @@ use core::cmp::Ordering;
 
 use hashbrown::HashMap;
 
-use crate::compile::groups::GroupId;
+use crate::compile::ids::{GroupId, PolicyIx, ProfileIx};
 use crate::compile::idset::IdSet;
 use crate::compile::rules::{CompiledRules, Predicates, compile};
 use crate::compile::selectors::SelectorIndex;
-use crate::compile::signature::compiler_id;
 use crate::ir::{Arena, Id};
 use crate::label::Name;
 use crate::model::{Action, Cluster, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
 use crate::net::IpVersion;
 use crate::verdict::Direction;
-
-compiler_id!(
-    /// One version of a policy: a changed policy gets a new one, so whatever refers to it changes too.
-    PolicyIx
-);
-compiler_id!(
-    /// One version of a profile, or of its absence.
-    ProfileIx
-);
 
 /// The rules of one direction, compiled while a program needs them.
 #[derive(Debug, Default)]

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use crate::compile::ids::PredicateId;
 use crate::compile::rules::CompiledRule;
-use crate::compile::signature::{PredicateId, Signature};
+use crate::compile::signature::Signature;
 use crate::label::Name;
 use crate::model::PolicyId;
 use crate::verdict::{Cause, Direction, RuleRef, Verdict};

@@ -3,10 +3,12 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::compile::exemptions::{Exemptions, FailsafesIx};
+use crate::compile::exemptions::Exemptions;
+use crate::compile::ids::{FailsafesIx, PolicyIx, ProfileIx};
 use crate::compile::intern::{Fresh, Interner};
 use crate::compile::l4_table::build_table;
-use crate::compile::policies::{Policies, PolicyIx, ProfileIx, RuleList};
+use crate::compile::policies::{Policies, RuleList};
+use crate::compile::program_changes::{Family, ProgramChanges};
 use crate::compile::program_rules::{Item, ProgramRules, RuleOwner};
 use crate::compile::projections::Projections;
 use crate::compile::rules::{PredicateSet, Predicates};
@@ -17,7 +19,6 @@ use crate::ir::{
 };
 use crate::label::Name;
 use crate::model::{Cluster, ProfileOrigin};
-use crate::net::IpVersion;
 use crate::settings::Settings;
 use crate::verdict::{Cause, Hook, Verdict};
 
@@ -55,24 +56,6 @@ impl GroupPrograms {
     }
 }
 
-/// [`IpVersion`] as an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    const fn version(self) -> IpVersion {
-        match self {
-            Self::V4 => IpVersion::V4,
-            Self::V6 => IpVersion::V6,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Programs {
     pub(super) keys: Interner<ProgramId, ProgramKey>,
@@ -96,20 +79,6 @@ struct BodyState {
     destination: ProjectionId,
     columns: u32,
     cells: Vec<L4TableId>,
-}
-
-/// What changed in one commit, for the snapshot.
-#[derive(Debug, Default)]
-pub(super) struct ProgramChanges {
-    /// New rows of classes; of two for one class the later holds.
-    pub(super) rows: Vec<(ProjectionId, ClassId, u32)>,
-    /// New projections.
-    pub(super) projections: Vec<ProjectionId>,
-    pub(super) projections_gone: Vec<ProjectionId>,
-    /// By id.
-    pub(super) programs: Vec<(ProgramId, Program)>,
-    /// By id.
-    pub(super) programs_gone: Vec<ProgramId>,
 }
 
 impl Programs {

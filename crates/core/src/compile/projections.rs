@@ -6,11 +6,12 @@ use core::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::compile::idset::IdSet;
 use crate::compile::intern::{Fresh, Interner};
-use crate::compile::programs::{Family, ProgramChanges};
+use crate::compile::program_changes::{Family, ProgramChanges};
 use crate::compile::rules::PredicateSet;
-use crate::compile::signature::{PortPredicateId, PredicateId, Signature};
+use crate::compile::signature::Signature;
 use crate::ir::{ClassId, Id, ProgramId, ProjectionId};
 
 /// All projections, and the predicates that lead to each of them.

@@ -3,9 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
 use crate::compile::ranges::{FULL, Ranges, complement, intersect, normalise};
-use crate::compile::signature::{PortPredicate, PortPredicateId, Predicate, PredicateId, Signature};
+use crate::compile::signature::{PortPredicate, Predicate, Signature};
 use crate::model::{Action, EntityMatch, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
 use crate::net::{Cidr, IpVersion};
 use crate::packet::{Icmp, Protocol};

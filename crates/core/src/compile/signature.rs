@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::ir::Id;
+use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::label::Name;
 use crate::model::{EntitySelector, ServiceId};
 use crate::net::Cidr;
@@ -27,39 +27,6 @@ pub(super) enum PortPredicate {
     /// The ports of the service's backends at the address.
     Service(ServiceId),
 }
-
-macro_rules! compiler_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(super) struct $name(u32);
-
-        impl Id for $name {
-            fn new(number: u32) -> Self {
-                Self(number)
-            }
-            fn number(self) -> u32 {
-                self.0
-            }
-        }
-
-        impl core::fmt::Display for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                write!(f, "{}", self.0)
-            }
-        }
-    };
-}
-pub(super) use compiler_id;
-
-compiler_id!(
-    /// A [`Predicate`].
-    PredicateId
-);
-compiler_id!(
-    /// A [`PortPredicate`].
-    PortPredicateId
-);
 
 /// A set of (protocol, port), sorted, without duplicates.
 pub(super) type Ports = Vec<(Protocol, u16)>;

@@ -17,7 +17,8 @@ pub trait L7Context {
     fn l7_identity(&self, name: &str) -> Option<&IdentityNamespace>;
 }
 
-/// A whole state of the tables, as the [`Interpreter`] asks for it: a [`Snapshot`], or the one [before a change](super::Previous).
+/// A whole state of the tables, as the [interpreter](super::Interpreter) asks for it: a [`Snapshot`], or the one
+/// [before a change](super::Previous).
 pub trait Lookup: L7Context {
     /// The programs of `endpoint`.
     fn endpoint(&self, endpoint: &EndpointId) -> Option<&EndpointEntry>;

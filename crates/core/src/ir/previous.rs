@@ -15,8 +15,8 @@ use crate::net::Cidr;
 use crate::packet::Packet;
 use crate::verdict::{self, Hook};
 
-/// The state before a change, seen through the snapshot after it and the [`BeforeImages`] of what changed. It answers as a
-/// clone of the old snapshot would, and costs nothing to make.
+/// The state before a change, seen through the snapshot after it and the [`BeforeImages`] of what changed. It answers
+/// as a clone of the old snapshot would, and costs nothing to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Previous<'a> {
     current: &'a Snapshot,

@@ -114,16 +114,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// An enforced policy without rules or order that takes part in no direction.
+    /// An enforced policy without rules or order, on traffic of these directions: in each it denies everything until it
+    /// has rules. See [`Policy::ingress`] and [`Policy::egress`] for policies with rules.
     #[must_use]
-    pub fn new(id: PolicyId, tier: impl Into<Name>, subject: EntitySelector) -> Self {
+    pub fn new(id: PolicyId, tier: impl Into<Name>, subject: EntitySelector, directions: Directions) -> Self {
         Self {
             tie_key: TieBreak::Path.key(&id),
             id,
             tier: tier.into(),
             order: None,
             subject,
-            directions: Directions::NONE,
+            directions,
             ingress: Vec::new(),
             egress: Vec::new(),
             enforcement: Enforcement::Enforced,
@@ -142,6 +143,7 @@ impl Policy {
 
 /// How policies of equal order in one tier are told apart (decision D2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TieBreak {
     /// By the text `name/namespace/kind`, as Calico does: `a-b` comes before `a`.
     /// Source: Calico `felix/calc/policy_sorter.go`.
@@ -265,6 +267,7 @@ pub struct Profile {
 
 /// Who made a profile; decides only what a verdict is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum ProfileOrigin {
     /// A user's object.
     Declared,

@@ -9,13 +9,14 @@ use portcullis_core::model::{
     Directions, EntitySelector, L4Match, Order, Policy, PolicyId, PortMatch, PortRange, Rule, TieBreak,
 };
 use portcullis_core::packet;
+use portcullis_core::quote::quoted;
 
 use crate::cluster_network_policy::peer::{PeerReading, check_count, complete};
 use crate::cluster_network_policy::{
     ClusterNetworkPolicy, ClusterNetworkPolicySpec, EgressRule, Generation, IngressRule, Port, Protocol,
     Range, RuleParts, subject,
 };
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::Placing;
 use crate::names::Names;
@@ -70,10 +71,10 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn into_policy(self, id: PolicyId) -> Policy {
         let tie_key = TieBreak::Name.key(&id);
-        let mut policy = Policy::new(id, self.tier, self.subject);
+        let directions = Directions { ingress: !self.ingress.is_empty(), egress: !self.egress.is_empty() };
+        let mut policy = Policy::new(id, self.tier, self.subject, directions);
         policy.tie_key = tie_key;
         policy.order = Some(Order::from(self.order));
-        policy.directions = Directions { ingress: !self.ingress.is_empty(), egress: !self.egress.is_empty() };
         policy.ingress = self.ingress;
         policy.egress = self.egress;
         policy

@@ -217,8 +217,8 @@ pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
         if directions == Directions::NONE {
             continue;
         }
-        let mut shield = Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone());
-        shield.directions = directions;
+        let mut shield =
+            Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone(), directions);
         shield.ingress = vec![Rule::new(Action::Allow)];
         shield.egress = vec![Rule::new(Action::Allow)];
         shields.push(Update::Policy(shield));

@@ -11,10 +11,11 @@ use portcullis_core::model::{
     Action, Directions, EntityKinds, EntityMatch, EntitySelector, L4Match, Order, Policy, PolicyId,
     PortMatch, PortRange, Rule, TieBreak,
 };
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::{Expr, LabelRef};
 
 use crate::cidr;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::intstr::IntOrString;
 use crate::meta::Placing;
@@ -77,9 +78,8 @@ pub(crate) struct Parts {
 impl Parts {
     /// The policy with these parts.
     pub(crate) fn into_policy(self, id: PolicyId) -> Policy {
-        let mut policy = Policy::new(id, tier::DEFAULT, self.subject);
+        let mut policy = Policy::new(id, tier::DEFAULT, self.subject, self.directions);
         policy.order = Some(Order::from(ORDER));
-        policy.directions = self.directions;
         policy.ingress = self.ingress;
         policy.egress = self.egress;
         policy

@@ -15,10 +15,12 @@ impl Generator {
         let id = PolicyId::new(kind, Some(self.pick(&NAMESPACES).into()), name);
         let kinds = self.pick(&[EntityKinds::WORKLOAD, EntityKinds::WORKLOAD.union(EntityKinds::HOST)]);
         let subject = EntitySelector { kinds, expr: if self.chance(40) { Expr::All } else { self.expr(1) } };
-        let mut policy = Policy::new(id, self.pick(&TIERS), subject);
-        policy.order = self.chance(70).then(|| Order::from(self.below(3) as u32));
-        policy.directions =
+        let tier = self.pick(&TIERS);
+        let order = self.chance(70).then(|| Order::from(self.below(3) as u32));
+        let directions =
             self.pick(&[Directions::INGRESS, Directions::EGRESS, Directions::BOTH, Directions::BOTH]);
+        let mut policy = Policy::new(id, tier, subject, directions);
+        policy.order = order;
         policy.ingress = self.some(3, Self::rule);
         policy.egress = self.some(3, Self::rule);
         if self.chance(15) {

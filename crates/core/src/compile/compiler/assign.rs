@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Compiler, Work};
-use crate::compile::exemptions::{FailsafesIx, has_failsafes};
-use crate::compile::groups::UntrackedPolicy;
+use crate::compile::exemptions::has_failsafes;
+use crate::compile::group_key::UntrackedPolicy;
+use crate::compile::ids::{FailsafesIx, PolicyIx};
 use crate::compile::owners::{AddressOwner, AddressOwnerId};
-use crate::compile::policies::{PolicyIx, cmp_policies};
+use crate::compile::policies::cmp_policies;
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
 use crate::ir::{EndpointEntry, HookPrograms, ProgramId};
 use crate::label::Name;

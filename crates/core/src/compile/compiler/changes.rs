@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use super::{Compiler, Dirty, Work};
-use crate::compile::groups::GroupId;
+
+use crate::compile::ids::{GroupId, PolicyIx};
 use crate::compile::idset::IdSet;
 use crate::compile::labels::GroupLabels;
-use crate::compile::policies::PolicyIx;
 use crate::compile::signature::{PortPredicate, Predicate, Signature};
 
 impl Compiler {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Compiler, Work};
 use crate::compile::owners::AddressOwnerId;
-use crate::compile::programs::ProgramChanges;
+use crate::compile::program_changes::ProgramChanges;
 use crate::compile::tables::Swept;
 use crate::ir::{
     BeforeImages, ClassId, Delta, EndpointEntry, Id, IdentityNamespace, L7Program, ProgramId,

@@ -1,9 +1,10 @@
 //! Owners of addresses join and leave groups.
 
 use super::{CompileScope, Compiler, Work};
-use crate::compile::exemptions::{Exemptions, FailsafesIx};
-use crate::compile::groups::{GroupId, GroupKeyRef, UntrackedPolicy};
-use crate::compile::owners::{AddressOwner, AddressOwnerId, AddressOwnerIx, Prefixes};
+use crate::compile::exemptions::Exemptions;
+use crate::compile::group_key::{GroupKeyRef, UntrackedPolicy};
+use crate::compile::ids::{AddressOwnerIx, FailsafesIx, GroupId};
+use crate::compile::owners::{AddressOwner, AddressOwnerId, Prefixes};
 use crate::model::{Cluster, EndpointKind, EntityKinds};
 
 /// An owner as it is now.
