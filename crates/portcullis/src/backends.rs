@@ -6,16 +6,16 @@
 
 use alloc::boxed::Box;
 
-use portcullis_core::backend::{Oracle, OracleError};
+use portcullis_core::backend::{Dataplane, DataplaneError, DataplaneOptions, Oracle, OracleError};
 use portcullis_core::ir::{Snapshot, View};
 
 /// What a feature adds to a backend, where the feature is on and the system is Linux.
 macro_rules! face {
     ($feature:literal, $kind:ty, $open:expr) => {{
         #[cfg(all(target_os = "linux", feature = $feature))]
-        let open = Some($open as $kind);
+        let open: Option<$kind> = Some($open);
         #[cfg(not(all(target_os = "linux", feature = $feature)))]
-        let open = None::<$kind>;
+        let open: Option<$kind> = None;
         Face { feature: $feature, open }
     }};
 }
@@ -25,12 +25,22 @@ pub const ALL: &[Backend] = &[
     Backend {
         name: "nftables",
         summary: "The Linux kernel, through nftables",
-        oracle: face!("nftables-oracle", OpenOracle, adapters::nftables),
+        dataplane: face!("nftables-apply", OpenDataplane, |options| {
+            Ok(Box::new(portcullis_nftables::Enforcer::open(options.into())?))
+        }),
+        oracle: face!("nftables-oracle", OpenOracle, |snapshot, view| {
+            Ok(Box::new(portcullis_nftables::oracle::Oracle::load(snapshot.clone(), view)?))
+        }),
     },
     Backend {
         name: "ebpf",
         summary: "The Linux kernel, through eBPF",
-        oracle: face!("ebpf-oracle", OpenOracle, adapters::ebpf),
+        dataplane: face!("ebpf-load", OpenDataplane, |options| {
+            Ok(Box::new(portcullis_ebpf::Enforcer::open(options.into())?))
+        }),
+        oracle: face!("ebpf-oracle", OpenOracle, |snapshot, view| {
+            Ok(Box::new(portcullis_ebpf::oracle::Oracle::load(snapshot.clone(), view)?))
+        }),
     },
 ];
 
@@ -45,9 +55,11 @@ pub fn named(name: &str) -> Option<&'static Backend> {
 pub struct Backend {
     name: &'static str,
     summary: &'static str,
+    dataplane: Face<OpenDataplane>,
     oracle: Face<OpenOracle>,
 }
 
+type OpenDataplane = fn(DataplaneOptions) -> Result<Box<dyn Dataplane>, DataplaneError>;
 type OpenOracle = fn(&Snapshot, View) -> Result<Box<dyn Oracle>, OracleError>;
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +86,16 @@ impl Backend {
     #[must_use]
     pub const fn summary(&self) -> &'static str {
         self.summary
+    }
+
+    /// Opens the dataplane, in the network namespace of this thread. Nothing is in force before its first
+    /// [load](Dataplane::load); what an earlier process left stays until then.
+    ///
+    /// # Errors
+    /// This build is without it, the options are none for this backend, or rights or kernel features are missing.
+    pub fn open(&self, options: DataplaneOptions) -> Result<Box<dyn Dataplane>, OpenError> {
+        let open = self.dataplane.open()?;
+        open(options).map_err(|source| OpenError::Dataplane { backend: self.name, source })
     }
 
     /// Loads what `view` of `snapshot` says for all of its endpoints where no traffic meets it, to ask the kernel about
@@ -103,7 +125,15 @@ pub enum OpenError {
     /// This build is without it.
     #[error(transparent)]
     NotBuilt(#[from] NotBuilt),
-    /// The machine cannot do it.
+    /// The dataplane cannot be opened.
+    #[error("`{backend}`: {source}")]
+    Dataplane {
+        /// The name of the backend.
+        backend: &'static str,
+        /// Why.
+        source: DataplaneError,
+    },
+    /// The oracle cannot be loaded.
     #[error("`{backend}`: {source}")]
     Oracle {
         /// The name of the backend.
@@ -126,74 +156,4 @@ impl NotBuilt {
     pub const fn feature(&self) -> &'static str {
         self.feature
     }
-}
-
-/// The oracles behind the trait, until they implement it themselves.
-mod adapters {
-    #[cfg(all(target_os = "linux", feature = "ebpf-oracle"))]
-    pub(super) use ebpf::open as ebpf;
-    #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
-    pub(super) use nftables::open as nftables;
-
-    #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
-    mod nftables {
-        use alloc::boxed::Box;
-
-        use portcullis_core::backend::{Oracle, OracleError};
-        use portcullis_core::ir::{Snapshot, View};
-        use portcullis_nftables::oracle;
-
-        pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
-            Ok(Box::new(oracle::Oracle::load(snapshot.clone(), view)?))
-        }
-    }
-
-    macro_rules! adapter {
-        ($feature:literal, $module:ident, $backend:ident) => {
-            #[cfg(all(target_os = "linux", feature = $feature))]
-            mod $module {
-                use alloc::boxed::Box;
-
-                use portcullis_core::backend::{Oracle, OracleError, OracleErrorKind};
-                use portcullis_core::ir::{Snapshot, View};
-                use portcullis_core::model::EndpointId;
-                use portcullis_core::packet::Packet;
-                use portcullis_core::verdict::{Decision, Hook};
-                use $backend::oracle;
-
-                struct Adapter(oracle::Oracle);
-
-                impl Oracle for Adapter {
-                    fn ask(
-                        &self,
-                        endpoint: &EndpointId,
-                        hook: Hook,
-                        packet: &Packet,
-                    ) -> Result<Decision, OracleError> {
-                        self.0.ask(endpoint, hook, packet).map_err(|error| adapted(&error))
-                    }
-                }
-
-                fn adapted(error: &oracle::OracleError) -> OracleError {
-                    let kind = if error.is_unaskable() {
-                        OracleErrorKind::Unaskable
-                    } else if error.is_contradiction() {
-                        OracleErrorKind::Contradiction
-                    } else {
-                        OracleErrorKind::Environment
-                    };
-                    OracleError::new(kind, error)
-                }
-
-                pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
-                    match oracle::Oracle::load(snapshot.clone(), view) {
-                        Ok(oracle) => Ok(Box::new(Adapter(oracle))),
-                        Err(error) => Err(adapted(&error)),
-                    }
-                }
-            }
-        };
-    }
-
-    adapter!("ebpf-oracle", ebpf, portcullis_ebpf);
 }
