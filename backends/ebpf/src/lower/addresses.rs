@@ -3,10 +3,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use portcullis_core::backend::{LowerError, Usage};
 use portcullis_core::ir::{ClassId, Id as _};
 use portcullis_core::net::{Cidr, IpVersion};
 
-use crate::error::LowerError;
 use crate::layout::SERVICE;
 use crate::options::Capacity;
 
@@ -66,6 +66,12 @@ impl Addresses {
         class == ClassId::UNKNOWN || self.uses.contains_key(&class)
     }
 
+    /// The greatest class that any prefix has, and one more: as many classes the rows of a projection have to be for.
+    pub(crate) fn most_classes(&self) -> usize {
+        let greatest = self.uses.last_key_value().map_or(0, |(class, _)| class.number());
+        usize::try_from(greatest).unwrap_or(usize::MAX).saturating_add(1)
+    }
+
     /// Takes changes over. The entries of the maps that change, and what takes the changes back.
     pub(crate) fn apply(
         &mut self,
@@ -96,23 +102,32 @@ impl Addresses {
 
     /// Whether the maps can hold what they hold and `entries` at once.
     pub(crate) fn check(&self, entries: &[Entry], capacity: &Capacity) -> Result<(), LowerError> {
-        for (version, single, name, limit) in [
-            (IpVersion::V4, true, "addresses_v4", capacity.addresses_v4),
-            (IpVersion::V6, true, "addresses_v6", capacity.addresses_v6),
-            (IpVersion::V4, false, "networks_v4", capacity.networks_v4),
-            (IpVersion::V6, false, "networks_v6", capacity.networks_v6),
-        ] {
-            let kind = |of: IpVersion, prefix: u8| of == version && (prefix == of.bits()) == single;
-            let held = self.lengths.iter().filter(|((of, prefix), _)| kind(*of, *prefix));
-            let held = held.fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
-            let going =
-                entries.iter().filter(|entry| !entry.is && kind(entry.net.version(), entry.net.prefix()));
-            let needed = held.saturating_add(going.count());
+        for (version, is_single, name, limit) in maps(capacity) {
+            let is_here = |net: &Cidr| net.version() == version && net.is_host() == is_single;
+            let going = entries.iter().filter(|entry| !entry.is && is_here(&entry.net));
+            let needed = self.held(version, is_single).saturating_add(going.count());
             if needed > usize::try_from(limit).unwrap_or(usize::MAX) {
-                return Err(LowerError::limit_of(name, limit, needed));
+                return Err(LowerError::limit(name, limit, needed));
             }
         }
         Ok(())
+    }
+
+    /// How full each map is.
+    pub(crate) fn usage(&self, capacity: &Capacity) -> impl Iterator<Item = Usage> {
+        maps(capacity).into_iter().map(|(version, is_single, name, limit)| {
+            let used = u64::try_from(self.held(version, is_single)).unwrap_or(u64::MAX);
+            Usage { name, used, limit: Some(limit.into()) }
+        })
+    }
+
+    /// How many entries the map of single addresses or of networks has.
+    fn held(&self, version: IpVersion, is_single: bool) -> usize {
+        let lengths = self
+            .lengths
+            .iter()
+            .filter(|((of, prefix), _)| *of == version && (*prefix == of.bits()) == is_single);
+        lengths.fold(0_usize, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     fn set(&mut self, net: Cidr, class: Option<ClassId>) -> Option<ClassId> {
@@ -169,7 +184,16 @@ impl Addresses {
     }
 }
 
-/// The length of a prefix that is a single address.
+/// The maps by what they hold: family, single addresses or networks, and the field of [`Capacity`].
+fn maps(capacity: &Capacity) -> [(IpVersion, bool, &'static str, u32); 4] {
+    [
+        (IpVersion::V4, true, "addresses_v4", capacity.addresses_v4),
+        (IpVersion::V6, true, "addresses_v6", capacity.addresses_v6),
+        (IpVersion::V4, false, "networks_v4", capacity.networks_v4),
+        (IpVersion::V6, false, "networks_v6", capacity.networks_v6),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,17 +6,18 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
+use portcullis_core::backend::Counter;
 use portcullis_core::net::Cidr;
 
-use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs, SIDE_WORDS};
-use crate::load_error::LoadError;
-use crate::lowering::words_of;
+use crate::error::{Context as _, LoadError};
+use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
+use crate::lower::endpoint::words_of;
 use crate::write::{Update, Write};
 
 /// The maps that [`Write`]s are for.
 pub(crate) struct Maps {
-    phase: Array<MapData, u32>,
-    grace: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    active_buffer: Array<MapData, u32>,
+    grace_period: ArrayOfMaps<MapData, Array<MapData, u32>>,
     endpoints: HashMap<MapData, u32, [u32; ENDPOINT]>,
     addresses_v4: HashMap<MapData, u32, [u32; 3]>,
     addresses_v6: HashMap<MapData, [u32; 4], [u32; 3]>,
@@ -29,6 +30,9 @@ pub(crate) struct Maps {
     pages: Array<MapData, Page>,
     counters: PerCpuArray<MapData, [u64; 2]>,
     cpus: usize,
+    /// How many writes the kernel still takes, in tests of what happens when it does not.
+    #[cfg(test)]
+    pub(crate) writes_left: Option<usize>,
 }
 
 impl core::fmt::Debug for Maps {
@@ -38,7 +42,7 @@ impl core::fmt::Debug for Maps {
 }
 
 /// The words of an endpoint and a lock; see `struct bpf_spin_lock` in `bpf/kernel.h`.
-const ENDPOINT: usize = 2 * SIDE_WORDS + 1;
+const ENDPOINT: usize = 2 * BUFFER_WORDS + 1;
 /// `BPF_F_LOCK`: an element that is there is written where it is, word by word, and never missed meanwhile.
 const IN_PLACE: u64 = 4;
 
@@ -49,15 +53,15 @@ where
 {
     let map =
         ebpf.take_map(name).ok_or_else(|| LoadError::plain(format!("the object has no map `{name}`")))?;
-    M::try_from(map).map_err(|error| LoadError::new(format!("map `{name}`"), &error))
+    M::try_from(map).context(format!("map `{name}`"))
 }
 
 impl Maps {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let cpus = nr_cpus().map_err(|(what, error)| LoadError::new(what, &error))?;
+        let cpus = nr_cpus().map_err(|(what, error)| LoadError::new(what, error))?;
         Ok(Self {
-            phase: take(ebpf, "phase")?,
-            grace: take(ebpf, "grace")?,
+            active_buffer: take(ebpf, "phase")?,
+            grace_period: take(ebpf, "grace")?,
             endpoints: take(ebpf, "endpoints")?,
             addresses_v4: take(ebpf, "addresses_v4")?,
             addresses_v6: take(ebpf, "addresses_v6")?,
@@ -70,6 +74,8 @@ impl Maps {
             pages: take(ebpf, "pages")?,
             counters: take(ebpf, "counters")?,
             cpus,
+            #[cfg(test)]
+            writes_left: None,
         })
     }
 
@@ -80,22 +86,25 @@ impl Maps {
 
     /// Carries out one write.
     pub(crate) fn write(&mut self, write: &Write) -> Result<(), LoadError> {
+        #[cfg(test)]
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| LoadError::plain("a test refuses this write"))?;
+        }
         match write {
-            Write::Grace => self.wait(),
+            Write::GracePeriod => self.wait_for_grace_period(),
             Write::Runs(slot, runs) => done("runs", self.runs.set(*slot, **runs, 0)),
             Write::Page(slot, page) => done("pages", self.pages.set(*slot, **page, 0)),
             Write::Rows(slot, rows) => done("rows", self.rows.set(*slot, **rows, 0)),
             Write::Cells(slot, cells) => done("cells", self.cells.set(*slot, **cells, 0)),
             Write::Program(slot, words) => done("programs", self.programs.set(*slot, *words, 0)),
-            Write::ResetCounter(slot) => {
-                let zeros = PerCpuValues::try_from(vec![[0; 2]; self.cpus])
-                    .map_err(|error| LoadError::new("counters", &error))?;
+            Write::Decision(slot, _) => {
+                let zeros = PerCpuValues::try_from(vec![[0; 2]; self.cpus]).context("counters")?;
                 done("counters", self.counters.set(*slot, zeros, 0))
             }
             Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
             Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
-            Write::Address(net, sides) => self.address(net, *sides),
-            Write::Phase(side) => done("phase", self.phase.set(0, side, 0)),
+            Write::Address(net, buffers) => self.address(net, *buffers),
+            Write::Flip(buffer) => done("phase", self.active_buffer.set(0, buffer, 0)),
         }
     }
 
@@ -108,31 +117,33 @@ impl Maps {
         done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))
     }
 
-    /// The packets and bytes that each decision counted, on all CPUs.
-    pub(crate) fn counter(&self, slot: u32) -> Result<[u64; 2], LoadError> {
-        let values = self.counters.get(&slot, 0).map_err(|error| LoadError::new("counters", &error))?;
-        Ok(sum(&values))
+    /// What a decision counted, on all CPUs.
+    pub(crate) fn counter(&self, slot: u32) -> Result<Counter, LoadError> {
+        let [packets, bytes] = sum(&self.counters.get(&slot, 0).context("counters")?);
+        Ok(Counter { packets, bytes })
     }
 
     /// Replacing an inner map makes the kernel wait for all programs that run.
-    pub(crate) fn wait(&mut self) -> Result<(), LoadError> {
-        let inner = Array::create(1, 0).map_err(|error| LoadError::new("grace", &error))?;
-        done("grace", self.grace.set(0, &inner, 0))
+    pub(crate) fn wait_for_grace_period(&mut self) -> Result<(), LoadError> {
+        let inner = Array::create(1, 0).context("grace")?;
+        done("grace", self.grace_period.set(0, &inner, 0))
     }
 
-    fn address(&mut self, net: &Cidr, sides: Option<[u32; 2]>) -> Result<(), LoadError> {
+    fn address(&mut self, net: &Cidr, buffers: Option<[u32; 2]>) -> Result<(), LoadError> {
         let single = net.is_host();
         let prefix = u32::from(net.prefix());
         match (net.address(), single) {
             (IpAddr::V4(address), true) => {
-                put(&mut self.addresses_v4, &u32::from_ne_bytes(address.octets()), sides)
+                put(&mut self.addresses_v4, &u32::from_ne_bytes(address.octets()), buffers)
             }
-            (IpAddr::V6(address), true) => put(&mut self.addresses_v6, &words_of(address), sides),
-            (IpAddr::V4(address), false) => {
-                put_net(&mut self.networks_v4, &Key::new(prefix, u32::from_ne_bytes(address.octets())), sides)
-            }
+            (IpAddr::V6(address), true) => put(&mut self.addresses_v6, &words_of(address), buffers),
+            (IpAddr::V4(address), false) => put_net(
+                &mut self.networks_v4,
+                &Key::new(prefix, u32::from_ne_bytes(address.octets())),
+                buffers,
+            ),
             (IpAddr::V6(address), false) => {
-                put_net(&mut self.networks_v6, &Key::new(prefix, words_of(address)), sides)
+                put_net(&mut self.networks_v6, &Key::new(prefix, words_of(address)), buffers)
             }
         }
     }
@@ -147,9 +158,9 @@ pub(crate) fn sum(values: &PerCpuValues<[u64; 2]>) -> [u64; 2] {
 fn put<K: Pod>(
     map: &mut HashMap<MapData, K, [u32; 3]>,
     key: &K,
-    sides: Option<[u32; 2]>,
+    buffers: Option<[u32; 2]>,
 ) -> Result<(), LoadError> {
-    match sides {
+    match buffers {
         Some([first, second]) => done("addresses", map.insert(key, [first, second, 0], IN_PLACE)),
         None => gone("addresses", map.remove(key)),
     }
@@ -158,16 +169,16 @@ fn put<K: Pod>(
 fn put_net<K: Pod>(
     map: &mut LpmTrie<MapData, K, [u32; 2]>,
     key: &Key<K>,
-    sides: Option<[u32; 2]>,
+    buffers: Option<[u32; 2]>,
 ) -> Result<(), LoadError> {
-    match sides {
-        Some(sides) => done("networks", map.insert(key, sides, 0)),
+    match buffers {
+        Some(buffers) => done("networks", map.insert(key, buffers, 0)),
         None => gone("networks", map.remove(key)),
     }
 }
 
 fn done(map: &str, result: Result<(), MapError>) -> Result<(), LoadError> {
-    result.map_err(|error| LoadError::new(format!("map `{map}`"), &error))
+    result.map_err(|error| LoadError::new(format!("map `{map}`"), error))
 }
 
 /// What is not there need not be removed.

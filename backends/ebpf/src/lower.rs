@@ -1,25 +1,31 @@
 //! From snapshots and deltas to writes.
 
+mod addresses;
+pub(crate) mod endpoint;
+pub(crate) mod image;
+pub(crate) mod refcounted;
+pub(crate) mod slots;
+
+use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv6Addr};
 
-use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProjectionChange, ProjectionId, Snapshot};
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower, LowerError, Usage};
+use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProjectionChange, ProjectionId};
 use portcullis_core::model::EndpointId;
-use portcullis_core::net::{Cidr, IpVersion, canonical};
+use portcullis_core::net::{Cidr, IpVersion};
 use portcullis_core::verdict::Hook;
 
-use crate::addresses::{Addresses, Entry};
-use crate::binding::{Binding, Bindings};
-use crate::error::{Kind, LowerError};
-use crate::layout::{
-    ANY_ADDRESS, BOUND_ADDRESSES, COVERED, EndpointWords, HAS_V4, HAS_V6, HOST, PRESENT, SIDE_WORDS,
-    TRACKED_ONLY, UNGUARDED, hook_index,
-};
+use crate::layout::{BUFFER_WORDS, COVERED, hook_index};
+use crate::lower::addresses::{Addresses, Entry};
+use crate::lower::endpoint::{Buffer, both};
+use crate::lower::image::{Changed, Image};
 use crate::options::{Capacity, Options};
-use crate::store::{Changed, Store};
 use crate::write::{Update, Write};
 
 /// The maps, as they follow from a snapshot, the endpoints of this node, and [`Options`].
@@ -30,33 +36,31 @@ use crate::write::{Update, Write};
 pub struct Lowering {
     options: Options,
     generation: u64,
-    store: Store,
+    image: Image,
     addresses: Addresses,
     bindings: Bindings,
     bound: BTreeMap<u32, Bound>,
-    /// The side that is read.
-    phase: usize,
-    /// Entries whose other side is not what it should be.
-    unsettled: Unsettled,
-    /// Whether packets may be on their way that read the other side.
-    turned: bool,
-    /// What took effect at once, so that packets on their way may have met it or what was before.
+    /// The buffer that is read.
+    active_buffer: usize,
+    /// Entries whose inactive buffer is not what it should be.
+    stale_buffers: StaleBuffers,
+    /// Whether packets may be in flight that read the inactive buffer.
+    flipped: bool,
+    /// What took effect at once, so that packets in flight may have met it or what was before.
     recent: Recent,
-    /// Whether elements of hash maps were given back since the last wait. The kernel uses them again at once, so that packets
-    /// on their way would take what comes for what was.
+    /// Whether elements of hash maps were given back since the last grace period. The kernel uses them again at once, so that
+    /// packets in flight would take what comes for what was.
     removed: bool,
-    /// Classes that packets on their way may still have, though no address has.
+    /// Classes that packets in flight may still have, though no address has.
     retired: BTreeSet<ClassId>,
 }
 
 /// What an interface has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bound {
-    words: Side,
+    words: Buffer,
     programs: Vec<u32>,
 }
-
-type Side = [u32; SIDE_WORDS];
 
 #[derive(Clone, Debug, Default)]
 struct Recent {
@@ -65,7 +69,7 @@ struct Recent {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Unsettled {
+struct StaleBuffers {
     addresses: BTreeMap<Cidr, Option<[u32; 2]>>,
     endpoints: BTreeSet<u32>,
 }
@@ -88,111 +92,36 @@ enum Start {
 }
 
 impl Lowering {
-    /// Lowers a whole snapshot for the endpoints that `bindings` names, into maps that are empty and that no packet is
-    /// looked up in yet.
-    ///
-    /// # Errors
-    /// When the snapshot breaks an invariant or does not fit the capacity, or two endpoints have one interface.
-    pub fn load(
-        options: Options,
-        snapshot: &Snapshot,
-        bindings: &Bindings,
-    ) -> Result<(Self, Update), LowerError> {
-        options.check_mark()?;
-        let mut lowering = Self {
-            generation: snapshot.generation,
-            store: Store::new(&options),
-            addresses: Addresses::new(&options.services),
-            bindings: Bindings::new(),
-            bound: BTreeMap::new(),
-            phase: 0,
-            unsettled: Unsettled::default(),
-            turned: false,
-            recent: Recent::default(),
-            removed: false,
-            retired: BTreeSet::new(),
-            options,
-        };
-        let addresses: Vec<_> = snapshot.addresses.iter().map(|(net, class)| (*net, Some(*class))).collect();
-        let change = Change {
-            addresses: &addresses,
-            changed: Changed::default(),
-            projections: &[],
-            endpoints: snapshot.endpoints.keys().collect(),
-        };
-        let (mut writes, entries) = lowering.advance(snapshot, &change, bindings, Start::Empty)?;
-        // Services that no prefix of the snapshot changed.
-        let written: BTreeSet<Cidr> = entries.iter().map(|entry| entry.net).collect();
-        let services =
-            lowering.addresses.services().into_iter().filter(|entry| !written.contains(&entry.net));
-        writes.extend(services.map(|entry| Write::Address(entry.net, entry.settled())));
-        Ok((lowering, Update { writes }))
-    }
-
     /// Like [`Lowering::load`], with maps that are as small as they can be, a factor of two aside: for snapshots that do
     /// not change.
     ///
     /// # Errors
-    /// See [`Lowering::load`]; and when it needs more than maps can hold.
-    pub fn fitting(
-        options: Options,
-        snapshot: &Snapshot,
-        bindings: &Bindings,
-    ) -> Result<(Self, Update), LowerError> {
+    /// See [`Lower::load`]; and when it needs more than maps can hold.
+    pub fn fitting(options: Options, desired: DesiredState<'_>) -> Result<(Self, Update), LowerError> {
         let mut options = options.with_capacity(Capacity::SMALL);
         loop {
-            match Self::load(options.clone(), snapshot, bindings) {
+            match Self::load(options.clone(), desired, &()) {
                 Err(error) if options.capacity.grow(&error) => {}
                 done => return done,
             }
         }
     }
 
-    /// Follows `delta`, which leads to `snapshot`, and changed bindings.
-    ///
-    /// # Errors
-    /// When the delta starts from another generation, the snapshot breaks an invariant, or it does not fit. The state is
-    /// then what it was, and the next delta has to start from there.
-    pub fn update(
-        &mut self,
-        snapshot: &Snapshot,
-        delta: &Delta,
-        bindings: &Bindings,
-    ) -> Result<Update, LowerError> {
-        if delta.from != self.generation || snapshot.generation != delta.to {
-            return Err(LowerError(Kind::Generation { found: self.generation, expected: delta.from }));
-        }
-        let change = Change {
-            addresses: &delta.addresses,
-            changed: Changed {
-                decisions: delta.decisions.iter().map(|(id, _)| *id).collect(),
-                tables: delta.tables.iter().map(|(id, _)| *id).collect(),
-                projections: Vec::new(),
-                programs: delta.programs.iter().map(|(id, _)| *id).collect(),
-            },
-            projections: &delta.projections,
-            endpoints: delta.endpoints.iter().map(|(id, _)| id).collect(),
-        };
-        let (writes, _) = self.advance(snapshot, &change, bindings, Start::Live)?;
-        self.generation = delta.to;
-        Ok(Update { writes })
-    }
-
     /// Changed bindings alone.
     ///
     /// # Errors
-    /// See [`Lowering::update`].
-    pub fn rebind(&mut self, snapshot: &Snapshot, bindings: &Bindings) -> Result<Update, LowerError> {
+    /// See [`Lower::update`].
+    pub fn rebind(&mut self, desired: DesiredState<'_>) -> Result<Update, LowerError> {
         let delta = Delta { from: self.generation, to: self.generation, ..Delta::default() };
-        self.update(snapshot, &delta, bindings)
+        self.update(desired, &delta)
     }
 
     /// What is left to do after updates, none of it urgent: the next update does it first if it has to, and takes longer
-    /// then, because it waits for packets on their way. Agents call this when there is nothing else to do.
+    /// then, because it waits for a grace period. Agents call this when there is nothing else to do.
     #[must_use]
-    pub fn settle(&mut self) -> Update {
+    pub fn quiesce(&mut self) -> Update {
         let mut writes = Vec::new();
-        if self.turned || self.recent.any() || !self.retired.is_empty() || self.store.waits() {
+        if self.flipped || self.recent.any() || !self.retired.is_empty() || self.image.waits() {
             self.wait(&mut writes);
         }
         // What waiting let go.
@@ -200,12 +129,6 @@ impl Lowering {
             self.wait(&mut writes);
         }
         Update { writes }
-    }
-
-    /// The generation of the snapshot that the maps say.
-    #[must_use]
-    pub const fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// The choices it was made with.
@@ -224,22 +147,40 @@ impl Lowering {
     /// more: ask before the update that drops it.
     #[must_use]
     pub fn decision(&self, number: u32) -> Option<&DecisionEntry> {
-        self.store.decision(number).map(Arc::as_ref)
+        self.image.decision(number).map(Arc::as_ref)
     }
 
     /// Every decision that the kernel knows, with its number.
     pub fn decisions(&self) -> impl Iterator<Item = (u32, &DecisionEntry)> {
-        self.store.decisions().map(|(number, decision)| (number, decision.as_ref()))
+        self.image.decisions().map(|(number, decision)| (number, decision.as_ref()))
     }
 
-    /// Brings the state to `snapshot`. What has to be written for that, and the entries of addresses that changed.
+    /// How much of each field of [`Capacity`] is used that policy can fill.
+    #[must_use]
+    pub fn usage(&self) -> Vec<Usage> {
+        let capacity = &self.options.capacity;
+        let of = |name, used: usize, limit: u32| Usage {
+            name,
+            used: u64::try_from(used).unwrap_or(u64::MAX),
+            limit: Some(limit.into()),
+        };
+        let mut usage = vec![
+            of("endpoints", self.bound.len(), capacity.endpoints),
+            of("classes", self.addresses.most_classes(), capacity.classes),
+        ];
+        usage.extend(self.addresses.usage(capacity));
+        usage.extend(self.image.usage());
+        usage
+    }
+
+    /// Brings the state to `desired`. What has to be written for that, and the entries of addresses that changed.
     fn advance(
         &mut self,
-        snapshot: &Snapshot,
+        desired: DesiredState<'_>,
         change: &Change<'_>,
-        bindings: &Bindings,
         start: Start,
     ) -> Result<(Vec<Write>, Vec<Entry>), LowerError> {
+        let DesiredState { snapshot, bindings } = desired;
         let rebound = *bindings != self.bindings;
         if rebound {
             check_bindings(bindings, &self.bound, self.options.capacity.endpoints)?;
@@ -255,23 +196,22 @@ impl Lowering {
         let mut changed = change.changed.clone();
         changed.projections = self.remade(change.projections, &fresh);
         let builds = rebound || !change.endpoints.is_empty() || changed.any();
-        let backup = (builds && start == Start::Live).then(|| self.store.clone());
-        let built = self
-            .check(&entries, &fresh)
-            .and_then(|()| self.build(snapshot, &changed, change, bindings, rebound));
+        let backup = (builds && start == Start::Live).then(|| self.image.clone());
+        let built =
+            self.check(&entries, &fresh).and_then(|()| self.build(desired, &changed, change, rebound));
         let bound = match built {
             Ok(bound) => bound,
             Err(error) => {
                 self.addresses.undo(undo);
                 if let Some(backup) = backup {
-                    self.store = backup;
+                    self.image = backup;
                 }
                 return Err(error);
             }
         };
 
         let mut writes = Vec::new();
-        if self.turned || fresh.iter().any(|class| self.retired.contains(class)) {
+        if self.flipped || fresh.iter().any(|class| self.retired.contains(class)) {
             self.wait(&mut writes);
         }
         let adds = bound.iter().any(|(interface, new)| new.is_some() && !self.bound.contains_key(interface))
@@ -279,8 +219,8 @@ impl Lowering {
         if adds && self.removed {
             self.wait(&mut writes);
         }
-        self.store.set_rows(snapshot, &fresh);
-        writes.extend(self.store.take_writes());
+        self.image.set_rows(snapshot, &fresh);
+        writes.extend(self.image.take_writes());
         self.retired.extend(left);
         self.switch(bound, &entries, start, &mut writes);
         if rebound {
@@ -299,7 +239,7 @@ impl Lowering {
         let is_remade = |(id, change): &&(ProjectionId, Option<ProjectionChange>)| match change {
             Some(change) => change.set.iter().any(|(class, row)| {
                 let used = self.addresses.uses(*class) && !fresh.contains(class);
-                used && self.store.row(*id, *class).is_some_and(|old| u32::from(old) != *row)
+                used && self.image.row(*id, *class).is_some_and(|old| u32::from(old) != *row)
             }),
             None => true,
         };
@@ -308,29 +248,34 @@ impl Lowering {
 
     fn check(&self, entries: &[Entry], fresh: &BTreeSet<ClassId>) -> Result<(), LowerError> {
         self.addresses.check(entries, &self.options.capacity)?;
-        fresh.iter().try_for_each(|class| self.store.check_class(*class))
+        fresh.iter().try_for_each(|class| self.image.check_class(*class))
     }
 
     /// Makes the programs of endpoints that change. What their interfaces have now; `None` for those that have nothing.
     fn build(
         &mut self,
-        snapshot: &Snapshot,
+        desired: DesiredState<'_>,
         changed: &Changed,
         change: &Change<'_>,
-        bindings: &Bindings,
         rebound: bool,
     ) -> Result<BTreeMap<u32, Option<Bound>>, LowerError> {
-        let stale = self.store.forget(changed);
+        let DesiredState { snapshot, bindings } = desired;
+        let stale = self.image.forget(changed);
         let mut bound = BTreeMap::new();
         if rebound {
-            let kept: BTreeSet<u32> = bindings.values().flat_map(Binding::interfaces).copied().collect();
+            let endpoints = bindings.endpoints().flat_map(|(_, binding)| binding.interfaces());
+            let kept: BTreeSet<u32> =
+                endpoints.chain(bindings.uplinks()).filter_map(Interface::index).collect();
             bound.extend(self.bound.keys().filter(|id| !kept.contains(id)).map(|id| (*id, None)));
+            for index in bindings.uplinks().filter_map(Interface::index) {
+                bound.insert(index, Some(Bound { words: endpoint::uplink(), programs: Vec::new() }));
+            }
         }
         let programs_of = |id: &EndpointId| snapshot.endpoints.get(id).map(|entry| &entry.enforced.0);
         let is_affected = |id: &EndpointId, binding: &Binding| {
             let is_stale =
                 || programs_of(id).is_some_and(|programs| programs.values().any(|id| stale.contains(id)));
-            let is_rebound = || rebound && self.bindings.get(id) != Some(binding);
+            let is_rebound = || rebound && self.bindings.of(id) != Some(binding);
             change.endpoints.contains(id) || is_rebound() || is_stale()
         };
         let cover = cover_of(bindings);
@@ -339,12 +284,13 @@ impl Lowering {
             (cover, old) => cover.is_some() != old.is_some(),
         };
         let affected: Vec<(&EndpointId, &Binding)> = bindings
-            .iter()
+            .endpoints()
             .filter(|(id, binding)| is_other_cover && binding.is_workload() || is_affected(id, binding))
             .collect();
         for (id, binding) in affected {
             for interface in binding.interfaces() {
-                let mut made = Bound { words: side_of(*interface, binding)?, programs: Vec::new() };
+                let mut made =
+                    Bound { words: endpoint::without_programs(id, binding)?, programs: Vec::new() };
                 let own = programs_of(id).into_iter().flatten();
                 let mut used: Vec<_> = own.map(|(hook, program)| (*hook, *program)).collect();
                 if let Some((covering, _)) = cover.filter(|_| binding.is_workload()) {
@@ -356,13 +302,13 @@ impl Lowering {
                     used.extend(theirs.filter(|(hook, _)| COVERING.contains(hook)));
                 }
                 for (hook, program) in used {
-                    let slot = self.store.program(program, snapshot)?;
+                    let slot = self.image.program(program, snapshot)?;
                     made.programs.push(slot);
                     if let Some(word) = made.words.get_mut(hook_index(hook)) {
                         *word = slot;
                     }
                 }
-                bound.insert(*interface, Some(made));
+                bound.insert(index_of(id, interface)?, Some(made));
             }
         }
         Ok(bound)
@@ -385,7 +331,7 @@ impl Lowering {
                 None => self.bound.remove(&interface),
             };
             let before = old.as_ref().map(words);
-            old.into_iter().flat_map(|old| old.programs).for_each(|slot| self.store.release_program(slot));
+            old.into_iter().flat_map(|old| old.programs).for_each(|slot| self.image.release_program(slot));
             if before != after {
                 endpoints.push((interface, before, after));
             }
@@ -394,7 +340,7 @@ impl Lowering {
             endpoints.iter().all(|(_, before, after)| is_one_change(before.as_ref(), after.as_ref()));
         let at_once = start == Start::Empty
             || entries.is_empty() && in_place
-            || endpoints.is_empty() && self.recent.allows(entries, self.store.looks_both_ways());
+            || endpoints.is_empty() && self.recent.allows(entries, self.image.looks_both_ways());
         if at_once {
             if start == Start::Live {
                 self.recent.endpoints |= !endpoints.is_empty();
@@ -406,45 +352,111 @@ impl Lowering {
                 writes.extend(those.map(|entry| Write::Address(entry.net, entry.settled())));
                 let those = endpoints.iter().filter(|(_, _, after)| after.is_some() == is);
                 writes.extend(those.map(|(interface, _, after)| {
-                    Write::Endpoint(*interface, after.map(|side| Box::new(sides([side; 2]))))
+                    Write::Endpoint(*interface, after.map(|buffer| Box::new(both([buffer; 2]))))
                 }));
             }
             self.removed |= entries.iter().any(|entry| !entry.is)
                 || endpoints.iter().any(|(_, _, after)| after.is_none());
             return;
         }
-        let ordered = |old, new| if self.phase == 0 { [old, new] } else { [new, old] };
+        let ordered = |old, new| if self.active_buffer == 0 { [old, new] } else { [new, old] };
         for entry in entries {
             writes.push(Write::Address(entry.net, Some(ordered(entry.old, entry.new))));
-            self.unsettled.addresses.insert(entry.net, entry.settled());
+            self.stale_buffers.addresses.insert(entry.net, entry.settled());
         }
         for (interface, before, after) in endpoints {
-            let none = [0; SIDE_WORDS];
+            let none = [0; BUFFER_WORDS];
             let (before, after) = (before.unwrap_or(none), after.unwrap_or(none));
-            let both = if self.phase == 0 { [before, after] } else { [after, before] };
-            writes.push(Write::Endpoint(interface, Some(Box::new(sides(both)))));
-            self.unsettled.endpoints.insert(interface);
+            let buffers = if self.active_buffer == 0 { [before, after] } else { [after, before] };
+            writes.push(Write::Endpoint(interface, Some(Box::new(both(buffers)))));
+            self.stale_buffers.endpoints.insert(interface);
         }
-        self.phase = 1 - self.phase;
-        writes.push(Write::Phase(u32::from(self.phase == 1)));
-        self.turned = true;
+        self.active_buffer = 1 - self.active_buffer;
+        writes.push(Write::Flip(u32::from(self.active_buffer == 1)));
+        self.flipped = true;
     }
 
-    /// Waits for packets on their way; then nobody reads the other side, and what was given back is free.
+    /// Waits for a grace period; then no packet reads the inactive buffer, and what was given back is free.
     fn wait(&mut self, writes: &mut Vec<Write>) {
-        writes.push(Write::Grace);
-        let Unsettled { addresses, endpoints } = core::mem::take(&mut self.unsettled);
+        writes.push(Write::GracePeriod);
+        let StaleBuffers { addresses, endpoints } = core::mem::take(&mut self.stale_buffers);
         self.removed = addresses.values().any(Option::is_none)
             || endpoints.iter().any(|interface| !self.bound.contains_key(interface));
-        writes.extend(addresses.into_iter().map(|(net, sides)| Write::Address(net, sides)));
+        writes.extend(addresses.into_iter().map(|(net, buffers)| Write::Address(net, buffers)));
         for interface in endpoints {
-            let words = self.bound.get(&interface).map(|bound| Box::new(sides([bound.words; 2])));
+            let words = self.bound.get(&interface).map(|bound| Box::new(both([bound.words; 2])));
             writes.push(Write::Endpoint(interface, words));
         }
-        self.turned = false;
+        self.flipped = false;
         self.recent = Recent::default();
         self.retired.clear();
-        self.store.reclaim();
+        self.image.reclaim();
+    }
+}
+
+/// The whole snapshot goes into maps that are empty and that no packet is looked up in yet. [`Interface`]s need their
+/// [index](Interface::index), which is what the kernel knows them by.
+impl Lower for Lowering {
+    type Options = Options;
+    /// Nothing: every load makes fresh maps.
+    type Existing = ();
+    type Update = Update;
+
+    fn load(options: Options, desired: DesiredState<'_>, (): &()) -> Result<(Self, Update), LowerError> {
+        options.check_mark()?;
+        let snapshot = desired.snapshot;
+        let mut lowering = Self {
+            generation: snapshot.generation,
+            image: Image::new(&options),
+            addresses: Addresses::new(&options.dataplane.services),
+            bindings: Bindings::new(),
+            bound: BTreeMap::new(),
+            active_buffer: 0,
+            stale_buffers: StaleBuffers::default(),
+            flipped: false,
+            recent: Recent::default(),
+            removed: false,
+            retired: BTreeSet::new(),
+            options,
+        };
+        let addresses: Vec<_> = snapshot.addresses.iter().map(|(net, class)| (*net, Some(*class))).collect();
+        let change = Change {
+            addresses: &addresses,
+            changed: Changed::default(),
+            projections: &[],
+            endpoints: snapshot.endpoints.keys().collect(),
+        };
+        let (mut writes, entries) = lowering.advance(desired, &change, Start::Empty)?;
+        // Services that no prefix of the snapshot changed.
+        let written: BTreeSet<Cidr> = entries.iter().map(|entry| entry.net).collect();
+        let services =
+            lowering.addresses.services().into_iter().filter(|entry| !written.contains(&entry.net));
+        writes.extend(services.map(|entry| Write::Address(entry.net, entry.settled())));
+        Ok((lowering, Update { writes }))
+    }
+
+    fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Update, LowerError> {
+        if delta.from != self.generation || desired.snapshot.generation != delta.to {
+            return Err(LowerError::generation(self.generation, delta.from));
+        }
+        let change = Change {
+            addresses: &delta.addresses,
+            changed: Changed {
+                decisions: delta.decisions.iter().map(|(id, _)| *id).collect(),
+                tables: delta.tables.iter().map(|(id, _)| *id).collect(),
+                projections: Vec::new(),
+                programs: delta.programs.iter().map(|(id, _)| *id).collect(),
+            },
+            projections: &delta.projections,
+            endpoints: delta.endpoints.iter().map(|(id, _)| id).collect(),
+        };
+        let (writes, _) = self.advance(desired, &change, Start::Live)?;
+        self.generation = delta.to;
+        Ok(Update { writes })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
     }
 }
 
@@ -479,84 +491,58 @@ const COVERING: [Hook; 4] = [Hook::PreDnat, Hook::ForwardIngress, Hook::ForwardE
 
 /// The host endpoint for all interfaces.
 fn cover_of(bindings: &Bindings) -> Option<(&EndpointId, &Binding)> {
-    bindings.iter().find(|(_, binding)| binding.is_for_all())
+    bindings.endpoints().find(|(_, binding)| is_for_all(binding))
+}
+
+const fn is_for_all(binding: &Binding) -> bool {
+    matches!(binding, Binding::AllInterfaces { .. })
 }
 
 /// Whether an endpoint can change word by word while packets read it: one that comes or goes, or programs of a workload, of
 /// which each run reads one.
-fn is_one_change(before: Option<&Side>, after: Option<&Side>) -> bool {
+fn is_one_change(before: Option<&Buffer>, after: Option<&Buffer>) -> bool {
     let (Some(before), Some(after)) = (before, after) else { return true };
     let read_alone = [Hook::WorkloadIngress, Hook::WorkloadEgress].map(hook_index);
     let words = before.iter().zip(after).enumerate();
     words.into_iter().all(|(at, (old, new))| old == new || read_alone.contains(&at))
 }
 
+/// What the kernel knows an interface of `endpoint` by.
+fn index_of(endpoint: &EndpointId, interface: &Interface) -> Result<u32, LowerError> {
+    let missing = || LowerError::unsupported(Some(endpoint), format!("interface {interface} has no index"));
+    interface.index().ok_or_else(missing)
+}
+
 /// Interfaces that are bound no longer may have their entry a little longer than others get theirs.
 fn check_bindings(bindings: &Bindings, bound: &BTreeMap<u32, Bound>, limit: u32) -> Result<(), LowerError> {
-    let mut seen = BTreeSet::new();
-    for interface in bindings.values().flat_map(Binding::interfaces) {
-        if !seen.insert(*interface) {
-            return Err(LowerError(Kind::BoundTwice { interface: *interface }));
-        }
-    }
-    if bindings.values().filter(|binding| binding.is_for_all()).count() > 1 {
-        return Err(LowerError(Kind::TwoForAll));
-    }
-    seen.extend(bound.keys());
-    if seen.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
-        return Err(LowerError::limit_of("endpoints", limit, seen.len()));
-    }
-    Ok(())
-}
-
-/// The words of an endpoint without programs.
-fn side_of(interface: u32, binding: &Binding) -> Result<Side, LowerError> {
-    let mut flags = PRESENT;
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    match binding {
-        Binding::Workload { addresses, .. } => {
-            for address in addresses {
-                match canonical(*address) {
-                    IpAddr::V4(address) => v4.push([u32::from_ne_bytes(address.octets())]),
-                    IpAddr::V6(address) => v6.push(words_of(address)),
-                }
+    bindings.check()?;
+    let mut seen: BTreeMap<u32, String> = BTreeMap::new();
+    for (id, binding) in bindings.endpoints() {
+        for interface in binding.interfaces() {
+            if let Some(other) = seen.insert(index_of(id, interface)?, id.to_string()) {
+                let reason = format!(
+                    "interface {interface} is that of {other}, and eBPF tells one endpoint an interface"
+                );
+                return Err(LowerError::unsupported(Some(id), reason));
             }
         }
-        Binding::WorkloadAnyAddress { .. } => flags |= ANY_ADDRESS,
-        Binding::Host { .. } => flags |= HOST,
-        Binding::AllInterfaces { .. } => flags |= HOST | TRACKED_ONLY,
-        Binding::Uplink { .. } => flags |= HOST | UNGUARDED,
     }
-    if v4.len() > BOUND_ADDRESSES || v6.len() > BOUND_ADDRESSES {
-        return Err(LowerError(Kind::Addresses { interface }));
+    let unbound = bindings.uplinks().map(|uplink| (uplink, "an uplink"));
+    for (interface, role) in unbound.chain(bindings.closed().map(|closed| (closed, "closed"))) {
+        let Some(index) = interface.index() else {
+            return Err(LowerError::unsupported(None, format!("interface {interface} has no index")));
+        };
+        if let Some(other) = seen.insert(index, role.to_owned()) {
+            let reason = format!("interface {interface} is {role}, and by its index that of {other}");
+            return Err(LowerError::unsupported(None, reason));
+        }
     }
-    flags |= if v4.is_empty() { 0 } else { HAS_V4 };
-    flags |= if v6.is_empty() { 0 } else { HAS_V6 };
-    // Unused places repeat the first address, so that the kernel program need not count.
-    let v4 = (0..BOUND_ADDRESSES).flat_map(|place| v4.get(place).or(v4.first()).copied().unwrap_or_default());
-    let v6 = (0..BOUND_ADDRESSES).flat_map(|place| v6.get(place).or(v6.first()).copied().unwrap_or_default());
-    let mut side = [0; SIDE_WORDS];
-    let after_programs = side.iter_mut().skip(Hook::ALL.len());
-    for (word, value) in after_programs.zip(core::iter::once(flags).chain(v4).chain(v6)) {
-        *word = value;
+    // Closed ones have no entry.
+    let closed: BTreeSet<u32> = bindings.closed().filter_map(Interface::index).collect();
+    let entries: BTreeSet<u32> = seen.into_keys().filter(|index| !closed.contains(index)).collect();
+    let needed = entries.union(&bound.keys().copied().collect()).count();
+    if needed > usize::try_from(limit).unwrap_or(usize::MAX) {
+        return Err(LowerError::limit("endpoints", limit, needed));
     }
-    Ok(side)
-}
-
-/// An IPv6 address as four words in the order of the wire.
-pub(crate) fn words_of(address: Ipv6Addr) -> [u32; 4] {
-    let octets = address.octets();
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    words
-}
-
-fn sides(sides: [Side; 2]) -> EndpointWords {
-    let mut words = [0; 2 * SIDE_WORDS];
-    for (word, value) in words.iter_mut().zip(sides.into_iter().flatten()) {
-        *word = value;
-    }
-    words
+    Ok(())
 }

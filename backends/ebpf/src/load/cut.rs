@@ -3,16 +3,16 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
+use portcullis_core::backend::{Binding, Bindings, Inspected, Interface};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::EndpointId;
 use portcullis_core::net::{Cidr, canonical};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::{Hook, Verdict};
 
-use crate::binding::{Binding, Bindings};
-use crate::flows::Flow;
 use crate::layout::NODE;
-use crate::options::{Inspected, Options};
+use crate::load::flow_tables::Flow;
+use crate::options::Options;
 
 /// Asks both snapshots about flows again.
 pub(crate) struct Tightened<'a> {
@@ -52,16 +52,17 @@ impl<'a> Tightened<'a> {
         new: &'a Snapshot,
     ) -> Self {
         let at = |(id, binding): (&'a EndpointId, &'a Binding)| {
-            let node = binding.is_for_all().then_some(&NODE);
-            binding.interfaces().iter().chain(node).map(move |interface| (*interface, (id, binding)))
+            let node = matches!(binding, Binding::AllInterfaces { .. }).then_some(NODE);
+            let interfaces = binding.interfaces().iter().filter_map(Interface::index);
+            interfaces.chain(node).map(move |interface| (interface, (id, binding)))
         };
         Self {
             old: State { snapshot: old, without_endpoint: Verdict::Continue },
             new: State { snapshot: new, without_endpoint: Verdict::Deny },
-            inspect: options.inspect,
-            services: &options.services,
-            endpoints: bindings.iter().flat_map(at).collect(),
-            cover: bindings.iter().find_map(|(id, binding)| binding.is_for_all().then_some(id)),
+            inspect: options.dataplane.inspected,
+            services: &options.dataplane.services,
+            endpoints: bindings.endpoints().flat_map(at).collect(),
+            cover: bindings.all_interfaces(),
             node: node_addresses(),
         }
     }
@@ -72,7 +73,7 @@ impl<'a> Tightened<'a> {
             return false;
         };
         // Noted without a decision: it is taken where the packet leaves, about another destination.
-        if self.is_service(&flow.packet) && (flow.began_local || binding.is_of_host()) {
+        if self.is_service(&flow.packet) && (flow.began_local || !binding.is_workload()) {
             // But for what is asked before the destination is rewritten.
             return self.cover.filter(|_| binding.is_workload()).is_some_and(|cover| {
                 self.tightens(|of| self.allows(of, cover, Hook::PreDnat, &flow.packet))
@@ -84,7 +85,7 @@ impl<'a> Tightened<'a> {
             }
             Binding::Workload { addresses, .. } => self.workload(id, addresses, flow),
             Binding::WorkloadAnyAddress { .. } => self.workload(id, &[], flow),
-            Binding::Uplink { .. } => false,
+            _ => false,
         }
     }
 

@@ -5,13 +5,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use portcullis_core::backend::{Inspected, LoggedEvents, LowerError};
 use portcullis_core::ir::{DecisionId, L4Table, L4TableId, Snapshot};
 use portcullis_core::verdict::Verdict;
 
-use super::Store;
-use crate::error::LowerError;
+use super::Image;
 use crate::layout::{Action, Event, Index, Node, PAGE_WORDS, Page, RUNS, Runs};
-use crate::options::{Inspected, LoggedEvents};
 use crate::write::Write;
 
 /// What a list of lists holds.
@@ -53,7 +52,7 @@ impl Ranges {
     }
 }
 
-impl Store {
+impl Image {
     /// The number of a table for one user more.
     pub(super) fn table(&mut self, id: L4TableId, snapshot: &Snapshot) -> Result<u32, LowerError> {
         if let Some(number) = self.tables.share(id) {
@@ -74,17 +73,17 @@ impl Store {
         let Some(table) = self.tables.release(number) else { return };
         for slot in table.runs {
             if self.runs.release(slot) {
-                self.spaces.runs.give_back(slot, 1);
+                self.arrays.runs.give_back(slot, 1);
             }
         }
         for slot in table.pages {
             if self.pages.release(slot) {
-                self.spaces.pages.give_back(slot, 1);
+                self.arrays.pages.give_back(slot, 1);
             }
         }
         for slot in table.decisions.into_values() {
             if self.decisions.release(slot).is_some() {
-                self.spaces.decisions.give_back(slot, 1);
+                self.arrays.decisions.give_back(slot, 1);
             }
         }
     }
@@ -204,7 +203,7 @@ impl Store {
         let slot = match self.runs.share(&runs) {
             Some(slot) => slot,
             None => {
-                let slot = self.take(|spaces| &mut spaces.runs, 1)?;
+                let slot = self.take(|arrays| &mut arrays.runs, 1)?;
                 self.writes.push(Write::Runs(slot, Box::new(runs)));
                 self.runs.insert(slot, runs);
                 slot
@@ -218,7 +217,7 @@ impl Store {
         let slot = match self.pages.share(&page) {
             Some(slot) => slot,
             None => {
-                let slot = self.take(|spaces| &mut spaces.pages, 1)?;
+                let slot = self.take(|arrays| &mut arrays.pages, 1)?;
                 self.writes.push(Write::Page(slot, Box::new(page)));
                 self.pages.insert(slot, page);
                 slot
@@ -250,8 +249,8 @@ impl Store {
 
     fn new_decision(&mut self, id: DecisionId, snapshot: &Snapshot) -> Result<u32, LowerError> {
         let decision = snapshot.decisions.lookup(id).ok_or(LowerError::invalid())?;
-        let slot = self.take(|spaces| &mut spaces.decisions, 1)?;
-        let action = match (decision.verdict, self.inspect) {
+        let slot = self.take(|arrays| &mut arrays.decisions, 1)?;
+        let action = match (decision.verdict, self.inspected) {
             (Verdict::Deny, _) | (Verdict::Inspect, Inspected::Drop) => Action::Deny,
             (Verdict::Continue, _) => Action::Continue,
             // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
@@ -261,12 +260,14 @@ impl Store {
         let sent = !decision.logs.is_empty()
             || match self.events {
                 LoggedEvents::LogRules => false,
-                LoggedEvents::Denies => action == Action::Deny,
-                LoggedEvents::All => true,
+                LoggedEvents::Denied => action == Action::Deny,
+                // All, and what this version does not know.
+                _ => true,
             };
         let event = if sent { Event::Sent } else { Event::Silent };
-        self.writes.push(Write::ResetCounter(slot));
-        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), Arc::new(decision.clone())));
+        let decision = Arc::new(decision.clone());
+        self.writes.push(Write::Decision(slot, Arc::clone(&decision)));
+        self.decisions.insert(id, slot, (Node::leaf(action, event, slot), decision));
         Ok(slot)
     }
 }

@@ -2,7 +2,7 @@ use portcullis_core::packet::Icmp;
 use portcullis_testkit::kernel_can_be_asked;
 
 use super::*;
-use crate::object::{self, Behaviour};
+use crate::load::object::{self, Behaviour};
 use crate::options::{Capacity, Options};
 
 fn state(seen: u64, flags: u32) -> State {
@@ -12,7 +12,7 @@ fn state(seen: u64, flags: u32) -> State {
 
 #[test]
 fn flags_are_those_of_the_kernel_program() {
-    let header = include_str!("../../bpf/flows.h");
+    let header = include_str!("../../../bpf/flows.h");
     let ours = [
         ("SENT_LOCAL", SENT & 1),
         ("SENT_REMOTE", SENT & 2),
@@ -58,14 +58,14 @@ fn the_newer_of_two_entries_counts_and_nobody_who_sent_is_forgotten() {
 }
 
 /// Tables that are loaded, without a program.
-fn tables() -> Option<Flows> {
+fn tables() -> Option<FlowTables> {
     if !kernel_can_be_asked() {
         println!("SKIPPED: no kernel was asked, that needs root");
         return None;
     }
     let options = Options::new().with_capacity(Capacity::SMALL);
     let mut ebpf = object::load(&options, Behaviour { track: 1, ..Behaviour::PLAIN }, &[]).unwrap();
-    Some(Flows::open(&mut ebpf).unwrap())
+    Some(FlowTables::open(&mut ebpf).unwrap())
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn where_not_all_flows_fit_the_newest_are_kept() {
     let number = |n: u32| n.wrapping_mul(1_000_003) % 3_072;
     let entry = |n: u32| ([0, 0, n, 1, 6], state(n.into(), 1));
     put(&mut tables.v4, (0..3_072).map(|n| entry(number(n))).collect()).unwrap();
-    let kept = |tables: &Flows| -> BTreeSet<u32> {
+    let kept = |tables: &FlowTables| -> BTreeSet<u32> {
         read(&tables.v4).unwrap().into_keys().map(|[_, _, ports, _, _]| ports).collect()
     };
     assert_eq!(kept(&tables), (3_072 - 896..3_072).collect());
@@ -138,9 +138,9 @@ fn earlier_id(map: &HashMap<MapData, [u32; 4], u64>) -> u32 {
 
 #[test]
 fn an_unknown_layout_is_not_read() {
-    let at = |name: &str| Earlier::at(PathBuf::from(name)).map(|found| (found.is_v6, found.layout));
-    assert_eq!(at("/pins/flows_v6-3-1024"), Some((true, 3)));
-    assert_eq!([at("/pins/7-ingress"), at("/pins/flows_v5-1-2"), at("/pins/flows_v4")], [None; 3]);
+    let at = |name: &str| Earlier::at(name, PathBuf::from(name)).map(|found| (found.is_v6, found.layout));
+    assert_eq!(at("flows_v6-3-1024"), Some((true, 3)));
+    assert_eq!([at("7-ingress"), at("flows_v5-1-2"), at("flows_v4")], [None; 3]);
     let Some(tables) = tables() else { return };
     use aya::maps::IterableMap as _;
     let data = MapData::from_id(tables.v4.map().info().unwrap().id()).unwrap();

@@ -1,3 +1,4 @@
+use portcullis_core::backend::{Binding, Bindings, Interface};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Snapshot;
 use portcullis_core::label::{Labels, Scope};
@@ -10,8 +11,7 @@ use portcullis_core::selector::{Expr, LabelRef};
 use portcullis_core::settings::Settings;
 
 use super::Tightened;
-use crate::binding::{Binding, Bindings};
-use crate::flows::Flow;
+use crate::load::flow_tables::Flow;
 use crate::options::Options;
 
 fn labels(app: &str) -> Labels {
@@ -73,6 +73,7 @@ fn between(source: &str, destination: &str) -> Packet {
 #[test]
 fn flows_from_before_the_endpoint_for_all_interfaces_are_cut() {
     let pod = |name, interface, address: &str| {
+        let interface = Interface::new(name).unwrap().with_index(interface);
         (EndpointId::workload("shop", name), Binding::workload(interface, [address.parse().unwrap()]))
     };
     let all = (EndpointId::host("all"), Binding::AllInterfaces { interfaces: Vec::new() });

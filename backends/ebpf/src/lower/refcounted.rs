@@ -1,12 +1,12 @@
-//! Objects of the maps that others refer to, counted.
+//! Refcounted of the maps that others refer to, counted.
 
 use alloc::collections::BTreeMap;
 
-/// Objects made from entries of the IR, under the slot or number that the kernel knows them by. An object never changes:
-/// when its entry does, [`Objects::forget`] makes the next user get another one, and the old one stays for those that
+/// Refcounted made from entries of the IR, under the slot or number that the kernel knows them by. An object never changes:
+/// when its entry does, [`Refcounted::forget`] makes the next user get another one, and the old one stays for those that
 /// have it.
 #[derive(Clone, Debug)]
-pub(crate) struct Objects<I, T> {
+pub(crate) struct Refcounted<I, T> {
     current: BTreeMap<I, u32>,
     live: BTreeMap<u32, Object<I, T>>,
 }
@@ -18,13 +18,13 @@ struct Object<I, T> {
     content: T,
 }
 
-impl<I, T> Default for Objects<I, T> {
+impl<I, T> Default for Refcounted<I, T> {
     fn default() -> Self {
         Self { current: BTreeMap::new(), live: BTreeMap::new() }
     }
 }
 
-impl<I: Copy + Ord, T> Objects<I, T> {
+impl<I: Copy + Ord, T> Refcounted<I, T> {
     /// The object of `id` for one user more, if there is one.
     pub(crate) fn share(&mut self, id: I) -> Option<u32> {
         let slot = *self.current.get(&id)?;
@@ -66,7 +66,7 @@ impl<I: Copy + Ord, T> Objects<I, T> {
         Some(&self.live.get(&slot)?.content)
     }
 
-    /// Objects that the next user of their id gets.
+    /// Refcounted that the next user of their id gets.
     pub(crate) fn current_mut(&mut self) -> impl Iterator<Item = (I, u32, &mut T)> {
         let current = &self.current;
         self.live.iter_mut().filter_map(|(slot, object)| {

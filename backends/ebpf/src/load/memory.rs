@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use aya::Ebpf;
 use aya::maps::{Map, MapInfo};
 
-use crate::load_error::LoadError;
+use crate::error::{Context as _, LoadError};
 
 /// The maps of a loaded object, by the names that it gives them.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Memory {
                 | Map::RingBuf(data) => data,
                 _ => return Err(LoadError::plain(format!("map `{name}` is of another kind"))),
             };
-            let info = data.info().map_err(|error| LoadError::new(format!("map `{name}`"), &error))?;
+            let info = data.info().context(format!("map `{name}`"))?;
             ids.insert(name.to_owned(), info.id());
         }
         Ok(Self(ids))
@@ -41,10 +41,10 @@ impl Memory {
 }
 
 fn bytes(id: u32, name: &str) -> Result<u64, LoadError> {
-    let failed = |error: &(dyn core::error::Error + 'static)| LoadError::new(format!("map `{name}`"), error);
-    let map = MapInfo::from_id(id).and_then(|info| info.fd()).map_err(|error| failed(&error))?;
+    let what = format!("map `{name}`");
+    let map = MapInfo::from_id(id).and_then(|info| info.fd()).context(&what)?;
     let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let text = fs::read_to_string(path).context(&what)?;
     let memlock = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
     memlock.ok_or_else(|| LoadError::plain(format!("the kernel does not say how large map `{name}` is")))
 }

@@ -6,12 +6,12 @@ use aya::programs::{CgroupSkb, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_core::settings::WorkloadToHost;
 
+use crate::error::LoadError;
 use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
-use crate::load_error::LoadError;
 use crate::options::Options;
 
 /// The program as it was built from `bpf/`; see `bpf/build.sh`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portcullis.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
 
 /// How the program behaves, beyond policy.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +20,15 @@ pub(crate) struct Behaviour {
     pub(crate) track: u32,
     /// Events a second and at once on each CPU; 0 for no limit.
     pub(crate) events: [u32; 2],
-    /// See [`Epoch::parity`](crate::epoch::Epoch).
-    pub(crate) epoch: u32,
+    /// See [`MarkGeneration::parity`](crate::load::mark_generation::MarkGeneration).
+    pub(crate) mark_parity: u32,
     /// Peers and workloads that a measurement draws packets from.
     pub(crate) drawn: [u32; 2],
 }
 
 impl Behaviour {
-    /// No flows, no limit on events, no epochs, nothing is drawn.
-    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], epoch: 0, drawn: [1; 2] };
+    /// No flows, no limit on events, no mark generations, nothing is drawn.
+    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], mark_parity: 0, drawn: [1; 2] };
 }
 
 /// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
@@ -42,14 +42,14 @@ pub(crate) fn load(
     let rows = u32::try_from(BLOCK_ROWS).unwrap_or(1);
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
-    let services = u32::from(!options.services.is_empty());
+    let services = u32::from(!options.dataplane.services.is_empty());
     let [mask, shift, state] = options.mark_parts();
-    let to_host: u32 = match options.workload_to_host {
+    let to_host: u32 = match options.dataplane.workload_to_host {
         WorkloadToHost::Accept => 0,
         WorkloadToHost::Drop => TO_HOST_DROP,
         WorkloadToHost::HostPolicy => TO_HOST_POLICY,
     };
-    let Behaviour { track, events: [per_second, at_once], epoch, drawn: [peers, ends] } = behaviour;
+    let Behaviour { track, events: [per_second, at_once], mark_parity, drawn: [peers, ends] } = behaviour;
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
     loader.btf(None);
@@ -83,12 +83,12 @@ pub(crate) fn load(
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
         .override_global("mark_state", &state, true)
-        .override_global("epoch", &epoch, true)
+        .override_global("epoch", &mark_parity, true)
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
     let failed = |error: aya::EbpfError| {
-        let error = LoadError::new("cannot load the eBPF maps", &error);
+        let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
         if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
     };
     loader.load(OBJECT).map_err(failed)
@@ -96,7 +96,7 @@ pub(crate) fn load(
 
 /// One of the object's programs for interfaces, accepted by the kernel's verifier.
 pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
-    let failed = |error| LoadError::new(format!("program `{name}`"), &error);
+    let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
     let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
         program.load().map_err(failed)?;
@@ -106,7 +106,7 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sche
 
 /// One of the object's programs for sockets, likewise.
 pub(crate) fn socket_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSkb, LoadError> {
-    let failed = |error| LoadError::new(format!("program `{name}`"), &error);
+    let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
     let program: &mut CgroupSkb = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
         program.load().map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Events that the kernel program sends.
+//! One event, as the kernel program sends it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::layout::EVENT_BYTES;
 
 /// One packet that was decided, as the kernel program reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct EventRecord {
     /// When, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub time: u64,
     /// The number of the decision: see [`Lowering::decision`](crate::Lowering::decision).
@@ -25,7 +25,7 @@ pub struct Event {
     pub packet: Packet,
 }
 
-impl Event {
+impl EventRecord {
     /// Reads one record of the ring buffer. `None` when it is not one of ours.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {

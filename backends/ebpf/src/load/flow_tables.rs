@@ -9,8 +9,9 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use portcullis_core::packet::{Packet, Protocol};
 
-use crate::load_error::LoadError;
-use crate::maps::take;
+use crate::error::LoadError;
+use crate::load::maps::take;
+use crate::load::pins::Pins;
 
 /// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
 /// a line in [`earlier_v4`] and [`earlier_v6`], or its flows are lost in an upgrade.
@@ -150,7 +151,7 @@ const fn answer_to(protocol: Protocol, question: u8) -> u8 {
 }
 
 /// The tables that the program looks into.
-pub(crate) struct Flows {
+pub(crate) struct FlowTables {
     v4: HashMap<MapData, KeyV4, State>,
     v6: HashMap<MapData, KeyV6, State>,
 }
@@ -164,9 +165,8 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// The table that is pinned at `path`, if the name is one of a table.
-    pub(crate) fn at(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
+    /// The table that is pinned at `path`, if `name`, its last part, is that of a table.
+    pub(crate) fn at(name: &str, path: PathBuf) -> Option<Self> {
         let (map, rest) = name.split_once('-')?;
         let layout = rest.split_once('-')?.0.parse().ok()?;
         let is_v6 = match map {
@@ -178,6 +178,30 @@ impl Earlier {
     }
 }
 
+/// The name that a table of so many entries is pinned under. It carries layout and size, because a table with others cannot
+/// be used.
+pub(crate) fn pin_of(map: &str, entries: u32) -> String {
+    format!("{map}-{LAYOUT}-{entries}")
+}
+
+/// The tables of a program that was loaded are pinned.
+pub(crate) fn note(pins: &mut Pins, tables: &[String]) {
+    tables.iter().for_each(|table| pins.note(table.clone()));
+}
+
+/// Tables that are pinned beside these.
+pub(crate) fn pinned_beside(pins: &Pins, current: &[String]) -> Vec<Earlier> {
+    let others = pins.names().filter(|name| !current.iter().any(|current| current == name));
+    others.filter_map(|name| Earlier::at(name, pins.path(name))).collect()
+}
+
+/// Removes pinned tables but these.
+pub(crate) fn keep(pins: &mut Pins, kept: &[String]) -> Result<(), LoadError> {
+    let tables = pins.ends_of("flows_").map(|end| format!("flows_{end}"));
+    let others: Vec<String> = tables.filter(|name| !kept.contains(name)).collect();
+    others.iter().try_for_each(|name| pins.unpin(name))
+}
+
 /// What earlier tables said when they were read.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
@@ -185,7 +209,7 @@ pub(crate) struct Copied {
     v6: BTreeMap<KeyV6, State>,
 }
 
-impl Flows {
+impl FlowTables {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self { v4: take(ebpf, "flows_v4")?, v6: take(ebpf, "flows_v6")? })
     }
@@ -195,7 +219,7 @@ impl Flows {
     pub(crate) fn carry_over(&mut self, earlier: &[Earlier], copied: &mut Copied) -> Result<(), LoadError> {
         let mut found = Copied::default();
         for table in earlier {
-            let data = MapData::from_pin(&table.path).map_err(|error| failed(&error))?;
+            let data = MapData::from_pin(&table.path).map_err(failed)?;
             if table.is_v6 {
                 gather(&mut found.v6, earlier_v6(table.layout, data)?);
             } else {
@@ -208,10 +232,15 @@ impl Flows {
         Ok(())
     }
 
+    /// How many entries each table has, IPv4 first.
+    pub(crate) fn lengths(&self) -> Result<[usize; 2], LoadError> {
+        Ok([count(&self.v4)?, count(&self.v6)?])
+    }
+
     /// Takes back that the flows were allowed that `which` names: their next packets are decided by policy. A TCP or SCTP flow
     /// is remembered again only when it is opened anew. How many entries that were.
-    pub(crate) fn cut(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, LoadError> {
-        Ok(cut(&mut self.v4, &which)?.saturating_add(cut(&mut self.v6, &which)?))
+    pub(crate) fn end(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, LoadError> {
+        Ok(end(&mut self.v4, &which)?.saturating_add(end(&mut self.v6, &which)?))
     }
 }
 
@@ -220,8 +249,8 @@ fn entries<K: Pod + Ord, V: Pod, L: Pod>(
     data: MapData,
     convert: impl Fn(K, V) -> Option<(L, State)>,
 ) -> Result<Entries<L>, LoadError> {
-    let map = Map::from_map_data(data).map_err(|error| failed(&error))?;
-    let table: HashMap<_, K, V> = HashMap::try_from(map).map_err(|error| failed(&error))?;
+    let map = Map::from_map_data(data).map_err(failed)?;
+    let table: HashMap<_, K, V> = HashMap::try_from(map).map_err(failed)?;
     Ok(read(&table)?.into_iter().filter_map(|(key, value)| convert(key, value)).collect())
 }
 
@@ -230,17 +259,28 @@ fn read<K: Pod + Ord, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<BTreeMap
     let mut found = BTreeMap::new();
     // The kernel begins again when the key that it goes on from is gone, so there has to be an end.
     for key in table.keys().take(most) {
-        let key = key.map_err(|error| failed(&error))?;
+        let key = key.map_err(failed)?;
         if found.contains_key(&key) {
             continue;
         }
         match table.get(&key, 0) {
             Ok(value) => drop(found.insert(key, value)),
             Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(found)
+}
+
+/// As many keys as a look through the table finds; another number than there are when it changes meanwhile.
+fn count<K: Pod + Ord>(table: &HashMap<MapData, K, State>) -> Result<usize, LoadError> {
+    let most = max_entries(table)?;
+    let mut count: usize = 0;
+    for key in table.keys().take(most) {
+        key.map_err(failed)?;
+        count = count.saturating_add(1);
+    }
+    Ok(count)
 }
 
 fn gather<K: Ord>(found: &mut BTreeMap<K, State>, entries: Entries<K>) {
@@ -265,7 +305,7 @@ fn put<K: Pod + Ord>(
         match table.insert(key, state, NEW_ONLY) {
             Ok(()) => continue,
             Err(error) if is(&error, std::io::ErrorKind::AlreadyExists) => {}
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(error)),
         }
         let Ok(here) = table.get(&key, 0) else { continue };
         let both = merged(here, state);
@@ -299,7 +339,7 @@ fn make_room<K: Pod + Ord>(
     let dropped: BTreeSet<K> = oldest.into_iter().take(surplus).map(|(_, key)| key).collect();
     for key in &dropped {
         match table.remove(key) {
-            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(&error)),
+            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
             _ => {}
         }
     }
@@ -307,7 +347,7 @@ fn make_room<K: Pod + Ord>(
     Ok(())
 }
 
-fn cut<K: Key>(
+fn end<K: Key>(
     table: &mut HashMap<MapData, K, State>,
     which: impl Fn(&Flow) -> bool,
 ) -> Result<usize, LoadError> {
@@ -320,7 +360,7 @@ fn cut<K: Key>(
         match flow.packet.protocol {
             Protocol::TCP | Protocol::SCTP => overwrite(table, &key, with_flags(state, flags(state) | CUT))?,
             _ => match table.remove(&key) {
-                Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(&error)),
+                Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
                 _ => {}
             },
         }
@@ -332,14 +372,14 @@ fn cut<K: Key>(
 /// Writes what is still there.
 fn overwrite<K: Pod>(table: &mut HashMap<MapData, K, State>, key: &K, state: State) -> Result<(), LoadError> {
     match table.insert(key, state, EXISTING_ONLY) {
-        Err(error) if !is(&error, std::io::ErrorKind::NotFound) => Err(failed(&error)),
+        Err(error) if !is(&error, std::io::ErrorKind::NotFound) => Err(failed(error)),
         _ => Ok(()),
     }
 }
 
 fn max_entries<K: Pod, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<usize, LoadError> {
     use aya::maps::IterableMap as _;
-    let info = table.map().info().map_err(|error| failed(&error))?;
+    let info = table.map().info().map_err(failed)?;
     Ok(usize::try_from(info.max_entries()).unwrap_or(usize::MAX))
 }
 
@@ -351,7 +391,7 @@ fn is(error: &MapError, kind: std::io::ErrorKind) -> bool {
     }
 }
 
-fn failed(error: &MapError) -> LoadError {
+fn failed(error: MapError) -> LoadError {
     LoadError::new("flows", error)
 }
 

@@ -8,59 +8,55 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::folder;
-use crate::load_error::LoadError;
-use crate::object;
+use crate::error::{Context as _, LoadError};
+use crate::load::object;
+use crate::load::pins::Pins;
 use crate::options::{NodeBackends, Options};
 
 /// The name of the program, and of pins of its links up to a number.
 const NAME: &str = "to_node";
 
-/// Attaches the program and pins its link in `folder`, beside those of earlier processes: a packet is then delivered if
-/// both let it pass. The pin, if there is anything to guard.
-pub(crate) fn guard(ebpf: &mut Ebpf, folder: &Path, options: &Options) -> Result<Option<PathBuf>, LoadError> {
+/// Attaches the program and pins its link, beside those of earlier processes: a packet is then delivered if
+/// both let it pass. The name of the pin, if there is anything to guard.
+pub(crate) fn guard(
+    ebpf: &mut Ebpf,
+    pins: &mut Pins,
+    options: &Options,
+) -> Result<Option<String>, LoadError> {
     let group = match &options.node_backends {
-        _ if options.services.is_empty() => return Ok(None),
+        _ if options.dataplane.services.is_empty() => return Ok(None),
         NodeBackends::Unguarded => return Ok(None),
         NodeBackends::Guarded => find_root(&read(Path::new("/proc/thread-self/mounts"))?)?,
         NodeBackends::GuardedAt(group) => group.clone(),
     };
-    let failed = |error: &(dyn core::error::Error + 'static)| {
-        LoadError::new(format!("cannot guard sockets under `{}`", group.display()), error)
-    };
-    let found = statfs(&group).map_err(|error| failed(&error))?;
+    let what = format!("cannot guard sockets under `{}`", group.display());
+    let found = statfs(&group).context(&what).map_err(LoadError::of_environment)?;
     if found.filesystem_type() != CGROUP2_SUPER_MAGIC {
-        return Err(LoadError::plain(format!("`{}` is not in a cgroup2 hierarchy", group.display())));
+        let reason = format!("`{}` is not in a cgroup2 hierarchy", group.display());
+        return Err(LoadError::plain(reason).of_environment());
     }
-    let file = File::open(&group).map_err(|error| failed(&error))?;
+    let file = File::open(&group).context(&what)?;
     let program = object::socket_program(ebpf, NAME)?;
     // Links of control groups stand beside each other, whatever the mode; the kernel takes no flag for that.
-    let id = program
-        .attach(file, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)
-        .map_err(|error| failed(&error))?;
-    let link = FdLink::try_from(program.take_link(id).map_err(|error| failed(&error))?)
-        .map_err(|error| failed(&error))?;
-    let last = pins(folder)?.into_iter().map(|(number, _)| number).max().unwrap_or_default();
-    let pin = folder.join(format!("{NAME}-{}", last.saturating_add(1)));
-    link.pin(&pin).map_err(|error| failed(&error))?;
+    let id = program.attach(file, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single).context(&what)?;
+    let link = FdLink::try_from(program.take_link(id).context(&what)?).context(&what)?;
+    let last = pinned(pins).map(|(number, _)| number).max().unwrap_or_default();
+    let pin = format!("{NAME}-{}", last.saturating_add(1));
+    link.pin(pins.path(&pin)).context(&what)?;
+    pins.note(pin.clone());
     Ok(Some(pin))
 }
 
 /// Drops the links of earlier processes. Called when no interface has a program of theirs any more.
-pub(crate) fn keep(folder: &Path, kept: Option<&Path>) -> Result<(), LoadError> {
-    for (_, pin) in pins(folder)? {
-        if Some(pin.as_path()) != kept {
-            fs::remove_file(&pin).map_err(|error| LoadError::new(format!("`{}`", pin.display()), &error))?;
-        }
-    }
-    Ok(())
+pub(crate) fn keep(pins: &mut Pins, kept: Option<&str>) -> Result<(), LoadError> {
+    let others: Vec<String> = pinned(pins).map(|(_, name)| name).collect();
+    others.iter().filter(|name| Some(name.as_str()) != kept).try_for_each(|name| pins.unpin(name))
 }
 
 /// Pins of links, with their numbers.
-fn pins(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LoadError> {
-    let number = |name: &str| name.strip_prefix(NAME)?.strip_prefix('-')?.parse().ok();
-    let entries = folder::entries(folder)?.into_iter();
-    Ok(entries.filter_map(|(name, path)| Some((number(&name)?, path))).collect())
+fn pinned(pins: &Pins) -> impl Iterator<Item = (u64, String)> {
+    let ends = pins.ends_of(NAME).filter_map(|end| end.strip_prefix('-'));
+    ends.filter_map(|number| Some((number.parse().ok()?, format!("{NAME}-{number}"))))
 }
 
 /// The root of the hierarchy. A control group that only looks like the root, because the process has a namespace of its
@@ -83,10 +79,11 @@ fn find_root(mounts: &str) -> Result<PathBuf, LoadError> {
         Some(folder) => format!("`{}` is a part of the cgroup2 hierarchy only", folder.display()),
         None => "no cgroup2 hierarchy is mounted".to_owned(),
     };
-    Err(LoadError::plain(format!(
+    let reason = format!(
         "{what}, so services that lead to processes of the node cannot be guarded; mount it (mount -t cgroup2 none \
          /sys/fs/cgroup), name the folder that all these processes are under, or choose to leave them unguarded"
-    )))
+    );
+    Err(LoadError::plain(reason).of_environment())
 }
 
 /// The mount table writes blanks as `\040`, for example.
@@ -110,7 +107,7 @@ fn unescaped(field: &str) -> String {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    fs::read_to_string(path).map_err(|error| LoadError::new(format!("`{}`", path.display()), &error))
+    fs::read_to_string(path).context(format!("`{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use alloc::collections::BTreeMap;
 
-use crate::error::LowerError;
+use portcullis_core::backend::{LowerError, Usage};
 
-/// The slots of one array. What is given back cannot be had again before [`Space::reclaim`], because packets that are on
+/// The slots of one array. What is given back cannot be had again before [`Slots::reclaim`], because packets that are on
 /// their way may still look at it.
 #[derive(Clone, Debug)]
-pub(crate) struct Space {
+pub(crate) struct Slots {
     name: &'static str,
+    /// Slots before this one are nobody's.
+    first: u32,
     limit: u32,
     /// How much of the capacity one slot is.
     unit: u32,
@@ -18,12 +20,12 @@ pub(crate) struct Space {
     waiting: BTreeMap<u32, u32>,
 }
 
-impl Space {
+impl Slots {
     /// Slots `first` to `limit - 1`. `name` is the field of the capacity that they count against.
     pub(crate) fn new(name: &'static str, first: u32, limit: u32) -> Self {
         let free =
             if first < limit { [(first, limit.saturating_sub(first))].into() } else { BTreeMap::new() };
-        Self { name, limit, unit: 1, free, waiting: BTreeMap::new() }
+        Self { name, first, limit, unit: 1, free, waiting: BTreeMap::new() }
     }
 
     /// Each slot counts for `unit` of the capacity.
@@ -67,6 +69,15 @@ impl Space {
         }
     }
 
+    /// How much of the capacity is in use, and the capacity. Slots that wait for a grace period are in use.
+    pub(crate) fn usage(&self) -> Usage {
+        let free = self.free.values().copied().fold(0, u32::saturating_add);
+        let used = u64::from(self.limit.saturating_sub(free)).saturating_sub(u64::from(self.first));
+        let unit = u64::from(self.unit);
+        let limit = Some(u64::from(self.limit).saturating_mul(unit));
+        Usage { name: self.name, used: used.saturating_mul(unit), limit }
+    }
+
     /// The error of a request for `length` slots that cannot be met.
     pub(crate) fn full(&self, length: u32) -> LowerError {
         let free = self.free.values().copied().fold(0, u32::saturating_add);
@@ -74,7 +85,7 @@ impl Space {
         let needed = needed.max(u64::from(self.limit).saturating_add(1));
         let needed = needed.saturating_mul(u64::from(self.unit));
         let limit = self.limit.saturating_mul(self.unit);
-        LowerError::limit_of(self.name, limit, usize::try_from(needed).unwrap_or(usize::MAX))
+        LowerError::limit(self.name, limit, needed)
     }
 }
 
@@ -84,15 +95,15 @@ mod tests {
 
     #[test]
     fn slots_come_back_only_after_a_reclaim_and_runs_grow_together() {
-        let mut space = Space::new("pages", 1, 5);
-        assert_eq!(space.take(2), Some(1));
-        assert_eq!(space.take(1), Some(3));
-        assert_eq!(space.take(2), None);
-        space.give_back(1, 2);
-        space.give_back(3, 1);
-        assert_eq!(space.take(2), None);
-        space.reclaim();
-        assert_eq!(space.take(4), Some(1));
-        assert_eq!(space.full(1).limit(), Some(("pages", 5, 6)));
+        let mut slots = Slots::new("pages", 1, 5);
+        assert_eq!(slots.take(2), Some(1));
+        assert_eq!(slots.take(1), Some(3));
+        assert_eq!(slots.take(2), None);
+        slots.give_back(1, 2);
+        slots.give_back(3, 1);
+        assert_eq!(slots.take(2), None);
+        slots.reclaim();
+        assert_eq!(slots.take(4), Some(1));
+        assert_eq!(slots.full(1), LowerError::limit("pages", 5_u32, 6_u32));
     }
 }

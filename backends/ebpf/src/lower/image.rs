@@ -1,57 +1,57 @@
 //! Programs and everything below them: what the maps hold, and what has to be written for more.
 
-mod shared;
-mod tables;
+mod interned;
+mod l4_trie;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use portcullis_core::backend::{Inspected, LoggedEvents, LowerError, Usage};
 use portcullis_core::ir::{
     Body, ClassId, DecisionEntry, DecisionId, Id as _, L4TableId, ProgramId, Projection, ProjectionId,
     Snapshot,
 };
 
-use crate::error::LowerError;
 use crate::layout::{BLOCK_ROWS, Cells, LINE_CELLS, NO_PROJECTION, Node, Page, ProgramWords, Runs};
-use crate::objects::Objects;
-use crate::options::{Capacity, Inspected, LoggedEvents, Options};
-use crate::space::Space;
+use crate::lower::refcounted::Refcounted;
+use crate::lower::slots::Slots;
+use crate::options::{Capacity, Options};
 use crate::write::Write;
-use shared::Shared;
-use tables::LoadedTable;
+use interned::Interned;
+use l4_trie::LoadedTable;
 
 /// What the arrays of the program hold. Slot 0 of each denies.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct Image {
     events: LoggedEvents,
-    inspect: Inspected,
+    inspected: Inspected,
     classes: u32,
-    spaces: Spaces,
-    programs: Objects<ProgramId, LoadedProgram>,
-    projections: Objects<ProjectionId, LoadedProjection>,
-    tables: Objects<L4TableId, LoadedTable>,
+    arrays: Arrays,
+    programs: Refcounted<ProgramId, LoadedProgram>,
+    projections: Refcounted<ProjectionId, LoadedProjection>,
+    tables: Refcounted<L4TableId, LoadedTable>,
     /// Tables have no slots; they are numbered.
     next_table: u32,
-    decisions: Objects<DecisionId, (Node, Arc<DecisionEntry>)>,
-    runs: Shared<Runs>,
-    pages: Shared<Page>,
+    decisions: Refcounted<DecisionId, (Node, Arc<DecisionEntry>)>,
+    runs: Interned<Runs>,
+    pages: Interned<Page>,
     writes: Vec<Write>,
 }
 
 #[derive(Clone, Debug)]
-struct Spaces {
-    programs: Space,
-    projections: Space,
-    cells: Space,
-    runs: Space,
-    pages: Space,
-    decisions: Space,
+struct Arrays {
+    programs: Slots,
+    projections: Slots,
+    cells: Slots,
+    runs: Slots,
+    pages: Slots,
+    decisions: Slots,
 }
 
-impl Spaces {
-    fn all(&mut self) -> [&mut Space; 6] {
+impl Arrays {
+    fn all(&mut self) -> [&mut Slots; 6] {
         let Self { programs, projections, cells, runs, pages, decisions } = self;
         [programs, projections, cells, runs, pages, decisions]
     }
@@ -77,30 +77,30 @@ struct LoadedProjection {
     rows: Arc<Vec<u16>>,
 }
 
-impl Store {
+impl Image {
     pub(crate) fn new(options: &Options) -> Self {
         let Capacity { classes, projections, programs, cells, runs, pages, decisions, .. } = options.capacity;
         let line = u32::try_from(LINE_CELLS).unwrap_or(1);
         let lines = cells.checked_div(line).unwrap_or(0);
         Self {
-            events: options.events,
-            inspect: options.inspect,
+            events: options.dataplane.events,
+            inspected: options.dataplane.inspected,
             classes,
-            spaces: Spaces {
-                programs: Space::new("programs", 1, programs),
-                projections: Space::new("projections", 0, projections),
-                cells: Space::new("cells", 0, lines).of_units(line),
-                runs: Space::new("runs", 1, runs.min(Node::MAX)),
-                pages: Space::new("pages", 1, pages.min(Node::MAX)),
-                decisions: Space::new("decisions", 1, decisions.min(Node::MAX)),
+            arrays: Arrays {
+                programs: Slots::new("programs", 1, programs),
+                projections: Slots::new("projections", 0, projections),
+                cells: Slots::new("cells", 0, lines).of_units(line),
+                runs: Slots::new("runs", 1, runs.min(Node::MAX)),
+                pages: Slots::new("pages", 1, pages.min(Node::MAX)),
+                decisions: Slots::new("decisions", 1, decisions.min(Node::MAX)),
             },
-            programs: Objects::default(),
-            projections: Objects::default(),
-            tables: Objects::default(),
+            programs: Refcounted::default(),
+            projections: Refcounted::default(),
+            tables: Refcounted::default(),
             next_table: 0,
-            decisions: Objects::default(),
-            runs: Shared::default(),
-            pages: Shared::default(),
+            decisions: Refcounted::default(),
+            runs: Interned::default(),
+            pages: Interned::default(),
             writes: Vec::new(),
         }
     }
@@ -122,12 +122,18 @@ impl Store {
 
     /// Whether anything was given back that waits for packets on their way.
     pub(crate) fn waits(&mut self) -> bool {
-        self.spaces.all().into_iter().any(|space| space.has_waiting())
+        self.arrays.all().into_iter().any(|slots| slots.has_waiting())
     }
 
-    /// No packet is on its way that came before the last write.
+    /// How much of each array is in use.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        let Arrays { programs, projections, cells, runs, pages, decisions } = &self.arrays;
+        [programs, projections, cells, runs, pages, decisions].map(Slots::usage).into()
+    }
+
+    /// No packet is in flight that came before the last write.
     pub(crate) fn reclaim(&mut self) {
-        self.spaces.all().into_iter().for_each(Space::reclaim);
+        self.arrays.all().into_iter().for_each(Slots::reclaim);
     }
 
     /// Whether a body asks for both addresses.
@@ -212,7 +218,7 @@ impl Store {
         }
         let program = snapshot.programs.lookup(id).ok_or(LowerError::invalid())?;
         let bodies = [self.body(&program.v4, snapshot)?, self.body(&program.v6, snapshot)?];
-        let slot = self.take(|spaces| &mut spaces.programs, 1)?;
+        let slot = self.take(|arrays| &mut arrays.programs, 1)?;
         let mut words = ProgramWords::default();
         for (word, value) in words.iter_mut().zip(bodies.iter().flat_map(|body| body.words)) {
             *word = value;
@@ -225,15 +231,15 @@ impl Store {
     /// One user of a program less.
     pub(crate) fn release_program(&mut self, slot: u32) {
         let Some(program) = self.programs.release(slot) else { return };
-        self.spaces.programs.give_back(slot, 1);
+        self.arrays.programs.give_back(slot, 1);
         for body in program.bodies {
             for (_, slot) in body.projections.into_iter().flatten() {
                 if self.projections.release(slot).is_some() {
-                    self.spaces.projections.give_back(slot, 1);
+                    self.arrays.projections.give_back(slot, 1);
                 }
             }
             if let Some((first, count)) = body.lines {
-                self.spaces.cells.give_back(first, count);
+                self.arrays.cells.give_back(first, count);
             }
             body.tables.into_values().for_each(|number| self.release_table(number));
         }
@@ -272,7 +278,7 @@ impl Store {
             }
             _ => {
                 let count = u32::try_from(nodes.len().div_ceil(LINE_CELLS)).unwrap_or(u32::MAX);
-                let first = self.take(|spaces| &mut spaces.cells, count)?;
+                let first = self.take(|arrays| &mut arrays.cells, count)?;
                 for (line, nodes) in (first..).zip(nodes.chunks(LINE_CELLS)) {
                     let mut cells = Box::new(Cells::default());
                     for (cell, node) in cells.iter_mut().zip(nodes) {
@@ -308,7 +314,7 @@ impl Store {
                 *place = row;
             }
         }
-        let slot = self.take(|spaces| &mut spaces.projections, 1)?;
+        let slot = self.take(|arrays| &mut arrays.projections, 1)?;
         let per_projection = self.blocks_per_projection();
         // All blocks: the slot may have been another projection's.
         for block in 0..index(per_projection) {
@@ -323,7 +329,7 @@ impl Store {
         if class.number() < self.classes.min(1 << 16) {
             return Ok(());
         }
-        Err(LowerError::limit_of("classes", self.classes, index(class.number()).saturating_add(1)))
+        Err(LowerError::limit("classes", self.classes, index(class.number()).saturating_add(1)))
     }
 
     fn blocks_per_projection(&self) -> u32 {
@@ -331,18 +337,18 @@ impl Store {
     }
 
     /// Slots of one array, after waiting for packets on their way when only that gives room.
-    fn take(&mut self, of: fn(&mut Spaces) -> &mut Space, length: u32) -> Result<u32, LowerError> {
-        if let Some(first) = of(&mut self.spaces).take(length) {
+    fn take(&mut self, of: fn(&mut Arrays) -> &mut Slots, length: u32) -> Result<u32, LowerError> {
+        if let Some(first) = of(&mut self.arrays).take(length) {
             return Ok(first);
         }
-        if of(&mut self.spaces).has_waiting() {
-            self.writes.push(Write::Grace);
+        if of(&mut self.arrays).has_waiting() {
+            self.writes.push(Write::GracePeriod);
             self.reclaim();
-            if let Some(first) = of(&mut self.spaces).take(length) {
+            if let Some(first) = of(&mut self.arrays).take(length) {
                 return Ok(first);
             }
         }
-        Err(of(&mut self.spaces).full(length))
+        Err(of(&mut self.arrays).full(length))
     }
 }
 
@@ -376,7 +382,7 @@ fn rows_write(slot: u32, per_projection: u32, block: usize, rows: &[u16]) -> Wri
 
 /// Rows are 16 bits wide, as classes are.
 fn too_many_rows(projection: &Projection) -> LowerError {
-    LowerError::limit_of("classes", 1 << 16, index(projection.rows))
+    LowerError::limit("classes", 1 << 16, index(projection.rows))
 }
 
 fn index(number: u32) -> usize {

@@ -6,15 +6,67 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use crate::load::attach::Direction;
+
+/// A filter of the qdisc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) priority: u16,
+    pub(crate) handle: u32,
+    /// The number of its eBPF program, if it is one.
+    pub(crate) program: Option<u32>,
+}
+
+/// The filters of a direction.
+pub(crate) fn filters(interface: u32, direction: Direction) -> Result<Vec<Filter>, Error> {
+    let parent = match direction {
+        Direction::Ingress => INGRESS,
+        Direction::Egress => EGRESS,
+    };
+    let dump = Request { kind: GET_FILTER, flags: REQUEST | DUMP, interface, handle: 0, parent };
+    let answers = dump.send()?;
+    Ok(answers
+        .iter()
+        .filter(|(kind, _)| *kind == NEW_FILTER)
+        .filter_map(|(_, content)| read_filter(content))
+        .collect())
+}
+
 /// Whether any filter is there, in either direction.
 pub(crate) fn has_filters(interface: u32) -> Result<bool, Error> {
-    for parent in [INGRESS, EGRESS] {
-        let dump = Request { kind: GET_FILTER, flags: REQUEST | DUMP, interface, handle: 0, parent };
-        if dump.send()?.contains(&NEW_FILTER) {
+    for direction in Direction::BOTH {
+        if !filters(interface, direction)?.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// From a `struct tcmsg` and the attributes behind it.
+fn read_filter(content: &[u8]) -> Option<Filter> {
+    let word = |at: usize| Some(u32::from_ne_bytes(*content.get(at..)?.first_chunk::<4>()?));
+    let (handle, info) = (word(8)?, word(16)?);
+    let options = attribute(content.get(20..)?, OPTIONS);
+    let program = options.and_then(|options| attribute(options, PROGRAM_ID));
+    Some(Filter {
+        priority: u16::try_from(info >> 16).ok()?,
+        handle,
+        program: program.and_then(|bytes| Some(u32::from_ne_bytes(*bytes.first_chunk::<4>()?))),
+    })
+}
+
+/// The content of the first attribute of this type.
+fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let (length, behind) = rest.split_first_chunk::<2>()?;
+        let kind = u16::from_ne_bytes(*behind.first_chunk::<2>()?);
+        let length = usize::from(u16::from_ne_bytes(*length));
+        let content = rest.get(4..length)?;
+        if kind & ATTRIBUTE_TYPE == wanted {
+            return Some(content);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
 }
 
 /// Removes it, and all filters with it.
@@ -35,8 +87,8 @@ struct Request {
 }
 
 impl Request {
-    /// Sends it. The kinds of the messages that the kernel answers, up to the end of the answer.
-    fn send(&self) -> Result<Vec<u16>, Error> {
+    /// Sends it. The messages that the kernel answers, by kind and content, up to the end of the answer.
+    fn send(&self) -> Result<Vec<(u16, Vec<u8>)>, Error> {
         let socket: OwnedFd = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -53,7 +105,7 @@ impl Request {
             message.extend(word.to_ne_bytes());
         }
         send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut kinds = Vec::new();
+        let mut answers = Vec::new();
         let mut buffer = vec![0; 1 << 16];
         loop {
             let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -61,9 +113,9 @@ impl Request {
             while !rest.is_empty() {
                 let message = Answer::read(rest).ok_or(ErrorKind::InvalidData)?;
                 match (message.kind, message.error) {
-                    (ERROR, Some(0)) | (DONE, _) => return Ok(kinds),
+                    (ERROR, Some(0)) | (DONE, _) => return Ok(answers),
                     (ERROR, Some(code)) => return Err(Errno::from_raw(code.saturating_neg()).into()),
-                    (kind, _) => kinds.push(kind),
+                    (kind, _) => answers.push((kind, message.content.to_owned())),
                 }
                 rest = message.rest;
             }
@@ -73,7 +125,8 @@ impl Request {
 
 struct Answer<'a> {
     kind: u16,
-    /// The first word of its content, which is the error number of an [`ERROR`].
+    content: &'a [u8],
+    /// The first word of the content, which is the error number of an [`ERROR`].
     error: Option<i32>,
     rest: &'a [u8],
 }
@@ -87,6 +140,7 @@ impl<'a> Answer<'a> {
         let next = length.next_multiple_of(4).min(bytes.len());
         Some(Self {
             kind: u16::from_ne_bytes(*kind),
+            content,
             error: content.first_chunk::<4>().map(|word| i32::from_ne_bytes(*word)),
             rest: bytes.get(next..)?,
         })
@@ -105,6 +159,10 @@ const DONE: u16 = 3;
 const DELETE_QDISC: u16 = 37;
 const NEW_FILTER: u16 = 44;
 const GET_FILTER: u16 = 46;
+/// `TCA_OPTIONS`, `TCA_BPF_ID`, `NLA_TYPE_MASK`.
+const OPTIONS: u16 = 2;
+const PROGRAM_ID: u16 = 11;
+const ATTRIBUTE_TYPE: u16 = 0x3fff;
 /// `TC_H_CLSACT` in halves: as a handle, as the place of the qdisc, and as the parents of its filters.
 const CLSACT: u32 = 0xffff;
 const CLSACT_PARENT: u32 = 0xffff_fff1;

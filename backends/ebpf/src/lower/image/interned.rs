@@ -8,18 +8,18 @@ use hashbrown::HashMap;
 
 /// Which slot holds which content, and how many users it has. Content in a slot never changes.
 #[derive(Clone, Debug)]
-pub(super) struct Shared<T> {
+pub(super) struct Interned<T> {
     slots: HashMap<Arc<T>, u32>,
     users: BTreeMap<u32, (Arc<T>, usize)>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for Interned<T> {
     fn default() -> Self {
         Self { slots: HashMap::new(), users: BTreeMap::new() }
     }
 }
 
-impl<T: Eq + Hash> Shared<T> {
+impl<T: Eq + Hash> Interned<T> {
     /// The slot with this content for one user more, if there is one.
     pub(super) fn share(&mut self, content: &T) -> Option<u32> {
         let slot = *self.slots.get(content)?;
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn content_is_there_once_until_its_last_user_goes() {
-        let mut shared = Shared::default();
+        let mut shared = Interned::default();
         assert_eq!(shared.share(&"a"), None);
         shared.insert(7, "a");
         assert_eq!(shared.share(&"a"), Some(7));
