@@ -79,7 +79,8 @@ impl Cni {
         let mut endpoint = Endpoint::new(EndpointId::workload("shop", name));
         endpoint.labels.insert("app", name);
         (endpoint.addresses, endpoint.profiles) = (vec![address.parse()?], vec!["open".into()]);
-        self.bindings.bind(endpoint.id.clone(), Binding::workload(interface(name)?, endpoint.addresses.clone()));
+        self.bindings
+            .bind(endpoint.id.clone(), Binding::workload(interface(name)?, endpoint.addresses.clone()));
         Ok(self.compiler.apply(Update::Endpoint(endpoint))?)
     }
 
@@ -119,7 +120,8 @@ fn agent(backend: &str, pods: &[&str]) -> Result<(), Error> {
 
 fn node(backend: &str) -> Result<(), Error> {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-    let [web, db, other] = [Pod::new("web", "10.0.0.1")?, Pod::new("db", "10.0.0.2")?, Pod::new("other", "10.0.0.3")?];
+    let [web, db, other] =
+        [Pod::new("web", "10.0.0.1")?, Pod::new("db", "10.0.0.2")?, Pod::new("other", "10.0.0.3")?];
     let mut flow = web.connect("10.0.0.2")?;
     println!("no policy: web {}, other {}", flow.goes_on()?, other.reaches("10.0.0.2")?);
 
@@ -145,12 +147,18 @@ fn node(backend: &str) -> Result<(), Error> {
     cni.compiler.apply(only("app == 'late'")?)?;
     let ended = cni.commit()?;
     println!("policy changes: {ended} flow ended: {}, late {}", flow.goes_on()?, late.reaches("10.0.0.2")?);
-    let denied = std::iter::from_fn(|| cni.dataplane.next_event().transpose()).collect::<Result<Vec<_>, _>>()?;
+    let denied =
+        std::iter::from_fn(|| cni.dataplane.next_event().transpose()).collect::<Result<Vec<_>, _>>()?;
     let first = denied.first().ok_or("no event")?;
     println!("event: {} to {}: {}", first.packet.source, first.packet.destination, first.decision.cause);
     let counters = cni.dataplane.counters()?;
-    let denied = counters.iter().filter(|(decision, _)| decision.cause.policy().is_some() && decision.verdict == Verdict::Deny);
-    println!("packets that the policy denied: {}", denied.map(|(_, counter)| counter.packets).sum::<u64>() > 0);
+    let denied = counters
+        .iter()
+        .filter(|(decision, _)| decision.cause.policy().is_some() && decision.verdict == Verdict::Deny);
+    println!(
+        "packets that the policy denied: {}",
+        denied.map(|(_, counter)| counter.packets).sum::<u64>() > 0
+    );
 
     let gone = EndpointId::workload("shop", "late");
     (drop(late), cni.bindings.unbind(&gone));

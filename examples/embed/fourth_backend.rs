@@ -181,7 +181,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pod.labels.insert("app", name);
         (pod.addresses, pod.profiles) = (vec![address.into()], vec!["open".into()]);
         let interface = portcullis::backend::Interface::new(&format!("cali-{name}"))?;
-        bindings.bind(pod.id.clone(), portcullis::backend::Binding::workload(interface, pod.addresses.clone()));
+        bindings
+            .bind(pod.id.clone(), portcullis::backend::Binding::workload(interface, pod.addresses.clone()));
         compiler.apply(Update::Endpoint(pod))?;
     }
     let _ = compiler.commit();

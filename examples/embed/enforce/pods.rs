@@ -94,7 +94,10 @@ pub(crate) fn serve() -> Result<(), Error> {
     let listener = TcpListener::bind("0.0.0.0:5432")?;
     println!("ready");
     for stream in listener.incoming() {
-        let (mut read, mut write) = { let stream = stream?; (stream.try_clone()?, stream) };
+        let (mut read, mut write) = {
+            let stream = stream?;
+            (stream.try_clone()?, stream)
+        };
         std::thread::spawn(move || std::io::copy(&mut read, &mut write));
     }
     Ok(())
@@ -107,7 +110,8 @@ pub(crate) fn talk(to: SocketAddr) -> Result<(), Error> {
     stream.set_read_timeout(Some(patience))?;
     for line in std::io::stdin().lock().lines() {
         let _ = line?;
-        let carried = stream.write_all(b"x").is_ok() && stream.read(&mut [0; 1]).is_ok_and(|count| count == 1);
+        let carried =
+            stream.write_all(b"x").is_ok() && stream.read(&mut [0; 1]).is_ok_and(|count| count == 1);
         println!("{carried}");
     }
     Ok(())

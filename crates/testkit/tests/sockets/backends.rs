@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portcullis::backend::{Applied, Binding, Bindings, Dataplane, DataplaneOptions, DesiredState, Event, Interface};
+use portcullis::backend::{
+    Applied, Binding, Bindings, Dataplane, DataplaneOptions, DesiredState, Event, Interface,
+};
 use portcullis::backends::Backend;
 use portcullis::compile::Compiler;
 use portcullis::ebpf::{self, AttachMode, Capacity, NodeBackends};

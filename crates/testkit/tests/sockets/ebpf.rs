@@ -68,7 +68,10 @@ pub(crate) fn remove(mut enforcer: Enforcer) {
 #[test]
 fn changing_between_links_and_filters_leaves_no_gap() {
     on_a_node_with_bpf(2, |pods, _| {
-        replacing_drops_no_flow_and_lets_nothing_through([AttachMode::Tcx, AttachMode::Clsact].map(under), pods);
+        replacing_drops_no_flow_and_lets_nothing_through(
+            [AttachMode::Tcx, AttachMode::Clsact].map(under),
+            pods,
+        );
     });
 }
 

@@ -15,8 +15,8 @@ use portcullis::settings::Settings;
 use crate::backends::{bind, interface};
 use crate::ebpf::{attached, on_a_node_with_bpf, remove, start_enforcer, update};
 use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
-use crate::node::{Pod, carries, connect, tcp, udp};
 use crate::nftables::EDGE;
+use crate::node::{Pod, carries, connect, tcp, udp};
 use crate::{ONLY_80, PODS, compile, compiled, place};
 
 const BOTH: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
@@ -227,7 +227,10 @@ fn another_kind_of_endpoint_gets_its_own_programs() {
         let compiler = compile(&cluster, &Settings::default());
         let (snapshot, workloads) = (compiler.snapshot(), bind(pods, &ids));
         let mut hosts = bind(&pods[1..], &ids[1..]);
-        hosts.bind(EndpointId::host("edge"), Binding::Host { interfaces: vec![interface(&pods[0].interface)] });
+        hosts.bind(
+            EndpointId::host("edge"),
+            Binding::Host { interfaces: vec![interface(&pods[0].interface)] },
+        );
         let same = Delta { from: snapshot.generation, to: snapshot.generation, ..Delta::default() };
         for attachment in BOTH {
             let mut enforcer = start_enforcer(attached(attachment), pins, snapshot, &workloads).unwrap();

@@ -7,8 +7,7 @@ use crate::compiled;
 use crate::ebpf::{attached, on_a_site_with_bpf, remove, start_enforcer};
 use crate::node::{Pod, ip};
 use crate::services::{
-    ADMIN, API, CLIENT, Flows, Masquerade, PODS, REMOTE, RULES, SERVER, STRANGER, VAULT, bound, kube_proxy,
-    service,
+    ADMIN, API, Flows, Masquerade, PODS, REMOTE, RULES, SERVER, STRANGER, VAULT, bound, kube_proxy, service,
 };
 use crate::wide::{Site, Tries, nft};
 

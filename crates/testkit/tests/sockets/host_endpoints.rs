@@ -15,11 +15,7 @@ use crate::services::{CLIENT, Masquerade, REMOTE, SERVER, kube_proxy, service};
 use crate::wide::{Site, Tries, nft};
 
 /// Binds the pods, and the host endpoints that there are: the one at the uplink and the one for all interfaces.
-pub(crate) fn bindings(
-    site: &Site,
-    local: &[EndpointId],
-    [named, all]: [Option<EndpointId>; 2],
-) -> Bindings {
+pub(crate) fn bindings(site: &Site, local: &[EndpointId], [named, all]: [Option<EndpointId>; 2]) -> Bindings {
     let mut bindings = bind(&site.pods, local);
     let uplink = vec![interface(&site.second.interface)];
     let left = if named.is_none() { uplink.clone() } else { Vec::new() };

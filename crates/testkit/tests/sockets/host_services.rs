@@ -154,24 +154,25 @@ fn an_untracked_allow_is_for_the_node_itself() {
         let any = "[{action: Allow}]";
         let none = "[{action: Deny}]";
         let [untracked, before] = [UNTRACKED, BEFORE].map(lines);
-        let tried = |what: &str, options: DataplaneOptions, policies: &[(&str, &str)], pod: bool, port: bool| {
-            let compiler = guarded(site, "up0", policies);
-            let bindings = bindings(site, &pods(), [Some(EndpointId::host("guard")), None]);
-            let mut dataplane = under.load(options, &compiler, &bindings);
-            let mut tries = Tries::default();
-            let far = &site.far[0];
-            tries.add(what, far, node, 80, true);
-            tries.add(what, far, site.pods[1].addresses, 80, pod);
-            tries.add(what, far, node, 30_080, port);
-            tries.check(what);
-            // Answers to a pod, whose address is the node's on the way.
-            let mut tries = Tries::default();
-            tries.add(what, &site.pods[0], site.far[2].addresses, 80, true);
-            tries.add(what, &site.pods[0], service(REMOTE), 8888, true);
-            tries.check(what);
-            drop(Flows::begin(&site.pods[0], site.far[2].addresses[0], 80));
-            dataplane.remove().unwrap();
-        };
+        let tried =
+            |what: &str, options: DataplaneOptions, policies: &[(&str, &str)], pod: bool, port: bool| {
+                let compiler = guarded(site, "up0", policies);
+                let bindings = bindings(site, &pods(), [Some(EndpointId::host("guard")), None]);
+                let mut dataplane = under.load(options, &compiler, &bindings);
+                let mut tries = Tries::default();
+                let far = &site.far[0];
+                tries.add(what, far, node, 80, true);
+                tries.add(what, far, site.pods[1].addresses, 80, pod);
+                tries.add(what, far, node, 30_080, port);
+                tries.check(what);
+                // Answers to a pod, whose address is the node's on the way.
+                let mut tries = Tries::default();
+                tries.add(what, &site.pods[0], site.far[2].addresses, 80, true);
+                tries.add(what, &site.pods[0], service(REMOTE), 8888, true);
+                tries.check(what);
+                drop(Flows::begin(&site.pods[0], site.far[2].addresses[0], 80));
+                dataplane.remove().unwrap();
+            };
         for (named, options) in [(false, with_services()), (true, names_node())] {
             let what = |text: &str| format!("{text}, the node named: {named}");
             let with = |second: (&str, &str)| {

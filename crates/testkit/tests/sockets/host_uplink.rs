@@ -205,8 +205,7 @@ fn random_policies_of_host_endpoints_hold() {
             let judge = Judge::new(&cluster, &settings, &hosts[0]);
             let parties = parties(site, local, remote);
             let bindings = bindings(site, local, [Some(hosts[0].clone()), None]);
-            let mut dataplane =
-                under.load(DataplaneOptions::new(), &compile(&cluster, &settings), &bindings);
+            let mut dataplane = under.load(DataplaneOptions::new(), &compile(&cluster, &settings), &bindings);
             if let Some((all, came)) = compare(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
             }

@@ -180,60 +180,60 @@ fn open(under: &UnderTest) -> Box<dyn Dataplane> {
 }
 
 fn kills(under: &[UnderTest; 2], pods: &[Pod]) {
-        let (open, ids) = compiled(PODS, pods);
-        let to = pods[1].addresses[0];
-        let bindings = bind(pods, &ids);
-        let before = leftovers(pods);
-        drop(under[0].load(DataplaneOptions::new(), &open, &bindings));
-        // What policy does not allow any more goes on, as far as the table of flows goes.
-        let mut established = pods[0].run(move || connect(to, 8080)).recv().unwrap();
-        // The machine is busy.
-        established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert!(carries(&mut established));
-        let mut process = Killed::spawn(pods, &under[0]);
-        process.wait_for_start();
-        let traffic = Traffic::start(&pods[0], to);
-        let (mut in_starts, mut in_updates, mut updates) = (0, 0, 0);
-        let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
-        let kills = 12;
-        for (kill, next) in (0..kills).zip(under.iter().cycle().skip(1)) {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let wait = random >> 33;
-            // Every third while it starts: that takes some time, with eBPF mostly of the parser.
-            if kill % 3 == 2 {
-                let deadline = Instant::now() + Duration::from_secs(180);
-                while process.diary().is_empty() && Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                let takes = if under[0].backend.name() == "ebpf" { 60_000 } else { 5_000 };
-                std::thread::sleep(Duration::from_micros(wait % takes));
-            } else {
-                process.wait_for_start();
-                std::thread::sleep(Duration::from_micros(wait % 200_000));
+    let (open, ids) = compiled(PODS, pods);
+    let to = pods[1].addresses[0];
+    let bindings = bind(pods, &ids);
+    let before = leftovers(pods);
+    drop(under[0].load(DataplaneOptions::new(), &open, &bindings));
+    // What policy does not allow any more goes on, as far as the table of flows goes.
+    let mut established = pods[0].run(move || connect(to, 8080)).recv().unwrap();
+    // The machine is busy.
+    established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(carries(&mut established));
+    let mut process = Killed::spawn(pods, &under[0]);
+    process.wait_for_start();
+    let traffic = Traffic::start(&pods[0], to);
+    let (mut in_starts, mut in_updates, mut updates) = (0, 0, 0);
+    let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+    let kills = 12;
+    for (kill, next) in (0..kills).zip(under.iter().cycle().skip(1)) {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let wait = random >> 33;
+        // Every third while it starts: that takes some time, with eBPF mostly of the parser.
+        if kill % 3 == 2 {
+            let deadline = Instant::now() + Duration::from_secs(180);
+            while process.diary().is_empty() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            let (last, done) = process.kill();
-            updates += done;
-            in_starts += usize::from(last == Some(STARTS));
-            in_updates += usize::from(last == Some(UPDATES));
-            // With nobody there.
-            std::thread::sleep(Duration::from_micros((wait >> 8) % 100_000));
-            assert!(carries(&mut established), "kill {kill}: an established flow was dropped");
-            process = Killed::spawn(pods, next);
+            let takes = if under[0].backend.name() == "ebpf" { 60_000 } else { 5_000 };
+            std::thread::sleep(Duration::from_micros(wait % takes));
+        } else {
+            process.wait_for_start();
+            std::thread::sleep(Duration::from_micros(wait % 200_000));
         }
-        process.wait_for_start();
-        drop(process);
-        let counts = traffic.finish();
-        eprintln!(
-            "{}, {}: {kills} kills, {in_starts} of them in a start, {in_updates} in an update of {updates}: {counts:?}",
-            under[0], under[1]
-        );
-        assert!(carries(&mut established));
-        assert!(counts.moved.is_some_and(|moved| moved > 1_000), "the transfer broke off");
-        assert!(counts.allowed > 100 && counts.datagrams > 5_000 && counts.forbidden > 5);
-        assert!(in_updates > 0 && in_starts > 0 && updates > 5);
-        assert_eq!(counts.wrong, 0);
-        under[0].open(DataplaneOptions::new()).remove().unwrap();
-        assert_eq!(leftovers(pods), before);
+        let (last, done) = process.kill();
+        updates += done;
+        in_starts += usize::from(last == Some(STARTS));
+        in_updates += usize::from(last == Some(UPDATES));
+        // With nobody there.
+        std::thread::sleep(Duration::from_micros((wait >> 8) % 100_000));
+        assert!(carries(&mut established), "kill {kill}: an established flow was dropped");
+        process = Killed::spawn(pods, next);
+    }
+    process.wait_for_start();
+    drop(process);
+    let counts = traffic.finish();
+    eprintln!(
+        "{}, {}: {kills} kills, {in_starts} of them in a start, {in_updates} in an update of {updates}: {counts:?}",
+        under[0], under[1]
+    );
+    assert!(carries(&mut established));
+    assert!(counts.moved.is_some_and(|moved| moved > 1_000), "the transfer broke off");
+    assert!(counts.allowed > 100 && counts.datagrams > 5_000 && counts.forbidden > 5);
+    assert!(in_updates > 0 && in_starts > 0 && updates > 5);
+    assert_eq!(counts.wrong, 0);
+    under[0].open(DataplaneOptions::new()).remove().unwrap();
+    assert_eq!(leftovers(pods), before);
 }
 
 #[test]

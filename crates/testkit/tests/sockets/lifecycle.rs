@@ -4,9 +4,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use portcullis::backend::{
-    Binding, Dataplane, DataplaneOptions, DesiredState, EventAction, LoggedEvents,
-};
+use portcullis::backend::{Binding, Dataplane, DataplaneOptions, DesiredState, EventAction, LoggedEvents};
 use portcullis::ir::Delta;
 use portcullis::verdict::Verdict;
 

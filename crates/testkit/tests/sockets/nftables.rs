@@ -1,6 +1,8 @@
 //! What belongs to the nftables backend alone: the marks of others, and interfaces that it is told hold workloads.
 
-use portcullis::backend::{Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Interface, LoggedEvents};
+use portcullis::backend::{
+    Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Interface, LoggedEvents,
+};
 use portcullis::ir::Snapshot;
 use portcullis::model::{EndpointId, Update};
 use portcullis::nftables::{Enforcer, Netlink, Options};

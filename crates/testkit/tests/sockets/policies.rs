@@ -22,10 +22,10 @@ use crate::place;
 
 /// A connection that is tried: the number of the pod it starts from, its first packet, and whether the reference allows
 /// it.
-type Probe = (usize, Packet, bool);
+pub(crate) type Probe = (usize, Packet, bool);
 
 /// Every pair of pods, every port, TCP and UDP, both families.
-fn probes(pods: &[Pod], ids: &[EndpointId], cluster: &Cluster) -> Vec<Probe> {
+pub(crate) fn probes(pods: &[Pod], ids: &[EndpointId], cluster: &Cluster) -> Vec<Probe> {
     let settings = Settings::default();
     let (reference, topology) = (Reference::new(cluster, &settings), Topology::new(cluster, &settings));
     let mut probes = Vec::new();
@@ -185,4 +185,3 @@ fn yaobank(pods: &[Pod], mut enforce: impl FnMut(&Compiler, &[EndpointId])) {
         eprintln!("{step}: {count} connections, {through} came through: as the reference says");
     }
 }
-

@@ -105,9 +105,7 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
                 site.pods[2].run(several)
             });
             assert!(vault.into_iter().all(|came| came.recv().unwrap() == reach[1]), "{action:?}");
-            eprintln!(
-                "{under}, {action:?}, services: {services}: {all} connections, {came} came through"
-            );
+            eprintln!("{under}, {action:?}, services: {services}: {all} connections, {came} came through");
             dataplane.remove().unwrap();
         }
     });
