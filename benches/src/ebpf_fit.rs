@@ -32,7 +32,7 @@ fn fit(workload: &Workload, out: &mut impl Write) -> Result<(), Box<dyn Error>> 
     for update in updates {
         compiler.apply(update)?;
     }
-    compiler.commit();
+    let _ = compiler.commit();
     let mut bindings = Bindings::new();
     for (id, index) in local.into_iter().zip(10..) {
         let interface = Interface::new(&format!("if{index}"))?.with_index(index);

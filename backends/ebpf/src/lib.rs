@@ -25,7 +25,7 @@
 //! let mut web = Endpoint::new(id.clone());
 //! web.addresses = vec!["10.0.0.7".parse()?];
 //! compiler.apply(Update::Endpoint(web))?;
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let interface = Interface::new("veth7")?.with_index(7);
 //! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
 //! let desired = DesiredState::new(compiler.snapshot(), &bindings);

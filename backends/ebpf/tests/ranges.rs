@@ -84,7 +84,7 @@ fn the_kernel_finds_every_range_whatever_their_number() {
         web.addresses = vec![pod];
         compiler.apply(Update::Endpoint(web)).unwrap();
         compiler.apply(Update::Policy(policy(l4))).unwrap();
-        compiler.commit();
+        let _ = compiler.commit();
         let interface = Interface::new("if7").unwrap().with_index(7);
         let bindings = Bindings::from([(id.clone(), Binding::workload(interface, [pod]))]);
         let (lowering, update) =

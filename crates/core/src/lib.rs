@@ -32,7 +32,7 @@
 //!     endpoint.profiles = vec!["open".into()];
 //!     compiler.apply(Update::Endpoint(endpoint))?;
 //! }
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let ask = |from: &str, port| {
 //!     let packet = Packet::new(from.parse().unwrap(), "10.0.0.2".parse().unwrap(), Protocol::TCP);
 //!     let db = EndpointId::workload("shop", "db");
@@ -44,6 +44,10 @@
 //! assert_eq!(ask("10.0.0.3", 5432), Verdict::Deny);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `serde` | no | `Serialize` and `Deserialize` for the [`model`], [decisions](verdict), [`ir::Snapshot`] and [`ir::Delta`]; `Serialize` for errors. What is read is checked |
 //!
 //! # Threads
 //!
@@ -96,6 +100,8 @@ pub mod principal;
 pub mod quote;
 pub mod reference;
 pub mod selector;
+#[cfg(feature = "serde")]
+mod serialise;
 pub mod settings;
 pub mod shadow;
 pub mod verdict;

@@ -63,6 +63,12 @@ impl Scenario {
         &self.cluster
     }
 
+    /// The objects, without what is known of their places.
+    #[must_use]
+    pub fn into_cluster(self) -> Cluster {
+        self.cluster
+    }
+
     /// What the input configures beside policy, such as failsafe ports of nodes. An engine and an [`Evaluator`] of this
     /// scenario should be given these, or what is made of them.
     #[must_use]
@@ -81,12 +87,7 @@ impl Scenario {
     /// # Errors
     /// As [`Compiler::apply`].
     pub fn compile(&self, settings: &Settings) -> Result<Compiler, UpdateError> {
-        let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
-        for update in self.cluster.updates() {
-            compiler.apply(update)?;
-        }
-        compiler.commit();
-        Ok(compiler)
+        Compiler::from_cluster(self.cluster.clone(), settings.clone(), CompileScope::All)
     }
 
     /// Where a policy was read from.

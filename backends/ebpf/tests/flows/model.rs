@@ -105,7 +105,7 @@ impl Node {
         for object in objects {
             compiler.apply(object).unwrap();
         }
-        compiler.commit();
+        let _ = compiler.commit();
         let bind = |(name, interface): (&str, u32)| {
             let own = own(interface);
             let interface = Interface::new(name).unwrap().with_index(interface);

@@ -44,7 +44,7 @@ fn who_gets_an_address_inherits_no_flow_to_the_node() {
         compiler.apply(Update::Endpoint(all)).unwrap();
         compiler.apply(policy("pod", Action::Allow)).unwrap();
         compiler.apply(policy("all", Action::Allow)).unwrap();
-        compiler.commit();
+        let _ = compiler.commit();
         let pod = |(name, index)| {
             let interface = Interface::new(name).unwrap().with_index(index);
             (EndpointId::workload("a", name), Binding::WorkloadAnyAddress { interface })

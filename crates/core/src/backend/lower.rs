@@ -3,7 +3,7 @@
 use crate::backend::{Bindings, LowerError};
 use crate::ir::{Delta, Snapshot};
 
-/// What is to be in force: the compiled policy, and where the node's endpoints are.
+/// The desired state: the compiled policy, and where the node's endpoints are.
 #[derive(Clone, Copy, Debug)]
 pub struct DesiredState<'a> {
     /// The policy.

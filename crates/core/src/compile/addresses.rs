@@ -37,7 +37,7 @@ struct Prefix {
     first: Option<(Reason, u32)>,
     rest: Option<Box<Rest>>,
     class: Option<ClassId>,
-    /// What the table says, which leaves out prefixes that agree with the one above.
+    /// The entries of the table. It leaves out prefixes that have the class of the prefix above.
     listed: Option<ClassId>,
     dirty: bool,
 }
