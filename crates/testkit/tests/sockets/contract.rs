@@ -15,6 +15,7 @@ use portcullis::settings::Settings;
 use portcullis::verdict::Verdict;
 
 use crate::backends::next_event;
+use crate::terminate::settle;
 
 /// A node with three pods, and processes that enforce policy there.
 pub(crate) trait Rig {
@@ -347,6 +348,7 @@ fn flows_are_terminated(rig: &mut dyn Rig) {
     assert!(rig.goes_on(ended) && rig.goes_on(kept), "established flows go on");
     assert_eq!(dataplane.terminate(&|_| false).unwrap(), 0);
     let server = rig.addresses(SERVER);
+    settle();
     let denied = dataplane
         .terminate(&|flow| {
             flow.packet.protocol == Protocol::TCP

@@ -7,7 +7,7 @@ use portcullis::compile::{CompileScope, Compiler};
 use portcullis::model::{Cluster, EndpointId, Update};
 use portcullis::settings::{Settings, WorkloadToHost};
 
-use crate::backends::{bind, complete, interface, on_every_site, with_services};
+use crate::backends::{UnderTest, bind, complete, interface, on_every_site, with_services};
 use crate::compile;
 use crate::host_judge::{Judge, compare_all, parties};
 use crate::host_scenarios::{Guards, HostScenario, LOCAL, PROBES, SCENARIOS, generated};
@@ -36,30 +36,35 @@ fn local() -> [EndpointId; 2] {
     LOCAL.map(|name| EndpointId::workload("shop", name))
 }
 
+/// All scenarios, each put in force with these options.
+fn guard(under: &UnderTest, site: &Site, options: &DataplaneOptions) {
+    site.serve_more(&[22, 179, 53, 68]);
+    let (local, remote) = (local(), [EndpointId::workload("west", "remote")]);
+    for scenario in SCENARIOS {
+        let (cluster, settings) = (scenario.cluster(&site.pods), scenario.settings());
+        let guard = scenario.guards.uplink();
+        let judge = Judge::new(&cluster, &settings, &guard);
+        let options = options.clone().with_workload_to_host(scenario.to_host);
+        let bindings = bindings(site, &local, guards(scenario));
+        let mut dataplane = under.load(options, &compile(&cluster, &settings), &bindings);
+        let parties = parties(site, &local, &remote);
+        let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
+        eprintln!("{under}, {}: {all} connections, {came} came through", scenario.name);
+        dataplane.remove().unwrap();
+    }
+}
+
 #[test]
 fn host_endpoints_guard_the_uplink_and_the_pods_as_the_reference_says() {
+    on_every_site(2, |under, site| guard(under, site, &DataplaneOptions::new()));
+}
+
+/// Pods leave the cluster under the node's address.
+#[test]
+fn host_endpoints_guard_a_node_that_masquerades_as_the_reference_says() {
     on_every_site(2, |under, site| {
-        site.serve_more(&[22, 179, 53, 68]);
-        let (local, remote) = (local(), [EndpointId::workload("west", "remote")]);
-        for services in [false, true] {
-            if services {
-                // Pods leave the cluster under the node's address, so their class has to come along.
-                nft(&kube_proxy(Masquerade::All));
-            }
-            for scenario in SCENARIOS {
-                let (cluster, settings) = (scenario.cluster(&site.pods), scenario.settings());
-                let guard = scenario.guards.uplink();
-                let judge = Judge::new(&cluster, &settings, &guard);
-                let options = if services { with_services() } else { DataplaneOptions::new() };
-                let options = options.with_workload_to_host(scenario.to_host);
-                let bindings = bindings(site, &local, guards(scenario));
-                let mut dataplane = under.load(options, &compile(&cluster, &settings), &bindings);
-                let parties = parties(site, &local, &remote);
-                let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
-                eprintln!("{under}, {}: {all} connections, {came} came through", scenario.name);
-                dataplane.remove().unwrap();
-            }
-        }
+        nft(&kube_proxy(Masquerade::All));
+        guard(under, site, &with_services());
     });
 }
 

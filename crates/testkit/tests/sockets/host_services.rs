@@ -11,7 +11,7 @@ use portcullis::settings::Settings;
 use crate::backends::{complete, on_every_site, with_services};
 use crate::host_endpoints::bindings;
 use crate::services::{API, CLIENT, Flows, Masquerade, REMOTE, SERVER, kube_proxy, service};
-use crate::terminate::terminate;
+use crate::terminate::{settle, terminate};
 use crate::wide::{NODE, Site, Tries, nft};
 use crate::{compile, place, tighten};
 
@@ -205,6 +205,7 @@ fn flows_are_terminated(how: &'static str, rules: &'static str) {
         let delta = tighten(&mut compiler, &manifests("'*'", &[(&lines(how), rules)]));
         complete(&dataplane.update(DesiredState::new(compiler.snapshot(), &bindings), &delta).unwrap());
         ended.iter_mut().chain(&mut kept).for_each(|flows| flows.go_on("tighter"));
+        settle();
         // One of TCP and one of UDP for each family.
         assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 4);
         kept.iter_mut().for_each(|flows| flows.go_on("after others were ended"));

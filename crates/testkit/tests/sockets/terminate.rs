@@ -220,6 +220,7 @@ fn exactly_the_flows_that_policy_denies_by_now_are_terminated() {
             assert_eq!(going_on(&mut flows), all, "seed {seed}, old policy");
             complete(&dataplane.update(DesiredState::new(new, &bindings), &delta).unwrap());
             assert_eq!(going_on(&mut flows), all, "seed {seed}, not terminated yet");
+            settle();
             entries += terminate(&mut *dataplane, &changing.compiler, &bindings, &options);
             let after = going_on(&mut flows);
             for ((packet, _), goes_on) in flows.iter().zip(&after) {
@@ -251,16 +252,14 @@ fn flows_that_policy_denies_now_are_terminated() {
         let mut ended = client.run(move || to.map(|to| connect(to, 80))).recv().unwrap();
         let mut kept = server.run(move || back.map(|back| connect(back, 8080))).recv().unwrap();
         let datagrams = client.run(move || associate(to[0])).recv().unwrap();
-        let mut download = download(client, server);
         let delta = tighten(&mut compiler, SHUT);
         complete(&dataplane.update(DesiredState::new(compiler.snapshot(), &bindings), &delta).unwrap());
         assert!(ended.iter_mut().chain(&mut kept).all(carries) && is_answered(&datagrams));
-        assert!(flows_on(&mut download));
-        // Two connections, the datagrams, the download: one entry each.
-        assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 4);
+        settle();
+        // Two connections and the datagrams: one entry each.
+        assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 3);
         assert!(ended.iter_mut().all(|flow| !carries(flow)) && !is_answered(&datagrams));
         assert!(kept.iter_mut().all(carries));
-        assert!(!flows_on(&mut download), "the server's own packets brought the flow back");
         assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 0);
         // What the server sends is allowed, and does not bring back what it answers to.
         assert!(ended.iter_mut().all(|flow| !carries(flow)));
@@ -273,6 +272,29 @@ fn flows_that_policy_denies_now_are_terminated() {
         assert!(client.run(move || tcp(to[0], 80)).recv().unwrap());
         dataplane.remove().unwrap();
     });
+}
+
+/// What the server sends and sends does not bring the flow back.
+#[test]
+fn a_download_that_policy_denies_now_is_terminated() {
+    on_every_node(2, Variants::Default, |under, pods| {
+        let (mut compiler, ids) = compiled(PODS, pods);
+        let (bindings, options) = (bind(pods, &ids), DataplaneOptions::new());
+        let mut dataplane = under.load(options.clone(), &compiler, &bindings);
+        let mut download = download(&pods[0], &pods[1]);
+        let delta = tighten(&mut compiler, SHUT);
+        complete(&dataplane.update(DesiredState::new(compiler.snapshot(), &bindings), &delta).unwrap());
+        assert!(flows_on(&mut download));
+        assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 1);
+        assert!(!flows_on(&mut download), "the server's own packets brought the flow back");
+        dataplane.remove().unwrap();
+    });
+}
+
+/// Until what was received is acknowledged. What was not is sent again by the other end, and where connection tracking
+/// forgot the flow, it takes that for the beginning of another.
+pub(crate) fn settle() {
+    std::thread::sleep(Duration::from_millis(300));
 }
 
 /// A UDP socket whose peer has answered once.
@@ -333,6 +355,7 @@ fn flows_through_services_are_terminated() {
         let delta = tighten(&mut compiler, CLIENT_SHUT);
         complete(&dataplane.update(DesiredState::new(compiler.snapshot(), &bindings), &delta).unwrap());
         assert!(carries(&mut flow) && carries(&mut other));
+        settle();
         assert_eq!(terminate(&mut *dataplane, &compiler, &bindings, &options), 1);
         assert!(!carries(&mut flow) && carries(&mut other));
         dataplane.remove().unwrap();
