@@ -4,6 +4,9 @@
 //! would add it. A further backend is a crate that implements the [contract](crate::backend), its features in the
 //! `Cargo.toml` of this crate, and an entry in [`ALL`].
 
+#[cfg(all(target_os = "linux", any(feature = "nftables-apply", feature = "ebpf-load")))]
+mod interfaces;
+
 use alloc::boxed::Box;
 
 use portcullis_core::backend::{Dataplane, DataplaneError, DataplaneOptions, Oracle, OracleError};
@@ -19,6 +22,9 @@ macro_rules! face {
         Face { feature: $feature, open }
     }};
 }
+
+#[cfg(all(target_os = "linux", any(feature = "nftables-apply", feature = "ebpf-load")))]
+pub use interfaces::node_interfaces;
 
 /// All backends that a kernel runs.
 pub const ALL: &[Backend] = &[

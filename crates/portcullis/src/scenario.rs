@@ -10,13 +10,13 @@ mod ends;
 mod flow;
 mod load;
 mod location;
-mod near;
 mod peer;
 mod ports;
 mod reach;
 mod report;
 mod resolve;
 mod shield;
+mod suggest;
 mod through;
 
 use alloc::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! What a peer stands for: one end, or one for each kind of a workload's pods.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use core::net::IpAddr;
+use std::sync::OnceLock;
 
 use portcullis_core::label::{Name, Scope};
 use portcullis_core::model::{
@@ -17,9 +19,9 @@ use portcullis_k8s::{PodPlace, WorkloadPods};
 
 use super::answer::Plan;
 use super::flow::FlowError;
-use super::near::nearest;
 use super::peer::Peer;
 use super::resolve::Evaluator;
+use super::suggest::nearest;
 
 /// An end with the addresses to choose from. Without an end, the owner of the chosen address is meant.
 #[derive(Clone, Debug)]
@@ -59,15 +61,15 @@ impl Candidate {
 impl Evaluator<'_> {
     /// The ends that `peer` stands for, never none; several only for a workload whose pods differ in something that
     /// policy looks at.
-    pub(super) fn ends(&self, field: &'static str, peer: &Peer) -> Result<Vec<Candidate>, FlowError> {
+    pub(super) fn ends(&self, field: &'static str, peer: &Peer) -> Result<Arc<[Candidate]>, FlowError> {
         let cluster = self.scenario().cluster();
-        let one = |candidate| Ok(vec![candidate]);
+        let one = |candidate| Ok(Arc::from([candidate]));
         match peer {
             Peer::Address(address) => one(Candidate::of(None, vec![*address])),
             Peer::Workload { namespace, name } => {
                 self.pods(field, &EndpointId::workload(namespace.clone(), name.clone()))
             }
-            Peer::Node(name) => self.node(field, name, None).map(|node| vec![node]),
+            Peer::Node(name) => self.node(field, name, None).and_then(one),
             Peer::HostEndpoint(name) => {
                 let id = EndpointId::host(name.clone());
                 let Some(endpoint) = cluster.endpoints().get(&id) else {
@@ -102,14 +104,23 @@ impl Evaluator<'_> {
     }
 
     /// The pod of that name, or the pods of the workload of that name. A pod wins.
-    fn pods(&self, field: &'static str, id: &EndpointId) -> Result<Vec<Candidate>, FlowError> {
+    fn pods(&self, field: &'static str, id: &EndpointId) -> Result<Arc<[Candidate]>, FlowError> {
         let scenario = self.scenario();
         let workloads = scenario.workloads.get(id).map(Vec::as_slice).unwrap_or_default();
         if self.is_pod_itself(id, workloads) {
-            return Ok(vec![self.pod(field, id, id)?]);
+            return Ok(Arc::from([self.pod(field, id, id)?]));
         }
         match workloads {
-            [workload] => self.kinds(field, id, workload),
+            [workload] => {
+                let known = self.kinds.get(id);
+                if let Some(kinds) = known.and_then(OnceLock::get) {
+                    return Ok(Arc::clone(kinds));
+                }
+                let kinds: Arc<[Candidate]> = self.kinds(field, id, workload)?.into();
+                // Another thread may have been faster, with the same kinds.
+                let _ = known.map(|known| known.set(Arc::clone(&kinds)));
+                Ok(kinds)
+            }
             [] => {
                 let endpoints = scenario.cluster().endpoints().keys();
                 let pods = endpoints.filter(|id| id.kind == EndpointKind::Workload);
@@ -179,12 +190,12 @@ impl Evaluator<'_> {
             _ => Standing::OneOfSeveral,
         };
         let told = self.told.get_or_init(|| Told::new(scenario.cluster()));
-        let mut kinds: BTreeMap<Kind, Candidate> = BTreeMap::new();
+        let mut kinds: BTreeMap<PodKind, Candidate> = BTreeMap::new();
         for pod in running {
             let candidate = self.pod(field, id, pod)?;
             let kind = match (scenario.cluster().endpoints().get(pod), &candidate.end) {
                 (Some(endpoint), _) => told.kind(endpoint),
-                (None, end) => Kind { node: end.clone(), ..Kind::default() },
+                (None, end) => PodKind { node: end.clone(), ..PodKind::default() },
             };
             match kinds.get_mut(&kind) {
                 Some(first) => first.twins.push(pod.clone()),
@@ -255,7 +266,7 @@ struct Membership {
 
 /// Everything that policy can tell two pods of one namespace by.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
+struct PodKind {
     labels: Vec<(Name, Name)>,
     nets: Vec<Cidr>,
     account: Option<Name>,
@@ -297,12 +308,12 @@ impl Told {
         });
     }
 
-    fn kind(&self, endpoint: &Endpoint) -> Kind {
+    fn kind(&self, endpoint: &Endpoint) -> PodKind {
         let labels = endpoint.labels.iter().filter(|(key, _)| self.labels.contains(*key));
         let addresses = endpoint.addresses.iter();
         let services = addresses.filter_map(|address| self.services.get(&canonical(*address)));
         let holds = |net: &&Cidr| endpoint.addresses.iter().any(|address| net.contains(address));
-        Kind {
+        PodKind {
             labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
             nets: self.nets.iter().filter(holds).copied().collect(),
             account: endpoint.service_account.clone(),

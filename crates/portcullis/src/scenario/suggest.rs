@@ -8,10 +8,9 @@ pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Vec<St
     if name.len() > LONGEST {
         return known.take(0).collect();
     }
-    let wanted: Vec<char> = name.chars().collect();
     let mut best: Vec<(usize, String)> = Vec::new();
     for candidate in known {
-        let Some(distance) = score(name, &wanted, &candidate) else { continue };
+        let Some(distance) = score(name, &candidate) else { continue };
         let entry = (distance, candidate);
         if let Err(place) = best.binary_search(&entry)
             && place < MOST
@@ -23,37 +22,18 @@ pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Vec<St
     best.into_iter().map(|(_, name)| name).collect()
 }
 
-fn score(name: &str, wanted: &[char], candidate: &str) -> Option<usize> {
+fn score(name: &str, candidate: &str) -> Option<usize> {
     let last = |text: &str| text.rsplit_once('/').map(|(_, last)| last.to_owned());
     if candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')) || last(name) == last(candidate)
     {
         return Some(1);
     }
-    let limit = (wanted.len() / 4).clamp(1, 4);
+    let limit = (name.chars().count() / 4).clamp(1, 4);
     if candidate.len().abs_diff(name.len()) > limit.saturating_mul(4) {
         return None;
     }
-    let distance = edits(wanted, candidate);
+    let distance = strsim::levenshtein(name, candidate);
     (distance <= limit).then_some(distance)
-}
-
-/// How many characters have to be added, removed or replaced to turn one text into the other.
-fn edits(from: &[char], to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=from.len()).collect();
-    for (line, c) in to.chars().enumerate() {
-        let mut left = line.saturating_add(1);
-        let mut diagonal = line;
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, want) in row.iter_mut().skip(1).zip(from) {
-            let replaced = diagonal.saturating_add(usize::from(*want != c));
-            diagonal = *cell;
-            left = replaced.min(left.saturating_add(1)).min(cell.saturating_add(1));
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// How many names are offered.
@@ -65,16 +45,6 @@ const LONGEST: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        for (a, b, want) in
-            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
-            let a: Vec<char> = a.chars().collect();
-            assert_eq!(edits(&a, b), want, "{a:?} {b}");
-        }
-    }
 
     #[test]
     fn the_closest_come_first() {
