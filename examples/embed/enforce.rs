@@ -15,12 +15,10 @@ mod pods;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use portcullis::backend::{
-    Binding, Bindings, Dataplane, DataplaneOptions, DesiredState, Interface, LoggedEvents, NewlyDenied,
-    NodeInterfaces,
-};
+use portcullis::backend::{Binding, DataplaneOptions, Interface, LoggedEvents};
 use portcullis::backends;
 use portcullis::compile::{CompileScope, Compiler};
+use portcullis::local_node::{Change, LocalNode, NewlyDeniedFlows};
 use portcullis::model::{
     Endpoint, EndpointId, EntitySelector, L4Match, Policy, PolicyId, Profile, Rule, Update,
 };
@@ -35,7 +33,7 @@ fn main() -> Result<(), Error> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["node", backend] => node(backend),
-        ["agent", backend, pods @ ..] => agent(backend, pods),
+        ["agent", backend] => agent(backend),
         ["pod"] => pods::serve(),
         ["talk", to] => pods::talk(to.parse()?),
         [backend] => {
@@ -49,50 +47,38 @@ fn main() -> Result<(), Error> {
     }
 }
 
-/// What the CNI keeps: policy, where the pods are, and what enforces it.
-struct Cni {
-    compiler: Compiler,
-    bindings: Bindings,
-    options: DataplaneOptions,
-    dataplane: Box<dyn Dataplane>,
+const PODS: [(&str, &str); 3] = [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("other", "10.0.0.3")];
+
+/// What the CNI does when it starts: it takes over what an earlier process left.
+fn start(backend: &str) -> Result<LocalNode, Error> {
+    let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
+    let dataplane = backends::named(backend).ok_or("no such backend")?.open(options.clone())?;
+    let compiler = Compiler::new(Settings::default(), CompileScope::All);
+    let mut node = LocalNode::new(compiler, dataplane, options)
+        .with_flows(NewlyDeniedFlows::End)
+        .with_interfaces(backends::node_interfaces);
+    let (policy, profile) = (only("app == 'web'")?, Profile::allow_all("open"));
+    let pods: Vec<_> =
+        PODS.into_iter().map(|(name, address)| pod(name, address)).collect::<Result<_, _>>()?;
+    let changed = node.change(|change| {
+        [Update::Profile(profile), policy].into_iter().for_each(|update| change.apply(update));
+        pods.into_iter().for_each(|pod| add(change, pod));
+    })?;
+    if changed.applied.is_complete() { Ok(node) } else { Err("an interface is gone".into()) }
 }
 
-impl Cni {
-    /// Takes over what an earlier process left.
-    fn start(backend: &str, pods: &[(&str, &str)]) -> Result<Self, Error> {
-        let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
-        let dataplane = backends::named(backend).ok_or("no such backend")?.open(options.clone())?;
-        let compiler = Compiler::new(Settings::default(), CompileScope::All);
-        let mut cni = Self { compiler, bindings: Bindings::new(), options, dataplane };
-        cni.compiler.apply(Update::Profile(Profile::allow_all("open")))?;
-        cni.compiler.apply(only("app == 'web'")?)?;
-        for (name, address) in pods {
-            cni.add(name, address)?;
-        }
-        let _ = cni.compiler.commit();
-        let desired = DesiredState::new(cni.compiler.snapshot(), &cni.bindings);
-        assert!(cni.dataplane.load(desired)?.is_complete());
-        Ok(cni)
-    }
+/// A pod and where it is.
+fn pod(name: &str, address: &str) -> Result<(Endpoint, Binding), Error> {
+    let mut endpoint = Endpoint::new(EndpointId::workload("shop", name));
+    endpoint.labels.insert("app", name);
+    (endpoint.addresses, endpoint.profiles) = ([address.parse()?].into_iter().collect(), vec!["open".into()]);
+    let binding = Binding::workload(interface(name)?, endpoint.addresses.clone());
+    Ok((endpoint, binding))
+}
 
-    fn add(&mut self, name: &str, address: &str) -> Result<(), Error> {
-        let mut endpoint = Endpoint::new(EndpointId::workload("shop", name));
-        endpoint.labels.insert("app", name);
-        (endpoint.addresses, endpoint.profiles) = (vec![address.parse()?], vec!["open".into()]);
-        self.bindings
-            .bind(endpoint.id.clone(), Binding::workload(interface(name)?, endpoint.addresses.clone()));
-        Ok(self.compiler.apply(Update::Endpoint(endpoint))?)
-    }
-
-    /// Brings everything since the last call in force. How many flows it ended, which policy denies now.
-    fn commit(&mut self) -> Result<usize, Error> {
-        let delta = self.compiler.commit();
-        let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
-        assert!(self.dataplane.update(desired, &delta)?.is_complete());
-        let node = NodeInterfaces::new();
-        let denied = NewlyDenied::new(self.compiler.previous(), desired, &self.options, &node);
-        Ok(self.dataplane.terminate(&|flow| denied.contains(flow))?)
-    }
+fn add(change: &mut Change, (endpoint, binding): (Endpoint, Binding)) {
+    change.bind(endpoint.id.clone(), binding);
+    change.apply(Update::Endpoint(endpoint));
 }
 
 /// Only pods with these labels may reach the database.
@@ -109,9 +95,8 @@ fn interface(pod: &str) -> Result<Interface, Error> {
 }
 
 /// The process that is killed.
-fn agent(backend: &str, pods: &[&str]) -> Result<(), Error> {
-    let pods: Vec<_> = pods.chunks(2).filter_map(|pod| Some((*pod.first()?, *pod.get(1)?))).collect();
-    let _cni = Cni::start(backend, &pods)?;
+fn agent(backend: &str) -> Result<(), Error> {
+    let _node = start(backend)?;
     println!("in force");
     loop {
         std::thread::park();
@@ -120,52 +105,45 @@ fn agent(backend: &str, pods: &[&str]) -> Result<(), Error> {
 
 fn node(backend: &str) -> Result<(), Error> {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-    let [web, db, other] =
-        [Pod::new("web", "10.0.0.1")?, Pod::new("db", "10.0.0.2")?, Pod::new("other", "10.0.0.3")?];
-    let mut flow = web.connect("10.0.0.2")?;
-    println!("no policy: web {}, other {}", flow.goes_on()?, other.reaches("10.0.0.2")?);
+    let [web, _db, other] = PODS.map(|(name, address)| Pod::new(name, address));
+    let (web, _db, other) = (web?, _db?, other?);
+    let db = "10.0.0.2";
+    let mut flow = web.connect(db)?;
+    println!("no policy: web {}, other {}", flow.goes_on()?, other.reaches(db)?);
 
-    let pods = [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("other", "10.0.0.3")];
-    let words = pods.iter().flat_map(|(name, address)| [*name, *address]);
     let exe = std::env::current_exe()?;
-    let mut agent = Command::new(exe).args(["agent", backend]).args(words).stdout(Stdio::piped()).spawn()?;
+    let mut agent = Command::new(exe).args(["agent", backend]).stdout(Stdio::piped()).spawn()?;
     BufReader::new(agent.stdout.take().ok_or("no output")?).read_line(&mut String::new())?;
-    println!("policy: web {}, other {}", web.reaches("10.0.0.2")?, other.reaches("10.0.0.2")?);
+    println!("policy: web {}, other {}", web.reaches(db)?, other.reaches(db)?);
     agent.kill()?;
     agent.wait()?;
-    println!("killed: flow {}, other {}", flow.goes_on()?, other.reaches("10.0.0.2")?);
-    let mut cni = Cni::start(backend, &pods)?;
-    println!("restarted: flow {}, other {}", flow.goes_on()?, other.reaches("10.0.0.2")?);
+    println!("killed: flow {}, other {}", flow.goes_on()?, other.reaches(db)?);
+    let mut node = start(backend)?;
+    println!("restarted: flow {}, other {}", flow.goes_on()?, other.reaches(db)?);
 
     let late = Pod::new("late", "10.0.0.4")?;
-    cni.bindings.close(interface("late")?);
-    cni.commit()?;
-    println!("a pod nobody knows yet: web {}", late.reaches("10.0.0.1")?);
-    cni.add("late", "10.0.0.4")?;
-    cni.commit()?;
-    println!("it is known: web {}, db {}", late.reaches("10.0.0.1")?, late.reaches("10.0.0.2")?);
-    cni.compiler.apply(only("app == 'late'")?)?;
-    let ended = cni.commit()?;
-    println!("policy changes: {ended} flow ended: {}, late {}", flow.goes_on()?, late.reaches("10.0.0.2")?);
-    let denied =
-        std::iter::from_fn(|| cni.dataplane.next_event().transpose()).collect::<Result<Vec<_>, _>>()?;
-    let first = denied.first().ok_or("no event")?;
+    let unknown = interface("late")?;
+    let _ = node.change(|change| change.close(unknown))?;
+    println!("a pod that nobody knows yet: web {}", late.reaches("10.0.0.1")?);
+    let known = pod("late", "10.0.0.4")?;
+    let _ = node.change(|change| add(change, known))?;
+    println!("it is known: web {}, db {}", late.reaches("10.0.0.1")?, late.reaches(db)?);
+    let policy = only("app == 'late'")?;
+    let ended = node.change(|change| change.apply(policy))?.ended_flows;
+    println!("policy changes: {ended} flow ended: {}, late {}", flow.goes_on()?, late.reaches(db)?);
+    let first = node.dataplane().next_event()?.ok_or("no event")?;
     println!("event: {} to {}: {}", first.packet.source, first.packet.destination, first.decision.cause);
-    let counters = cni.dataplane.counters()?;
-    let denied = counters
-        .iter()
-        .filter(|(decision, _)| decision.cause.policy().is_some() && decision.verdict == Verdict::Deny);
-    println!(
-        "packets that the policy denied: {}",
-        denied.map(|(_, counter)| counter.packets).sum::<u64>() > 0
-    );
+    let counters = node.dataplane().counters()?;
+    let denied = counters.iter().filter(|(decision, _)| decision.verdict == Verdict::Deny);
+    println!("packets were denied: {}", denied.map(|(_, counter)| counter.packets).sum::<u64>() > 0);
 
+    drop(late);
     let gone = EndpointId::workload("shop", "late");
-    (drop(late), cni.bindings.unbind(&gone));
-    cni.compiler.apply(Update::RemoveEndpoint(gone))?;
-    cni.commit()?;
-    cni.dataplane.remove()?;
-    println!("removed: web {}, other {}", web.reaches("10.0.0.2")?, other.reaches("10.0.0.2")?);
-    drop(db);
+    let _ = node.change(|change| {
+        change.unbind(gone.clone());
+        change.apply(Update::RemoveEndpoint(gone));
+    })?;
+    node.remove()?;
+    println!("removed: web {}, other {}", web.reaches(db)?, other.reaches(db)?);
     Ok(())
 }

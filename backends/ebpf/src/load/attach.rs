@@ -234,8 +234,7 @@ fn attached_links(interface: &str, direction: Direction) -> Result<Vec<u32>, Loa
     for _ in 0..RETRIES {
         match SchedClassifier::query_tcx(interface, direction.attach_type()) {
             Ok((_, programs)) => return Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect()),
-            Err(ProgramError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(LoadError::new("cannot ask what is attached", error)),
         }
     }

@@ -4,8 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use nix::sys::socket::{SockaddrStorage, setsockopt, sockopt};
-use portcullis::backend::{Bindings, Dataplane, DataplaneOptions, DesiredState, NewlyDenied, NodeInterfaces};
+use nix::sys::socket::{setsockopt, sockopt};
+use portcullis::backend::{Bindings, Dataplane, DataplaneOptions, DesiredState, NewlyDenied};
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{Delta, Interpreter, Snapshot};
 use portcullis::label::Labels;
@@ -23,24 +23,6 @@ use crate::policies::probes;
 use crate::services::{BACKENDS, small_kube_proxy};
 use crate::{PODS, SHUT, compiled, place, tighten};
 
-/// What the node itself has.
-fn node_interfaces() -> NodeInterfaces {
-    let mut node = NodeInterfaces::new();
-    for interface in nix::net::if_::if_nameindex().unwrap().iter() {
-        node = node.with_interface(&interface.name().to_string_lossy(), interface.index());
-    }
-    let ip = |address: SockaddrStorage| -> Option<IpAddr> {
-        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
-    };
-    for entry in nix::ifaddrs::getifaddrs().unwrap() {
-        if let Some(address) = entry.address.and_then(ip) {
-            node = node.with_address(&entry.interface_name, address);
-        }
-    }
-    node
-}
-
 /// Ends the flows that the last commit newly denies, which `options` are in force. How many entries these were.
 pub(crate) fn terminate(
     dataplane: &mut dyn Dataplane,
@@ -48,7 +30,7 @@ pub(crate) fn terminate(
     bindings: &Bindings,
     options: &DataplaneOptions,
 ) -> usize {
-    let node = node_interfaces();
+    let node = portcullis::backends::node_interfaces();
     let desired = DesiredState::new(compiler.snapshot(), bindings);
     let denied = NewlyDenied::new(compiler.previous(), desired, options, &node);
     dataplane.terminate(&|flow| denied.contains(flow)).unwrap()
