@@ -47,7 +47,7 @@ fn bindings(cluster: &Cluster) -> Bindings {
 }
 
 fn index_of(binding: &Binding) -> u32 {
-    binding.interfaces()[0].index().unwrap()
+    binding.interfaces().first().and_then(Interface::index).unwrap()
 }
 
 fn passes(snapshot: &Snapshot, bindings: &Bindings, question: &(EndpointId, Hook, Packet)) -> bool {

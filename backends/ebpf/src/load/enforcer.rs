@@ -227,12 +227,11 @@ impl Enforcer {
 
     pub(crate) fn take_away(&mut self) -> Result<(), DataplaneError> {
         self.check_namespace()?;
-        if let Some(mut pins) = Pins::left_in(&self.options.pins())? {
-            if let Err(error) = pins.remove() {
-                // Some interfaces have no program any more.
-                self.running.iter_mut().for_each(|running| running.is_behind = true);
-                return Err(error.into());
-            }
+        let mut left = Pins::left_in(&self.options.pins())?;
+        if let Some(Err(error)) = left.as_mut().map(Pins::remove) {
+            // Some interfaces have no program any more.
+            self.running.iter_mut().for_each(|running| running.is_behind = true);
+            return Err(error.into());
         }
         (self.running, self.pins) = (None, None);
         Ok(())

@@ -1,10 +1,11 @@
 //! In force or an error: what `Ok` says is looked at with packets, after every kind of failure. As root only.
 
-use std::net::{IpAddr, UdpSocket};
+use core::net::IpAddr;
+use core::time::Duration;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount, umount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -149,7 +150,7 @@ struct Node {
     pins: PathBuf,
     compiler: Compiler,
     bindings: Bindings,
-    plane: Box<Enforcer>,
+    plane: Enforcer,
 }
 
 fn labels(app: &str) -> Labels {
@@ -184,7 +185,7 @@ fn policy(ports: &[u16]) -> Update {
 
 impl Node {
     fn new(pods: Vec<Pod>, pins: PathBuf) -> Self {
-        let plane = Box::new(Enforcer::open(Options::new().with_pins(&pins)).unwrap());
+        let plane = Enforcer::open(Options::new().with_pins(&pins)).unwrap();
         let compiler = Compiler::new(Settings::default(), CompileScope::All);
         let mut node = Self { pods, pins, compiler, bindings: Bindings::new(), plane };
         for number in 0..node.pods.len() {
@@ -204,7 +205,7 @@ impl Node {
     }
 
     fn reopen(&mut self, options: Options) {
-        self.plane = Box::new(Enforcer::open(options.with_pins(&self.pins)).unwrap());
+        self.plane = Enforcer::open(options.with_pins(&self.pins)).unwrap();
     }
 
     fn apply(&mut self, update: Update) {
@@ -212,14 +213,14 @@ impl Node {
     }
 
     fn load(&mut self) -> Result<Applied, DataplaneError> {
-        drop(self.compiler.commit());
-        let plane: &mut dyn Dataplane = &mut *self.plane;
+        let _ = self.compiler.commit();
+        let plane: &mut dyn Dataplane = &mut self.plane;
         plane.load(DesiredState::new(self.compiler.snapshot(), &self.bindings))
     }
 
     fn update(&mut self) -> Result<Applied, DataplaneError> {
         let delta: Delta = self.compiler.commit();
-        let plane: &mut dyn Dataplane = &mut *self.plane;
+        let plane: &mut dyn Dataplane = &mut self.plane;
         plane.update(DesiredState::new(self.compiler.snapshot(), &self.bindings), &delta)
     }
 
