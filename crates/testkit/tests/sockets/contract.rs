@@ -441,12 +441,14 @@ fn removal_takes_everything_away(rig: &mut dyn Rig) {
     assert!(!rig.send(CLIENT, SERVER, 80));
     // What an earlier process left.
     rig.open(DataplaneOptions::new()).remove().unwrap();
-    assert!(rig.send(CLIENT, SERVER, 80));
+    // Kernels may take the last program off a little later.
+    let is_open = |rig: &mut dyn Rig| (0..20).any(|_| rig.send(CLIENT, SERVER, 80));
+    assert!(is_open(rig));
     let mut dataplane = loaded(rig, &world);
     assert!(!rig.send(CLIENT, SERVER, 80));
     dataplane.remove().unwrap();
     dataplane.remove().unwrap();
-    assert!(rig.send(CLIENT, SERVER, 80));
+    assert!(is_open(rig));
     let error = dataplane.update(world.desired(), &world.nothing()).unwrap_err();
     assert_eq!(error.kind(), DataplaneErrorKind::NotLoaded);
     let _ = dataplane.load(world.desired()).unwrap();

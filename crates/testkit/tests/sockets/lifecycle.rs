@@ -72,7 +72,8 @@ pub(crate) fn replacing_drops_no_flow_and_lets_nothing_through(under: [UnderTest
         // Where one process alone can listen for events, the next does when this one is gone.
         let next = next.load(options.clone(), &compiler, &bindings);
         dataplane = next;
-        // Some time with each, however fast it takes over.
+        // That it listens from now on, and some time with each, however fast it takes over.
+        look(&mut *dataplane);
         std::thread::sleep(Duration::from_millis(100));
     }
     let counts = traffic.finish();
