@@ -48,7 +48,7 @@ impl LoadError {
         self
     }
 
-    /// The machine cannot do it, whatever the policy.
+    /// The machine cannot do it, for any policy.
     pub(crate) fn of_environment(mut self) -> Self {
         self.kind = DataplaneErrorKind::Environment;
         self

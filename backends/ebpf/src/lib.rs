@@ -2,7 +2,7 @@
 //!
 //! The program never changes with policy; it is compiled from `bpf/` and embedded, so that building this crate needs no C
 //! compiler. [`Lowering::load`] turns a snapshot and the endpoints of this node into [`Write`]s to its maps,
-//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups whatever the number of rules: its
+//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups for any number of rules: its
 //! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to a list by protocol and
 //! port, and there the decision.
 //!
@@ -49,7 +49,9 @@ mod write;
 #[cfg(feature = "load")]
 pub use error::LoadError;
 #[cfg(feature = "load")]
-pub use load::enforcer::{Enforcer, Reason};
+pub use load::enforcer::Enforcer;
+#[cfg(feature = "load")]
+pub use load::reason::Reason;
 pub use lower::Lowering;
 pub use options::{AttachMode, Capacity, NodeBackends, Options};
 pub use write::{Update, Write};

@@ -42,14 +42,14 @@ pub struct Lowering {
     bound: BTreeMap<u32, Bound>,
     /// The buffer that is read.
     active_buffer: usize,
-    /// Entries whose inactive buffer is not what it should be.
+    /// Entries whose inactive buffer is out of date.
     stale_buffers: StaleBuffers,
     /// Whether packets may be in flight that read the inactive buffer.
     flipped: bool,
-    /// What took effect at once, so that packets in flight may have met it or what was before.
+    /// Changes that took effect at once: a packet in flight may have seen the state before or after each of them.
     recent: Recent,
-    /// Whether elements of hash maps were given back since the last grace period. The kernel uses them again at once, so that
-    /// packets in flight would take what comes for what was.
+    /// Whether elements of hash maps were given back since the last grace period. The kernel reuses them at once, so a
+    /// packet in flight would read the new element in place of the old one.
     removed: bool,
     /// Classes that packets in flight may still have, though no address has.
     retired: BTreeSet<ClassId>,
@@ -74,7 +74,7 @@ struct StaleBuffers {
     endpoints: BTreeSet<u32>,
 }
 
-/// What is different from the state that the maps are in.
+/// The differences from the state that the maps are in.
 struct Change<'a> {
     addresses: &'a [(Cidr, Option<ClassId>)],
     changed: Changed,
@@ -116,8 +116,8 @@ impl Lowering {
         self.update(desired, &delta)
     }
 
-    /// What is left to do after updates, none of it urgent: the next update does it first if it has to, and takes longer
-    /// then, because it waits for a grace period. Agents call this when there is nothing else to do.
+    /// The work that updates left, none of it urgent. An agent calls this when it has nothing else to do; otherwise the next
+    /// update that needs it does it first, and takes longer, because it waits for a grace period.
     #[must_use]
     pub fn quiesce(&mut self) -> Update {
         let mut writes = Vec::new();
@@ -376,7 +376,7 @@ impl Lowering {
         self.flipped = true;
     }
 
-    /// Waits for a grace period; then no packet reads the inactive buffer, and what was given back is free.
+    /// Waits for a grace period; then no packet reads the inactive buffer, and slots that were given back are free.
     fn wait(&mut self, writes: &mut Vec<Write>) {
         writes.push(Write::GracePeriod);
         let StaleBuffers { addresses, endpoints } = core::mem::take(&mut self.stale_buffers);

@@ -186,12 +186,12 @@ impl Options {
     /// TCP, UDP and SCTP to [services](DataplaneOptions::with_services) are decided where the packet leaves the node or enters
     /// its destination, when the real destination is known. So every interface that it may leave by has to be bound or an
     /// uplink, tunnels included, and [`NodeBackends`] says what guards processes of the node. Interfaces of workloads have to
-    /// be routed, not ports of a bridge: behind one, nobody knows any more who sent a packet, and it is dropped. Addresses of
+    /// be routed, not ports of a bridge: behind one, the sender of a packet is not known, and it is dropped. Addresses of
     /// the node itself may be among them, because of node ports; host endpoints are asked later then, too: for processes of
     /// the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
     ///
     /// [Traffic from a workload to its host](DataplaneOptions::with_workload_to_host) is looked at once the workload's own
-    /// policy allowed it. Neighbour discovery and answers pass whatever is chosen; flows that are there already pass
+    /// policy allowed it. Neighbour discovery and answers pass with every choice; flows that are there already pass
     /// unless it is dropped. The default asks nothing and costs nothing; the others ask the kernel's routing about every packet
     /// that begins something.
     #[must_use]

@@ -1,4 +1,4 @@
-//! What has to be told to the kernel, in order.
+//! The commands for the kernel, in order.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

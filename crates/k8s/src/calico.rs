@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod entity;
+mod families;
 mod felix;
 mod list;
 mod net;
@@ -38,9 +39,9 @@ use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
 use crate::validate;
+use families::Families;
 pub use felix::FelixConfiguration;
 pub(crate) use felix::FelixSettings;
-use rule::Families;
 use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
     WorkloadEndpointSpec,

@@ -4,6 +4,7 @@
 //! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
 
 mod answer;
+mod candidate;
 mod cuts;
 mod direct;
 mod ends;
@@ -11,6 +12,7 @@ mod flow;
 mod load;
 mod location;
 mod peer;
+mod pod_kinds;
 mod ports;
 mod reach;
 mod report;

@@ -10,38 +10,13 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
-use nix::errno::Errno;
 
 use crate::error::{Context as _, LoadError};
 use crate::load::clsact::Filters;
+use crate::load::direction::{Direction, interface_name};
 use crate::load::object;
 use crate::load::pins::Pins;
 use crate::options::AttachMode;
-
-/// Which packets of an interface, as the host sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Ingress,
-    Egress,
-}
-
-impl Direction {
-    pub(crate) const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
-    }
-
-    pub(crate) const fn attach_type(self) -> TcAttachType {
-        match self {
-            Self::Ingress => TcAttachType::Ingress,
-            Self::Egress => TcAttachType::Egress,
-        }
-    }
-}
 
 /// Which programs guard an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +40,7 @@ impl Guard {
 /// How programs are attached when `wanted` is asked for: never [`AttachMode::Auto`].
 pub(crate) fn attach_mode(wanted: AttachMode) -> AttachMode {
     match wanted {
-        // The kernel is asked what is attached; one that does not know TCX does not know the question.
+        // A kernel without TCX refuses this query.
         AttachMode::Auto if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() => {
             AttachMode::Tcx
         }
@@ -74,20 +49,9 @@ pub(crate) fn attach_mode(wanted: AttachMode) -> AttachMode {
     }
 }
 
-/// The name of an interface, for calls that take no number.
-pub(crate) fn interface_name(interface: u32) -> Result<String, LoadError> {
-    let name = nix::net::if_::if_indextoname(interface).context("no such interface")?;
-    let name = name.to_str().context("no such interface")?;
-    // What nix 0.31 answers for a number that no interface has.
-    if name.is_empty() {
-        return Err(LoadError::new("no such interface", Errno::ENODEV));
-    }
-    Ok(name.to_owned())
-}
-
 impl Pins {
-    /// Attaches the programs of `guard` to `interface`, in place of what an earlier process attached there, in whatever
-    /// way. At no time is there none; for a moment both may be attached, and a packet then has to pass both.
+    /// Attaches the programs of `guard` to `interface`. They replace those of an earlier process, attached in either
+    /// way. The interface is never without one; for a moment both may be attached, and a packet then has to pass both.
     pub(crate) fn attach(
         &mut self,
         ebpf: &mut Ebpf,

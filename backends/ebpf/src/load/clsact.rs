@@ -12,7 +12,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType, tc};
 use nix::errno::Errno;
 
 use crate::error::{Context as _, LoadError};
-use crate::load::attach::{Direction, interface_name};
+use crate::load::direction::{Direction, interface_name};
 use crate::load::pins::Pins;
 use crate::load::qdisc;
 
@@ -82,7 +82,7 @@ impl Filters<'_> {
         let what = format!("clsact of interface {interface}");
         if interface_name(interface).is_ok() && !qdisc::has_filters(interface).context(&what)? {
             match qdisc::delete(interface) {
-                // Somebody was faster.
+                // Another process removed it first.
                 Err(error) if is_gone(error.raw_os_error()) => {}
                 other => other.context(&what)?,
             }

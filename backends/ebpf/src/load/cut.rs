@@ -92,8 +92,8 @@ impl<'a> Tightened<'a> {
     fn workload(&self, id: &EndpointId, own: &[IpAddr], flow: &Flow) -> bool {
         let Packet { source, destination, .. } = flow.packet;
         if !flow.began_local {
-            // From itself (D10), or from the node (D11), which policy does not decide; or from somebody behind source NAT
-            // of the node, who is not known here.
+            // From itself (D10), or from the node (D11), which policy does not decide; or from a sender behind source NAT
+            // of the node, which is not known here.
             let exempt = own.contains(&source) || self.node.contains(&source);
             let covered = |of: &State<'a>| {
                 self.cover.is_none_or(|cover| self.allows(of, cover, Hook::ForwardEgress, &flow.packet))

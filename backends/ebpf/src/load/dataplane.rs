@@ -8,7 +8,8 @@ use portcullis_core::backend::{
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 
-use crate::load::enforcer::{Enforcer, Reason};
+use crate::load::enforcer::Enforcer;
+use crate::load::reason::Reason;
 
 /// - A policy of which a part could not be written is brought in force by the next update as by a load: with fresh maps.
 /// - [`maintain`](Dataplane::maintain) waits for a grace period of the kernel when updates left something for later, which

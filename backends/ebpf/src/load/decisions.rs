@@ -1,4 +1,4 @@
-//! What the numbers of decisions stand for in the kernel, and what decisions counted that are not used any more.
+//! Which decision each number in the kernel stands for, and the last counters of retired decisions.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -6,11 +6,11 @@ use alloc::sync::Arc;
 use portcullis_core::backend::Counter;
 use portcullis_core::ir::DecisionEntry;
 
-/// A number keeps its decision until the kernel is told another one, so also while it is not used any more.
+/// A number keeps its decision until the kernel gets another one for it, also while the number is unused.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     by_number: BTreeMap<u32, Arc<DecisionEntry>>,
-    /// What was told about numbers that are not used any more.
+    /// The counters that were reported for unused numbers.
     told: BTreeMap<u32, Counter>,
     /// The last counts of decisions that have no number any more.
     last: VecDeque<(Arc<DecisionEntry>, Counter)>,

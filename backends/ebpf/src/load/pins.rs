@@ -11,7 +11,7 @@ use crate::error::{Context as _, LoadError};
 
 /// The folder where links, flow tables and mark generations are pinned, and filters marked.
 ///
-/// What is in it is read once. After that, only its own process changes it.
+/// Its content is read once. After that, only this process changes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
     folder: PathBuf,
@@ -45,7 +45,7 @@ impl Pins {
         let what = format!("`{}`", folder.display());
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(folder).context(&what)? {
-            // Whoever puts names there that are no text made them.
+            // Names that are no text are not ours.
             names.extend(entry.context(&what)?.file_name().into_string());
         }
         Ok(Self { folder: folder.to_owned(), names })

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use crate::load::attach::Direction;
+use crate::load::direction::Direction;
 
 /// A filter of the qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Health, Lo
 use portcullis_core::ir::{DecisionEntry, Delta};
 
 use crate::error::{Context as _, LoadError};
-use crate::load::attach::{self, Guard, interface_name};
+use crate::load::attach::{self, Guard};
 use crate::load::cgroup;
 use crate::load::decisions::Decisions;
-use crate::load::enforcer::Reason;
+use crate::load::direction::interface_name;
 use crate::load::events::Events;
 use crate::load::flow_tables::{self, Copied, Earlier, FlowTables};
 use crate::load::interfaces::{Resolved, Wanted, unreached_of, wanted};
@@ -21,6 +21,7 @@ use crate::load::mark_generation::MarkGeneration;
 use crate::load::memory::Memory;
 use crate::load::object::{self, Behaviour};
 use crate::load::pins::Pins;
+use crate::load::reason::Reason;
 use crate::lower::Lowering;
 use crate::options::{AttachMode, Options};
 use crate::write::{Update, Write};
@@ -63,8 +64,8 @@ impl core::fmt::Debug for Running {
 type Touched = Vec<(u32, Option<Guard>)>;
 
 impl Running {
-    /// Loads the program into the kernel and puts it in the place of `earlier`, or of what an earlier process left. When that
-    /// fails, what was there before is in force as it was.
+    /// Loads the program into the kernel and puts it in the place of `earlier`, or of the program of an earlier process. When that
+    /// fails, the program before stays in force unchanged.
     pub(crate) fn start(
         options: &Options,
         pins: &mut Pins,
@@ -150,7 +151,7 @@ impl Running {
             self.maps.wait_for_grace_period()?;
             self.flows.carry_over(&earlier, &mut copied)?;
         }
-        // It is in force by now. What is left over is taken away by the next `maintain` if it cannot be now.
+        // The new state is in force. Leftovers that cannot be removed now are removed by the next `maintain`.
         drop(self.tidy(pins));
         Ok(unreached)
     }

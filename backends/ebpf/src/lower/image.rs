@@ -105,7 +105,7 @@ impl Image {
         }
     }
 
-    /// What has to be written, in order, for what was made since the last call.
+    /// The writes, in order, for the entries that were made since the last call.
     pub(crate) fn take_writes(&mut self) -> Vec<Write> {
         core::mem::take(&mut self.writes)
     }
@@ -120,7 +120,7 @@ impl Image {
         self.decisions.iter().map(|(_, slot, (_, decision))| (slot, decision))
     }
 
-    /// Whether anything was given back that waits for packets on their way.
+    /// Whether slots were given back that wait for packets in flight.
     pub(crate) fn waits(&mut self) -> bool {
         self.arrays.all().into_iter().any(|slots| slots.has_waiting())
     }
@@ -131,7 +131,7 @@ impl Image {
         [programs, projections, cells, runs, pages, decisions].map(Slots::usage).into()
     }
 
-    /// No packet is in flight that came before the last write.
+    /// To be called when no packet is in flight that came before the last write.
     pub(crate) fn reclaim(&mut self) {
         self.arrays.all().into_iter().for_each(Slots::reclaim);
     }
@@ -143,8 +143,8 @@ impl Image {
         })
     }
 
-    /// Entries of the IR changed: what was made from them, and what refers to that, is not used again. The programs that have
-    /// to be made anew.
+    /// Entries of the IR changed: slots that were made from them, and slots that refer to those, are not used again. Returns
+    /// the programs that have to be made anew.
     pub(crate) fn forget(&mut self, changed: &Changed) -> BTreeSet<ProgramId> {
         let decisions: BTreeSet<DecisionId> =
             changed.decisions.iter().copied().filter(|id| self.decisions.forget(*id)).collect();

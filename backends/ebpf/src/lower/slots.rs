@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 
 use portcullis_core::backend::{LowerError, Usage};
 
-/// The slots of one array. What is given back cannot be had again before [`Slots::reclaim`], because packets that are on
-/// their way may still look at it.
+/// The slots of one array. A slot that was given back is not handed out again before [`Slots::reclaim`], because packets in
+/// flight may still read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots {
     name: &'static str,
-    /// Slots before this one are nobody's.
+    /// Slots before this one are reserved.
     first: u32,
     limit: u32,
     /// How much of the capacity one slot is.

@@ -144,7 +144,7 @@ impl Sandbox {
         Ok(Some((passed.0, event)))
     }
 
-    /// Whether `hook` of the endpoint at `interface` lets an IP packet pass that is made of these bytes, whatever they are.
+    /// Whether `hook` of the endpoint at `interface` lets an IP packet of exactly these bytes pass.
     ///
     /// # Errors
     /// When the kernel does not take it.

@@ -2,61 +2,22 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use core::net::IpAddr;
 use std::sync::OnceLock;
 
-use portcullis_core::label::{Name, Scope};
-use portcullis_core::model::{
-    Cluster, Endpoint, EndpointId, EndpointKind, NamedPort, NetworkSetId, ServiceId,
-};
-use portcullis_core::net::{Cidr, IpVersion, canonical};
-use portcullis_core::packet::Protocol;
+use portcullis_core::label::Name;
+use portcullis_core::model::{EndpointId, EndpointKind, NetworkSetId, ServiceId};
 use portcullis_core::path::End;
 use portcullis_core::quote::quoted;
-use portcullis_core::selector::Expr;
 use portcullis_k8s::workload::PodCount;
 use portcullis_k8s::{PodPlace, WorkloadPods};
 
 use super::answer::Plan;
+use super::candidate::{Candidate, Standing};
 use super::flow::FlowError;
 use super::peer::Peer;
+use super::pod_kinds::{Distinctions, PodKind};
 use super::resolve::Evaluator;
 use super::suggest::nearest;
-
-/// An end with the addresses to choose from. Without an end, the owner of the chosen address is meant.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) end: Option<End>,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Other pods of the same workload that policy cannot tell from this one.
-    pub(super) twins: Vec<EndpointId>,
-    pub(super) standing: Standing,
-}
-
-/// What an end is in its workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It was named itself.
-    Itself,
-    /// It is one of several known pods of the workload that was named.
-    OneOfSeveral,
-    /// It is the only known pod of the workload that was named, or stands for its pods, and there may be more.
-    OneForMore,
-}
-
-impl Candidate {
-    fn of(end: Option<End>, addresses: Vec<IpAddr>) -> Self {
-        Self { end, addresses, twins: Vec::new(), standing: Standing::Itself }
-    }
-
-    fn endpoint(endpoint: &Endpoint) -> Self {
-        Self::of(Some(End::Endpoint(endpoint.id.clone())), endpoint.addresses.clone())
-    }
-
-    pub(super) fn address(&self, version: IpVersion) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| IpVersion::of(address) == version)
-    }
-}
 
 impl Evaluator<'_> {
     /// The ends that `peer` stands for, never none; several only for a workload whose pods differ in something that
@@ -189,13 +150,13 @@ impl Evaluator<'_> {
             ([_], PodCount::Several) => Standing::OneForMore,
             _ => Standing::OneOfSeveral,
         };
-        let told = self.told.get_or_init(|| Told::new(scenario.cluster()));
+        let told = self.told.get_or_init(|| Distinctions::new(scenario.cluster()));
         let mut kinds: BTreeMap<PodKind, Candidate> = BTreeMap::new();
         for pod in running {
             let candidate = self.pod(field, id, pod)?;
             let kind = match (scenario.cluster().endpoints().get(pod), &candidate.end) {
                 (Some(endpoint), _) => told.kind(endpoint),
-                (None, end) => PodKind { node: end.clone(), ..PodKind::default() },
+                (None, end) => PodKind::at(end.clone()),
             };
             match kinds.get_mut(&kind) {
                 Some(first) => first.twins.push(pod.clone()),
@@ -245,83 +206,6 @@ impl Evaluator<'_> {
         };
         let known = self.scenario().frontends.iter().map(|frontend| peer(&frontend.id));
         unknown("to", "service", &peer(id), known)
-    }
-}
-
-/// What policies look at: the labels and the networks that they name, and the services, by the addresses of their
-/// backends.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    labels: BTreeSet<Name>,
-    nets: BTreeSet<Cidr>,
-    services: BTreeMap<IpAddr, BTreeSet<Membership>>,
-}
-
-/// A service that an address is a backend of, and where it listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Membership {
-    service: ServiceId,
-    port: Option<(Protocol, u16)>,
-}
-
-/// Everything that policy can tell two pods of one namespace by.
-#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct PodKind {
-    labels: Vec<(Name, Name)>,
-    nets: Vec<Cidr>,
-    account: Option<Name>,
-    profiles: Vec<Name>,
-    ports: Vec<NamedPort>,
-    services: BTreeSet<Membership>,
-    node: Option<End>,
-}
-
-impl Told {
-    fn new(cluster: &Cluster) -> Self {
-        let mut told = Self::default();
-        let policies = cluster.policies().values();
-        policies.clone().for_each(|policy| told.look(&policy.subject.expr));
-        let rules = policies.flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
-        let profiles = cluster.profiles().values();
-        let rules = rules.chain(profiles.flat_map(|profile| profile.ingress.iter().chain(&profile.egress)));
-        let mut services = BTreeSet::new();
-        for side in rules.flat_map(|rule| rule.peers.iter().chain(core::iter::once(&rule.local))) {
-            services.extend(&side.service);
-            side.selector.iter().chain(&side.not_selector).for_each(|selector| told.look(&selector.expr));
-            told.nets.extend(side.nets.iter().chain(&side.not_nets));
-        }
-        told.nets.extend(cluster.network_sets().values().flat_map(|set| &set.nets));
-        for service in services.into_iter().filter_map(|id| cluster.services().get(id)) {
-            for backend in &service.backends {
-                let known = told.services.entry(canonical(backend.address)).or_default();
-                known.insert(Membership { service: service.id.clone(), port: backend.port });
-            }
-        }
-        told
-    }
-
-    fn look(&mut self, expr: &Expr) {
-        expr.for_each_label(|label| {
-            if label.scope == Scope::Own && !self.labels.contains(&label.key) {
-                self.labels.insert(label.key.clone());
-            }
-        });
-    }
-
-    fn kind(&self, endpoint: &Endpoint) -> PodKind {
-        let labels = endpoint.labels.iter().filter(|(key, _)| self.labels.contains(*key));
-        let addresses = endpoint.addresses.iter();
-        let services = addresses.filter_map(|address| self.services.get(&canonical(*address)));
-        let holds = |net: &&Cidr| endpoint.addresses.iter().any(|address| net.contains(address));
-        PodKind {
-            labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            nets: self.nets.iter().filter(holds).copied().collect(),
-            account: endpoint.service_account.clone(),
-            profiles: endpoint.profiles.clone(),
-            ports: endpoint.ports.clone(),
-            services: services.flatten().cloned().collect(),
-            node: endpoint.node.clone().map(End::Node),
-        }
     }
 }
 

@@ -16,10 +16,11 @@ use portcullis_core::settings::Settings;
 
 use super::Scenario;
 use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};
+use super::candidate::{Candidate, Standing};
 use super::cuts::Cuts;
-use super::ends::{Candidate, Standing, Told};
 use super::flow::{Flow, FlowError, Port};
 use super::peer::Peer;
+use super::pod_kinds::Distinctions;
 use super::reach::{Called, Entry, Front, Reach};
 
 /// Looks flows up in a scenario and asks an engine about them.
@@ -31,7 +32,7 @@ pub struct Evaluator<'a> {
     settings: &'a Settings,
     pub(super) topology: Topology<'a>,
     pub(super) reach: Reach<'a>,
-    pub(super) told: OnceLock<Told>,
+    pub(super) told: OnceLock<Distinctions>,
     /// The kinds of pods of each workload, once a flow has named it.
     pub(super) kinds: BTreeMap<&'a EndpointId, OnceLock<Arc<[Candidate]>>>,
     cuts: OnceLock<Cuts>,
