@@ -130,7 +130,7 @@ fn node(backend: &str) -> Result<(), Error> {
     println!("it is known: web {}, db {}", late.reaches("10.0.0.1")?, late.reaches(db)?);
     let policy = only("app == 'late'")?;
     let ended = node.change(|change| change.apply(policy))?.ended_flows;
-    println!("policy changes: {ended} flow ended: {}, late {}", flow.goes_on()?, late.reaches(db)?);
+    println!("policy changes: ended {}, flow {}, late {}", ended > 0, flow.goes_on()?, late.reaches(db)?);
     let first = node.dataplane().next_event()?.ok_or("no event")?;
     println!("event: {} to {}: {}", first.packet.source, first.packet.destination, first.decision.cause);
     let counters = node.dataplane().counters()?;

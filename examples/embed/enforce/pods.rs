@@ -105,7 +105,8 @@ pub(crate) fn serve() -> Result<(), Error> {
 
 /// The process of a connection: for each line that it reads, it says whether data still goes there and back.
 pub(crate) fn talk(to: SocketAddr) -> Result<(), Error> {
-    let patience = Duration::from_millis(500);
+    // Long enough for a second SYN: a packet may be lost.
+    let patience = Duration::from_millis(1_500);
     let Ok(mut stream) = TcpStream::connect_timeout(&to, patience) else { return Ok(()) };
     stream.set_read_timeout(Some(patience))?;
     for line in std::io::stdin().lock().lines() {
