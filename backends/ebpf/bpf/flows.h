@@ -10,12 +10,12 @@
 #define CLOSING 4
 /* Who sent the packet that policy was asked about. */
 #define BEGAN_LOCAL 8
-/* Policy denies it by now (decision D16): it is not known any more, and only a packet that opens a flow makes it so. */
-#define CUT 16
-/* What the end that began sends is exempt from later questions, too: a hook allowed it that ends the say of a host endpoint. */
+/* Policy denies this flow now (decision D16). It counts as unknown until a packet opens the flow anew. */
+#define TERMINATED 16
+/* Packets from the initiator skip later hooks: an untracked or pre-DNAT rule already allowed this flow. */
 #define EXEMPTED 32
-/* Nobody decided yet about what the end that began sends. Known where it was left open, and nowhere else. */
-#define LEFT_OPEN 64
+/* The decision about packets from the initiator is deferred. The flow is known only at the interface that deferred it. */
+#define DEFERRED 64
 
 #define SECOND 1000000000ull
 
@@ -27,16 +27,16 @@ struct place {
 	u32 interface;
 	u32 from_local;
 	u32 begins; /* flags of the flow that begins here */
-	u32 peer;   /* whom the flow is with, where another may come to have the address of one; or 0 */
+	u32 peer;   /* interface of the other end, where its address may get a new owner; else 0 */
 };
 
 /*
- * What is known of a packet. Where a packet is settled, the other hooks that ask for this end need not ask: it is an answer, or
+ * How a packet stands to the flow table. SETTLED: later hooks of the same end need not ask, because the packet is a reply or
  * its flow is exempt.
  */
 #define UNKNOWN 0
 #define KNOWN 1
-#define SETTLED 2
+#define FINAL 2
 
 INLINE u64 timeout_of(u32 protocol, u32 flags)
 {
@@ -80,7 +80,7 @@ INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32
 INLINE int is_alive(const struct flow_state *state, u32 protocol, u64 now)
 {
 	/* Another CPU may have written a later time. */
-	return !(state->flags & CUT) && (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
+	return !(state->flags & TERMINATED) && (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
 }
 
 /* Whether an ICMP error is about a packet of a flow that is known here. */
@@ -113,7 +113,7 @@ FUNCTION int is_related(const struct packet *p, const struct place *at)
 	return state && is_alive(state, p->inner_protocol, coarse_ns());
 }
 
-/* What is known of the packet here, by the flow that it belongs to. */
+/* How the packet stands to the flow table at this interface. */
 INLINE int is_established(const struct packet *p, const struct place *at)
 {
 	const u32 *local = at->from_local ? p->source : p->destination;
@@ -145,12 +145,12 @@ INLINE int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
-	/* The flow was somebody else's. */
+	/* The address has a new owner; the flow was that of the old one. */
 	if (at->peer && state->peer && at->peer != state->peer)
 		return UNKNOWN;
 	if (flags & EXEMPTED || !(flags & BEGAN_LOCAL) == !!at->from_local)
-		return SETTLED;
-	return flags & LEFT_OPEN & ~at->begins ? UNKNOWN : KNOWN;
+		return FINAL;
+	return flags & DEFERRED & ~at->begins ? UNKNOWN : KNOWN;
 }
 
 /* Notes that a packet of a flow was allowed here. */
@@ -173,7 +173,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 
 		key_v6(&key, local, remote, ports, at->interface, p->protocol);
 		old = goes_on ? map_lookup(&flows_v6, &key) : 0;
-		if (old && old->flags & CUT)
+		if (old && old->flags & TERMINATED)
 			return 0;
 		map_update(&flows_v6, &key, &state, 0);
 	} else {
@@ -181,7 +181,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 
 		key_v4(&key, local, remote, ports, at->interface, p->protocol);
 		old = goes_on ? map_lookup(&flows_v4, &key) : 0;
-		if (old && old->flags & CUT)
+		if (old && old->flags & TERMINATED)
 			return 0;
 		map_update(&flows_v4, &key, &state, 0);
 	}

@@ -155,11 +155,6 @@ pub(crate) fn on_every_site(pods: usize, scenario: impl Fn(&UnderTest, &Site) + 
 /// What a backend cannot do: its name, the scenario, and why.
 const CANNOT: &[(&str, &str, &str)] = &[
     (
-        "ebpf",
-        "lifecycle::bytes_are_counted_from_the_ip_header_on",
-        "the program counts the header of the link as well",
-    ),
-    (
         "nftables",
         "host_services::an_untracked_allow_is_for_the_node_itself",
         "connection tracking calls the answer to an untracked SYN invalid, so answers need an untracked rule of their own",
