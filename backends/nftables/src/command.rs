@@ -160,6 +160,9 @@ pub enum Part {
     Go(Target),
 }
 
+/// Rules of a chain with their comments.
+pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
+
 /// The kinds of destinations that this host takes for itself. What is of none of them may be forwarded: also an address that
 /// the look-up finds no route for, because another table may have one (policy routing, VRF).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

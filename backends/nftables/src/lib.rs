@@ -41,53 +41,21 @@ extern crate alloc;
 
 #[cfg(feature = "apply")]
 mod apply;
-mod bodies;
 mod command;
-#[cfg(feature = "apply")]
-mod cut;
-mod decisions;
-mod dispatch;
-mod emit;
-#[cfg(feature = "apply")]
-mod enforcer;
-#[cfg(feature = "apply")]
-mod event;
-mod fixed;
-#[cfg(feature = "apply")]
-mod header;
-mod l4;
-mod lowering;
-mod names;
-#[cfg(feature = "apply")]
-mod netlink;
-mod nets;
+mod lower;
 mod options;
 #[cfg(feature = "oracle")]
 pub mod oracle;
-mod peers;
-mod plan;
-mod pool;
-#[cfg(feature = "apply")]
-mod process;
-#[cfg(feature = "apply")]
-mod retired;
-mod skeleton;
 mod text;
 mod update;
 
 #[cfg(feature = "apply")]
-pub use apply::{ApplyError, Transport};
+pub use apply::{ApplyError, Drift, Enforcer, Events, LogMessage, Netlink, Nft, Transport};
 pub use command::{
     AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
     Set, SetKind, Target, Value,
 };
-#[cfg(feature = "apply")]
-pub use enforcer::{Drift, Enforcer};
-pub use lowering::Lowering;
-#[cfg(feature = "apply")]
-pub use netlink::{Events, LogMessage, Netlink};
+pub use lower::Lowering;
 pub use options::{Limits, Options};
-#[cfg(feature = "apply")]
-pub use process::Nft;
 pub use text::text;
 pub use update::{Existing, Stage, Update};

@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use portcullis_core::label::Name;
 
 use crate::command::Command;
-use crate::pool::Meaning;
+use crate::lower::interned::Meaning;
 
 /// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
 /// every packet gets, at each hook, its old or its new decision.

@@ -31,10 +31,10 @@ use std::collections::BTreeMap;
 
 use portcullis::backend::{
     Binding, Bindings, Dataplane as _, DataplaneOptions, DesiredState, Event, EventAction, Interface,
-    LoggedEvents,
+    LoggedEvents, NewlyDenied, NodeInterfaces,
 };
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ir::Snapshot;
+use portcullis::ir::{Previous, Snapshot};
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
@@ -318,7 +318,10 @@ fn established_flows_survive_until_they_are_cut() {
         let answer = pods[1].addresses[1];
         let back = pods[0].addresses[0];
         let mut other = pods[1].run(move || connect(back, 8080)).recv().unwrap();
-        assert_eq!(enforcer.cut_tightened(open.snapshot(), shut.snapshot()).unwrap(), 1);
+        let (options, node) = (DataplaneOptions::new(), NodeInterfaces::new());
+        let desired = DesiredState::new(shut.snapshot(), &bindings);
+        let denied = NewlyDenied::new(Previous::from(open.snapshot()), desired, &options, &node);
+        assert_eq!(enforcer.terminate(&|flow| denied.contains(flow)).unwrap(), 1);
         assert!(!carries(&mut flow) && carries(&mut other), "{answer}");
         enforcer.remove().unwrap();
         assert!(client.run(move || tcp(to, 80)).recv().unwrap());

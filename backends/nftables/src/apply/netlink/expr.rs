@@ -6,7 +6,7 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use super::attr::{bytes, entry, nested, number, text};
-use super::encode::{key_bytes, padded, range_bytes, verdict};
+use super::value::{key_bytes, padded, range_bytes, verdict};
 use crate::command::{AddressKind, Field, Part, Value};
 
 /// An anonymous map that a rule brings along.

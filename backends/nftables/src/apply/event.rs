@@ -6,11 +6,11 @@ use portcullis_core::backend::{Event, EventAction, Inspected};
 use portcullis_core::ir::DecisionEntry;
 use portcullis_core::verdict::{Cause, Hook, Verdict};
 
-use crate::decisions::{self, Flavour};
-use crate::header;
-use crate::netlink::LogMessage;
-use crate::pool::Meaning;
-use crate::skeleton;
+use crate::apply::header;
+use crate::apply::netlink::LogMessage;
+use crate::lower::base_chains;
+use crate::lower::decision_chains::{self, HookKind};
+use crate::lower::interned::Meaning;
 
 /// What a log message says.
 pub(crate) enum Told {
@@ -24,31 +24,31 @@ pub(crate) enum Told {
 
 /// Resolves `message`, whose chain stands for `meaning`.
 pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected: Inspected) -> Told {
-    let unknown = || Meaning { decision: Arc::new(UNKNOWN), flavour: Flavour::Tracked };
+    let unknown = || Meaning { decision: Arc::new(UNKNOWN), hook_kind: HookKind::Tracked };
     let meaning = match meaning {
         Some(meaning) => meaning.clone(),
-        None if message.chain() == skeleton::UNKNOWN => unknown(),
+        None if message.chain() == base_chains::UNKNOWN => unknown(),
         None => return Told::Unknown,
     };
-    let Meaning { decision, flavour } = meaning;
+    let Meaning { decision, hook_kind } = meaning;
     // The first thing that a decision logs is its first Log rule, where it has one.
     if let Some(rule) = decision.logs.first()
-        && message.prefix != decisions::log_prefix(message.chain(), rule)
+        && message.prefix != decision_chains::log_prefix(message.chain(), rule)
     {
         return Told::Before;
     }
     let Some(packet) = header::packet(&message.packet) else { return Told::Unknown };
-    let dropped = decisions::drops(&decision, flavour, inspected);
+    let dropped = decision_chains::drops(&decision, hook_kind, inspected);
     let action = if dropped { EventAction::Dropped } else { EventAction::Passed };
     let [input, output] = message.interfaces;
-    let (hook, interface) = match flavour {
-        Flavour::PreDnat => (Some(Hook::PreDnat), input),
-        Flavour::UntrackedIngress => (Some(Hook::UntrackedIngress), input),
-        Flavour::UntrackedEgress => (Some(Hook::UntrackedEgress), output),
-        Flavour::FromHost => (Some(Hook::HostEgress), output),
+    let (hook, interface) = match hook_kind {
+        HookKind::PreDnat => (Some(Hook::PreDnat), input),
+        HookKind::UntrackedIngress => (Some(Hook::UntrackedIngress), input),
+        HookKind::UntrackedEgress => (Some(Hook::UntrackedEgress), output),
+        HookKind::FromHost => (Some(Hook::HostEgress), output),
         // Chains do not know which endpoint asked them. What comes in for the host has one interface only.
-        Flavour::Tracked => (None, input.filter(|_| message.hook == Some(LOCAL_IN))),
-        Flavour::Staged => (None, None),
+        HookKind::Tracked => (None, input.filter(|_| message.hook == Some(LOCAL_IN))),
+        HookKind::Staged => (None, None),
     };
     let mut event = Event::new(packet, decision, action);
     event.hook = hook;

@@ -1,4 +1,4 @@
-//! Bodies of programs in use, their chains, and the sets that these look into.
+//! ProgramChains of programs in use, their chains, and the sets that these look into.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -7,24 +7,24 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use crate::command::{Part, Target};
-use crate::decisions::Flavour;
-use crate::l4::Rules;
-use crate::nets::Nets;
-use crate::peers::{PeerChanges, Peers, Want};
-use crate::plan::{self, Classes, Node, RowClasses, Side, Split};
-use crate::pool::{Pool, Work};
+use crate::lower::decision_chains::HookKind;
+use crate::lower::decision_tree::{self, Classes, Node, RowClasses, Side, Split};
+use crate::lower::interned::{Interned, LowerContext};
+use crate::lower::l4_chains::Rules;
+use crate::lower::peer_sets::{PeerSets, SetChanges, SetContent};
+use crate::lower::ranges::Networks;
 
-/// One family of one program, for hooks of one flavour.
+/// One family of one program, for hooks of one hook kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BodyKey {
+pub(crate) struct ProgramKey {
     pub(crate) program: ProgramId,
     pub(crate) version: IpVersion,
-    pub(crate) flavour: Flavour,
+    pub(crate) hook_kind: HookKind,
 }
 
 /// The chains of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BodyState {
+pub(crate) struct BuiltChains {
     /// Where it begins.
     pub(crate) chain: Name,
     /// The sets its chains look into, in the order in which [`Renderer`] asks for them, and which address they are
@@ -32,64 +32,64 @@ pub(crate) struct BodyState {
     slots: Vec<(Side, Name)>,
 }
 
-/// The bodies in use.
+/// The programs in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bodies(BTreeMap<BodyKey, BodyState>);
+pub(crate) struct ProgramChains(BTreeMap<ProgramKey, BuiltChains>);
 
-/// What a set of bodies is compiled against.
-pub(crate) struct Context<'a, 'w> {
-    pub(crate) pool: &'a mut Pool,
-    pub(crate) peers: &'a mut Peers,
-    pub(crate) nets: &'a BTreeMap<IpVersion, Nets>,
-    pub(crate) work: &'a Work<'w>,
+/// What a set of programs is compiled against.
+pub(crate) struct BuildContext<'a, 'w> {
+    pub(crate) interned: &'a mut Interned,
+    pub(crate) peer_sets: &'a mut PeerSets,
+    pub(crate) nets: &'a BTreeMap<IpVersion, Networks>,
+    pub(crate) work: &'a LowerContext<'w>,
     /// Sets whose elements change in this update because addresses do.
-    pub(crate) restless: &'a BTreeSet<Name>,
+    pub(crate) changing_sets: &'a BTreeSet<Name>,
     /// Programs that endpoints with another program before now have.
-    pub(crate) adopted: &'a BTreeSet<ProgramId>,
+    pub(crate) taken_over: &'a BTreeSet<ProgramId>,
 }
 
 /// More arms than this are told apart by one map instead of one set each.
 const MAX_SETS: usize = 3;
 
-impl Bodies {
-    pub(crate) fn chain(&self, key: &BodyKey) -> Option<&Name> {
+impl ProgramChains {
+    pub(crate) fn chain(&self, key: &ProgramKey) -> Option<&Name> {
         self.0.get(key).map(|state| &state.chain)
     }
 
-    /// Brings the bodies to `wanted`, of which those that `affected` names may have changed. `None` when the
+    /// Brings the programs to `wanted`, of which those that `affected` names may have changed. `None` when the
     /// snapshot breaks an invariant.
     pub(crate) fn update(
         &mut self,
-        wanted: &BTreeSet<BodyKey>,
-        affected: impl Fn(&BodyKey) -> bool,
-        context: &mut Context<'_, '_>,
-    ) -> Option<PeerChanges> {
+        wanted: &BTreeSet<ProgramKey>,
+        affected: impl Fn(&ProgramKey) -> bool,
+        context: &mut BuildContext<'_, '_>,
+    ) -> Option<SetChanges> {
         self.0.retain(|key, _| wanted.contains(key));
         let mut rows = BTreeMap::new();
-        // Bodies whose chains can stay if their sets can become what they want; the others are built anew.
-        let mut staying: BTreeMap<BodyKey, Vec<Want>> = BTreeMap::new();
-        let mut rebuilt: BTreeMap<BodyKey, Node> = BTreeMap::new();
+        // ProgramChains whose chains can stay if their sets can become what they content; the others are built anew.
+        let mut reusable: BTreeMap<ProgramKey, Vec<SetContent>> = BTreeMap::new();
+        let mut rebuilt: BTreeMap<ProgramKey, Node> = BTreeMap::new();
         for key in wanted.iter().filter(|key| !self.0.contains_key(*key) || affected(key)) {
             let node = context.plan(key, &mut rows)?;
-            match self.0.get(key).and_then(|state| context.wants(key, &node, state)) {
-                Some(wants) => drop(staying.insert(*key, wants)),
+            match self.0.get(key).and_then(|state| context.contents(key, &node, state)) {
+                Some(contents) => drop(reusable.insert(*key, contents)),
                 None => drop(rebuilt.insert(*key, node)),
             }
         }
-        for key in self.unsteady(&staying, &rebuilt, context) {
-            staying.remove(&key);
+        for key in self.cannot_update_in_place(&reusable, &rebuilt, context) {
+            reusable.remove(&key);
             rebuilt.insert(key, context.plan(&key, &mut rows)?);
         }
-        for key in self.disagreeing(&mut staying, &rebuilt, context.peers) {
+        for key in self.conflicting(&mut reusable, &rebuilt, context.peer_sets) {
             rebuilt.insert(key, context.plan(&key, &mut rows)?);
         }
 
-        let mut changes = PeerChanges::default();
-        for (key, wants) in staying {
+        let mut changes = SetChanges::default();
+        for (key, contents) in reusable {
             let slots = self.0.get(&key).map(|state| state.slots.clone()).unwrap_or_default();
-            for ((_, set), want) in slots.iter().zip(wants) {
-                if context.peers.find(set).is_some_and(|peer| peer.want != want)
-                    && let Some(old) = context.peers.change(set, want)
+            for ((_, set), content) in slots.iter().zip(contents) {
+                if context.peer_sets.find(set).is_some_and(|peer| peer.content != content)
+                    && let Some(old) = context.peer_sets.change(set, content)
                 {
                     changes.changed.entry(set.clone()).or_insert(old);
                 }
@@ -102,85 +102,87 @@ impl Bodies {
         Some(changes)
     }
 
-    /// Bodies whose sets cannot change in place. Where those for the source and those for the destination change, a
+    /// ProgramChains whose sets cannot change in place. Where those for the source and those for the destination change, a
     /// packet would get neither its old nor its new decision in between; so it would where an endpoint comes over
     /// from another program.
-    fn unsteady(
+    fn cannot_update_in_place(
         &self,
-        staying: &BTreeMap<BodyKey, Vec<Want>>,
-        rebuilt: &BTreeMap<BodyKey, Node>,
-        context: &Context<'_, '_>,
-    ) -> Vec<BodyKey> {
-        let changes = |key: &BodyKey, state: &BodyState, side: Side| {
-            let wants = staying.get(key);
+        reusable: &BTreeMap<ProgramKey, Vec<SetContent>>,
+        rebuilt: &BTreeMap<ProgramKey, Node>,
+        context: &BuildContext<'_, '_>,
+    ) -> Vec<ProgramKey> {
+        let changes = |key: &ProgramKey, state: &BuiltChains, side: Side| {
+            let contents = reusable.get(key);
             state.slots.iter().enumerate().any(|(index, (of, set))| {
-                let differs = |want: &Want| context.peers.find(set).is_some_and(|peer| peer.want != *want);
-                let wanted = wants.and_then(|wants| wants.get(index));
-                *of == side && (context.restless.contains(set) || wanted.is_some_and(differs))
+                let differs = |content: &SetContent| {
+                    context.peer_sets.find(set).is_some_and(|peer| peer.content != *content)
+                };
+                let wanted = contents.and_then(|contents| contents.get(index));
+                *of == side && (context.changing_sets.contains(set) || wanted.is_some_and(differs))
             })
         };
-        if staying.is_empty() && context.restless.is_empty() {
+        if reusable.is_empty() && context.changing_sets.is_empty() {
             return Vec::new();
         }
-        let unsteady = |(key, state): &(&BodyKey, &BodyState)| {
+        let cannot_update_in_place = |(key, state): &(&ProgramKey, &BuiltChains)| {
             let sides =
                 [Side::Source, Side::Destination].into_iter().filter(|side| changes(key, state, *side));
-            let most = usize::from(!context.adopted.contains(&key.program));
+            let most = usize::from(!context.taken_over.contains(&key.program));
             !rebuilt.contains_key(*key) && sides.count() > most
         };
-        self.0.iter().filter(unsteady).map(|(key, _)| *key).collect()
+        self.0.iter().filter(cannot_update_in_place).map(|(key, _)| *key).collect()
     }
 
-    /// Takes out of `staying` those bodies whose sets have other users that want something else.
-    fn disagreeing(
+    /// Takes out of `reusable` those programs whose sets have other users that content something else.
+    fn conflicting(
         &self,
-        staying: &mut BTreeMap<BodyKey, Vec<Want>>,
-        rebuilt: &BTreeMap<BodyKey, Node>,
-        peers: &Peers,
-    ) -> Vec<BodyKey> {
+        reusable: &mut BTreeMap<ProgramKey, Vec<SetContent>>,
+        rebuilt: &BTreeMap<ProgramKey, Node>,
+        peer_sets: &PeerSets,
+    ) -> Vec<ProgramKey> {
         let mut out = Vec::new();
-        if staying.is_empty() {
+        if reusable.is_empty() {
             return out;
         }
         loop {
             // What each set is to become, and for how many slots.
-            let mut votes: BTreeMap<&Name, BTreeMap<&Want, usize>> = BTreeMap::new();
+            let mut votes: BTreeMap<&Name, BTreeMap<&SetContent, usize>> = BTreeMap::new();
             for (key, state) in
                 self.0.iter().filter(|(key, _)| !rebuilt.contains_key(key) && !out.contains(*key))
             {
-                let wants = staying.get(key);
+                let contents = reusable.get(key);
                 for (index, (_, set)) in state.slots.iter().enumerate() {
-                    let current = || peers.find(set).map(|peer| &peer.want);
-                    let want = wants.map_or_else(current, |wants| wants.get(index));
-                    if let Some(want) = want {
-                        let count = votes.entry(set).or_default().entry(want).or_default();
+                    let current = || peer_sets.find(set).map(|peer| &peer.content);
+                    let content = contents.map_or_else(current, |contents| contents.get(index));
+                    if let Some(content) = content {
+                        let count = votes.entry(set).or_default().entry(content).or_default();
                         *count = count.saturating_add(1);
                     }
                 }
             }
             // A body that did not change keeps its chains, so its sets stay as they are.
-            let mut winners: BTreeMap<Name, Want> = BTreeMap::new();
-            for (set, wants) in votes.iter().filter(|(_, wants)| wants.len() > 1) {
-                let fixed = self.0.iter().any(|(key, state)| {
-                    !staying.contains_key(key)
+            let mut winners: BTreeMap<Name, SetContent> = BTreeMap::new();
+            for (set, contents) in votes.iter().filter(|(_, contents)| contents.len() > 1) {
+                let base_names = self.0.iter().any(|(key, state)| {
+                    !reusable.contains_key(key)
                         && !rebuilt.contains_key(key)
                         && !out.contains(key)
                         && state.slots.iter().any(|(_, slot)| slot == *set)
                 });
-                let current = peers.find(set).map(|peer| &peer.want).filter(|_| fixed);
-                let most = wants.iter().max_by_key(|(_, count)| **count).map(|(want, _)| *want);
+                let current = peer_sets.find(set).map(|peer| &peer.content).filter(|_| base_names);
+                let most = contents.iter().max_by_key(|(_, count)| **count).map(|(content, _)| *content);
                 if let Some(winner) = current.or(most) {
                     winners.insert((*set).clone(), winner.clone());
                 }
             }
-            let losers: Vec<BodyKey> = staying
+            let losers: Vec<ProgramKey> = reusable
                 .iter()
-                .filter(|(key, wants)| {
+                .filter(|(key, contents)| {
                     let slots = self.0.get(*key).map(|state| &state.slots[..]).unwrap_or_default();
                     slots
                         .iter()
-                        .zip(wants.iter())
-                        .any(|((_, set), want)| winners.get(set).is_some_and(|w| w != want))
+                        .zip(contents.iter())
+                        .any(|((_, set), content)| winners.get(set).is_some_and(|w| w != content))
                 })
                 .map(|(key, _)| *key)
                 .collect();
@@ -188,44 +190,47 @@ impl Bodies {
                 return out;
             }
             for key in losers {
-                staying.remove(&key);
+                reusable.remove(&key);
                 out.push(key);
             }
         }
     }
 }
 
-impl Context<'_, '_> {
-    fn plan(&mut self, key: &BodyKey, rows: &mut BTreeMap<ProjectionId, RowClasses>) -> Option<Node> {
+impl BuildContext<'_, '_> {
+    fn plan(&mut self, key: &ProgramKey, rows: &mut BTreeMap<ProjectionId, RowClasses>) -> Option<Node> {
         let snapshot = self.work.snapshot;
         let body = snapshot.programs.lookup(key.program)?.body(key.version);
         let mut classes = |id: ProjectionId| {
             if let Some(known) = rows.get(&id) {
                 return Some(RowClasses::clone(known));
             }
-            let made = plan::row_classes(snapshot.projections.lookup(id)?)?;
+            let made = decision_tree::row_classes(snapshot.projections.lookup(id)?)?;
             rows.insert(id, made.clone());
             Some(made)
         };
         let (sources, destinations) = (classes(body.source)?, classes(body.destination)?);
-        plan::plan(body, &sources, &destinations, |table| self.pool.table(table, key.flavour, self.work))
+        decision_tree::plan(body, &sources, &destinations, |table| {
+            self.interned.table(table, key.hook_kind, self.work)
+        })
     }
 
     /// What the sets of `state` have to hold for its chains to carry out `node`; `None` when other chains are needed.
-    fn wants(&mut self, key: &BodyKey, node: &Node, state: &BodyState) -> Option<Vec<Want>> {
+    fn contents(&mut self, key: &ProgramKey, node: &Node, state: &BuiltChains) -> Option<Vec<SetContent>> {
         let mut slots = state.slots.iter();
-        let mut wants = Vec::new();
-        let peers = &*self.peers;
+        let mut contents = Vec::new();
+        let peer_sets = &*self.peer_sets;
         let mut fits = true;
-        let mut assign = |_, want: Want| {
-            let same = |set: &&Name| peers.find(set).is_some_and(|peer| peer.want.kind() == want.kind());
+        let mut assign = |_, content: SetContent| {
+            let same =
+                |set: &&Name| peer_sets.find(set).is_some_and(|peer| peer.content.kind() == content.kind());
             let set = slots.next().map(|(_, set)| set).filter(same);
             fits &= set.is_some();
-            wants.push(want);
+            contents.push(content);
             set.cloned().unwrap_or_else(|| "".into())
         };
         let mut renderer = Renderer {
-            pool: self.pool,
+            interned: self.interned,
             nets: self.nets,
             work: self.work,
             version: key.version,
@@ -233,43 +238,48 @@ impl Context<'_, '_> {
         };
         let chain = renderer.render(node);
         let all = slots.next().is_none();
-        (fits && all && chain == state.chain).then_some(wants)
+        (fits && all && chain == state.chain).then_some(contents)
     }
 
     /// Builds the chains of a body, with sets that do not change in this update.
-    fn build(&mut self, key: &BodyKey, node: &Node, changes: &mut PeerChanges) -> BodyState {
+    fn build(&mut self, key: &ProgramKey, node: &Node, changes: &mut SetChanges) -> BuiltChains {
         let mut slots = Vec::new();
-        let (peers, restless, version, names) =
-            (&mut *self.peers, self.restless, key.version, self.work.names);
-        let mut assign = |side: Side, want: Want| {
-            let still = |name: &Name| !changes.changed.contains_key(name) && !restless.contains(name);
-            let usable = peers.iter().find(|(name, peer)| {
-                let calm = changes.created.contains(*name) || still(name);
-                peer.version == version && peer.want == want && calm
+        let (peer_sets, changing_sets, version, names) =
+            (&mut *self.peer_sets, self.changing_sets, key.version, self.work.names);
+        let mut assign = |side: Side, content: SetContent| {
+            let still = |name: &Name| !changes.changed.contains_key(name) && !changing_sets.contains(name);
+            let usable = peer_sets.iter().find(|(name, peer)| {
+                let unchanging = changes.created.contains(*name) || still(name);
+                peer.version == version && peer.content == content && unchanging
             });
             let found = usable.map(|(name, _)| name.clone());
             let name = found.unwrap_or_else(|| {
-                let name = peers.create(version, want, names);
+                let name = peer_sets.create(version, content, names);
                 changes.created.insert(name.clone());
                 name
             });
             slots.push((side, name.clone()));
             name
         };
-        let mut renderer =
-            Renderer { pool: self.pool, nets: self.nets, work: self.work, version, assign: &mut assign };
+        let mut renderer = Renderer {
+            interned: self.interned,
+            nets: self.nets,
+            work: self.work,
+            version,
+            assign: &mut assign,
+        };
         let chain = renderer.render(node);
-        BodyState { chain, slots }
+        BuiltChains { chain, slots }
     }
 }
 
-/// Makes the chains of a tree, given a set for each thing that a chain wants to look into.
+/// Makes the chains of a tree, given a set for each thing that a chain contents to look into.
 struct Renderer<'r, 'w> {
-    pool: &'r mut Pool,
-    nets: &'r BTreeMap<IpVersion, Nets>,
-    work: &'r Work<'w>,
+    interned: &'r mut Interned,
+    nets: &'r BTreeMap<IpVersion, Networks>,
+    work: &'r LowerContext<'w>,
     version: IpVersion,
-    assign: &'r mut dyn FnMut(Side, Want) -> Name,
+    assign: &'r mut dyn FnMut(Side, SetContent) -> Name,
 }
 
 impl Renderer<'_, '_> {
@@ -290,13 +300,13 @@ impl Renderer<'_, '_> {
         let mut rules = Rules::new();
         if arms.len() <= MAX_SETS {
             for (classes, chain) in &arms {
-                let set = (self.assign)(split.side, Want::Members((*classes).clone()));
+                let set = (self.assign)(split.side, SetContent::Members((*classes).clone()));
                 rules.push(vec![Part::In(key.clone(), set), go(chain.clone())]);
             }
         } else {
             let targets =
                 arms.iter().flat_map(|(classes, chain)| classes.iter().map(|class| (*class, chain.clone())));
-            let map = (self.assign)(split.side, Want::Targets(targets.collect()));
+            let map = (self.assign)(split.side, SetContent::Targets(targets.collect()));
             rules.push(vec![Part::Dispatch(key.clone(), map)]);
         }
         let mut nets = Rules::new();
@@ -304,17 +314,17 @@ impl Renderer<'_, '_> {
             let ranges =
                 self.nets.get(&self.version).map(|nets| nets.ranges(|class| classes.contains(&class)));
             if let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) {
-                let set = self.pool.ranges(self.version, ranges, self.work.names);
+                let set = self.interned.ranges(self.version, ranges, self.work.names);
                 nets.push(vec![Part::In(key.clone(), set), go(chain.clone())]);
             }
         }
         if !nets.is_empty() {
-            let known = (self.assign)(split.side, Want::Known);
+            let known = (self.assign)(split.side, SetContent::Known);
             rules.push(vec![Part::In(key, known), rest.clone()]);
             rules.append(&mut nets);
         }
         rules.push(vec![rest]);
-        self.pool.chain("p", rules, self.work.names)
+        self.interned.chain("p", rules, self.work.names)
     }
 }
 
@@ -322,7 +332,7 @@ const fn go(chain: Name) -> Part {
     Part::Go(Target::Goto(chain))
 }
 
-/// Which bodies a delta may have changed.
+/// Which programs a delta may have changed.
 pub(crate) struct Touched {
     programs: BTreeSet<ProgramId>,
     projections: BTreeSet<ProjectionId>,
@@ -366,7 +376,7 @@ impl Touched {
     }
 
     /// Whether `key` may be compiled to something else now.
-    pub(crate) fn affects(&self, key: &BodyKey, snapshot: &Snapshot) -> bool {
+    pub(crate) fn affects(&self, key: &ProgramKey, snapshot: &Snapshot) -> bool {
         let Some(program) = snapshot.programs.lookup(key.program) else { return true };
         let body = program.body(key.version);
         self.nets.contains(&key.version)

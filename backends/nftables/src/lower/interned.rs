@@ -9,26 +9,23 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{Cause, RuleRef, Verdict};
 
-use crate::command::{Part, Target};
-use crate::decisions::{self, Flavour};
-use crate::fixed::Fixed;
-use crate::l4::{self, Rules};
-use crate::names::Names;
-use crate::nets::Range;
+use crate::command::{Content, Part, Target};
+use crate::lower::base_names::BaseNames;
+use crate::lower::decision_chains::{self, HookKind};
+use crate::lower::l4_chains::{self, Rules};
+use crate::lower::names::Names;
+use crate::lower::ranges::Range;
 use crate::options::Options;
-
-/// Rules of a chain with their comments.
-pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
 
 /// Names of chains and sets that packets can come to.
 pub(crate) type Used = HashSet<Name>;
 
 /// What a decision chain is made from. The L7 program takes no part in the kernel; whoever reads the chain's events
-/// wants to know which it is.
-type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, Flavour);
+/// contents to know which it is.
+type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, HookKind);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pool {
+pub(crate) struct Interned {
     chains: BTreeMap<Rules, Name>,
     decisions: BTreeMap<DecisionKey, Name>,
     content: BTreeMap<Name, Content>,
@@ -36,8 +33,8 @@ pub(crate) struct Pool {
     meaning: BTreeMap<Name, Meaning>,
     ranges: BTreeMap<Vec<Range>, Name>,
     /// Of tables that did not change; entries of others are dropped before they are asked for.
-    tables: BTreeMap<(L4TableId, Flavour), Name>,
-    /// What was made since [`Pool::keep`].
+    tables: BTreeMap<(L4TableId, HookKind), Name>,
+    /// What was made since [`Interned::keep`].
     made: Vec<Name>,
 }
 
@@ -45,18 +42,23 @@ pub(crate) struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meaning {
     pub(crate) decision: Arc<DecisionEntry>,
-    pub(crate) flavour: Flavour,
+    pub(crate) hook_kind: HookKind,
 }
 
-impl Pool {
+impl Interned {
     /// The chain for an L4 table. `None` when the snapshot breaks an invariant.
-    pub(crate) fn table(&mut self, id: L4TableId, flavour: Flavour, work: &Work<'_>) -> Option<Name> {
-        if let Some(name) = self.tables.get(&(id, flavour)) {
+    pub(crate) fn table(
+        &mut self,
+        id: L4TableId,
+        hook_kind: HookKind,
+        work: &LowerContext<'_>,
+    ) -> Option<Name> {
+        if let Some(name) = self.tables.get(&(id, hook_kind)) {
             return Some(name.clone());
         }
         let table = work.snapshot.tables.lookup(id)?;
-        let name = l4::chain(table, &mut Flavoured { pool: self, flavour, work })?;
-        self.tables.insert((id, flavour), name.clone());
+        let name = l4_chains::chain(table, &mut OfKind { interned: self, hook_kind, work })?;
+        self.tables.insert((id, hook_kind), name.clone());
         Some(name)
     }
 
@@ -77,17 +79,17 @@ impl Pool {
         name
     }
 
-    fn decision(&mut self, id: DecisionId, flavour: Flavour, work: &Work<'_>) -> Option<Name> {
+    fn decision(&mut self, id: DecisionId, hook_kind: HookKind, work: &LowerContext<'_>) -> Option<Name> {
         let decision = work.snapshot.decisions.lookup(id)?;
-        let key = (decision.verdict, decision.cause.clone(), decision.logs.clone(), decision.l7, flavour);
+        let key = (decision.verdict, decision.cause.clone(), decision.logs.clone(), decision.l7, hook_kind);
         if let Some(name) = self.decisions.get(&key) {
             return Some(name.clone());
         }
         let name = work.names.fresh("d");
-        let rules = decisions::rules(&name, decision, flavour, work.options, work.fixed);
+        let rules = decision_chains::rules(&name, decision, hook_kind, work.options, work.base_names);
         self.made.push(name.clone());
         self.content.insert(name.clone(), rules);
-        self.meaning.insert(name.clone(), Meaning { decision: Arc::new(decision.clone()), flavour });
+        self.meaning.insert(name.clone(), Meaning { decision: Arc::new(decision.clone()), hook_kind });
         self.decisions.insert(key, name.clone());
         Some(name)
     }
@@ -127,7 +129,7 @@ impl Pool {
         self.content.keys()
     }
 
-    /// Drops what was made since [`Pool::keep`], which is what a failed update made.
+    /// Drops what was made since [`Interned::keep`], which is what a failed update made.
     pub(crate) fn drop_made(&mut self) {
         let made: Used = self.made.drain(..).collect();
         self.retain(|name| !made.contains(name));
@@ -152,27 +154,27 @@ impl Pool {
     }
 }
 
-/// What rules need besides the pool.
-pub(crate) struct Work<'a> {
+/// What rules need besides the interned chains.
+pub(crate) struct LowerContext<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) options: &'a Options,
-    pub(crate) fixed: &'a Fixed,
+    pub(crate) base_names: &'a BaseNames,
     pub(crate) names: &'a Names,
 }
 
-struct Flavoured<'p, 'w, 'a> {
-    pool: &'p mut Pool,
-    flavour: Flavour,
-    work: &'w Work<'a>,
+struct OfKind<'p, 'w, 'a> {
+    interned: &'p mut Interned,
+    hook_kind: HookKind,
+    work: &'w LowerContext<'a>,
 }
 
-impl l4::Chains for Flavoured<'_, '_, '_> {
+impl l4_chains::Chains for OfKind<'_, '_, '_> {
     fn decision(&mut self, id: DecisionId) -> Option<Name> {
-        self.pool.decision(id, self.flavour, self.work)
+        self.interned.decision(id, self.hook_kind, self.work)
     }
 
     fn chain(&mut self, rules: Rules) -> Name {
-        self.pool.chain("t", rules, self.work.names)
+        self.interned.chain("t", rules, self.work.names)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands that lead from what was to what is.
 //!
 //! 1. New sets, chains and counters, complete, used by nothing.
-//! 2. The fixed sets and the skeleton switch to them: every packet meets the old chains or the new.
+//! 2. The base sets and the base chains switch to them: every packet meets the old chains or the new.
 //! 3. Sets of peers that stay get their new elements; in a set an address that moves between two is in both.
 //! 4. The sets of known addresses follow.
 //! 5. Elements that are no longer wanted go.
@@ -11,73 +11,79 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
-use portcullis_core::ir::ClassId;
+use portcullis_core::ir::{ClassId, ProgramId};
 use portcullis_core::label::Name;
+use portcullis_core::model::EndpointId;
 use portcullis_core::net::IpVersion;
+use portcullis_core::verdict::Hook;
 
-use crate::command::{Chain, Command, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
-use crate::dispatch::FixedSets;
-use crate::lowering::{Assigned, Lowering, Move};
-use crate::peers::{Holding, Peer, PeerChanges, Want, element};
-use crate::pool::{self, Content, Used};
-use crate::skeleton::{self, Hooked};
+use crate::command::{Chain, Command, Content, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
+use crate::lower::addresses::Move;
+use crate::lower::base_chains::{self, BaseChain};
+use crate::lower::dispatch_maps::BaseSets;
+use crate::lower::interned::{self, Used};
+use crate::lower::peer_sets::{SetChanges, SetContent, element};
+use crate::lower::state::{State, single};
 use crate::update::{Existing, Update};
+
+/// The program of each hook of each endpoint.
+pub(crate) type Assigned = BTreeMap<(EndpointId, Hook), ProgramId>;
 
 /// What there was before an update.
 pub(crate) struct Before {
-    pub(crate) sets: FixedSets,
-    pub(crate) skeleton: BTreeMap<Name, Hooked>,
+    pub(crate) sets: BaseSets,
+    pub(crate) base_chains: BTreeMap<Name, BaseChain>,
     pub(crate) assigned: Assigned,
 }
 
 /// An update in which nothing but the classes of single addresses changed.
 pub(crate) fn elements(
-    lowering: &mut Lowering,
+    state: &mut State,
     moves: &[Move],
-    restless: &BTreeSet<Name>,
+    changing_sets: &BTreeSet<Name>,
     update: &mut Update,
 ) {
-    change_in_place(lowering, moves, restless, &PeerChanges::default(), update);
+    change_in_place(state, moves, changing_sets, &SetChanges::default(), update);
 }
 
 /// Any other update. What packets can come to afterwards; the rest may be dropped.
 pub(crate) fn structure(
-    lowering: &mut Lowering,
+    state: &mut State,
     before: &Before,
     moves: &[Move],
-    restless: &BTreeSet<Name>,
-    changes: &PeerChanges,
+    changing_sets: &BTreeSet<Name>,
+    changes: &SetChanges,
     load: Option<&Existing>,
     update: &mut Update,
 ) -> Used {
-    let used = reachable(lowering);
-    create(lowering, before, &used, load, update);
-    let late = switch(lowering, before, load, update);
+    let used = reachable(state);
+    create(state, before, &used, load, update);
+    let late = switch(state, before, load, update);
     let stages = update.stages.len();
-    change_in_place(lowering, moves, restless, changes, update);
+    change_in_place(state, moves, changing_sets, changes, update);
     // Endpoints that were not here before have no old decision: they begin with the new one.
     update.push(update.stages.len() > stages, late);
-    destroy(lowering, before, &used, load, update);
+    destroy(state, before, &used, load, update);
     used
 }
 
 /// The chains and sets that packets can come to.
-fn reachable(lowering: &Lowering) -> Used {
+fn reachable(state: &State) -> Used {
     let mut used = Used::new();
     let mut open: Vec<&Name> = Vec::new();
-    let fixed = lowering.sets.values().flat_map(|set| set.elements.values());
-    open.extend(fixed.filter_map(|target| target.as_ref()?.chain()));
-    let rules = lowering.skeleton.values().flat_map(|chain| &chain.rules).flat_map(|(parts, _)| parts);
-    open.extend(rules.flat_map(pool::targets));
+    let base_names = state.sets.values().flat_map(|set| set.elements.values());
+    open.extend(base_names.filter_map(|target| target.as_ref()?.chain()));
+    let rules = state.base_chains.values().flat_map(|chain| &chain.rules).flat_map(|(parts, _)| parts);
+    open.extend(rules.flat_map(interned::targets));
     while let Some(name) = open.pop() {
         if used.contains(name) {
             continue;
         }
         used.insert(name.clone());
-        for part in lowering.pool.content(name).into_iter().flatten().flat_map(|(parts, _)| parts) {
-            open.extend(pool::targets(part));
-            let Some(set) = pool::set_of(part).filter(|set| !used.contains(*set)) else { continue };
-            if let Some(Want::Targets(targets)) = lowering.peers.find(set).map(|peer| &peer.want) {
+        for part in state.interned.content(name).into_iter().flatten().flat_map(|(parts, _)| parts) {
+            open.extend(interned::targets(part));
+            let Some(set) = interned::set_of(part).filter(|set| !used.contains(*set)) else { continue };
+            if let Some(SetContent::Targets(targets)) = state.peer_sets.find(set).map(|peer| &peer.content) {
                 open.extend(targets.values());
             }
             used.insert(set.clone());
@@ -87,56 +93,51 @@ fn reachable(lowering: &Lowering) -> Used {
 }
 
 /// Stage 1: what is new and not yet used. Chains come before the elements that lead to them.
-fn create(
-    lowering: &mut Lowering,
-    before: &Before,
-    used: &Used,
-    load: Option<&Existing>,
-    update: &mut Update,
-) {
-    let is_new =
-        |name: &Name, lowering: &Lowering| used.contains(name) && !lowering.live.sets.contains_key(name);
+fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existing>, update: &mut Update) {
+    let is_new = |name: &Name, state: &State| used.contains(name) && !state.live.sets.contains_key(name);
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
-        commands.extend([skeleton::UNKNOWN, skeleton::TO_HOST].map(|name| Command::AddCounter(name.into())));
+        commands.extend(
+            [base_chains::UNKNOWN, base_chains::TO_HOST].map(|name| Command::AddCounter(name.into())),
+        );
     }
     let mut filled: Vec<(Set, Vec<Element>)> = Vec::new();
-    for (name, set) in lowering.sets.iter().filter(|(name, _)| !before.sets.contains_key(*name)) {
+    for (name, set) in state.sets.iter().filter(|(name, _)| !before.sets.contains_key(*name)) {
         let elements =
             set.elements.iter().map(|(key, target)| Element { key: key.clone(), target: target.clone() });
         filled.push((new_set(name, set.key.clone(), set.kind), elements.collect()));
     }
     let mut made: Vec<(Set, Vec<Element>)> = Vec::new();
-    for (name, peer) in lowering.peers.iter().filter(|(name, _)| is_new(name, lowering)) {
-        made.push((new_set(name, peer.key(), peer.want.kind()), members(lowering, peer)));
+    for (name, peer) in state.peer_sets.iter().filter(|(name, _)| is_new(name, state)) {
+        made.push((new_set(name, peer.key(), peer.content.kind()), state.members(peer)));
     }
-    for (name, ranges) in lowering.pool.all_ranges().filter(|(name, _)| is_new(name, lowering)) {
+    for (name, ranges) in state.interned.all_ranges().filter(|(name, _)| is_new(name, state)) {
         let version = ranges.first().map_or(IpVersion::V4, |(first, _)| IpVersion::of(first));
         let elements = ranges.iter().map(|(first, last)| single(Value::Addresses(*first, *last)));
         made.push((new_set(name, vec![Field::Source(version)], SetKind::Ranges), elements.collect()));
     }
-    lowering.live.sets.extend(made.iter().map(|(set, elements)| (set.name.clone(), elements.len())));
+    state.live.sets.extend(made.iter().map(|(set, elements)| (set.name.clone(), elements.len())));
     filled.append(&mut made);
 
-    let new: Vec<&Name> = lowering
-        .pool
+    let new: Vec<&Name> = state
+        .interned
         .chains()
-        .filter(|name| used.contains(*name) && !lowering.live.chains.contains(*name))
+        .filter(|name| used.contains(*name) && !state.live.chains.contains(*name))
         .collect();
     let fresh =
-        |(name, chain): &(&Name, &Hooked)| chain.hook.is_none() && !before.skeleton.contains_key(*name);
-    let plain: Vec<(&Name, &Hooked)> = lowering.skeleton.iter().filter(fresh).collect();
+        |(name, chain): &(&Name, &BaseChain)| chain.hook.is_none() && !before.base_chains.contains_key(*name);
+    let plain: Vec<(&Name, &BaseChain)> = state.base_chains.iter().filter(fresh).collect();
 
     let counters: Vec<&Name> =
-        new.iter().copied().filter(|name| lowering.pool.meaning().contains_key(*name)).collect();
+        new.iter().copied().filter(|name| state.interned.meaning().contains_key(*name)).collect();
     commands.extend(counters.iter().map(|name| Command::AddCounter((*name).clone())));
     commands.extend(filled.iter().map(|(set, _)| Command::AddSet(set.clone())));
     for name in new.iter().copied().chain(plain.iter().map(|(name, _)| *name)) {
         commands.push(Command::AddChain(Chain { name: name.clone(), hook: None, comment: None }));
     }
     for name in &new {
-        if let Some(content) = lowering.pool.content(name) {
+        if let Some(content) = state.interned.content(name) {
             commands.extend(rules(name, content));
         }
     }
@@ -148,21 +149,16 @@ fn create(
     }
     let (new, counters): (Vec<Name>, Vec<Name>) =
         (new.into_iter().cloned().collect(), counters.into_iter().cloned().collect());
-    lowering.live.counters.extend(counters);
-    lowering.live.chains.extend(new);
+    state.live.counters.extend(counters);
+    state.live.chains.extend(new);
     update.push(false, commands);
 }
 
-/// Stage 2: the fixed sets and the chains that look into them. What comes back are keys that were not there before.
-fn switch(
-    lowering: &Lowering,
-    before: &Before,
-    load: Option<&Existing>,
-    update: &mut Update,
-) -> Vec<Command> {
+/// Stage 2: the base sets and the chains that look into them. What comes back are keys that were not there before.
+fn switch(state: &State, before: &Before, load: Option<&Existing>, update: &mut Update) -> Vec<Command> {
     let (mut commands, mut late) = (Vec::new(), Vec::new());
-    let (closed, _) = lowering.fixed.closed();
-    for (name, set) in &lowering.sets {
+    let (closed, _) = state.base_names.closed();
+    for (name, set) in &state.sets {
         let Some(old) = before.sets.get(name).filter(|old| *old != set) else { continue };
         let gone = old.elements.iter().filter(|(key, target)| set.elements.get(*key) != Some(*target));
         let new = set.elements.iter().filter(|(key, target)| old.elements.get(*key) != Some(*target));
@@ -182,8 +178,8 @@ fn switch(
         commands.extend(add(name, set.key.clone(), set.kind, changed.into_iter().map(owned).collect()));
         late.extend(add(name, set.key.clone(), set.kind, new.into_iter().map(owned).collect()));
     }
-    for (name, chain) in &lowering.skeleton {
-        let old = before.skeleton.get(name);
+    for (name, chain) in &state.base_chains {
+        let old = before.base_chains.get(name);
         if old == Some(chain) || (old.is_none() && chain.hook.is_none()) {
             continue;
         }
@@ -195,13 +191,13 @@ fn switch(
         }
         commands.extend(rules(name, &chain.rules));
     }
-    let hooked = before.skeleton.iter().filter(|(_, chain)| chain.hook.is_some());
-    let gone = hooked.map(|(name, _)| name).filter(|name| !lowering.skeleton.contains_key(*name));
+    let hooked = before.base_chains.iter().filter(|(_, chain)| chain.hook.is_some());
+    let gone = hooked.map(|(name, _)| name).filter(|name| !state.base_chains.contains_key(*name));
     commands.extend(gone.map(|name| Command::FlushChain(name.clone())));
     if let Some(existing) = load {
         // Which of the old chains are hooked in is not known; none of them may see packets from here on.
-        let gone = existing.chains.iter().filter(|name| !lowering.skeleton.contains_key(*name));
-        let hooked = gone.filter(|name| skeleton::HOOKED.contains(&name.as_str()));
+        let gone = existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name));
+        let hooked = gone.filter(|name| base_chains::HOOKED.contains(&name.as_str()));
         commands.extend(hooked.map(|name| Command::FlushChain(name.clone())));
     }
     update.push(false, commands);
@@ -210,50 +206,50 @@ fn switch(
 
 /// Stages 3 to 5: elements of sets that stay.
 fn change_in_place(
-    lowering: &mut Lowering,
+    state: &mut State,
     moves: &[Move],
-    restless: &BTreeSet<Name>,
-    changes: &PeerChanges,
+    changing_sets: &BTreeSet<Name>,
+    changes: &SetChanges,
     update: &mut Update,
 ) {
     let moved: BTreeMap<IpAddr, Option<ClassId>> =
         moves.iter().map(|(address, old, _)| (*address, *old)).collect();
     let (mut adding, mut following, mut deleting) = (Vec::new(), Vec::new(), Vec::new());
-    let names: BTreeSet<&Name> = restless.iter().chain(changes.changed.keys()).collect();
+    let names: BTreeSet<&Name> = changing_sets.iter().chain(changes.changed.keys()).collect();
     for name in names {
-        let Some(peer) = lowering.peers.find(name).filter(|_| !changes.created.contains(name)) else {
+        let Some(peer) = state.peer_sets.find(name).filter(|_| !changes.created.contains(name)) else {
             continue;
         };
-        let old_want = changes.changed.get(name).unwrap_or(&peer.want);
+        let old_want = changes.changed.get(name).unwrap_or(&peer.content);
         let mut candidates: BTreeSet<IpAddr> =
             moved.keys().copied().filter(|a| IpVersion::of(a) == peer.version).collect();
-        for class in old_want.differing(&peer.want) {
-            candidates.extend(lowering.addresses.members(class, peer.version));
+        for class in old_want.differing(&peer.content) {
+            candidates.extend(state.addresses.members(class, peer.version));
         }
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         for address in candidates {
-            let class = lowering.addresses.single.get(&address).copied();
-            let (was, is) = (old_want.of(*moved.get(&address).unwrap_or(&class)), peer.want.of(class));
+            let class = state.addresses.single.get(&address).copied();
+            let (was, is) = (old_want.of(*moved.get(&address).unwrap_or(&class)), peer.content.of(class));
             if was != is {
                 gone.extend(element(address, was));
                 new.extend(element(address, is));
             }
         }
-        if let Some(count) = lowering.live.sets.get_mut(name) {
+        if let Some(count) = state.live.sets.get_mut(name) {
             *count = count.saturating_add(new.len()).saturating_sub(gone.len());
         }
-        let (key, kind) = (peer.key(), peer.want.kind());
-        match &peer.want {
-            Want::Known => {
+        let (key, kind) = (peer.key(), peer.content.kind());
+        match &peer.content {
+            SetContent::Known => {
                 following.extend(delete(name, key.clone(), kind, gone));
                 following.extend(add(name, key, kind, new));
             }
-            Want::Members(_) => {
+            SetContent::Members(_) => {
                 deleting.extend(delete(name, key.clone(), kind, gone));
                 adding.extend(add(name, key, kind, new));
             }
             // A map can give an address another target in one batch.
-            Want::Targets(_) => {
+            SetContent::Targets(_) => {
                 let kept: BTreeSet<&Vec<Value>> = new.iter().map(|element| &element.key).collect();
                 let (replaced, gone) = gone.into_iter().partition(|element| kept.contains(&element.key));
                 adding.extend(delete(name, key.clone(), kind, replaced));
@@ -268,49 +264,25 @@ fn change_in_place(
 }
 
 /// Stage 7: what is no longer used.
-fn destroy(
-    lowering: &mut Lowering,
-    before: &Before,
-    used: &Used,
-    load: Option<&Existing>,
-    update: &mut Update,
-) {
+fn destroy(state: &mut State, before: &Before, used: &Used, load: Option<&Existing>, update: &mut Update) {
     let mut gone = Existing::default();
-    gone.chains.extend(lowering.live.chains.iter().filter(|name| !used.contains(*name)).cloned());
-    gone.chains.extend(before.skeleton.keys().filter(|name| !lowering.skeleton.contains_key(*name)).cloned());
-    gone.sets.extend(lowering.live.sets.keys().filter(|name| !used.contains(*name)).cloned());
-    gone.sets.extend(before.sets.keys().filter(|name| !lowering.sets.contains_key(*name)).cloned());
-    gone.counters.extend(lowering.live.counters.iter().filter(|name| !used.contains(*name)).cloned());
-    lowering.live.chains.retain(|name| used.contains(name));
-    lowering.live.sets.retain(|name, _| used.contains(name));
-    lowering.live.counters.retain(|name| used.contains(name));
+    gone.chains.extend(state.live.chains.iter().filter(|name| !used.contains(*name)).cloned());
+    gone.chains
+        .extend(before.base_chains.keys().filter(|name| !state.base_chains.contains_key(*name)).cloned());
+    gone.sets.extend(state.live.sets.keys().filter(|name| !used.contains(*name)).cloned());
+    gone.sets.extend(before.sets.keys().filter(|name| !state.sets.contains_key(*name)).cloned());
+    gone.counters.extend(state.live.counters.iter().filter(|name| !used.contains(*name)).cloned());
+    state.live.chains.retain(|name| used.contains(name));
+    state.live.sets.retain(|name, _| used.contains(name));
+    state.live.counters.retain(|name| used.contains(name));
     if let Some(existing) = load {
         gone.chains
-            .extend(existing.chains.iter().filter(|name| !lowering.skeleton.contains_key(*name)).cloned());
+            .extend(existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name)).cloned());
         gone.sets.extend(existing.sets.iter().cloned());
-        let ours = |name: &&Name| ![skeleton::UNKNOWN, skeleton::TO_HOST].contains(&name.as_str());
+        let ours = |name: &&Name| ![base_chains::UNKNOWN, base_chains::TO_HOST].contains(&name.as_str());
         gone.counters.extend(existing.counters.iter().filter(ours).cloned());
     }
     update.push(true, gone.removal());
-}
-
-/// All elements of a set of peers.
-fn members(lowering: &Lowering, peer: &Peer) -> Vec<Element> {
-    if peer.want == Want::Known {
-        let all = lowering.addresses.single.keys().filter(|address| IpVersion::of(address) == peer.version);
-        return all.map(|address| single(Value::Address(*address))).collect();
-    }
-    let mut elements = Vec::new();
-    for class in peer.want.classes() {
-        let holding = peer.want.of(Some(class));
-        let addresses = lowering.addresses.members(class, peer.version);
-        elements.extend(addresses.filter_map(|address| element(address, Holding::clone(&holding))));
-    }
-    elements
-}
-
-fn single(value: Value) -> Element {
-    Element { key: vec![value], target: None }
 }
 
 fn new_set(name: &Name, key: Vec<Field>, kind: SetKind) -> Set {
@@ -331,38 +303,4 @@ fn add(set: &Name, key: Vec<Field>, kind: SetKind, elements: Vec<Element>) -> Op
 fn delete(set: &Name, key: Vec<Field>, kind: SetKind, elements: Vec<Element>) -> Option<Command> {
     let some = !elements.is_empty();
     some.then(|| Command::DeleteElements(Elements { set: set.clone(), key, kind, elements }))
-}
-
-/// What the kernel should hold, for a comparison: the number of rules of each chain, the elements of each set, and the
-/// counters.
-type Expected = (BTreeMap<Name, usize>, Vec<Elements>, BTreeSet<Name>);
-
-impl Lowering {
-    #[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
-    pub(crate) fn expected(&self) -> Expected {
-        let made = self.live.chains.iter();
-        let mut chains: BTreeMap<Name, usize> =
-            made.map(|name| (name.clone(), self.pool.content(name).map_or(0, Vec::len))).collect();
-        chains.extend(self.skeleton.iter().map(|(name, chain)| (name.clone(), chain.rules.len())));
-        let mut sets = Vec::new();
-        let mut fill = |set: &Name, key, kind, elements| {
-            sets.push(Elements { set: set.clone(), key, kind, elements });
-        };
-        for (name, set) in &self.sets {
-            let all =
-                set.elements.iter().map(|(key, target)| Element { key: key.clone(), target: target.clone() });
-            fill(name, set.key.clone(), set.kind, all.collect());
-        }
-        for (name, peer) in self.peers.iter() {
-            fill(name, peer.key(), peer.want.kind(), members(self, peer));
-        }
-        for (name, ranges) in self.pool.all_ranges() {
-            let version = ranges.first().map_or(IpVersion::V4, |(first, _)| IpVersion::of(first));
-            let all = ranges.iter().map(|(first, last)| single(Value::Addresses(*first, *last)));
-            fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
-        }
-        let mut counters = self.live.counters.clone();
-        counters.extend([skeleton::UNKNOWN, skeleton::TO_HOST].map(Name::from));
-        (chains, sets, counters)
-    }
 }

@@ -10,15 +10,15 @@ use portcullis_core::packet::Protocol;
 use portcullis_core::settings::WorkloadToHost;
 use portcullis_core::verdict::Hook;
 
+use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
-use crate::fixed::{Fixed, FixedSet, interface};
-use crate::names::label;
+use crate::lower::base_names::{BaseNames, BaseSet, interface};
+use crate::lower::names::label;
 use crate::options::Options;
-use crate::pool::Content;
 
 /// What the node has, as far as these chains depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct NodeFacts {
     /// Workloads that may use any address.
     pub(crate) any_address: bool,
     /// Whether the interface of every workload begins as [`Options::with_workload_interfaces`] says, so that one look at
@@ -36,7 +36,7 @@ pub(crate) struct Facts {
 
 /// A chain: where it is hooked in, and its rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Hooked {
+pub(crate) struct BaseChain {
     pub(crate) hook: Option<BaseHook>,
     pub(crate) rules: Content,
 }
@@ -50,8 +50,12 @@ pub(crate) const TO_HOST: &str = "workload_to_host";
 pub(crate) const HOOKED: [&str; 6] =
     ["forward", "input", "output", "before_dnat", "raw_prerouting", "raw_output"];
 
-pub(crate) fn chains(options: &Options, fixed: &Fixed, facts: &Facts) -> BTreeMap<Name, Hooked> {
-    let mut builder = Builder { options, fixed, facts, chains: BTreeMap::new() };
+pub(crate) fn chains(
+    options: &Options,
+    base_names: &BaseNames,
+    facts: &NodeFacts,
+) -> BTreeMap<Name, BaseChain> {
+    let mut builder = Builder { options, base_names, facts, chains: BTreeMap::new() };
     builder.workloads();
     builder.hosts();
     builder.base();
@@ -70,20 +74,20 @@ const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
 
 struct Builder<'a> {
     options: &'a Options,
-    fixed: &'a Fixed,
-    facts: &'a Facts,
-    chains: BTreeMap<Name, Hooked>,
+    base_names: &'a BaseNames,
+    facts: &'a NodeFacts,
+    chains: BTreeMap<Name, BaseChain>,
 }
 
 impl Builder<'_> {
     fn base(&mut self) {
-        let fixed = self.fixed;
+        let base_names = self.base_names;
         let jump = |name: Name| go(Target::Jump(name));
-        let (egress, ingress) = (fixed.name("egress"), fixed.name("ingress"));
-        let from_workload = fixed.name("from_workload");
+        let (egress, ingress) = (base_names.name("egress"), base_names.name("ingress"));
+        let from_workload = base_names.name("from_workload");
 
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
-        let forwarded = |hook| self.asks(hook).then(|| jump(fixed.host_chain(hook)));
+        let forwarded = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
         let mut forward = self.closed(Field::InputInterface);
         forward.extend(self.closed(Field::OutputInterface));
@@ -103,21 +107,21 @@ impl Builder<'_> {
         input.extend(self.closed(Field::InputInterface));
         input.push(track());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
-        // Local addresses that do not come from a workload's interface.
+        // BoundEndpoint addresses that do not come from a workload's interface.
         input.extend(self.local_addresses(Field::Source, &Target::Jump(egress)));
-        input.extend(self.asks(Hook::HostIngress).then(|| jump(fixed.host_chain(Hook::HostIngress))));
+        input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
         if self.asks(Hook::HostEgress) || self.facts.closes {
             let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
             output.extend(self.closed(Field::OutputInterface));
             if self.asks(Hook::HostEgress) {
-                output.extend([track(), jump(fixed.host_chain(Hook::HostEgress))]);
+                output.extend([track(), jump(base_names.host_chain(Hook::HostEgress))]);
             }
             self.hooked("output", HookPoint::Output, FILTER, output);
         }
         if self.asks(Hook::PreDnat) {
-            let rules = vec![track(), jump(fixed.host_chain(Hook::PreDnat))];
+            let rules = vec![track(), jump(base_names.host_chain(Hook::PreDnat))];
             self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
         }
         for (hook, name, point) in [
@@ -125,7 +129,7 @@ impl Builder<'_> {
             (Hook::UntrackedEgress, "raw_output", HookPoint::Output),
         ] {
             if self.asks(hook) {
-                self.hooked(name, point, RAW, vec![jump(fixed.host_chain(hook))]);
+                self.hooked(name, point, RAW, vec![jump(base_names.host_chain(hook))]);
             }
         }
     }
@@ -133,8 +137,8 @@ impl Builder<'_> {
     /// The rule that drops what passes closed interfaces. It stands before connection tracking is asked: flows of a
     /// workload that is gone end, too.
     fn closed(&self, field: Field) -> Content {
-        let (set, _) = self.fixed.closed();
-        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.fixed.name(UNKNOWN)))];
+        let (set, _) = self.base_names.closed();
+        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.base_names.name(UNKNOWN)))];
         if self.facts.closes { vec![(parts, None)] } else { Content::new() }
     }
 
@@ -155,7 +159,7 @@ impl Builder<'_> {
         }
         let mut rules = self.workload_interfaces(interface, &Target::Goto(chain.clone()));
         rules.extend(self.local_addresses(address, &Target::Goto(chain.clone())));
-        let name = self.fixed.name(name);
+        let name = self.base_names.name(name);
         self.plain(name.clone(), rules);
         vec![go(Target::Jump(name))]
     }
@@ -163,7 +167,7 @@ impl Builder<'_> {
     /// Rules that lead packets of local networks away.
     fn local_addresses(&self, address: fn(IpVersion) -> Field, to: &Target) -> Content {
         let rule = |version: &IpVersion| {
-            let local = Part::In(vec![address(*version)], self.fixed.local(*version));
+            let local = Part::In(vec![address(*version)], self.base_names.local(*version));
             (vec![local, Part::Go(to.clone())], None)
         };
         self.facts.local.iter().map(rule).collect()
@@ -171,19 +175,19 @@ impl Builder<'_> {
 
     /// The chains of the workload hooks, and what becomes of workloads that nobody bound.
     fn workloads(&mut self) {
-        let fixed = self.fixed;
-        let unknown = Target::Goto(fixed.name(UNKNOWN));
+        let base_names = self.base_names;
+        let unknown = Target::Goto(base_names.name(UNKNOWN));
         for (name, of, any, field, address) in [
             (
                 "egress",
-                Fixed::from as fn(&Fixed, IpVersion) -> FixedSet,
-                fixed.senders(),
+                BaseNames::from as fn(&BaseNames, IpVersion) -> BaseSet,
+                base_names.senders(),
                 Field::InputInterface,
                 Field::Source as fn(IpVersion) -> Field,
             ),
-            ("ingress", Fixed::to, fixed.receivers(), Field::OutputInterface, Field::Destination),
+            ("ingress", BaseNames::to, base_names.receivers(), Field::OutputInterface, Field::Destination),
         ] {
-            let mut rules: Content = FAMILIES.map(|version| dispatch(of(fixed, version))).to_vec();
+            let mut rules: Content = FAMILIES.map(|version| dispatch(of(base_names, version))).to_vec();
             rules.extend(self.facts.any_address.then(|| dispatch(any)));
             if self.facts.named {
                 rules.push(go(unknown.clone()));
@@ -191,7 +195,7 @@ impl Builder<'_> {
                 rules.extend(self.workload_interfaces(field, &unknown));
                 rules.extend(self.local_addresses(address, &unknown));
             }
-            self.plain(fixed.name(name), rules);
+            self.plain(base_names.name(name), rules);
         }
 
         // Neighbour discovery of a workload whose link-local address nobody listed.
@@ -215,9 +219,9 @@ impl Builder<'_> {
         }
         let count = vec![Part::Count(UNKNOWN.into()), Part::Go(Target::Drop)];
         rules.push((count, Some("deny: workload without a binding".into())));
-        self.plain(fixed.name(UNKNOWN), rules);
+        self.plain(base_names.name(UNKNOWN), rules);
 
-        let mut rules = vec![go(Target::Jump(fixed.name("egress")))];
+        let mut rules = vec![go(Target::Jump(base_names.name("egress")))];
         match self.options.shared.workload_to_host {
             // A process must not get our mark: its answer could carry it, and would not be asked about.
             WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
@@ -229,16 +233,16 @@ impl Builder<'_> {
                 rules.push((count, Some("deny: traffic from a workload to its own host".into())));
             }
             WorkloadToHost::HostPolicy if self.asks(Hook::HostIngress) => {
-                rules.push(go(Target::Jump(fixed.host_chain(Hook::HostIngress))));
+                rules.push(go(Target::Jump(base_names.host_chain(Hook::HostIngress))));
             }
             WorkloadToHost::HostPolicy => {}
         }
-        self.plain(fixed.name("from_workload"), rules);
+        self.plain(base_names.name("from_workload"), rules);
     }
 
     /// The chains that ask host endpoints.
     fn hosts(&mut self) {
-        let fixed = self.fixed;
+        let base_names = self.base_names;
         let marked = Part::HasMark(self.options.mark);
         let asked: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| self.asks(*hook)).collect();
         for hook in asked {
@@ -256,7 +260,7 @@ impl Builder<'_> {
             if self.facts.host.contains(&hook) {
                 rules.extend(self.host_rules(hook));
             }
-            self.plain(fixed.host_chain(hook), rules);
+            self.plain(base_names.host_chain(hook), rules);
         }
     }
 
@@ -266,7 +270,7 @@ impl Builder<'_> {
     /// also those of workloads (decision D24), but for what processes of the host send to workloads (decision D11).
     /// Source: Calico `felix/rules/dispatch.go`, `hostDispatchChains`.
     fn host_rules(&mut self, hook: Hook) -> Content {
-        let (fixed, field) = (self.fixed, interface(hook));
+        let (base_names, field) = (self.base_names, interface(hook));
         let mut rules = Content::new();
         match hook {
             Hook::HostIngress => {}
@@ -276,16 +280,16 @@ impl Builder<'_> {
                 rules.push(loopback(field, Target::Return));
                 let mut to = Target::Return;
                 if self.guards_workloads(hook) {
-                    let chain = fixed.host_all_chain(hook);
-                    self.plain(chain.clone(), vec![dispatch(fixed.host_all(hook))]);
+                    let chain = base_names.host_all_chain(hook);
+                    self.plain(chain.clone(), vec![dispatch(base_names.host_all(hook))]);
                     to = Target::Goto(chain);
                 }
                 rules.extend(self.workload_interfaces(field, &to));
             }
         }
-        rules.push(dispatch(fixed.host(hook)));
+        rules.push(dispatch(base_names.host(hook)));
         rules.extend(
-            (self.facts.all_interfaces && !is_untracked(hook)).then(|| dispatch(fixed.host_all(hook))),
+            (self.facts.all_interfaces && !is_untracked(hook)).then(|| dispatch(base_names.host_all(hook))),
         );
         rules
     }
@@ -311,7 +315,7 @@ impl Builder<'_> {
 
     /// Rules that lead packets of workload interfaces away.
     fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
-        let bound = || (vec![Part::In(vec![field], self.fixed.workloads()), Part::Go(to.clone())], None);
+        let bound = || (vec![Part::In(vec![field], self.base_names.workloads()), Part::Go(to.clone())], None);
         let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
         for prefix in &self.options.workload_prefixes {
             let is = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));
@@ -321,11 +325,11 @@ impl Builder<'_> {
     }
 
     fn hooked(&mut self, name: &str, point: HookPoint, priority: i32, rules: Content) {
-        self.chains.insert(name.into(), Hooked { hook: Some(BaseHook { point, priority }), rules });
+        self.chains.insert(name.into(), BaseChain { hook: Some(BaseHook { point, priority }), rules });
     }
 
     fn plain(&mut self, name: Name, rules: Content) {
-        self.chains.insert(name, Hooked { hook: None, rules });
+        self.chains.insert(name, BaseChain { hook: None, rules });
     }
 }
 
@@ -338,7 +342,7 @@ fn go(target: Target) -> (Vec<Part>, Option<String>) {
     (vec![Part::Go(target)], None)
 }
 
-fn dispatch((map, key): FixedSet) -> (Vec<Part>, Option<String>) {
+fn dispatch((map, key): BaseSet) -> (Vec<Part>, Option<String>) {
     (vec![Part::Dispatch(key, map)], None)
 }
 

@@ -7,7 +7,7 @@ use portcullis_core::backend::Counter;
 use portcullis_core::ir::DecisionEntry;
 use portcullis_core::label::Name;
 
-use crate::pool::Meaning;
+use crate::lower::interned::Meaning;
 
 /// What chains stood for that are gone, or about to go. Of the latest [`RetiredDecisions::KEPT`], others are forgotten.
 #[derive(Debug, Default)]
@@ -51,12 +51,12 @@ impl RetiredDecisions {
             return;
         }
         let chain_of: BTreeMap<_, _> =
-            present.iter().map(|(name, meaning)| ((&*meaning.decision, meaning.flavour), name)).collect();
+            present.iter().map(|(name, meaning)| ((&*meaning.decision, meaning.hook_kind), name)).collect();
         for (name, counter) in counted {
             let before = self.carried.remove(&name).unwrap_or_default();
             let Some(retired) = self.by_chain.get_mut(&name) else { continue };
             let counter = sum(before, counter);
-            match chain_of.get(&(&*retired.meaning.decision, retired.meaning.flavour)) {
+            match chain_of.get(&(&*retired.meaning.decision, retired.meaning.hook_kind)) {
                 Some(chain) => {
                     let carried = self.carried.entry((*chain).clone()).or_default();
                     *carried = sum(*carried, counter);
@@ -93,11 +93,11 @@ mod tests {
     use portcullis_core::verdict::{Cause, Verdict};
 
     use super::*;
-    use crate::decisions::Flavour;
+    use crate::lower::decision_chains::HookKind;
 
     fn meaning(verdict: Verdict) -> Meaning {
         let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
-        Meaning { decision: Arc::new(decision), flavour: Flavour::Tracked }
+        Meaning { decision: Arc::new(decision), hook_kind: HookKind::Tracked }
     }
 
     fn counter(packets: u64) -> Counter {

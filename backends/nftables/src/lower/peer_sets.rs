@@ -1,7 +1,7 @@
-//! Sets of peers: hash sets and maps of single addresses that follow the classes they stand for.
+//! Sets of peer_sets: hash sets and maps of single addresses that follow the classes they stand for.
 //!
-//! A set that several bodies use exists once. It changes in place as long as all of them want the same change; a body
-//! that wants something else gets another set, and chains of its own that name it.
+//! A set that several programs use exists once. It changes in place as long as all of them content the same change; a body
+//! that contents something else gets another set, and chains of its own that name it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
@@ -11,13 +11,13 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use crate::command::{Element, Field, SetKind, Target, Value};
-use crate::names::Names;
-use crate::plan::Classes;
-use crate::pool::Used;
+use crate::lower::decision_tree::Classes;
+use crate::lower::interned::Used;
+use crate::lower::names::Names;
 
 /// What a set of peers holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Want {
+pub(crate) enum SetContent {
     /// The addresses of these classes.
     Members(Classes),
     /// The addresses of these classes, each with the chain for its class.
@@ -28,22 +28,22 @@ pub(crate) enum Want {
 
 /// What a set says of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Holding {
+pub(crate) enum Membership {
     Nothing,
     Member,
     Leads(Name),
 }
 
-impl Want {
-    pub(crate) fn of(&self, class: Option<ClassId>) -> Holding {
-        let Some(class) = class else { return Holding::Nothing };
+impl SetContent {
+    pub(crate) fn of(&self, class: Option<ClassId>) -> Membership {
+        let Some(class) = class else { return Membership::Nothing };
         match self {
-            Self::Known => Holding::Member,
-            Self::Members(classes) if classes.contains(&class) => Holding::Member,
+            Self::Known => Membership::Member,
+            Self::Members(classes) if classes.contains(&class) => Membership::Member,
             Self::Targets(targets) => {
-                targets.get(&class).map_or(Holding::Nothing, |to| Holding::Leads(to.clone()))
+                targets.get(&class).map_or(Membership::Nothing, |to| Membership::Leads(to.clone()))
             }
-            Self::Members(_) => Holding::Nothing,
+            Self::Members(_) => Membership::Nothing,
         }
     }
 
@@ -72,36 +72,36 @@ impl Want {
 
 /// One set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub(crate) struct PeerSet {
     pub(crate) version: IpVersion,
-    pub(crate) want: Want,
+    pub(crate) content: SetContent,
 }
 
 /// What changed in the sets of peers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PeerChanges {
+pub(crate) struct SetChanges {
     /// New sets, complete from the start.
     pub(crate) created: BTreeSet<Name>,
     /// Sets that change in place, with what they held.
-    pub(crate) changed: BTreeMap<Name, Want>,
+    pub(crate) changed: BTreeMap<Name, SetContent>,
 }
 
 /// All sets of peers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Peers {
-    peers: BTreeMap<Name, Peer>,
+pub(crate) struct PeerSets {
+    peer_sets: BTreeMap<Name, PeerSet>,
     by_class: BTreeMap<ClassId, BTreeSet<Name>>,
     /// Those that say something of every class.
     known: BTreeSet<Name>,
 }
 
-impl Peers {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &Peer)> {
-        self.peers.iter()
+impl PeerSets {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &PeerSet)> {
+        self.peer_sets.iter()
     }
 
-    pub(crate) fn find(&self, name: &Name) -> Option<&Peer> {
-        self.peers.get(name)
+    pub(crate) fn find(&self, name: &Name) -> Option<&PeerSet> {
+        self.peer_sets.get(name)
     }
 
     /// The sets that may say something else of an address that leaves one class for the other.
@@ -112,52 +112,52 @@ impl Peers {
         of(old).chain(of(new)).chain(comes_or_goes.then_some(&self.known).into_iter().flatten())
     }
 
-    pub(crate) fn create(&mut self, version: IpVersion, want: Want, names: &Names) -> Name {
+    pub(crate) fn create(&mut self, version: IpVersion, content: SetContent, names: &Names) -> Name {
         let family = match version {
             IpVersion::V4 => "v4",
             IpVersion::V6 => "v6",
         };
-        let name = match want {
-            Want::Known => names.fresh(&format!("known_{family}_")),
-            Want::Members(_) | Want::Targets(_) => names.fresh(&format!("peers_{family}_")),
+        let name = match content {
+            SetContent::Known => names.fresh(&format!("known_{family}_")),
+            SetContent::Members(_) | SetContent::Targets(_) => names.fresh(&format!("peers_{family}_")),
         };
-        if want == Want::Known {
+        if content == SetContent::Known {
             self.known.insert(name.clone());
         }
-        for class in want.classes() {
+        for class in content.classes() {
             self.by_class.entry(class).or_default().insert(name.clone());
         }
-        self.peers.insert(name.clone(), Peer { version, want });
+        self.peer_sets.insert(name.clone(), PeerSet { version, content });
         name
     }
 
     /// Changes what a set holds; what it held before.
-    pub(crate) fn change(&mut self, name: &Name, want: Want) -> Option<Want> {
-        let peer = self.peers.get_mut(name)?;
-        for class in peer.want.differing(&want) {
+    pub(crate) fn change(&mut self, name: &Name, content: SetContent) -> Option<SetContent> {
+        let peer = self.peer_sets.get_mut(name)?;
+        for class in peer.content.differing(&content) {
             let of_class = self.by_class.entry(class).or_default();
-            if want.of(Some(class)) == Holding::Nothing {
+            if content.of(Some(class)) == Membership::Nothing {
                 of_class.remove(name);
             } else {
                 of_class.insert(name.clone());
             }
         }
-        Some(core::mem::replace(&mut peer.want, want))
+        Some(core::mem::replace(&mut peer.content, content))
     }
 
     /// Takes back what an update that failed changed.
-    pub(crate) fn go_back(&mut self, changes: PeerChanges) {
+    pub(crate) fn go_back(&mut self, changes: SetChanges) {
         for name in &changes.created {
             self.remove(name);
         }
-        for (name, want) in changes.changed {
-            self.change(&name, want);
+        for (name, content) in changes.changed {
+            self.change(&name, content);
         }
     }
 
     /// Drops what is not in `kept`.
     pub(crate) fn keep(&mut self, kept: &Used) {
-        let gone: Vec<Name> = self.peers.keys().filter(|name| !kept.contains(*name)).cloned().collect();
+        let gone: Vec<Name> = self.peer_sets.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         for name in gone {
             self.remove(&name);
         }
@@ -166,8 +166,8 @@ impl Peers {
     /// Drops a set.
     pub(crate) fn remove(&mut self, name: &Name) {
         self.known.remove(name);
-        if let Some(peer) = self.peers.remove(name) {
-            for class in peer.want.classes() {
+        if let Some(peer) = self.peer_sets.remove(name) {
+            for class in peer.content.classes() {
                 if let Some(names) = self.by_class.get_mut(&class) {
                     names.remove(name);
                 }
@@ -176,18 +176,18 @@ impl Peers {
     }
 }
 
-impl Peer {
+impl PeerSet {
     pub(crate) fn key(&self) -> Vec<Field> {
         vec![Field::Source(self.version)]
     }
 }
 
 /// The element of `address` in a set that holds this of it.
-pub(crate) fn element(address: IpAddr, holding: Holding) -> Option<Element> {
+pub(crate) fn element(address: IpAddr, holding: Membership) -> Option<Element> {
     let target = match holding {
-        Holding::Nothing => return None,
-        Holding::Member => None,
-        Holding::Leads(chain) => Some(Target::Goto(chain)),
+        Membership::Nothing => return None,
+        Membership::Member => None,
+        Membership::Leads(chain) => Some(Target::Goto(chain)),
     };
     Some(Element { key: vec![Value::Address(address)], target })
 }

@@ -8,6 +8,7 @@ mod expr;
 mod flows;
 mod probe;
 mod socket;
+mod value;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use netlink_packet_core::{DefaultNla, Nla as _};
 use portcullis_core::backend::Counter;
 use portcullis_core::label::Name;
 
-use crate::apply::{ApplyError, Transport};
+use crate::apply::transport::{ApplyError, Transport};
 use crate::command::{Command, Elements, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};

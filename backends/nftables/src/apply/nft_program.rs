@@ -5,7 +5,7 @@ use std::process::{Command as Process, Stdio};
 
 use portcullis_core::label::Name;
 
-use crate::apply::{ApplyError, Transport};
+use crate::apply::transport::{ApplyError, Transport};
 use crate::command::Command;
 use crate::text::text;
 

@@ -1,4 +1,4 @@
-//! Chains that carry out a decision: one for each decision and flavour, with the counter and the events.
+//! Chains that carry out a decision: one for each decision and hook kind, with the counter and the events.
 
 use portcullis_core::backend::{Inspected, LoggedEvents};
 use portcullis_core::ir::DecisionEntry;
@@ -6,15 +6,15 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{RuleRef, Verdict};
 
+use crate::command::Content;
 use crate::command::{AddressKind, Part, Target};
-use crate::fixed::Fixed;
-use crate::names::label;
+use crate::lower::base_names::BaseNames;
+use crate::lower::names::label;
 use crate::options::Options;
-use crate::pool::Content;
 
 /// What an answer means where it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Flavour {
+pub(crate) enum HookKind {
     /// At workload, host and forward hooks: what is not dropped goes on to the next hook.
     Tracked,
     /// The same for what processes of the host send: what goes to a workload of this node is not dropped.
@@ -39,11 +39,11 @@ enum Outcome {
     Drop,
 }
 
-fn outcome(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> Outcome {
-    match (decision.verdict, flavour, inspect) {
-        (_, Flavour::Staged, _) | (Verdict::Inspect, _, Inspected::HandOver) => Outcome::Pass,
+fn outcome(decision: &DecisionEntry, hook_kind: HookKind, inspect: Inspected) -> Outcome {
+    match (decision.verdict, hook_kind, inspect) {
+        (_, HookKind::Staged, _) | (Verdict::Inspect, _, Inspected::HandOver) => Outcome::Pass,
         (Verdict::Deny | Verdict::Inspect, _, _) => Outcome::Drop,
-        (Verdict::Continue, _, _) | (Verdict::Allow, Flavour::Tracked | Flavour::FromHost, _) => {
+        (Verdict::Continue, _, _) | (Verdict::Allow, HookKind::Tracked | HookKind::FromHost, _) => {
             Outcome::Pass
         }
         // An exemption is good for its own hook only (Calico `felix/rules/static.go`).
@@ -53,24 +53,24 @@ fn outcome(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> Ou
 }
 
 /// Whether a hook that can only answer this may as well not be asked.
-pub(crate) fn is_void(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> bool {
-    outcome(decision, flavour, inspect) == Outcome::Pass && decision.logs.is_empty()
+pub(crate) fn is_no_op(decision: &DecisionEntry, hook_kind: HookKind, inspect: Inspected) -> bool {
+    outcome(decision, hook_kind, inspect) == Outcome::Pass && decision.logs.is_empty()
 }
 
 /// The rules of the chain called `name`, which is also the name of its counter.
 pub(crate) fn rules(
     name: &Name,
     decision: &DecisionEntry,
-    flavour: Flavour,
+    hook_kind: HookKind,
     options: &Options,
-    fixed: &Fixed,
+    base_names: &BaseNames,
 ) -> Content {
-    let outcome = outcome(decision, flavour, options.shared.inspected);
+    let outcome = outcome(decision, hook_kind, options.shared.inspected);
     let mut rules = Vec::new();
     if outcome == Outcome::Drop {
-        rules.extend(exemptions(flavour, fixed));
+        rules.extend(exemptions(hook_kind, base_names));
     }
-    if flavour != Flavour::Staged {
+    if hook_kind != HookKind::Staged {
         for rule in &decision.logs {
             rules.push((vec![Part::Log(options.log_group, log_prefix(name, rule))], None));
         }
@@ -86,7 +86,7 @@ pub(crate) fn rules(
         }
     }
     let count = Part::Count(name.clone());
-    if outcome == Outcome::PassAll && flavour == Flavour::UntrackedIngress {
+    if outcome == Outcome::PassAll && hook_kind == HookKind::UntrackedIngress {
         // What will be forwarded is tracked and asked about as if there were no untracked policy (decision D25).
         // Source: Calico's documentation of doNotTrack, which is for traffic of the host itself.
         // Not only `unicast` is forwarded: the look-up knows no policy routing and no VRF, so what it has no route for may be.
@@ -97,12 +97,12 @@ pub(crate) fn rules(
     let mut parts = vec![count];
     if outcome == Outcome::PassAll {
         parts.push(Part::SetMark(options.mark));
-        if matches!(flavour, Flavour::UntrackedIngress | Flavour::UntrackedEgress) {
+        if matches!(hook_kind, HookKind::UntrackedIngress | HookKind::UntrackedEgress) {
             parts.push(Part::NoTrack);
         }
     }
     parts.push(Part::Go(if outcome == Outcome::Drop { Target::Drop } else { Target::Return }));
-    let staged = if flavour == Flavour::Staged { "staged: " } else { "" };
+    let staged = if hook_kind == HookKind::Staged { "staged: " } else { "" };
     rules.push((parts, Some(label(&format!("{staged}{}: {}", decision.verdict, decision.cause)))));
     rules
 }
@@ -114,33 +114,33 @@ pub(crate) fn log_prefix(name: &str, rule: &RuleRef) -> String {
 
 /// Whether the packets of a decision are dropped.
 #[cfg(feature = "apply")]
-pub(crate) fn drops(decision: &DecisionEntry, flavour: Flavour, inspect: Inspected) -> bool {
-    outcome(decision, flavour, inspect) == Outcome::Drop
+pub(crate) fn drops(decision: &DecisionEntry, hook_kind: HookKind, inspect: Inspected) -> bool {
+    outcome(decision, hook_kind, inspect) == Outcome::Drop
 }
 
 /// Rules that let packets pass which no policy may drop. Only packets that would be dropped meet them.
-fn exemptions(flavour: Flavour, fixed: &Fixed) -> Content {
+fn exemptions(hook_kind: HookKind, base_names: &BaseNames) -> Content {
     let rule = |parts: Vec<Part>| (parts.into_iter().chain([Part::Go(Target::Return)]).collect(), None);
-    match flavour {
+    match hook_kind {
         // A workload's traffic to itself is never denied (decision D10). The packet has to come in through the
         // workload's own interface to count as that.
-        Flavour::Tracked => FAMILIES
+        HookKind::Tracked => FAMILIES
             .map(|version| {
-                let (set, key) = fixed.own(version);
+                let (set, key) = base_names.own(version);
                 rule(vec![Part::In(key, set)])
             })
             .to_vec(),
         // The host reaches its workloads (decision D11). What goes there directly is not asked about, see
-        // `skeleton`; but after destination NAT in the output hook, as of a service, the packet still names the
+        // `base_chains`; but after destination NAT in the output hook, as of a service, the packet still names the
         // interface that its old destination is routed by. Source: Calico `felix/rules/static.go`,
         // `filterOutputChain`.
-        Flavour::FromHost => FAMILIES
+        HookKind::FromHost => FAMILIES
             .map(|version| {
-                let (set, key) = fixed.workload_addresses(version);
+                let (set, key) = base_names.workload_addresses(version);
                 rule(vec![Part::IsTranslated, Part::In(key, set)])
             })
             .to_vec(),
-        Flavour::PreDnat | Flavour::UntrackedIngress | Flavour::UntrackedEgress | Flavour::Staged => {
+        HookKind::PreDnat | HookKind::UntrackedIngress | HookKind::UntrackedEgress | HookKind::Staged => {
             Vec::new()
         }
     }

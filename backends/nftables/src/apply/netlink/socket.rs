@@ -19,7 +19,7 @@ use nix::sys::socket::{
 
 use super::attr;
 use super::encode::Encoded;
-use crate::apply::ApplyError;
+use crate::apply::transport::ApplyError;
 use crate::command::Command;
 
 pub(super) struct Socket {

@@ -13,7 +13,7 @@ use nix::sys::socket::MsgFlags;
 
 use super::attr::{as_text, as_u32, bytes, find, read};
 use super::socket::{FAMILY_HEADER, Socket, TYPE_ERROR, error_of, replies};
-use crate::apply::ApplyError;
+use crate::apply::transport::ApplyError;
 
 /// Listens to one nflog group of one network namespace: that of the thread which opened it.
 pub struct Events {

@@ -11,14 +11,14 @@ pub(crate) type Range = (IpAddr, IpAddr);
 
 /// The prefixes of one family that are no single addresses, and the ranges where each is the longest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nets {
+pub(crate) struct Networks {
     prefixes: BTreeMap<Cidr, ClassId>,
     /// Sorted; rebuilt when prefixes change.
     ranges: Vec<(AddressRange, ClassId)>,
 }
 
-impl Nets {
-    /// Notes the class of a prefix, or that it is gone; the class it had. [`Nets::rebuild`] makes it count.
+impl Networks {
+    /// Notes the class of a prefix, or that it is gone; the class it had. [`Networks::rebuild`] makes it count.
     pub(crate) fn set(&mut self, net: Cidr, class: Option<ClassId>) -> Option<ClassId> {
         match class {
             Some(class) => self.prefixes.insert(net, class),
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn ranges_of_wanted_classes_are_joined() {
-        let mut nets = Nets::default();
+        let mut nets = Networks::default();
         for (net, class) in [("10.0.0.0/8", 1), ("10.0.0.0/16", 2), ("10.1.0.0/16", 3), ("11.0.0.0/8", 2)] {
             nets.set(net.parse().unwrap(), Some(ClassId::new(class)));
         }

@@ -8,14 +8,14 @@ use portcullis_core::verdict::Hook;
 use crate::command::Field;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fixed {
+pub(crate) struct BaseNames {
     suffix: String,
 }
 
-/// A fixed set: its name and the fields of its key.
-pub(crate) type FixedSet = (Name, Vec<Field>);
+/// A base set: its name and the fields of its key.
+pub(crate) type BaseSet = (Name, Vec<Field>);
 
-impl Fixed {
+impl BaseNames {
     /// Names that end in this number.
     pub(crate) fn numbered(name: &Name) -> Self {
         Self { suffix: format!("_{name}") }
@@ -34,22 +34,22 @@ impl Fixed {
     }
 
     /// Interface and address of workloads that send, to their egress program.
-    pub(crate) fn from(&self, version: IpVersion) -> FixedSet {
+    pub(crate) fn from(&self, version: IpVersion) -> BaseSet {
         (self.of_family("from", version), vec![Field::InputInterface, Field::Source(version)])
     }
 
     /// Interface and address of workloads that receive, to their ingress program.
-    pub(crate) fn to(&self, version: IpVersion) -> FixedSet {
+    pub(crate) fn to(&self, version: IpVersion) -> BaseSet {
         (self.of_family("to", version), vec![Field::OutputInterface, Field::Destination(version)])
     }
 
     /// Interfaces of workloads that may send from any address.
-    pub(crate) fn senders(&self) -> FixedSet {
+    pub(crate) fn senders(&self) -> BaseSet {
         (self.name("senders"), vec![Field::Family, Field::InputInterface])
     }
 
     /// Interfaces of workloads that may receive at any address.
-    pub(crate) fn receivers(&self) -> FixedSet {
+    pub(crate) fn receivers(&self) -> BaseSet {
         (self.name("receivers"), vec![Field::Family, Field::OutputInterface])
     }
 
@@ -59,18 +59,18 @@ impl Fixed {
     }
 
     /// Interfaces that nothing passes.
-    pub(crate) fn closed(&self) -> FixedSet {
+    pub(crate) fn closed(&self) -> BaseSet {
         (self.name("closed"), vec![Field::InputInterface])
     }
 
     /// A workload's interface and address, twice.
-    pub(crate) fn own(&self, version: IpVersion) -> FixedSet {
+    pub(crate) fn own(&self, version: IpVersion) -> BaseSet {
         let key = vec![Field::InputInterface, Field::Source(version), Field::Destination(version)];
         (self.of_family("self", version), key)
     }
 
     /// Addresses of this node's workloads, for the host's own packets to them.
-    pub(crate) fn workload_addresses(&self, version: IpVersion) -> FixedSet {
+    pub(crate) fn workload_addresses(&self, version: IpVersion) -> BaseSet {
         (self.of_family("addresses", version), vec![Field::Destination(version)])
     }
 
@@ -80,12 +80,12 @@ impl Fixed {
     }
 
     /// Interfaces with a host endpoint of their own, to its program for `hook`.
-    pub(crate) fn host(&self, hook: Hook) -> FixedSet {
+    pub(crate) fn host(&self, hook: Hook) -> BaseSet {
         (self.name(host(hook)), vec![Field::Family, interface(hook)])
     }
 
     /// The program for `hook` of the host endpoint for all other interfaces.
-    pub(crate) fn host_all(&self, hook: Hook) -> FixedSet {
+    pub(crate) fn host_all(&self, hook: Hook) -> BaseSet {
         (self.name(&format!("{}_all", host(hook))), vec![Field::Family])
     }
 

@@ -10,7 +10,7 @@ use portcullis_core::packet::{Packet, Protocol};
 use super::Netlink;
 use super::attr::{Read, bytes, find, read};
 use super::socket::Conntrack;
-use crate::apply::ApplyError;
+use crate::apply::transport::ApplyError;
 
 /// A tracked flow, and how the kernel knows it.
 #[derive(Clone, Debug)]

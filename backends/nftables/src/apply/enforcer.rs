@@ -9,18 +9,17 @@ use portcullis_core::backend::{
     Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState, Event, Health, Lower as _,
     LowerErrorKind, TrackedFlow, Usage,
 };
-use portcullis_core::ir::{DecisionEntry, Delta, Snapshot};
+use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
 
-use crate::apply::{ApplyError, Transport as _};
+use crate::apply::event::{self, Told};
+use crate::apply::netlink::{Events, Flow, Netlink};
+use crate::apply::retired::RetiredDecisions;
+use crate::apply::transport::{ApplyError, Transport as _};
 use crate::command::Command;
-use crate::cut::Asked;
-use crate::event::{self, Told};
-use crate::lowering::Lowering;
-use crate::netlink::{Events, Flow, Netlink};
+use crate::lower::Lowering;
+use crate::lower::interned::Meaning;
 use crate::options::Options;
-use crate::pool::Meaning;
-use crate::retired::RetiredDecisions;
 use crate::update::{Existing, Stage, Update};
 
 /// Enforces snapshots in the network namespace of the thread that made it.
@@ -100,7 +99,7 @@ impl Enforcer {
         if now == self.generation && !self.unsure {
             return Ok(Drift::None);
         }
-        let (chains, sets, counters) = lowering.expected();
+        let (chains, sets, counters) = lowering.state.expected();
         let existing = self.netlink.existing(&self.table)?;
         if existing.is_empty() {
             return Ok(Drift::Changed(self.table.clone()));
@@ -129,25 +128,6 @@ impl Enforcer {
         self.generation = now;
         self.unsure = false;
         Ok(Drift::None)
-    }
-
-    /// Makes connection tracking forget exactly those flows of workloads of this node that `old` allowed and `new` denies,
-    /// so that their next packet is decided anew (decision D16). How many were forgotten. Asked are the workloads and
-    /// the host endpoint for all interfaces; host endpoints of single interfaces are not, because connection tracking does not tell
-    /// by which one a flow came.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, DataplaneError> {
-        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
-        let (options, bindings) = (&self.options, lowering.bindings());
-        let (old, new) = (Asked::new(options, bindings, old), Asked::new(options, bindings, new));
-        let is_cut = |flow: &Flow| {
-            let allows = |asked: &Asked<'_>| asked.allows(&flow.tracked.packet, &flow.tracked.arrived);
-            allows(&old) && !allows(&new)
-        };
-        let tightened: Vec<Flow> = self.netlink.flows()?.into_iter().filter(is_cut).collect();
-        Ok(self.netlink.cut(&tightened)?)
     }
 
     /// Carries out the batches of `update`; what the counters that it removes counted last.
