@@ -3,12 +3,17 @@
 mod enforcer;
 mod event;
 mod header;
-pub(crate) mod netlink;
+mod netlink;
 mod nft_program;
 mod retired;
 mod transport;
 
 pub use enforcer::{Drift, Enforcer};
-pub use netlink::{Events, LogMessage, Netlink};
+#[cfg(feature = "oracle")]
+pub(crate) use netlink::{Events, LogMessage, Netlink};
 pub use nft_program::Nft;
-pub use transport::{ApplyError, Transport};
+#[cfg(feature = "oracle")]
+pub(crate) use transport::{ApplyError, Transport};
+
+#[cfg(all(test, feature = "oracle"))]
+mod tests;

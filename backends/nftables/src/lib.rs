@@ -1,7 +1,7 @@
 //! The nftables backend: the decision IR as one `inet` table.
 //!
 //! [`Lowering`] is pure: a [`Snapshot`](portcullis_core::ir::Snapshot) or a [`Delta`](portcullis_core::ir::Delta)
-//! becomes an [`Update`], batches of [`Command`]s that text and netlink messages are made from. It does not touch the
+//! becomes an [`Update`], batches of commands that text and netlink messages are made from. It does not touch the
 //! kernel and needs no root. `Enforcer` (feature `apply`) keeps the table of the network namespace of its thread as it
 //! should be; `oracle` (feature `oracle`) lets the kernel decide single packets in a namespace of its own.
 //!
@@ -11,7 +11,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `apply` | no | `Enforcer`, `Netlink`, `Nft`, `Events`; Linux |
+//! | `apply` | no | `Enforcer`, `Nft`; Linux |
 //! | `oracle` | no | the module `oracle`; Linux, root, the programs `nft` and `ip` |
 //!
 //! The order of evaluation follows Calico's `felix/rules/static.go` and `felix/rules/endpoints.go`; what is asked where
@@ -22,7 +22,7 @@
 //! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
 //! use portcullis_core::settings::Settings;
-//! use portcullis_nftables::{Existing, Lowering, Options, text};
+//! use portcullis_nftables::{Existing, Lowering, Options};
 //!
 //! let id = EndpointId::workload("shop", "web");
 //! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
@@ -32,8 +32,7 @@
 //! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
 //! let desired = DesiredState::new(compiler.snapshot(), &bindings);
 //! let (_, update) = Lowering::load(Options::new(), desired, &Existing::default())?;
-//! let first = text(&"portcullis".into(), &update.stages()[0].commands);
-//! assert!(first.contains("add element inet portcullis to_v4 { \"veth0\" . 10.0.0.7 : goto "));
+//! assert!(update.to_string().contains("add element inet portcullis to_v4 { \"veth0\" . 10.0.0.7 : goto "));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
@@ -50,12 +49,7 @@ mod text;
 mod update;
 
 #[cfg(feature = "apply")]
-pub use apply::{ApplyError, Drift, Enforcer, Events, LogMessage, Netlink, Nft, Transport};
-pub use command::{
-    AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
-    Set, SetKind, Target, Value,
-};
+pub use apply::{Drift, Enforcer, Nft};
 pub use lower::Lowering;
 pub use options::{Limits, Options};
-pub use text::text;
-pub use update::{Existing, Stage, Update};
+pub use update::{Existing, Update};

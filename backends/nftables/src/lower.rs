@@ -17,3 +17,6 @@ mod state;
 mod transaction;
 
 pub use lowering::Lowering;
+
+#[cfg(test)]
+mod tests;

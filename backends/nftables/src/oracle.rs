@@ -28,7 +28,7 @@ use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
 use portcullis_core::wire::craft;
 
 use crate::apply::Transport as _;
-use crate::apply::netlink::{Events, Netlink};
+use crate::apply::{Events, Netlink};
 use crate::command::{Command, Element, Elements, SetKind, Value};
 use crate::lower::Lowering;
 use crate::options::{Limits, Options};

@@ -34,7 +34,7 @@ use crate::update::{Existing, Stage, Update};
 #[derive(Debug)]
 pub struct Enforcer {
     options: Options,
-    table: Name,
+    pub(super) table: Name,
     netlink: Netlink,
     lowering: Option<Lowering>,
     /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
@@ -193,8 +193,19 @@ impl Enforcer {
         drop(self.netlink.commit(&self.table, &batch));
     }
 
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn limit(&mut self, limits: crate::Limits) {
+        self.options.limits = limits;
+        self.lowering.iter_mut().for_each(|lowering| lowering.limit(limits));
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn lowered(&self) -> u64 {
+        self.lowering.as_ref().map_or(0, portcullis_core::backend::Lower::generation)
+    }
+
     /// What the decision chain called `name` stands for, also when it is gone.
-    fn meaning(&self, name: &str) -> Option<&Meaning> {
+    pub(super) fn meaning(&self, name: &str) -> Option<&Meaning> {
         self.lowering
             .as_ref()
             .and_then(|lowering| lowering.meaning().get(name))

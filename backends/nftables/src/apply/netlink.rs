@@ -21,13 +21,13 @@ use crate::apply::transport::{ApplyError, Transport};
 use crate::command::{Command, Elements, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
-pub use events::{Events, LogMessage};
+pub(crate) use events::{Events, LogMessage};
 pub(crate) use flows::Flow;
 use socket::Socket;
 
 /// nf_tables of one network namespace: that of the thread which opened it.
 #[derive(Debug)]
-pub struct Netlink {
+pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
@@ -45,7 +45,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel has no nf_tables, or gives no socket.
-    pub fn open() -> Result<Self, ApplyError> {
+    pub(crate) fn open() -> Result<Self, ApplyError> {
         let mut netlink = Self { socket: Socket::open()?, sequence: 1 };
         netlink.generation()?;
         Ok(netlink)
@@ -55,7 +55,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn generation(&mut self) -> Result<u32, ApplyError> {
+    pub(crate) fn generation(&mut self) -> Result<u32, ApplyError> {
         let messages = self.socket.request(GET_GENERATION, false, Vec::new(), &mut self.sequence)?;
         let id = messages.iter().find_map(|message| as_u32(find(&read(message), 1)?));
         id.ok_or_else(|| ApplyError::environment("the kernel does not tell the generation of its nf_tables"))
@@ -65,7 +65,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
+    pub(crate) fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
         let attributes = vec![attr::text(1, table), attr::number(3, 1)];
         let messages = self.socket.request(GET_OBJECT, true, attributes, &mut self.sequence)?;
         Ok(messages.iter().filter_map(|message| counter(message)).collect())
@@ -93,7 +93,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn existing(&mut self, table: &Name) -> Result<Existing, ApplyError> {
+    pub(crate) fn existing(&mut self, table: &Name) -> Result<Existing, ApplyError> {
         let mut existing = Existing::default();
         for (kind, name, names) in [
             (GET_CHAIN, 3, &mut existing.chains),
@@ -113,7 +113,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel does not answer.
-    pub fn rules(&mut self, table: &Name) -> Result<BTreeMap<Name, usize>, ApplyError> {
+    pub(crate) fn rules(&mut self, table: &Name) -> Result<BTreeMap<Name, usize>, ApplyError> {
         let mut rules: BTreeMap<Name, usize> = BTreeMap::new();
         for attributes in self.dump(GET_RULE, table)? {
             if let Some(chain) = find(&attributes, 2) {
@@ -170,7 +170,7 @@ impl Netlink {
     ///
     /// # Errors
     /// When the kernel lacks something, or the right to change its tables is missing.
-    pub fn probe(&mut self) -> Result<(), ApplyError> {
+    pub(crate) fn probe(&mut self) -> Result<(), ApplyError> {
         self.send(&PROBE.into(), &probe::commands(), None)
     }
 

@@ -3,11 +3,13 @@
 use std::io::{ErrorKind, Write as _};
 use std::process::{Command as Process, Stdio};
 
+use portcullis_core::backend::DataplaneError;
 use portcullis_core::label::Name;
 
 use crate::apply::transport::{ApplyError, Transport};
 use crate::command::Command;
 use crate::text::text;
+use crate::update::{Stage, Update};
 
 /// The `nft` program of this machine, in the network namespace of the thread that calls it.
 #[derive(Clone, Debug)]
@@ -23,7 +25,11 @@ impl Nft {
     ///
     /// # Errors
     /// When it is missing or older than 1.0.6.
-    pub fn probe() -> Result<Self, ApplyError> {
+    pub fn probe() -> Result<Self, DataplaneError> {
+        Ok(Self::find()?)
+    }
+
+    fn find() -> Result<Self, ApplyError> {
         let said = run(&["--version"], "")?;
         let version = version(&said)
             .ok_or_else(|| ApplyError::environment(&format!("`nft --version` says `{}`", said.trim())))?;
@@ -41,21 +47,39 @@ impl Nft {
         self.version
     }
 
-    /// Asks whether the kernel would take `batch`, and changes nothing.
+    /// Asks whether the kernel would take `update` in one batch, and changes nothing.
     ///
     /// # Errors
     /// When it would not.
-    pub fn check(&self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
-        run(&["-c", "-f", "-"], &text(table, batch)).map(drop)
+    pub fn check(&self, update: &Update) -> Result<(), DataplaneError> {
+        Ok(run(&["-c", "-f", "-"], &update.to_string()).map(drop)?)
+    }
+
+    /// Carries `update` out, batch by batch. An [`Enforcer`](crate::Enforcer) takes it for a change from outside.
+    ///
+    /// # Errors
+    /// When the kernel refuses a batch. Those before it are in force.
+    pub fn carry_out(&self, update: &Update) -> Result<(), DataplaneError> {
+        for stage in update.stages() {
+            if stage.after_grace {
+                std::thread::sleep(Stage::GRACE);
+            }
+            self.run(&update.table, &stage.commands)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        run(&["-f", "-"], &text(table, batch)).map(drop)
     }
 }
 
 impl Transport for Nft {
     fn commit(&mut self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        run(&["-f", "-"], &text(table, batch)).map(drop)
+        self.run(table, batch)
     }
 }
 
@@ -80,7 +104,7 @@ fn run(arguments: &[&str], input: &str) -> Result<String, ApplyError> {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
         let reason = stderr.lines().next().unwrap_or("no reason given").to_owned();
-        return Err(ApplyError::program(reason, stderr));
+        return Err(ApplyError::program(reason));
     }
     if let Some(Err(error)) = written {
         return Err(failed(error));

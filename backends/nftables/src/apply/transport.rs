@@ -1,7 +1,5 @@
 //! Telling the kernel.
 
-use core::fmt;
-
 use nix::errno::Errno;
 
 use portcullis_core::backend::{DataplaneError, DataplaneErrorKind};
@@ -10,7 +8,7 @@ use portcullis_core::label::Name;
 use crate::command::Command;
 
 /// A way to nf_tables.
-pub trait Transport {
+pub(crate) trait Transport {
     /// Carries out `batch`, all of it or nothing.
     ///
     /// # Errors
@@ -19,21 +17,23 @@ pub trait Transport {
 }
 
 /// Why the kernel was not changed, or could not be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApplyError {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
+pub(crate) struct ApplyError {
     kind: Kind,
-    object: Option<String>,
     errno: Option<i32>,
-    stderr: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Kind {
     /// The kernel refused a command.
-    Refused(String),
+    #[error("the kernel refuses {object}: {reason}")]
+    Refused { object: String, reason: String },
     /// The machine cannot do it.
+    #[error("{0}")]
     Environment(String),
     /// There was nothing to read.
+    #[error("nothing to read")]
     Empty,
 }
 
@@ -47,10 +47,8 @@ impl ApplyError {
             reason = format!("{reason}: {said}");
         }
         Self {
-            kind: Kind::Refused(reason),
-            object: command.map(object),
+            kind: Kind::Refused { object: command.map_or_else(|| "the update".to_owned(), object), reason },
             errno: Some(errno as i32),
-            stderr: None,
         }
     }
 
@@ -59,58 +57,33 @@ impl ApplyError {
             Errno::EAGAIN => Kind::Empty,
             errno => Kind::Environment(format!("cannot {what}: {}", errno.desc().to_lowercase())),
         };
-        Self { kind, object: None, errno: Some(errno as i32), stderr: None }
+        Self { kind, errno: Some(errno as i32) }
     }
 
     pub(crate) fn environment(reason: &str) -> Self {
-        Self { kind: Kind::Environment(reason.to_owned()), object: None, errno: None, stderr: None }
+        Self { kind: Kind::Environment(reason.to_owned()), errno: None }
     }
 
-    pub(crate) fn program(reason: String, stderr: String) -> Self {
-        Self { kind: Kind::Refused(reason), object: None, errno: None, stderr: Some(stderr) }
+    pub(crate) fn program(reason: String) -> Self {
+        Self { kind: Kind::Refused { object: "the update".to_owned(), reason }, errno: None }
     }
 
     pub(crate) const fn is_empty_queue(&self) -> bool {
         matches!(self.kind, Kind::Empty)
     }
 
-    /// The object that the kernel did not take, when it says which.
-    #[must_use]
-    pub fn object(&self) -> Option<&str> {
-        self.object.as_deref()
-    }
-
     /// The kernel's error number.
     #[must_use]
-    pub const fn errno(&self) -> Option<i32> {
+    pub(crate) const fn errno(&self) -> Option<i32> {
         self.errno
-    }
-
-    /// What the `nft` program wrote to its standard error.
-    #[must_use]
-    pub fn stderr(&self) -> Option<&str> {
-        self.stderr.as_deref()
     }
 
     /// Whether the machine cannot do it at all: rights, programs or kernel features are missing.
     #[must_use]
-    pub const fn is_environment(&self) -> bool {
+    pub(crate) const fn is_environment(&self) -> bool {
         matches!(self.kind, Kind::Environment(_) | Kind::Empty)
     }
 }
-
-impl fmt::Display for ApplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.kind, &self.object) {
-            (Kind::Refused(reason), Some(object)) => write!(f, "the kernel refuses {object}: {reason}"),
-            (Kind::Refused(reason), None) => write!(f, "the kernel refuses the update: {reason}"),
-            (Kind::Environment(reason), _) => f.write_str(reason),
-            (Kind::Empty, _) => f.write_str("nothing to read"),
-        }
-    }
-}
-
-impl core::error::Error for ApplyError {}
 
 impl From<ApplyError> for DataplaneError {
     fn from(error: ApplyError) -> Self {

@@ -78,6 +78,7 @@ impl Addresses {
                 nets.rebuild();
             }
         }
+        self.nets.retain(|_, nets| !nets.is_empty());
     }
 
     /// The single addresses of one family in a class.

@@ -124,6 +124,12 @@ impl Interned {
         self.ranges.iter().map(|(ranges, name)| (name, ranges))
     }
 
+    /// The same without what can be derived anew.
+    #[cfg(test)]
+    pub(crate) fn without_cache(&self) -> Self {
+        Self { tables: BTreeMap::new(), ..self.clone() }
+    }
+
     /// All chains.
     pub(crate) fn chains(&self) -> impl Iterator<Item = &Name> {
         self.content.keys()

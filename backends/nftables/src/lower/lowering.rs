@@ -28,13 +28,13 @@ use crate::update::{Existing, Update};
 /// It notes what it told the kernel, so that a [`Delta`] becomes the few commands that lead on from there.
 #[derive(Clone, Debug)]
 pub struct Lowering {
-    options: Options,
+    pub(super) options: Options,
     names: Names,
     generation: u64,
     bindings: Bindings,
     /// Whether an interface was closed since the load.
-    closes: bool,
-    assigned: Assigned,
+    pub(super) closes: bool,
+    pub(super) assigned: Assigned,
     pub(crate) state: State,
 }
 
@@ -82,6 +82,11 @@ impl Lower for Lowering {
 }
 
 impl Lowering {
+    #[cfg(all(test, feature = "oracle"))]
+    pub(crate) const fn limit(&mut self, limits: Limits) {
+        self.options.limits = limits;
+    }
+
     /// The options it was made with.
     #[must_use]
     pub const fn options(&self) -> &Options {
@@ -135,7 +140,8 @@ impl Lowering {
         let advanced = if load.is_some() || rebound || touched.is_structural(delta) {
             self.restructure(desired, &touched, &moves, load)
         } else {
-            let (changing_sets, mut update) = (self.changing_sets(&moves), Update::default());
+            let (changing_sets, mut update) =
+                (self.changing_sets(&moves), Update::new(self.options.shared.name.clone()));
             transaction::elements(&mut self.state, &moves, &changing_sets, &mut update);
             self.check_limits().map(|()| update)
         };
@@ -190,7 +196,7 @@ impl Lowering {
         let done = match &changes {
             None => Err(LowerError::invalid()),
             Some(changes) => {
-                let mut update = Update::default();
+                let mut update = Update::new(self.options.shared.name.clone());
                 let used = transaction::structure(
                     &mut self.state,
                     &before,

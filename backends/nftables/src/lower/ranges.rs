@@ -26,6 +26,11 @@ impl Networks {
         }
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
     /// Computes the ranges anew.
     pub(crate) fn rebuild(&mut self) {
         self.ranges = longest_prefix_ranges(self.prefixes.iter().map(|(net, class)| (*net, *class)));

@@ -66,7 +66,6 @@ const SET_INTERVAL: u32 = 4;
 const SET_MAP: u32 = 8;
 
 const ELEMENT_INTERVAL_END: u32 = 1;
-const ELEMENT_CATCH_ALL: u32 = 2;
 
 /// The kernel's `NFT_DATA_VERDICT`.
 const DATA_VERDICT: u32 = 0xffff_ff00;
@@ -289,7 +288,6 @@ pub(super) fn element(key: &[Field], element: &Element, ranged: bool) -> Vec<Def
     };
     let target = element.target.as_ref();
     match (key, &element.key[..]) {
-        (_, [Value::Any]) => vec![with(None, ELEMENT_CATCH_ALL, target)],
         ([field], [value]) if ranged => {
             let (first, last) = range_bytes(*field, value);
             let mut both = vec![with(Some(first), 0, target)];

@@ -16,7 +16,7 @@ use super::socket::{FAMILY_HEADER, Socket, TYPE_ERROR, error_of, replies};
 use crate::apply::transport::ApplyError;
 
 /// Listens to one nflog group of one network namespace: that of the thread which opened it.
-pub struct Events {
+pub(crate) struct Events {
     socket: Socket,
     waiting: alloc::collections::VecDeque<LogMessage>,
     lost: u64,
@@ -24,12 +24,12 @@ pub struct Events {
 
 /// What one rule logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogMessage {
+pub(crate) struct LogMessage {
     /// The prefix that the rule gave it. Its first word is the chain of the decision, see
     /// [`Lowering::decision`](crate::Lowering::decision), its second says `log`, or the verdict.
-    pub prefix: String,
+    pub(crate) prefix: String,
     /// The beginning of the packet, from its IP header.
-    pub packet: Vec<u8>,
+    pub(crate) packet: Vec<u8>,
     /// The netfilter hook that the packet was at, as the kernel numbers them.
     pub(crate) hook: Option<u8>,
     /// The kernel's indexes of the interfaces that it came in by and goes out by.
@@ -39,13 +39,13 @@ pub struct LogMessage {
 impl LogMessage {
     /// The chain of the decision that sent it.
     #[must_use]
-    pub fn chain(&self) -> &str {
+    pub(crate) fn chain(&self) -> &str {
         self.prefix.split(' ').next().unwrap_or_default()
     }
 
     /// Whether a Log rule sent it; otherwise it is the decision itself.
     #[must_use]
-    pub fn is_log(&self) -> bool {
+    pub(crate) fn is_log(&self) -> bool {
         self.prefix.split(' ').nth(1) == Some("log")
     }
 }
@@ -79,7 +79,7 @@ impl Events {
     ///
     /// # Errors
     /// When the right is missing, the kernel has no nflog, or somebody listens already.
-    pub fn open(group: u16) -> Result<Self, ApplyError> {
+    pub(crate) fn open(group: u16) -> Result<Self, ApplyError> {
         let mut events =
             Self { socket: Socket::open()?, waiting: alloc::collections::VecDeque::new(), lost: 0 };
         // The kernel refuses a second listener with the same number as a process without the right. This command does
@@ -106,7 +106,7 @@ impl Events {
     ///
     /// # Errors
     /// When the socket fails. Events that were lost because nobody read them are no error, see [`Events::lost`].
-    pub fn next(&mut self, patience: Duration) -> Result<Option<LogMessage>, ApplyError> {
+    pub(crate) fn next(&mut self, patience: Duration) -> Result<Option<LogMessage>, ApplyError> {
         let end = Instant::now() + patience;
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -129,7 +129,7 @@ impl Events {
 
     /// How many times events were lost because nobody read them in time.
     #[must_use]
-    pub const fn lost(&self) -> u64 {
+    pub(crate) const fn lost(&self) -> u64 {
         self.lost
     }
 

@@ -96,7 +96,6 @@ pub(super) fn key_bytes(field: Field, value: &Value) -> Vec<u8> {
             };
             bit.to_ne_bytes().to_vec()
         }
-        Value::Any => Vec::new(),
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
+use crate::oracle::Oracle;
 use portcullis_core::backend::{Oracle as _, OracleErrorKind};
 use portcullis_core::ir::{Interpreter, View};
 use portcullis_core::model::EndpointId;
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::Hook;
-use portcullis_nftables::oracle::Oracle;
 use portcullis_testkit::generate::Generator;
 
-use crate::load::compiler;
+use super::load::compiler;
 
 #[test]
 fn the_kernel_decides_as_the_tables_say() {

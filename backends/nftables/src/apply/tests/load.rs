@@ -1,5 +1,8 @@
 //! Tables of generated clusters: netlink and `nft` make the same of them, and `nft list` prints them.
 
+use crate::apply::netlink::Netlink;
+use crate::apply::{Nft, Transport};
+use crate::{Existing, Lowering, Options};
 use portcullis_core::backend::{
     Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _,
 };
@@ -8,10 +11,9 @@ use portcullis_core::ir::Snapshot;
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointKind;
 use portcullis_core::settings::Settings;
-use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
-use crate::{in_namespace, nft};
+use super::{in_namespace, nft};
 
 pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
     let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
@@ -49,7 +51,7 @@ fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -
             .unwrap();
     for stage in update.stages() {
         transport.commit(&table, &stage.commands).unwrap_or_else(|error| {
-            panic!("{error}\n{}", text(&table, &stage.commands));
+            panic!("{error}\n{}", crate::text::text(&table, &stage.commands));
         });
     }
     lowering

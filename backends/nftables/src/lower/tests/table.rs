@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::command::*;
 use portcullis_core::label::Name;
 use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::{Packet, Protocol};
-use portcullis_nftables::*;
 
 /// A set with its elements.
 pub(crate) type Filled = (Set, BTreeMap<Vec<Value>, Option<Target>>);
@@ -216,7 +216,7 @@ impl Table {
                 let found = if set.kind == SetKind::Ranges {
                     elements.iter().find(|(key, _)| within(&values[0], &key[0])).map(|(_, target)| target)
                 } else {
-                    elements.get(&values).or_else(|| elements.get(&vec![Value::Any]))
+                    elements.get(&values)
                 };
                 found.cloned()
             }

@@ -1,10 +1,4 @@
 //! The backend on the real kernel, in network namespaces that end with the threads that made them.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "test helpers stop at the first surprise, and say what was not run"
-)]
 
 mod enforce;
 mod load;

@@ -1,25 +1,21 @@
 //! The lowering against the IR interpreter: whole snapshots, every delta, and every state between two batches.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc,
-    reason = "test helpers stop at the first surprise"
-)]
 
+mod closed;
 mod table;
 
 use std::collections::BTreeMap;
 
-use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
+use crate::command::AddressKind;
+use crate::lower::Lowering;
+use crate::options::{Limits, Options};
+use crate::update::Existing;
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _, LowerErrorKind};
 use portcullis_core::compile::{CompileScope, Compiler};
-use portcullis_core::ir::{DecisionEntry, Interpreter, Snapshot, View};
+use portcullis_core::ir::{DecisionEntry, Delta, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
-use portcullis_nftables::*;
 use portcullis_testkit::generate::Generator;
 
 use table::{Destination, Table, Way};
@@ -255,6 +251,25 @@ fn questions(generator: &mut Generator, snapshot: &Snapshot, count: usize) -> Ve
     (0..count).map(&mut ask).collect()
 }
 
+/// An update that does not fit changes nothing in the lowering.
+fn is_refused(lowering: &mut Lowering, desired: DesiredState<'_>, delta: &Delta) {
+    let before = lowering.clone();
+    let limits = core::mem::replace(&mut lowering.options.limits, Limits { chains: 0, sets: 0, elements: 0 });
+    let error = lowering.update(desired, delta).unwrap_err();
+    assert!(matches!(error.kind(), LowerErrorKind::Limit { limit: 0, .. }), "{error}");
+    lowering.options.limits = limits;
+    assert_eq!(lowering.generation(), before.generation());
+    assert_eq!((lowering.bindings(), lowering.closes), (before.bindings(), before.closes));
+    assert_eq!(lowering.assigned, before.assigned);
+    let (left, right) = (&lowering.state, &before.state);
+    assert_eq!(left.addresses, right.addresses);
+    assert_eq!((&left.live, &left.programs), (&right.live, &right.programs));
+    assert_eq!((&left.sets, &left.base_chains), (&right.sets, &right.base_chains));
+    assert_eq!(left.interned.without_cache(), right.interned.without_cache());
+    assert!(left.peer_sets.iter().eq(right.peer_sets.iter()));
+    assert_eq!(left.expected(), right.expected());
+}
+
 #[test]
 fn every_state_says_what_the_snapshot_before_or_after_says() {
     let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(100, |rounds| rounds.parse().unwrap());
@@ -311,6 +326,9 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             }
             world.choose_workload(&old);
             let asks = questions(&mut generator, &new, 40);
+            if step % 3 == 0 {
+                is_refused(&mut world.lowering, DesiredState::new(&new, &world.bindings), &delta);
+            }
             let update = world.lowering.update(DesiredState::new(&new, &world.bindings), &delta).unwrap();
             world.learn();
             for (index, stage) in update.stages().iter().enumerate() {
