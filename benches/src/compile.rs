@@ -47,7 +47,7 @@ pub(crate) fn run_one(name: &str, out: &mut impl Write) -> Result<(), Box<dyn Er
         for update in updates {
             compiler.apply(update)?;
         }
-        compiler.commit();
+        let _ = compiler.commit();
         times.push(start.elapsed().as_secs_f64() * 1e3);
         workload.check(compiler.cluster())?;
         if round == 0 {

@@ -31,7 +31,7 @@ fn fit(workload: &Workload, out: &mut impl Write) -> Result<(), Box<dyn Error>> 
     for update in updates {
         compiler.apply(update)?;
     }
-    compiler.commit();
+    let _ = compiler.commit();
     let bindings: Bindings = local
         .into_iter()
         .zip(10..)

@@ -37,7 +37,7 @@ pub(crate) fn compiled() -> Result<Compiler, Box<dyn Error>> {
     for update in workload.updates() {
         compiler.apply(update)?;
     }
-    compiler.commit();
+    let _ = compiler.commit();
     Ok(compiler)
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn load(out: &mut impl io::Write) -> Result<(), Box<dyn Error>> {
     for update in updates {
         compiler.apply(update)?;
     }
-    compiler.commit();
+    let _ = compiler.commit();
     writeln!(
         out,
         "compile from scratch, every endpoint local: {:.2} s, {} programs, {} tables, {} prefixes, peak memory {} MB",

@@ -50,7 +50,7 @@ fn small(names: &mut Names) -> Result<Compiler, Box<dyn Error>> {
             compiler.apply(Update::Policy(w3a_policy(names, ns, number)))?;
         }
     }
-    compiler.commit();
+    let _ = compiler.commit();
     Ok(compiler)
 }
 

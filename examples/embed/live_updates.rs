@@ -1,4 +1,5 @@
-//! Live updates: objects come and go, each commit is a small delta, and the matcher follows it.
+//! Live updates: objects come and go, each commit is a small delta, and the matcher follows it. The state before a commit
+//! can be asked as well.
 #![allow(
     clippy::print_stdout,
     clippy::std_instead_of_core,
@@ -9,7 +10,6 @@
 use core::net::IpAddr;
 
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ir::Snapshot;
 use portcullis::label::Labels;
 use portcullis::matcher::Matcher;
 use portcullis::model::{
@@ -48,28 +48,27 @@ impl Node {
     }
 
     fn commit(&mut self, what: &str, updates: impl IntoIterator<Item = Update>) -> Result<(), Error> {
-        // Only for the report of changed decisions: the engine itself needs no copy.
-        let before: Snapshot = self.compiler.snapshot().clone();
         for update in updates {
             self.compiler.apply(update)?;
         }
         let delta = self.compiler.commit();
         self.matcher = self.matcher.apply(&delta)?;
 
-        let changes = before.changes(self.compiler.snapshot());
         println!(
-            "{what}: {} prefixes, {} programs, {} tables changed; {} decisions tightened, {} loosened",
+            "{what}: {} prefixes, {} programs, {} tables changed",
             delta.addresses.len(),
             delta.programs.len(),
             delta.tables.len(),
-            changes.tightened().count(),
-            changes.loosened().count(),
         );
         let packet = Packet::new(address(1), address(2), Protocol::TCP).to_port(5432);
         let database = EndpointId::workload("shop", "database");
         if let Some(handle) = self.matcher.handle(&database) {
             let decision = self.matcher.decide(handle, Hook::WorkloadIngress, &packet);
-            println!("  10.0.0.1 -> database: {} ({})", decision.verdict, decision.cause);
+            let before = self.compiler.previous().decide(&database, Hook::WorkloadIngress, &packet);
+            println!(
+                "  10.0.0.1 -> database: {} ({}), {} before",
+                decision.verdict, decision.cause, before.verdict
+            );
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.apply(endpoint("sensor", "sensor", SENSOR))?;
     compiler.apply(endpoint("broker", "broker", BROKER))?;
     compiler.apply(Update::Policy(policy))?;
-    compiler.commit();
+    let _ = compiler.commit();
 
     let matcher = Matcher::lower(compiler.snapshot())?;
     let broker = matcher.handle(&EndpointId::workload("plant", "broker")).ok_or("the broker is not known")?;

@@ -40,7 +40,7 @@ fn main() -> Result<(), Error> {
         compiler.apply(endpoint(name, address))?;
     }
     compiler.apply(Update::Policy(allow_from("app == 'web'")?))?;
-    compiler.commit();
+    let _ = compiler.commit();
 
     let mut publisher = Publisher::new(Matcher::lower(compiler.snapshot())?);
     let address = Proxy { policy: publisher.reader(), server }.start()?;

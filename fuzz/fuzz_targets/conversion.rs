@@ -25,11 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     let settings = scenario.settings().clone();
     let cluster = scenario.cluster();
-    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
-    for update in cluster.updates() {
-        compiler.apply(update).unwrap();
-    }
-    compiler.commit();
+    let compiler = Compiler::from_cluster(cluster.clone(), settings.clone(), CompileScope::All).unwrap();
     let (reference, tables) = (Reference::new(cluster, &settings), Interpreter::new(compiler.snapshot()));
     for (id, endpoint) in cluster.endpoints().iter().take(4) {
         for hook in Hook::ALL {

@@ -24,7 +24,7 @@
 //! let mut web = Endpoint::new(id.clone());
 //! web.addresses = vec!["10.0.0.7".parse()?];
 //! compiler.apply(Update::Endpoint(web))?;
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let bindings = Bindings::from([(id, Binding::workload(7, ["10.0.0.7".parse()?]))]);
 //! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
 //! assert!(matches!(update.writes().last(), Some(Write::Endpoint(7, Some(_)))));

@@ -47,7 +47,7 @@ fn compiler() -> (Compiler, Bindings) {
         Policy::new(id, "default", select("name in {'local-1', 'local-2'}"), Directions::INGRESS);
     policy.ingress = vec![rule];
     compiler.apply(Update::Policy(policy)).unwrap();
-    compiler.commit();
+    let _ = compiler.commit();
     (compiler, bindings)
 }
 

@@ -176,9 +176,8 @@ fn no_packet_that_lies_passes_where_the_reference_denies() {
     for seed in 0.. {
         let mut generator = Generator::new(seed);
         let cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        compiler.commit();
+        let compiler =
+            Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let snapshot = compiler.snapshot();
         let workloads = cluster.endpoints().keys().filter(|id| id.kind == EndpointKind::Workload);
         let bindings: Bindings = workloads

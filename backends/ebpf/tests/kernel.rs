@@ -82,9 +82,8 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
     for seed in 0..seeds {
         let mut generator = Generator::new(seed);
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        compiler.commit();
+        let mut compiler =
+            Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let mut bound = bindings(&cluster);
         let options = Options::new().with_capacity(CAPACITY).with_events(LoggedEvents::All);
         let (mut sandbox, mut lowering) = Sandbox::load(options, compiler.snapshot(), &bound).unwrap();
@@ -192,9 +191,8 @@ fn what_does_not_fit_is_refused_whole() {
     for seed in 0..6 {
         let mut generator = Generator::new(seed);
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        compiler.commit();
+        let mut compiler =
+            Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let bound = bindings(&cluster);
         let (mut lowering, _) = Lowering::fitting(Options::new(), compiler.snapshot(), &bound).unwrap();
         for _ in 0..80 {

@@ -83,7 +83,7 @@ fn the_kernel_finds_every_range_whatever_their_number() {
         web.addresses = vec![pod];
         compiler.apply(Update::Endpoint(web)).unwrap();
         compiler.apply(Update::Policy(policy(l4))).unwrap();
-        compiler.commit();
+        let _ = compiler.commit();
         let bindings = Bindings::from([(id.clone(), Binding::workload(7, [pod]))]);
         let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
         lists += update.writes().iter().filter(|write| matches!(write, Write::Runs(..))).count();

@@ -27,7 +27,7 @@ fn main() {
     compiler.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin })).unwrap();
     let endpoint = Endpoint { profiles: vec!["out".into()], ..Endpoint::new(id.clone()) };
     compiler.apply(Update::Endpoint(endpoint)).unwrap();
-    compiler.commit();
+    let _ = compiler.commit();
     let publisher = Publisher::new(Matcher::lower(compiler.snapshot()).unwrap());
     let mut reader = publisher.reader();
     let client = publisher.current().handle(&id).unwrap();

@@ -9,7 +9,7 @@ use crate::address_map::AddressMap;
 use crate::endpoints::EndpointHandle;
 use crate::packet::{Addresses, PacketKey};
 
-/// The addresses of endpoints, for callers that meet packets before they know whose they are. The IR does not say it,
+/// The addresses of endpoints, for callers that do not know the endpoint of a packet yet. The IR does not hold them,
 /// so the caller keeps it: [`Directory::set`] for each address that comes or goes.
 ///
 /// An entry of an endpoint that is gone is denied everything, as its handle is.

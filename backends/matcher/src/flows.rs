@@ -63,7 +63,7 @@ pub use state::FlowState;
 /// let (labels, origin) = (Labels::new(), ProfileOrigin::Declared);
 /// compiler.apply(Update::Profile(Profile { name: "out".into(), ingress, egress, labels, origin }))?;
 /// compiler.apply(Update::Endpoint(Endpoint { profiles: vec!["out".into()], ..Endpoint::new(id.clone()) }))?;
-/// compiler.commit();
+/// let _ = compiler.commit();
 /// let matcher = Matcher::lower(compiler.snapshot())?;
 /// let client = matcher.handle(&id);
 ///

@@ -27,7 +27,7 @@ use crate::matcher::Matcher;
 /// use portcullis_matcher::{Matcher, Publisher};
 ///
 /// let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-/// compiler.commit();
+/// let _ = compiler.commit();
 /// let mut publisher = Publisher::new(Matcher::lower(compiler.snapshot())?);
 /// let mut reader = publisher.reader();
 /// let thread = std::thread::spawn(move || reader.current().generation());

@@ -27,7 +27,7 @@
 //! let id = EndpointId::workload("shop", "web");
 //! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
 //! compiler.apply(Update::Endpoint(Endpoint::new(id.clone())))?;
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let interface = Interface::new("veth0")?;
 //! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
 //! let desired = DesiredState::new(compiler.snapshot(), &bindings);

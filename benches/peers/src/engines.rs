@@ -129,12 +129,8 @@ fn cluster(policies: usize) -> Cluster {
 }
 
 fn compile(cluster: &Cluster) -> Snapshot {
-    let mut engine = Compiler::new(Settings::default(), CompileScope::All);
-    for update in cluster.updates() {
-        engine.apply(update).unwrap();
-    }
-    engine.commit();
-    engine.snapshot().clone()
+    let compiler = Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
+    compiler.snapshot().clone()
 }
 
 /// What one writes first: a list of rules with interned labels, from top to bottom.

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::io::Write;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;

@@ -63,7 +63,7 @@ pub(crate) fn compiler(updates: impl IntoIterator<Item = Update>) -> Result<Comp
     for update in updates {
         compiler.apply(update).map_err(|error| error.to_string())?;
     }
-    compiler.commit();
+    let _ = compiler.commit();
     Ok(compiler)
 }
 

@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_reserved_dependency_is_found_through_others() {
         let mut metadata = Metadata::load().unwrap();
-        // Whatever core pulls in through others, under a reserved name.
+        // A package that core pulls in through others gets a reserved name.
         metadata.packages.iter_mut().find(|p| p.name == "ipnet").unwrap().name = "tokio".into();
         let found = violations(&metadata);
         assert!(found.contains(&"`portcullis-core` must not pull in `tokio`".into()), "{found:?}");

@@ -23,7 +23,7 @@ fn in_file(root: &Path, file: &str, text: &str) -> Vec<String> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let mut found = Vec::new();
     for (number, target) in links(text) {
-        // A scheme, as in `https:` or `mailto:`, is somebody else's; `crate::…` is rustdoc's, which checks it.
+        // A scheme, as in `https:` or `mailto:`, leads out of the project; `crate::…` is rustdoc's, which checks it.
         if target.contains(':') {
             continue;
         }

@@ -24,15 +24,11 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         Some(node) => CompileScope::Node(node.as_str().into()),
         None => CompileScope::All,
     };
-    let mut engine = Compiler::new(load::settings(&args.readings, &scenario, args.quiet), scope);
-    times.of("apply", || -> Result<(), Failure> {
-        for update in scenario.cluster().updates() {
-            engine.apply(update).map_err(|error| Failure::Input(error.to_string()))?;
-        }
-        Ok(())
-    })?;
-    times.of("commit", || engine.commit());
-    let snapshot = engine.snapshot();
+    let settings = load::settings(&args.readings, &scenario, args.quiet);
+    let compiler = times
+        .of("compile", || Compiler::from_cluster(scenario.into_cluster(), settings, scope))
+        .map_err(|error| Failure::Input(error.to_string()))?;
+    let snapshot = compiler.snapshot();
     let broken = |what: &str, error: &dyn core::fmt::Display| {
         Failure::Environment(format!("this is a fault of portcullis, please report it: {what}: {error}"))
     };

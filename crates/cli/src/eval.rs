@@ -90,7 +90,7 @@ pub(crate) struct Judge<'a> {
     staged: Option<Reference<'a>>,
 }
 
-/// Who decides. Whoever it is, the reference explains.
+/// The engine that decides. The reference explains in every case.
 enum Decider {
     Reference,
     Matcher(Box<Matcher>),

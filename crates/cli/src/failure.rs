@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use portcullis::quote::escaped;
+
 /// Why a command ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -14,7 +16,7 @@ pub(crate) enum Failure {
     Usage(String),
     /// The environment cannot do what is asked.
     Environment(String),
-    /// Whoever read our output has had enough.
+    /// The reader of our output closed it.
     OutputClosed,
 }
 
@@ -53,9 +55,9 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// A path for a message: what cannot be shown is replaced.
+/// A path for a message.
 pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    escaped(&path.to_string_lossy()).to_string()
 }
 
 fn reason(error: &io::Error) -> String {

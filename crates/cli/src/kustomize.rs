@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use portcullis::quote::escaped;
+
 use crate::failure::{self, Failure};
 use crate::output::to_stderr;
 
@@ -19,7 +21,8 @@ pub(crate) fn build(folder: &Path, quiet: bool) -> Result<Vec<u8>, Failure> {
         return Err(Failure::Environment(format!("{shown}: {reason}")));
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let said: Vec<String> = said.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+    let said = said.lines().filter(|line| !line.trim().is_empty());
+    let said: Vec<String> = said.map(|line| escaped(line).to_string()).collect();
     if !output.status.success() {
         let reason = if said.is_empty() { output.status.to_string() } else { said.join("; ") };
         return Err(Failure::Input(format!("{shown}: `{program}` fails: {reason}")));
@@ -45,9 +48,4 @@ fn run(folder: &Path) -> Result<Option<(&'static str, Output)>, Failure> {
         }
     }
     Ok(None)
-}
-
-/// A line without what could redraw a terminal.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use portcullis::label::Labels;
+use portcullis::quote::escaped;
 use portcullis::selector::{Selector, SelectorError};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -55,9 +56,10 @@ fn pointed(text: &str, error: &SelectorError) -> String {
     let (Some(before), Some(marked)) = (text.get(..span.start), text.get(span)) else { return message };
     // Only a window of a long text, so that the mark stays in sight.
     let skipped = before.chars().count().saturating_sub(WINDOW);
-    let shown: String = text.chars().skip(skipped).take(2 * WINDOW).map(visible).collect();
-    let column = before.chars().count().saturating_sub(skipped);
-    let width = marked.chars().count().clamp(1, WINDOW);
+    let cut = |text: &str, skipped, most| text.chars().skip(skipped).take(most).collect::<String>();
+    let shown = one_line(&cut(text, skipped, 2 * WINDOW));
+    let column = one_line(&cut(before, skipped, WINDOW)).chars().count();
+    let width = one_line(&cut(marked, 0, WINDOW)).chars().count().max(1);
     // Writing into a string cannot fail.
     let _ = writeln!(message, "  {shown}\n  {}{}", " ".repeat(column), "^".repeat(width));
     message
@@ -188,13 +190,8 @@ struct AnswerError {
     offset: usize,
 }
 
-/// A character that takes one column and starts no new line.
-fn visible(c: char) -> char {
-    if c.is_control() { '\u{fffd}' } else { c }
-}
-
 fn one_line(text: &str) -> String {
-    text.chars().map(visible).collect()
+    escaped(text).to_string()
 }
 
 /// Characters of a selector shown on each side of an error.

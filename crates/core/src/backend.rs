@@ -3,7 +3,7 @@
 //! A backend turns a [`Snapshot`] and the [`Bindings`] of one node into something that decides packets. It has up to
 //! three faces, each a trait:
 //!
-//! - [`Lower`] is pure: a snapshot, then deltas, become what is to be written. It needs no root and no kernel.
+//! - [`Lower`] is pure: it turns a snapshot, then deltas, into writes. It needs no root and no kernel.
 //! - [`Dataplane`] enforces on this machine: it is what a node agent drives, as `Box<dyn Dataplane>`.
 //! - [`Oracle`] loads a snapshot where no traffic meets it, and lets the kernel decide single packets.
 //!
@@ -17,11 +17,11 @@
 //! - *A refusal changes nothing.* When the state does not fit or the kernel refuses, the policy before stays in force, and
 //!   every packet gets its old or its new decision. The next [`Dataplane::update`] brings the whole state in force by
 //!   itself, or fails again.
-//! - *A failure is somebody's in particular.* An interface that is gone is the failure of that endpoint, never of the
+//! - *A failure has an owner.* An interface that is gone is the failure of that endpoint, never of the
 //!   node's policy.
 //! - *Unknown is closed.* A packet on a [closed](Bindings::close) interface is dropped, and so is one with an address
 //!   that is not its workload's.
-//! - *A key of a decision never changes its meaning* while an event or a count of it can be under way.
+//! - *A key of a decision never changes its meaning* while an event or a count of it can still be delivered.
 
 mod applied;
 mod binding;

@@ -32,7 +32,7 @@
 //!     endpoint.profiles = vec!["open".into()];
 //!     compiler.apply(Update::Endpoint(endpoint))?;
 //! }
-//! compiler.commit();
+//! let _ = compiler.commit();
 //! let ask = |from: &str, port| {
 //!     let packet = Packet::new(from.parse().unwrap(), "10.0.0.2".parse().unwrap(), Protocol::TCP);
 //!     let db = EndpointId::workload("shop", "db");
@@ -44,6 +44,10 @@
 //! assert_eq!(ask("10.0.0.3", 5432), Verdict::Deny);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `serde` | no | `Serialize` and `Deserialize` for the [`model`], [decisions](verdict), [`ir::Snapshot`] and [`ir::Delta`]; `Serialize` for errors. What is read is checked |
 //!
 //! # Threads
 //!
@@ -76,8 +80,8 @@
 //! # Enums that may grow
 //!
 //! Enums that a program may well match with a wildcard are `#[non_exhaustive]`. Those that say what policy means
-//! (verdicts, actions, hooks, directions, placements, matches, effects of the IR, outcomes in a trace) are not: whoever enforces them has to
-//! know all of them, so a new one must break the build.
+//! (verdicts, actions, hooks, directions, placements, matches, effects of the IR, outcomes in a trace) are not: code that enforces them
+//! has to know all of them, so a new one must break the build.
 #![no_std]
 
 extern crate alloc;
@@ -93,8 +97,11 @@ pub mod net;
 pub mod packet;
 pub mod path;
 pub mod principal;
+pub mod quote;
 pub mod reference;
 pub mod selector;
+#[cfg(feature = "serde")]
+mod serialise;
 pub mod settings;
 pub mod shadow;
 pub mod verdict;

@@ -22,5 +22,5 @@ pub use policy::{
 };
 pub use rule::{
     Action, EntityKinds, EntityMatch, EntitySelector, HttpMatch, IcmpMatch, IdentityMatch, L4Match,
-    PathMatch, PortMatch, PortRange, Rule,
+    PathMatch, PortMatch, PortRange, PortRangeError, Rule,
 };

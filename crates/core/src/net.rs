@@ -12,6 +12,7 @@ pub use ranges::{AddressRange, address_after, longest_prefix_ranges};
 
 /// An IP version: the address family of a packet, a network or a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum IpVersion {
     /// IPv4.
     V4,

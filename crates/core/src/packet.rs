@@ -8,6 +8,7 @@ use crate::net::{IpVersion, canonical};
 
 /// An IP protocol number (the IPv4 protocol field, or the IPv6 upper-layer header).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Protocol(pub u8);
 
 impl Protocol {
@@ -65,6 +66,7 @@ impl fmt::Display for Protocol {
 
 /// An ICMP or ICMPv6 message type and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Icmp {
     /// The type field.
     pub kind: u8,
@@ -79,6 +81,7 @@ impl Icmp {
 
 /// HTTP attributes of a request, as a proxy saw them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct HttpRequest {
     /// The method, for example `GET`. Compared exactly.
     pub method: Name,

@@ -1,4 +1,4 @@
-//! Flows between two ends: which hooks a new connection meets, and what they say together.
+//! Flows between two ends: which hooks a new connection meets, and how their answers combine.
 //!
 //! A new flow needs egress to be allowed where it starts and ingress to be allowed where it ends (Kubernetes
 //! NetworkPolicy documentation; Calico `felix/rules/endpoints.go`). Which hooks that means depends on what the ends

@@ -1,4 +1,4 @@
-//! What is configured beside policy: staged policies, failsafe ports, and the way of workloads to their host.
+//! Configuration beside policy: staged policies, failsafe ports, and the way of workloads to their host.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -8,8 +8,9 @@ use crate::net::Cidr;
 use crate::packet::{Packet, Protocol};
 use crate::verdict::{Direction, Hook};
 
-/// What is configured beside policy: for the whole evaluation, and for each node.
+/// Configuration beside policy: for the whole evaluation, and for each node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Settings {
     /// Whether staged policies act (decision D7).
     pub staged: StagedPolicies,
@@ -21,6 +22,7 @@ pub struct Settings {
 
 /// Settings of a node, which concern its host endpoints and the way of its workloads to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct NodeSettings {
     /// Ports of a host endpoint that no policy can close.
     pub failsafes: Failsafes,
@@ -63,6 +65,7 @@ impl Settings {
 
 /// Whether staged policies act.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum StagedPolicies {
     /// They are skipped, as in enforcement.
     #[default]
@@ -73,6 +76,7 @@ pub enum StagedPolicies {
 
 /// Traffic from a workload to its own host. Source: Calico `DefaultEndpointToHostAction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum WorkloadToHost {
     /// Accepted without asking host endpoint policy, as the usual installations set it.
     #[default]
@@ -83,11 +87,12 @@ pub enum WorkloadToHost {
     HostPolicy,
 }
 
-/// Ports that stay reachable whatever host endpoint policy says, so that a mistake cannot cut off a node.
+/// Ports that stay reachable under any host endpoint policy, so that a mistake cannot cut off a node.
 ///
 /// They apply to traffic of the host itself, not to forwarded traffic. The default is Calico's list
 /// (`felix/config/config_params.go`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Failsafes {
     /// Ports of the host that others may reach.
     pub inbound: Vec<Failsafe>,
@@ -97,6 +102,7 @@ pub struct Failsafes {
 
 /// One failsafe port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Failsafe {
     /// Its protocol.
     pub protocol: Protocol,

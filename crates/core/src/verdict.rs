@@ -8,6 +8,7 @@ use crate::model::PolicyId;
 
 /// The answer of one hook. Matching on this enum must break when it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Verdict {
     /// Accepted at this hook.
     Allow,
@@ -32,6 +33,7 @@ impl fmt::Display for Verdict {
 
 /// Where on a packet's way a decision is taken (design section 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Hook {
     /// Traffic to a workload.
     WorkloadIngress,
@@ -101,6 +103,7 @@ impl fmt::Display for Hook {
 
 /// A direction as the endpoint sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Direction {
     /// To the endpoint.
     Ingress,
@@ -119,6 +122,7 @@ impl fmt::Display for Direction {
 
 /// A rule of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct RuleRef {
     /// The policy.
     pub policy: PolicyId,
@@ -133,6 +137,7 @@ pub struct RuleRef {
 /// Why a verdict is what it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Cause {
     /// A rule of a policy decided.
     Rule(RuleRef),
@@ -158,7 +163,7 @@ pub enum Cause {
     Loopback,
     /// A node may always reach the workloads on it (decision D11).
     Node,
-    /// What the configuration says about traffic from a workload to its own host.
+    /// The configured action for traffic from a workload to its own host.
     WorkloadToHost,
     /// A failsafe port of a host endpoint.
     Failsafe,
@@ -253,6 +258,7 @@ impl fmt::Display for Cause {
 
 /// The full answer of one hook for one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Decision {
     /// The answer.
     pub verdict: Verdict,

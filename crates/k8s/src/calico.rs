@@ -24,7 +24,6 @@ mod tests;
 mod tier;
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -32,16 +31,15 @@ use portcullis_core::model::Update;
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
+use crate::kind::{CalicoKind, Group, PolicyKind};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
-use crate::object::{self, Relevance};
 use crate::path::Path;
 use crate::validate;
 pub use felix::FelixConfiguration;
 pub(crate) use felix::FelixSettings;
-use policy::Kind;
 use rule::Families;
 use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
@@ -52,36 +50,15 @@ use spec::{
 #[derive(Clone, Debug)]
 pub struct CalicoObject {
     meta: ObjectMeta,
+    kind: CalicoKind,
     group: Group,
     body: Body,
 }
 
-/// The group that an object was given in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
-    /// `projectcalico.org`: the API, which validates.
-    Api,
-    /// `crd.projectcalico.org`: its storage in the cluster, which does not.
-    Storage,
-}
-
-impl Group {
-    fn of(api_version: &str) -> Self {
-        if api_version.starts_with("crd.") { Self::Storage } else { Self::Api }
-    }
-
-    const fn families(self) -> Families {
-        match self {
-            Self::Api => Families::One,
-            Self::Storage => Families::Mixed,
-        }
-    }
-}
-
-/// The kind and the spec. A missing spec is reported by the conversion.
+/// The spec. A missing one is reported by the conversion.
 #[derive(Clone, Debug)]
 enum Body {
-    Policy(Kind, Option<Box<PolicySpec>>),
+    Policy(PolicyKind, Option<Box<PolicySpec>>),
     StagedKubernetes(Option<Box<StagedKubernetesSpec>>),
     Tier(Option<TierSpec>),
     NetworkSet(Option<NetworkSetSpec>),
@@ -89,29 +66,6 @@ enum Body {
     HostEndpoint(Option<HostEndpointSpec>),
     WorkloadEndpoint(Option<Box<WorkloadEndpointSpec>>),
     Profile(Option<ProfileSpec>),
-}
-
-/// Whether policy depends on objects of this kind of the group `projectcalico.org` or `crd.projectcalico.org`.
-///
-/// The other kinds of these groups configure Calico itself, but for policies of its other editions.
-pub(crate) fn relevance(api_version: &str, kind: &str) -> Relevance {
-    if !is_policy_kind(kind) {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        return object::unread(group, kind);
-    }
-    if API_VERSIONS.contains(&api_version) {
-        return Relevance::Relevant;
-    }
-    Relevance::Unsupported(format!(
-        "version {} of kind `{kind}` is not known, only `{}`",
-        quoted(api_version),
-        API_VERSIONS.join("`, `")
-    ))
-}
-
-/// Whether `kind` is one that policy depends on.
-pub(crate) fn is_policy_kind(kind: &str) -> bool {
-    KINDS.contains(&kind)
 }
 
 /// The fields that every object has.
@@ -128,69 +82,37 @@ struct Raw<S> {
 }
 
 impl CalicoObject {
-    /// Reads an object of `kind`, which [`relevance`] called relevant.
+    /// Reads an object of `kind`.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        api_version: &str,
-        kind: &str,
+        kind: CalicoKind,
+        group: Group,
         deserializer: D,
     ) -> Result<Self, D::Error> {
-        if let Relevance::Unsupported(reason) = relevance(api_version, kind) {
-            return Err(D::Error::custom(reason));
-        }
         let (mut meta, body) = match kind {
-            "NetworkPolicy" => policy(Kind::Namespaced, deserializer)?,
-            "GlobalNetworkPolicy" => policy(Kind::Global, deserializer)?,
-            "StagedNetworkPolicy" => policy(Kind::StagedNamespaced, deserializer)?,
-            "StagedGlobalNetworkPolicy" => policy(Kind::StagedGlobal, deserializer)?,
-            staged_kubernetes::KIND => other(Body::StagedKubernetes, deserializer)?,
-            "Tier" => other(Body::Tier, deserializer)?,
-            "NetworkSet" => other(Body::NetworkSet, deserializer)?,
-            "GlobalNetworkSet" => other(Body::GlobalNetworkSet, deserializer)?,
-            "HostEndpoint" => other(Body::HostEndpoint, deserializer)?,
-            "WorkloadEndpoint" => other(Body::WorkloadEndpoint, deserializer)?,
-            "Profile" => other(Body::Profile, deserializer)?,
-            _ => {
-                return Err(D::Error::custom(format!(
-                    "{} is not a kind that policy depends on",
-                    quoted(kind)
-                )));
-            }
+            CalicoKind::Policy(kind) => read(|spec| Body::Policy(kind, spec), deserializer)?,
+            CalicoKind::StagedKubernetes => read(Body::StagedKubernetes, deserializer)?,
+            CalicoKind::Tier => read(Body::Tier, deserializer)?,
+            CalicoKind::NetworkSet => read(Body::NetworkSet, deserializer)?,
+            CalicoKind::GlobalNetworkSet => read(Body::GlobalNetworkSet, deserializer)?,
+            CalicoKind::HostEndpoint => read(Body::HostEndpoint, deserializer)?,
+            CalicoKind::WorkloadEndpoint => read(Body::WorkloadEndpoint, deserializer)?,
+            CalicoKind::Profile => read(Body::Profile, deserializer)?,
         };
-        let group = Group::of(api_version);
         if group == Group::Storage {
             stored::restore(&mut meta).map_err(D::Error::custom)?;
         }
-        Ok(Self { meta, group, body })
+        Ok(Self { meta, kind, group, body })
     }
 
     /// The kind as a user writes it. The kind NetworkPolicy also exists in Kubernetes, so Calico's is written with
     /// its group, as `kubectl` does.
-    pub(crate) fn kind(&self) -> &'static str {
-        match &self.body {
-            Body::Policy(kind, _) => kind.id_kind(),
-            Body::StagedKubernetes(_) => staged_kubernetes::KIND,
-            Body::Tier(_) => "Tier",
-            Body::NetworkSet(_) => "NetworkSet",
-            Body::GlobalNetworkSet(_) => "GlobalNetworkSet",
-            Body::HostEndpoint(_) => "HostEndpoint",
-            Body::WorkloadEndpoint(_) => "WorkloadEndpoint",
-            Body::Profile(_) => "Profile",
-        }
+    pub(crate) const fn kind(&self) -> &'static str {
+        self.kind.id_name()
     }
 
     /// Whether objects of this kind live in a namespace.
-    pub(crate) fn placing(&self) -> Placing {
-        match &self.body {
-            Body::Policy(Kind::Namespaced | Kind::StagedNamespaced, _)
-            | Body::StagedKubernetes(_)
-            | Body::NetworkSet(_)
-            | Body::WorkloadEndpoint(_) => Placing::Namespaced,
-            Body::Policy(Kind::Global | Kind::StagedGlobal, _)
-            | Body::Tier(_)
-            | Body::GlobalNetworkSet(_)
-            | Body::HostEndpoint(_)
-            | Body::Profile(_) => Placing::Cluster,
-        }
+    pub(crate) const fn placing(&self) -> Placing {
+        self.kind.placing()
     }
 
     /// The metadata.
@@ -231,7 +153,10 @@ impl CalicoObject {
             Placing::Cluster => None,
         };
         let namespace = namespace.as_ref();
-        let families = self.group.families();
+        let families = match self.group {
+            Group::Api => Families::One,
+            Group::Storage => Families::Mixed,
+        };
         let updates = match &self.body {
             Body::Policy(kind, spec) => {
                 let spec = required(cx, spec.as_ref())?;
@@ -270,13 +195,8 @@ impl CalicoObject {
     }
 }
 
-fn policy<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<(ObjectMeta, Body), D::Error> {
-    let raw = Raw::<Box<PolicySpec>>::deserialize(deserializer)?;
-    Ok((raw.metadata, Body::Policy(kind, raw.spec)))
-}
-
-fn other<'de, D: Deserializer<'de>, S: Deserialize<'de>>(
-    body: fn(Option<S>) -> Body,
+fn read<'de, D: Deserializer<'de>, S: Deserialize<'de>>(
+    body: impl FnOnce(Option<S>) -> Body,
     deserializer: D,
 ) -> Result<(ObjectMeta, Body), D::Error> {
     let raw = Raw::<S>::deserialize(deserializer)?;
@@ -290,23 +210,6 @@ fn required<'a, S>(cx: &mut Context<'_>, spec: Option<&'a S>) -> Option<&'a S> {
     }
     spec
 }
-
-/// The kinds that policy depends on.
-pub(crate) const KINDS: [&str; 11] = [
-    "GlobalNetworkPolicy",
-    "GlobalNetworkSet",
-    "HostEndpoint",
-    "NetworkPolicy",
-    "NetworkSet",
-    "Profile",
-    "StagedGlobalNetworkPolicy",
-    staged_kubernetes::KIND,
-    "StagedNetworkPolicy",
-    "Tier",
-    "WorkloadEndpoint",
-];
-/// The versions of these kinds: of the API, and of its storage in the cluster.
-const API_VERSIONS: [&str; 2] = ["projectcalico.org/v3", "crd.projectcalico.org/v1"];
 
 /// The label that carries the name of an object's namespace.
 const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";

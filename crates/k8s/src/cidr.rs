@@ -4,8 +4,9 @@ use alloc::format;
 use core::net::IpAddr;
 
 use portcullis_core::net::{Cidr, HostBits};
+use portcullis_core::quote::quoted;
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 
 /// `text` as a network; notes an error when it is none.

@@ -7,9 +7,10 @@ use core::net::IpAddr;
 
 use portcullis_core::model;
 use portcullis_core::net::canonical;
+use portcullis_core::quote::quoted;
 use serde::Deserialize;
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::{ObjectMeta, Placing};
 use crate::names::Names;

@@ -58,33 +58,3 @@ impl<'a> Context<'a> {
         }
     }
 }
-
-/// User text for a message: in backticks, control characters escaped, cut after 100 characters.
-pub(crate) fn quoted(text: &str) -> String {
-    const LIMIT: usize = 100;
-    let mut out = String::from("`");
-    let mut chars = text.chars();
-    for c in chars.by_ref().take(LIMIT) {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    if chars.next().is_some() {
-        out.push('…');
-    }
-    out.push('`');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_text_stays_on_one_short_line() {
-        assert_eq!(quoted("a\nb"), "`a\\nb`");
-        assert_eq!(quoted(&"x".repeat(500)).chars().count(), 103);
-    }
-}

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::fmt;
 
+use portcullis_core::quote::{Escaped, escaped};
+
 /// The object a message is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
@@ -18,8 +20,8 @@ pub struct ObjectRef {
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
-            None => write!(f, "{} {}", self.kind, self.name),
+            Some(namespace) => write!(f, "{} {}/{}", part(&self.kind), part(namespace), part(&self.name)),
+            None => write!(f, "{} {}", part(&self.kind), part(&self.name)),
         }
     }
 }
@@ -85,3 +87,11 @@ impl fmt::Display for Warning {
         f.write_str(&self.message)
     }
 }
+
+/// Part of an object's name, which is user text that may not have been checked yet.
+const fn part(text: &str) -> Escaped<'_> {
+    escaped(text).at_most(NAME)
+}
+
+/// Characters of a name that are shown: no kind of object has longer ones.
+const NAME: usize = 253;

@@ -3,7 +3,7 @@
 //! They decide about flows beside the policies that are read here, so an answer without them has to say so (decision
 //! D30). The kinds are named in the documentation of each project; groups are matched as a whole or by their end.
 
-/// Whether `kind` of `group` is a policy by which somebody else lets flows pass or stops them.
+/// Whether `kind` of `group` is a policy of another implementation, which lets flows pass or stops them.
 ///
 /// In a group of a network plugin these are all kinds that end in `Policy` or `Firewall`, but for the few that only
 /// route or watch, and the kinds of that plugin that are policies by another name. In any other group it is a kind

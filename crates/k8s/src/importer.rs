@@ -59,8 +59,8 @@ impl ImportOptions {
         Self::default()
     }
 
-    /// Sets the namespace of namespaced objects that name none; `default` otherwise. Whoever reads the objects puts them there
-    /// with [`Object::set_default_namespace`] before anything is said about them.
+    /// Sets the namespace of namespaced objects that name none; `default` otherwise. The reader of the objects has to put them
+    /// there with [`Object::set_default_namespace`] before it reports anything about them.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<Name>) -> Self {
         self.namespace = Some(namespace.into());
@@ -158,7 +158,7 @@ impl Importer {
     }
 
     /// Tells an object that leaves its name to the server from earlier ones whose names begin alike: they are different
-    /// objects. Whoever says something about the object before it is added calls this first.
+    /// objects. A caller that reports something about the object before it is added calls this first.
     pub fn tell_apart(&mut self, object: &mut Object) {
         if object.metadata().is_generated() && object.metadata().ordinal == 0 {
             let count = self.generated.entry(object.reference()).or_default();

@@ -17,6 +17,7 @@ mod foreign;
 mod frontend;
 mod importer;
 mod intstr;
+mod kind;
 mod meta;
 mod names;
 mod near;
@@ -38,8 +39,9 @@ pub use importer::{
     BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
 };
 pub use intstr::IntOrString;
+pub use kind::{Kind, Relevance};
 pub use meta::{ObjectMeta, OwnerReference};
-pub use object::{Object, Relevance, relevance};
+pub use object::Object;
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use status::Status;
 pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};

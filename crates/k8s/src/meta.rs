@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, Name};
+use portcullis_core::quote::quoted;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::ObjectRef;
 use crate::path::Path;
 use crate::validate::{self, Check};

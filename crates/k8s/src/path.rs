@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use portcullis_core::quote::escaped;
+
 /// A path such as `spec.ingress[0].from[1].ipBlock.cidr`, built on the way down without allocating.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path<'a> {
@@ -48,10 +50,13 @@ impl fmt::Display for Path<'_> {
             Segment::Field(name) => f.write_str(name),
             Segment::Index(index) => write!(f, "[{index}]"),
             // Escaped, so that a key with a line break cannot forge a second message.
-            Segment::Key(key) => write!(f, "[{}]", key.escape_debug()),
+            Segment::Key(key) => write!(f, "[{}]", escaped(key).at_most(KEY)),
         }
     }
 }
+
+/// Characters of a map's key that are shown: the longest key that labels can have.
+const KEY: usize = 317;
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use portcullis_core::label::{Name, Scope};
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::{Expr, LabelRef};
 use serde::Deserialize;
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 use crate::validate;
 

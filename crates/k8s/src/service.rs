@@ -28,7 +28,7 @@ pub struct ServiceSpec {
     /// `ClusterIP` (also when missing), `NodePort`, `LoadBalancer` or `ExternalName`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// The labels of the pods behind the service. Without it, somebody else writes the slices.
+    /// The labels of the pods behind the service. Without it, another controller writes the slices.
     pub selector: Option<BTreeMap<String, String>>,
     /// The ports.
     pub ports: Option<Vec<ServicePort>>,

@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-/// The status of a policy. Its contents never matter, so whatever stands there is read and dropped: dumps of clusters hold
+/// The status of a policy. Its contents never matter, so any content is read and dropped: dumps of clusters hold
 /// what servers and implementations of other versions wrote, and a server drops the status of an object that is created.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Status(());

@@ -1,11 +1,11 @@
-//! Reading a value into a type, strictly, with the path and position of whatever does not fit.
+//! Reading a value into a type, strictly, with the path and position of each value that does not fit.
 
 use core::fmt;
 
+use portcullis_core::quote::quoted;
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use crate::text::quote;
 use crate::tree::build::repeated_reason;
 use crate::tree::{Entries, Entry, Items, Node, NodeKind, Segment};
 
@@ -44,10 +44,10 @@ impl Refused<'_> {
 pub(crate) fn describe(node: Node<'_>) -> String {
     match node.kind() {
         NodeKind::Null => "null".into(),
-        NodeKind::Bool => format!("the truth value {}", quote(node.source())),
-        NodeKind::Int => format!("the integer {}", quote(node.source())),
-        NodeKind::Float => format!("the number {}", quote(node.source())),
-        NodeKind::String => format!("the text {}", quote(node.source())),
+        NodeKind::Bool => format!("the truth value {}", quoted(node.source())),
+        NodeKind::Int => format!("the integer {}", quoted(node.source())),
+        NodeKind::Float => format!("the number {}", quoted(node.source())),
+        NodeKind::String => format!("the text {}", quoted(node.source())),
         NodeKind::Sequence => "a list".into(),
         NodeKind::Mapping => "a mapping".into(),
     }
@@ -69,8 +69,9 @@ impl<'de> Value<'de> {
 
     fn int<T: TryFrom<i128>>(self, least: impl fmt::Display, most: impl fmt::Display) -> Result<T, Error> {
         let value = self.node.as_int().ok_or_else(|| self.mismatch("an integer"))?;
-        T::try_from(value)
-            .map_err(|_| Error::new(format!("{} is not within {least} to {most}", quote(self.node.source()))))
+        T::try_from(value).map_err(|_| {
+            Error::new(format!("{} is not within {least} to {most}", quoted(self.node.source())))
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::ControlFlow;
 
-use portcullis_k8s::{Relevance, relevance};
+use portcullis_k8s::{Kind, Relevance};
 use serde::Deserialize;
 
 use crate::de;
@@ -321,7 +321,7 @@ impl Objects<'_, '_> {
         ControlFlow::Continue(())
     }
 
-    /// What an object is must be beyond doubt, whatever it is.
+    /// The kind of an object must be beyond doubt.
     fn doubtful_head(&self, object: Node<'_>) -> Option<ReadError> {
         let is_doubtful = |key: u32| self.refused.binary_search(&key).is_ok();
         let head = ["apiVersion", "kind", "items"];
@@ -358,7 +358,7 @@ fn list_of<'k>(api_version: &str, kind: &'k str, node: Node<'_>) -> Option<&'k s
     if item_kind.is_empty() {
         return Some(item_kind);
     }
-    let matters = || matches!(relevance(api_version, item_kind), Relevance::Relevant | Relevance::Foreign);
+    let matters = || matches!(Kind::of(api_version, item_kind), Relevance::Relevant(_) | Relevance::Foreign);
     let metadata = node.get("metadata");
     let has_name = || {
         ["name", "generateName"]

@@ -3,8 +3,9 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use portcullis_core::quote::{Escaped, escaped};
+
 use crate::position::Position;
-use crate::text::escape;
 
 /// Why a file, a document or an object was refused.
 ///
@@ -127,17 +128,16 @@ impl ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = self.file() {
-            escape(f, file, PART)?;
+            write!(f, "{}", part(file))?;
             f.write_str(if self.0.position.is_some() { ":" } else { ": " })?;
         }
         if let Some(position) = self.0.position {
             write!(f, "{position}: ")?;
         }
-        for part in [self.object(), self.field()].into_iter().flatten() {
-            escape(f, part, PART)?;
-            f.write_str(": ")?;
+        for text in [self.object(), self.field()].into_iter().flatten() {
+            write!(f, "{}: ", part(text))?;
         }
-        escape(f, self.reason(), PART)
+        write!(f, "{}", part(self.reason()))
     }
 }
 
@@ -148,6 +148,10 @@ impl fmt::Debug for ReadError {
 }
 
 impl core::error::Error for ReadError {}
+
+const fn part(text: &str) -> Escaped<'_> {
+    escaped(text).at_most(PART)
+}
 
 /// Characters of one part that are printed. Paths of files can be this long; nothing else should be.
 const PART: usize = 4096;

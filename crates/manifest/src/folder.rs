@@ -11,7 +11,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use portcullis_k8s::{Relevance, relevance};
+use portcullis_k8s::{Kind, Relevance};
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::kustomization::{self, Kustomization};
@@ -90,7 +90,7 @@ impl Walk<'_> {
                 ReadError::new(ReadErrorKind::File, reason).with_file(root.to_string_lossy().into()),
             ));
         }
-        // What a kustomization builds on is an object, whatever another one changes with it.
+        // A file that a kustomization builds on is an object, also where another kustomization patches with it.
         let patches: BTreeSet<PathBuf> = patches.difference(&resources).cloned().collect();
         steps.retain(|step| !self.is_patch(step, &patches));
         steps
@@ -186,7 +186,7 @@ fn patch_warning(path: &Path) -> Option<ReadError> {
     // What cannot be read is a patch of no policy that anybody could read.
     let _ = read_values(&name, file, &Limits::default(), &mut |node| {
         let [version, kind] = ["apiVersion", "kind"].map(|key| node.get_str(key).unwrap_or_default());
-        if !kind.contains("Policy") || matches!(relevance(version, kind), Relevance::Ignored) {
+        if !kind.contains("Policy") || matches!(Kind::of(version, kind), Relevance::Ignored) {
             return ControlFlow::Continue(());
         }
         let reason = "a kustomization changes a policy with it: passed over as it stands";

@@ -4,10 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
 
+use portcullis_core::quote::quoted;
+
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::position::Position;
-use crate::text::quote;
 
 /// Policies of one kind that another network plugin enforces and that are not read: answers leave them out (decision
 /// D30). Prints as one line.
@@ -53,7 +54,7 @@ impl ForeignCount {
 impl fmt::Display for ForeignPolicies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { group, kind, count, .. } = self;
-        let (kind, group) = (quote(kind), quote(if group.is_empty() { "v1" } else { group }));
+        let (kind, group) = (quoted(kind), quoted(if group.is_empty() { "v1" } else { group }));
         let reason = match count {
             1 => format!("1 {kind} of {group} is a policy of another network plugin, answers leave it out"),
             _ => format!(

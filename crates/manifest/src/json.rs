@@ -2,11 +2,12 @@
 //!
 //! Written by hand because the JSON libraries that this project keeps tell no positions of values, only of errors.
 
+use portcullis_core::quote::quoted;
+
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
 use crate::scalar::{self, Scalar};
-use crate::text::quote;
 use crate::tree::Tree;
 use crate::tree::build::{Builder, Container};
 
@@ -128,12 +129,12 @@ impl<'a> Parser<'a> {
             rest.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
         let text = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let Some(is_whole) = number_form(text) else {
-            let reason = format!("malformed JSON: {} is not a number", quote(text));
+            let reason = format!("malformed JSON: {} is not a number", quoted(text));
             return Err(ReadError::new(ReadErrorKind::Syntax, reason).with_position(Some(position)));
         };
         let is_int = is_whole && scalar::int_value(text).is_some();
         if !is_int && !text.parse::<f64>().is_ok_and(f64::is_finite) {
-            let reason = format!("the number {} is out of range", quote(text));
+            let reason = format!("the number {} is out of range", quoted(text));
             return Err(ReadError::new(ReadErrorKind::Syntax, reason).with_position(Some(position)));
         }
         builder.scalar(if is_int { Scalar::Int } else { Scalar::Float }, text, position, 0)?;
@@ -232,7 +233,7 @@ impl<'a> Parser<'a> {
     fn unexpected(&mut self, expected: &str) -> ReadError {
         match self.rest().chars().next() {
             Some(character) => {
-                let found = quote(character.encode_utf8(&mut [0; 4]));
+                let found = quoted(character.encode_utf8(&mut [0; 4])).to_string();
                 self.malformed(&format!("expected {expected}, found {found}"))
             }
             None => self.malformed(&format!("expected {expected}, found the end")),

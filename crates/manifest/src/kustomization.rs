@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Component, Path};
 
+use portcullis_core::quote::quoted;
+
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
-use crate::text::quote;
 use crate::tree::{Node, NodeKind};
 use crate::{shell, yaml};
 
-/// What matters of a kustomization to somebody who reads its files as they stand.
+/// The parts of a kustomization that matter to a reader of its files as they stand.
 ///
 /// Source: kubernetes-sigs/kustomize api/types/kustomization.go (the fields) and
 /// api/konfig/general.go (the names of the file).
@@ -78,7 +79,8 @@ impl Kustomization {
 
     /// What reading the files of `root` as they stand leaves out of what `folder` builds; `None` when it is nothing.
     pub(crate) fn warning(&self, file: &Path, folder: &Path, root: &Path) -> Option<ReadError> {
-        let names = |names: &[&str]| names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ");
+        let names =
+            |names: &[&str]| names.iter().map(|name| quoted(name).to_string()).collect::<Vec<_>>().join(", ");
         let outside: Vec<&str> =
             self.resources.iter().map(String::as_str).filter(|path| is_outside(path, folder, root)).collect();
         let left_out = match (self.changes.as_slice(), outside.as_slice()) {

@@ -23,6 +23,7 @@ mod limits;
 mod load;
 mod metadata;
 mod other;
+mod parse;
 mod pattern;
 mod policy_place;
 mod position;
@@ -33,9 +34,7 @@ mod source;
 mod template;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
-mod unread;
 mod values;
 mod yaml;
 

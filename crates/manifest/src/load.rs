@@ -14,8 +14,8 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
 use portcullis_core::settings::Settings;
 use portcullis_k8s::{
-    Configured, ConvertError, Frontend, ImportOptions, Importer, Object, ObjectRef, PodPlace, Relevance,
-    WorkloadPods, relevance,
+    Configured, ConvertError, Frontend, ImportOptions, Importer, Kind, Object, ObjectRef, PodPlace,
+    Relevance, WorkloadPods,
 };
 
 use crate::document::Document;
@@ -30,7 +30,6 @@ use crate::reader::Reader;
 use crate::shell;
 use crate::template;
 use crate::tree::{Node, NodeKind};
-use crate::unread::Unread;
 
 /// Reads manifests and builds the model they describe.
 ///
@@ -254,8 +253,8 @@ impl Collector {
     }
 
     fn add(&mut self, mut document: Document) -> ControlFlow<()> {
-        match relevance(document.api_version(), document.kind()) {
-            Relevance::Relevant => {}
+        let kind = match Kind::of(document.api_version(), document.kind()) {
+            Relevance::Relevant(kind) => kind,
             Relevance::Ignored => {
                 if let Some(error) = template::of_openshift(&document) {
                     return self.refuse(error);
@@ -286,15 +285,12 @@ impl Collector {
             Relevance::Unsupported(reason) => return self.refuse(document.refuse("apiVersion", &reason)),
             // A variant of a later version of that crate.
             _ => return self.refuse(document.refuse("", "the kind is not understood")),
-        }
+        };
         if document.has_repeated_keys() {
-            let unread = Unread::of(document.kind());
-            document.overlook(|path| unread.contains(path));
+            document.overlook(|path| !kind.depends_on(path));
             self.doubts.extend(document.repeated_keys());
         }
-        let mut object = match document.deserialize_with(|deserializer| {
-            Object::deserialize(document.api_version(), document.kind(), deserializer)
-        }) {
+        let mut object = match document.deserialize_with(|from| Object::deserialize(kind, from)) {
             Ok(object) => object,
             Err(error) => return self.refuse(error),
         };

@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use std::path::{Path, PathBuf};
 
-use portcullis_k8s::{Relevance, relevance};
+use portcullis_k8s::{Kind, Relevance};
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::shell;
@@ -98,7 +98,7 @@ pub(crate) fn held_object<'a>(what: &str, root: Node<'a>) -> Option<Node<'a>> {
     while let Some(list) = waiting.pop() {
         for item in list.items() {
             let [version, kind] = ["apiVersion", "kind"].map(|key| item.get_str(key).unwrap_or_default());
-            let matters = || !matches!(relevance(version, kind), Relevance::Ignored);
+            let matters = || !matches!(Kind::of(version, kind), Relevance::Ignored);
             if !version.is_empty() && !kind.is_empty() && matters() {
                 return Some(item);
             }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
+use portcullis_core::quote::quoted;
 
 use crate::error::{ReadError, ReadErrorKind};
-use crate::text::quote;
 
 /// Patterns for files and folders that are not read.
 #[derive(Debug, Default)]
@@ -26,10 +26,11 @@ impl Patterns {
         let trimmed = text.trim_start_matches("./").trim_end_matches('/');
         let refused = |reason: String| ReadError::new(ReadErrorKind::Pattern, reason);
         if trimmed.is_empty() {
-            return Err(refused(format!("the pattern {} names nothing", quote(text))));
+            return Err(refused(format!("the pattern {} names nothing", quoted(text))));
         }
         let glob = GlobBuilder::new(trimmed).literal_separator(true).backslash_escape(true).build();
-        let glob = glob.map_err(|error| refused(format!("the pattern {}: {}", quote(text), error.kind())))?;
+        let glob =
+            glob.map_err(|error| refused(format!("the pattern {}: {}", quoted(text), error.kind())))?;
         self.0.push(Pattern {
             text: text.to_owned(),
             matcher: glob.compile_matcher(),
@@ -59,7 +60,7 @@ impl Patterns {
     /// A doubt about each pattern that left nothing out.
     pub(crate) fn unused(&self) -> impl Iterator<Item = ReadError> {
         self.0.iter().filter(|pattern| !pattern.is_used).map(|pattern| {
-            let reason = format!("the pattern {} leaves nothing out", quote(&pattern.text));
+            let reason = format!("the pattern {} leaves nothing out", quoted(&pattern.text));
             ReadError::new(ReadErrorKind::Pattern, reason)
         })
     }

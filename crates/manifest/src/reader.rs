@@ -12,10 +12,11 @@ use crate::error::{ReadError, ReadErrorKind};
 use crate::folder::{Step, Walk, file_error};
 use crate::limits::Limits;
 use crate::other::{self, Others};
+use crate::parse::parse;
 use crate::pattern::Patterns;
-use crate::source::{Format, Notation, Piece, Source};
+use crate::source::{Format, Piece, Source};
 use crate::tree::Tree;
-use crate::{json, kustomization, template, yaml};
+use crate::{kustomization, template};
 
 /// Reads manifests: one object after the other, in a fixed order, with bounded memory for each document.
 ///
@@ -214,7 +215,7 @@ fn holds_no_object(path: &Path) -> bool {
     is_read && !occurs(b"apiVersion") && !occurs(b"kind")
 }
 
-/// Larger files that cannot be read are errors whatever is in them.
+/// Larger files that cannot be read are errors, independent of their content.
 const UNREADABLE_BYTES: u64 = 16 << 20;
 
 /// As [`parse`], with one error for a template.
@@ -240,20 +241,5 @@ fn parse_manifest(
             _ => Ok(Some(tree)),
         },
         other => other,
-    }
-}
-
-/// Parses one document; `None` when there is none.
-pub(crate) fn parse(piece: &Piece<'_>, limits: &Limits) -> Result<Option<Tree>, ReadError> {
-    match piece.notation {
-        Notation::Yaml => yaml::parse(piece.text, piece.start, limits),
-        Notation::Json => json::parse(piece.text, piece.start, limits).map(Some),
-        Notation::LooksLikeJson => match json::parse(piece.text, piece.start, limits) {
-            // Quoted keys do not make it JSON.
-            Err(error) if error.kind() == ReadErrorKind::Syntax => {
-                yaml::parse(piece.text, piece.start, limits).map_err(|_| error)
-            }
-            other => other.map(Some),
-        },
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_k8s::{Relevance, relevance};
+use portcullis_k8s::{Kind, Relevance};
 
 use crate::document::Document;
 use crate::error::{ReadError, ReadErrorKind};
@@ -47,7 +47,7 @@ pub(crate) fn of_openshift(document: &Document) -> Option<ReadError> {
         document.kind() == "Template" && matches!(document.api_version(), "template.openshift.io/v1" | "v1");
     let is_skipped = |object: Node<'_>| {
         let [version, kind] = ["apiVersion", "kind"].map(|key| object.get_str(key).unwrap_or_default());
-        matches!(relevance(version, kind), Relevance::Ignored)
+        matches!(Kind::of(version, kind), Relevance::Ignored)
     };
     let objects = document.root().get("objects").filter(|_| is_template)?;
     if objects.items().all(is_skipped) {

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
-use crate::reader::parse;
+use crate::parse::parse;
 use crate::source::{Format, Source};
 use crate::tree::Node;
 use crate::tree::build::repeated_reason;

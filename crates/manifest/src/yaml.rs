@@ -1,12 +1,12 @@
 //! YAML text to a tree.
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Tag};
+use portcullis_core::quote::quoted;
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
 use crate::scalar::{self, Scalar};
-use crate::text::quote;
 use crate::tree::Tree;
 use crate::tree::build::Builder;
 
@@ -111,7 +111,7 @@ fn resolve(
         }
     };
     if !expected {
-        let reason = format!("{} does not fit its tag {}", quote(value), quote(&tag.original()));
+        let reason = format!("{} does not fit its tag {}", quoted(value), quoted(&tag.original()));
         builder.refuse(ReadErrorKind::Object, position, reason);
     }
     found
@@ -131,7 +131,7 @@ fn refuse_tag(builder: &mut Builder<'_>, tag: &Tag, position: Position) {
     builder.refuse(
         ReadErrorKind::Object,
         position,
-        format!("the tag {} is not supported", quote(&tag.original())),
+        format!("the tag {} is not supported", quoted(&tag.original())),
     );
 }
 

@@ -9,6 +9,7 @@
 //! | `k8s` | yes | Kubernetes and Calico objects, without files (`no_std`) |
 //! | `std` | yes | manifests with positions, flows and [`scenario`]s; implies `k8s` |
 //! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`); with `std` also its publisher |
+//! | `serde` | no | `Serialize` and `Deserialize` for the model, decisions and the IR, checked on the way in (`no_std`) |
 //! | `nftables` | no | the nftables backend: lowering to one table |
 //! | `nftables-apply` | no | the same with netlink and the `nft` program (Linux) |
 //! | `nftables-oracle` | no | the same with the kernel as judge of single packets, in a private namespace (Linux, root) |
@@ -22,8 +23,8 @@
 extern crate alloc;
 
 pub use portcullis_core::{
-    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, reference, selector,
-    settings, shadow, verdict, wire,
+    backend, compile, evaluate, http, ir, label, model, net, packet, path, principal, quote, reference,
+    selector, settings, shadow, verdict, wire,
 };
 
 #[cfg(feature = "ebpf")]

@@ -51,8 +51,3 @@ fn kubernetes_tier(tier: &Name) -> Option<&'static str> {
         _ => None,
     }
 }
-
-/// User text on one line.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}

@@ -17,7 +17,6 @@ mod reach;
 mod report;
 mod resolve;
 mod shield;
-mod text;
 mod through;
 
 use alloc::collections::BTreeMap;
@@ -64,6 +63,12 @@ impl Scenario {
         &self.cluster
     }
 
+    /// The objects, without what is known of their places.
+    #[must_use]
+    pub fn into_cluster(self) -> Cluster {
+        self.cluster
+    }
+
     /// What the input configures beside policy, such as failsafe ports of nodes. An engine and an [`Evaluator`] of this
     /// scenario should be given these, or what is made of them.
     #[must_use]
@@ -82,12 +87,7 @@ impl Scenario {
     /// # Errors
     /// As [`Compiler::apply`].
     pub fn compile(&self, settings: &Settings) -> Result<Compiler, UpdateError> {
-        let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
-        for update in self.cluster.updates() {
-            compiler.apply(update)?;
-        }
-        compiler.commit();
-        Ok(compiler)
+        Compiler::from_cluster(self.cluster.clone(), settings.clone(), CompileScope::All)
     }
 
     /// Where a policy was read from.
@@ -120,7 +120,7 @@ impl Scenario {
     }
 
     /// Policies of other network plugins (Cilium, Antrea, Istio, ...) in the input, by group and kind. They are not
-    /// read, so answers leave them out, and whoever shows an answer should show these (decision D30). They are not
+    /// read, so answers leave them out, and a program that shows an answer should show these (decision D30). They are not
     /// among the [`warnings`](Self::warnings).
     #[must_use]
     pub fn foreign_policies(&self) -> &[ForeignPolicies] {

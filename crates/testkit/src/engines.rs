@@ -41,11 +41,8 @@ impl<'a> Engines<'a> {
     /// # Errors
     /// What the compiler or a backend refuses, one line.
     pub fn new(cluster: &'a Cluster, settings: &'a Settings) -> Result<Self, String> {
-        let mut compiled = Compiler::new(settings.clone(), CompileScope::All);
-        for update in cluster.updates() {
-            compiled.apply(update).map_err(|error| format!("the compiler refuses: {error}"))?;
-        }
-        compiled.commit();
+        let compiled = Compiler::from_cluster(cluster.clone(), settings.clone(), CompileScope::All)
+            .map_err(|error| format!("the compiler refuses: {error}"))?;
         let matcher =
             Matcher::lower(compiled.snapshot()).map_err(|error| format!("the matcher refuses: {error}"))?;
         let mut oracles = Vec::new();

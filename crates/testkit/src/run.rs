@@ -2,7 +2,6 @@
 
 use alloc::collections::BTreeMap;
 
-use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{Interpreter, View};
 use portcullis::label::Labels;
 use portcullis::path::{End, FlowDecision, Side};
@@ -95,14 +94,13 @@ fn flows(case: &Case, scenario: &Scenario, outcome: &mut Outcome) {
     let (reference, staged_reference) =
         (Reference::new(scenario.cluster(), &settings), Reference::new(scenario.cluster(), &staged_settings));
     let evaluator = Evaluator::new(scenario, &settings);
-    let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
-    for update in scenario.cluster().updates() {
-        if let Err(error) = compiler.apply(update) {
+    let compiler = match scenario.compile(&settings) {
+        Ok(compiler) => compiler,
+        Err(error) => {
             outcome.check(false, || format!("the compiler refuses: {error}"));
             return;
         }
-    }
-    compiler.commit();
+    };
     let interpreter = Interpreter::new(compiler.snapshot());
     let matcher = match Matcher::lower(compiler.snapshot()) {
         Ok(matcher) => matcher,

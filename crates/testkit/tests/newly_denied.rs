@@ -66,9 +66,8 @@ fn newly_denied_flows_are_those_that_the_reference_allowed_and_denies() {
     for seed in 0..rounds.div_ceil(4) {
         let mut generator = Generator::new(seed);
         let mut cluster: Cluster = generator.cluster().into_iter().collect();
-        let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        let _ = compiler.commit();
+        let mut compiler =
+            Compiler::from_cluster(cluster.clone(), settings.clone(), CompileScope::All).unwrap();
         for step in 0..8 {
             let before = cluster.clone();
             for _ in 0..=generator.below(3) {

@@ -52,7 +52,7 @@ fn snapshot(of_all: Option<(Placement, Directions, Action)>) -> Snapshot {
         compiler.apply(Update::Endpoint(all)).unwrap();
         compiler.apply(policy("all", "all", placement, directions, action)).unwrap();
     }
-    compiler.commit();
+    let _ = compiler.commit();
     compiler.snapshot().clone()
 }
 

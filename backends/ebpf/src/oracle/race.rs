@@ -70,7 +70,7 @@ fn compiler() -> Compiler {
     };
     policy("guarded", &[(Action::Deny, Some("shut")), (Action::Allow, Some("let-in"))]);
     policy("open", &[(Action::Allow, None)]);
-    compiler.commit();
+    let _ = compiler.commit();
     compiler
 }
 

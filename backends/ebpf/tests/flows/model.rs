@@ -104,7 +104,7 @@ impl Node {
         for object in objects {
             compiler.apply(object).unwrap();
         }
-        compiler.commit();
+        let _ = compiler.commit();
         let bind = |(name, interface): (&str, u32)| {
             let own = own(interface);
             (EndpointId::workload("a", name), Binding::workload(interface, own))

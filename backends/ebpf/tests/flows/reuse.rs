@@ -43,7 +43,7 @@ fn who_gets_an_address_inherits_no_flow_to_the_node() {
         compiler.apply(Update::Endpoint(all)).unwrap();
         compiler.apply(policy("pod", Action::Allow)).unwrap();
         compiler.apply(policy("all", Action::Allow)).unwrap();
-        compiler.commit();
+        let _ = compiler.commit();
         let pod =
             |(name, interface)| (EndpointId::workload("a", name), Binding::WorkloadAnyAddress { interface });
         let mut bindings = Bindings::from([("w", W), ("v", V)].map(pod));

@@ -120,9 +120,8 @@ impl World {
     }
 
     pub(crate) fn of(generator: Generator, style: Style, cluster: Cluster, capacity: Capacity) -> Self {
-        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        compiler.commit();
+        let compiler =
+            Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let mut bindings: Bindings =
             cluster.endpoints().keys().zip(10..).map(|(id, at)| bind(id, vec![at])).collect();
         if let Some(Binding::Host { interfaces }) = bindings.values().find(|b| is_host(b)).cloned() {

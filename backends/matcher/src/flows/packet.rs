@@ -120,7 +120,7 @@ impl Ends {
     }
 }
 
-/// An endpoint, and as what it takes part in a flow.
+/// An endpoint, and its part in a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowEnd {
     /// The endpoint.
@@ -129,7 +129,7 @@ pub struct FlowEnd {
     pub gate: Gate,
 }
 
-/// As what an endpoint takes part in a flow: this decides which hook is asked.
+/// The part of an endpoint in a flow. It decides which hook is asked.
 ///
 /// The hooks before connection tracking are not here, because nothing passes them as a reply: ask
 /// [`Matcher::verdict`](crate::Matcher::verdict).
@@ -139,7 +139,7 @@ pub enum Gate {
     Workload,
     /// A host endpoint, for processes of the host.
     Host,
-    /// A host endpoint on the way of what the host forwards.
+    /// A host endpoint that forwarded packets pass.
     Forward,
 }
 

@@ -282,7 +282,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
             cluster.apply(update.clone());
             let _ = compiler.apply(update);
         }
-        compiler.commit();
+        let _ = compiler.commit();
         let mut old = compiler.snapshot().clone();
         // Half of the time the names of interfaces tell workloads.
         let mut options = Options::new();

@@ -3,6 +3,7 @@
 use core::fmt::{self, Write as _};
 
 use portcullis::path::{End, Side};
+use portcullis::quote::escaped;
 use portcullis::render::{Renderer, TracedStep};
 use portcullis::scenario::{Answer, Flow, Part, Peer};
 use portcullis::verdict::Direction;
@@ -33,7 +34,7 @@ impl Writer<'_> {
         let verdict = self.colour.verdict(answer.verdict(), worded(answer));
         write!(self.out, "{verdict}: {} to {}, {}", flow.from(), flow.to(), table::service(flow))?;
         if let Some(request) = flow.http() {
-            write!(self.out, ", HTTP {} {}", printable(&request.method), printable(&request.path))?;
+            write!(self.out, ", HTTP {} {}", escaped(&request.method), escaped(&request.path))?;
         }
         if let Some(differing) = renderer.differing(answer) {
             write!(self.out, ": {differing}")?;
@@ -127,9 +128,4 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
-
-/// User text on one line.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

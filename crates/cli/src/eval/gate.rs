@@ -73,8 +73,8 @@ impl Tally {
     }
 }
 
-/// Says what the run came to and ends it. Where somebody relies on the answers, questions or objects that are missing fail,
-/// because then nothing was checked.
+/// Reports the result of the run and ends it. A gate without questions or without objects fails, because nothing was
+/// checked.
 pub(crate) fn end(tally: &Tally, scenario: &Scenario, args: &EvalArgs) -> ExitCode {
     let is_gate = args.fail_on_deny || tally.expecting > 0;
     let mut failed = tally.unexpected > 0 || (args.fail_on_deny && tally.deny > 0);

@@ -6,6 +6,7 @@ use core::fmt::Write as _;
 use std::io::{self, Write};
 
 use portcullis::path::Side;
+use portcullis::quote::escaped;
 use portcullis::render::Renderer;
 use portcullis::scenario::{Answer, Flow, Part};
 use portcullis::verdict::{Direction, Verdict};
@@ -201,11 +202,8 @@ impl Table {
 
 /// An id for people: a text without its quotes.
 pub(crate) fn id(json: &str) -> String {
-    let text = if json.starts_with('"') { serde_json::from_str(json).ok() } else { None };
-    text.unwrap_or_else(|| json.to_owned())
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    let text: Option<String> = if json.starts_with('"') { serde_json::from_str(json).ok() } else { None };
+    escaped(text.as_deref().unwrap_or(json)).to_string()
 }
 
 /// Protocol with port, or every port, or ICMP type and code.

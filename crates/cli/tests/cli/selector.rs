@@ -98,3 +98,19 @@ fn help_names_every_option_and_wrong_usage_is_exit_2() {
         assert!(run.stderr.starts_with("error: "), "{args:?}: {run:?}");
     }
 }
+
+#[test]
+fn text_that_would_redraw_the_terminal_is_escaped_and_the_mark_stays_below_it() {
+    let run = portcullis(&["selector", "a\u{202e} == \u{1b}[2J", "-l", "a=b"]);
+    assert_eq!(run.code, 1);
+    assert_eq!(
+        run.stderr,
+        "error: unexpected character `\\u{202e}` at offset 1\n  a\\u{202e} == \\u{1b}[2J\n   ^^^^^^^^\n"
+    );
+    let run = portcullis(&["selector", "has(a)", "-l", "a=\u{1b}[2J\u{2066}"]);
+    assert_eq!(run.stdout, "valid: has(a)\nmatches: a=\\u{1b}[2J\\u{2066}\n");
+    let run = portcullis(&["eval", "-f", "no\u{202e}such\n.yaml", "--flows", "-"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.starts_with("error: no\\u{202e}such\\n.yaml: "), "{run:?}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+}

@@ -10,6 +10,7 @@ use core::num::NonZeroU32;
 use crate::label::Name;
 use crate::model::EndpointId;
 use crate::net::canonical;
+use crate::quote::quoted;
 
 /// A network interface of the node: its name, and the kernel's index where that is known.
 ///
@@ -68,8 +69,8 @@ impl fmt::Display for Interface {
 /// Why a text is no interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{}` is no interface name: 1 to 15 printable ASCII characters without `/`, `:`, `*`, `\"` and `\\`",
-    .0.escape_debug()
+    "{} is no interface name: 1 to 15 printable ASCII characters without `/`, `:`, `*`, `\"` and `\\`",
+    quoted(.0)
 )]
 pub struct InterfaceError(String);
 

@@ -17,7 +17,7 @@ pub trait Dataplane: Send {
     /// The name of the backend, for example `nftables`.
     fn name(&self) -> &'static str;
 
-    /// Brings `desired` in force, in place of what an earlier load or an earlier process left. Flows that were
+    /// Brings `desired` in force and replaces the state of an earlier load or an earlier process. Flows that were
     /// allowed go on.
     ///
     /// # Errors
@@ -31,15 +31,15 @@ pub trait Dataplane: Send {
     /// When it does not fit or the kernel refuses; what was in force stays. When nothing was loaded yet.
     fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Applied, DataplaneError>;
 
-    /// Does what updates left for later, looks whether the kernel still holds what it was given, and repairs it. An
+    /// Finishes the work that updates left for later, compares the kernel with the state it was given, and repairs it. An
     /// agent calls it every few seconds and when an interface appears.
     ///
     /// # Errors
-    /// When it cannot be looked at or not be repaired; the next call tries again.
+    /// When the kernel cannot be read or cannot be repaired; the next call tries again.
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError>;
 
-    /// What each decision counted since it was first in force. Decisions of retired policies are told once more with what they
-    /// counted last.
+    /// The counter of each decision since it was first in force. The decision of a retired policy is reported once more, with its
+    /// last count.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -71,7 +71,7 @@ pub trait Dataplane: Send {
     /// When the kernel cannot be asked.
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError>;
 
-    /// Takes everything of this dataplane off the machine, also what an earlier process left, and also without a load. No
+    /// Takes everything of this dataplane off the machine, with the state of earlier processes, and also without a load. No
     /// error when there is nothing.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use core::fmt;
 use crate::backend::BindingError;
 use crate::model::EndpointId;
 
-/// Why a snapshot or delta could not be lowered. Nothing was written anywhere, and what was lowered before still stands.
+/// Why a snapshot or delta could not be lowered. Nothing was written, and the state that was lowered before still stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct LowerError(#[from] LowerErrorKind);
@@ -92,7 +92,7 @@ impl LowerError {
     }
 }
 
-/// Why a dataplane does not do what was asked. For a load or an update: the policy that was in force before still is.
+/// Why a dataplane did not carry out a call. After a load or an update, the policy before is still in force.
 #[derive(Debug)]
 pub struct DataplaneError {
     kind: DataplaneErrorKind,
@@ -122,7 +122,7 @@ impl DataplaneError {
         Self { kind, source: source.into() }
     }
 
-    /// The error of what needs a load first.
+    /// The error of a call that needs a load first.
     #[must_use]
     pub fn not_loaded() -> Self {
         Self::new(DataplaneErrorKind::NotLoaded, "no snapshot was loaded yet")

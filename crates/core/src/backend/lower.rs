@@ -3,7 +3,7 @@
 use crate::backend::{Bindings, LowerError};
 use crate::ir::{Delta, Snapshot};
 
-/// What is to be in force: the compiled policy, and where the node's endpoints are.
+/// The desired state: the compiled policy, and where the node's endpoints are.
 #[derive(Clone, Copy, Debug)]
 pub struct DesiredState<'a> {
     /// The policy.
@@ -20,9 +20,9 @@ impl<'a> DesiredState<'a> {
     }
 }
 
-/// Lowers snapshots and deltas of the IR to what a dataplane is told, without telling it.
+/// Turns snapshots and deltas of the IR into writes for a dataplane, without carrying them out.
 ///
-/// The value notes what it has emitted, so that a delta becomes the few writes that lead on from there. It expresses the
+/// The value remembers what it emitted, so that a delta becomes a few writes on top of that. It expresses the
 /// whole policy or fails; it never approximates.
 pub trait Lower: Sized {
     /// What can be chosen.

@@ -22,13 +22,13 @@ use way::{Answer, Way};
 /// and the policy now denies it. [`Dataplane::terminate`](crate::backend::Dataplane::terminate) asks it about each
 /// flow.
 ///
-/// What is asked is what the dataplane asked about the first packet:
+/// The rule asks the same hooks that the dataplane asked about the first packet:
 ///
-/// - Of a flow that is tracked [once for the node](TrackedAt::Node), every hook on its way. Workloads are known by
+/// - About a flow that is tracked [once for the node](TrackedAt::Node): every hook on its way. Workloads are known by
 ///   their addresses. The host endpoint of a single interface is asked where the entry tells the interface: by the
 ///   address of the node that the flow came to or began from. Where it does not tell, the flow is newly denied when it
 ///   is by every way that it can have taken.
-/// - Of a flow that is tracked [at an interface](TrackedAt::Interface), the hooks at that interface. Where source NAT
+/// - About a flow that is tracked [at an interface](TrackedAt::Interface): the hooks at that interface. Where source NAT
 ///   hides a workload, its own addresses stand for the source. What a workload sends to a service is decided where it
 ///   leaves; before that, only pre-DNAT policy was asked. Index 0 is the node as the destination of its workloads.
 ///

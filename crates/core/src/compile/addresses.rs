@@ -14,7 +14,7 @@ use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
 use crate::net::{Cidr, IpVersion};
 
-/// Every prefix that somebody owns or some rule names, with its class.
+/// Every prefix that has an owner or that a rule names, with its class.
 #[derive(Debug)]
 pub(super) struct Addresses {
     prefixes: HashMap<Cidr, Prefix>,
@@ -37,7 +37,7 @@ struct Prefix {
     first: Option<(Reason, u32)>,
     rest: Option<Box<Rest>>,
     class: Option<ClassId>,
-    /// What the table says, which leaves out prefixes that agree with the one above.
+    /// The entries of the table. It leaves out prefixes that have the class of the prefix above.
     listed: Option<ClassId>,
     dirty: bool,
 }

@@ -83,6 +83,22 @@ struct Dirty {
 }
 
 impl Dirty {
+    /// All objects of `cluster`, none of which was there before.
+    fn everything(cluster: &Cluster) -> Self {
+        let endpoints = cluster.endpoints().keys().cloned().map(AddressOwnerId::Endpoint);
+        let sets = cluster.network_sets().keys().cloned().map(AddressOwnerId::NetworkSet);
+        let nodes = cluster.nodes().keys().cloned().map(AddressOwnerId::Node);
+        Self {
+            policies: cluster.policies().keys().map(|id| (id.clone(), None)).collect(),
+            tiers: cluster.tiers().keys().cloned().collect(),
+            profiles: cluster.profiles().keys().cloned().collect(),
+            owners: endpoints.chain(sets).chain(nodes).collect(),
+            namespaces: cluster.namespaces().keys().cloned().collect(),
+            service_accounts: cluster.service_accounts().keys().cloned().collect(),
+            services: cluster.services().keys().cloned().collect(),
+        }
+    }
+
     fn policy(&mut self, id: &PolicyId, before: &Cluster) {
         self.policies.entry(id.clone()).or_insert_with(|| before.policies().get(id).cloned().map(Box::new));
     }
@@ -130,6 +146,25 @@ impl Compiler {
         };
         compiler.evaluate_new_predicates(&mut Work::default());
         compiler
+    }
+
+    /// A compiler with the objects of `cluster`, whose tables are up to date. Takes the cluster, because the compiler keeps
+    /// one: nothing is held twice.
+    ///
+    /// # Errors
+    /// As [`Compiler::apply`], for the first object that is refused.
+    pub fn from_cluster(
+        cluster: Cluster,
+        settings: Settings,
+        scope: CompileScope,
+    ) -> Result<Self, UpdateError> {
+        check::check_all(&cluster)?;
+        let mut compiler = Self::new(settings, scope);
+        compiler.dirty = Dirty::everything(&cluster);
+        compiler.cluster = cluster;
+        // What changed is everything.
+        let _ = compiler.commit();
+        Ok(compiler)
     }
 
     /// The objects as they are, changes that are not yet committed included.

@@ -38,7 +38,7 @@ compiler_id!(
     AddressOwnerIx
 );
 compiler_id!(
-    /// One version of a policy: a changed policy gets a new one, so whatever refers to it changes too.
+    /// One version of a policy: a changed policy gets a new one, so everything that refers to it changes too.
     PolicyIx
 );
 compiler_id!(

@@ -1,4 +1,4 @@
-//! Policies and profiles as rule_lists of compilation.
+//! Policies and profiles, with their compiled rules.
 
 use alloc::sync::Arc;
 use alloc::vec;

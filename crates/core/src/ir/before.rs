@@ -21,7 +21,7 @@ pub struct BeforeImages {
     from: u64,
     /// The generation of the snapshot beside which it is remembered.
     to: u64,
-    /// Whether an entry that is not here was not there before. Otherwise it was what it is now.
+    /// Whether an entry without an image was absent before. If not, an entry without an image has not changed.
     pub(super) is_complete: bool,
     pub(super) decisions: BTreeMap<DecisionId, Option<DecisionEntry>>,
     pub(super) l7: BTreeMap<L7ProgramId, Option<L7Program>>,
@@ -38,10 +38,10 @@ pub struct BeforeImages {
 pub(super) enum ProjectionBefore {
     /// There was none of this id.
     Absent,
-    /// It was this one. What may have its id now is another.
+    /// It was this one. Another projection may have its id now.
     Whole(Projection),
-    /// It is there now, and had so many rows and these classes on these rows (0 for those that were not listed). The
-    /// other classes are on the rows that they were on.
+    /// It still exists. It had `rows` rows and these classes on these rows (0 for classes that were not listed). All
+    /// other classes have kept their rows.
     Patch { rows: u32, set: BTreeMap<ClassId, u32> },
 }
 

@@ -8,6 +8,7 @@ use crate::verdict::{Cause, RuleRef, Verdict};
 
 /// What becomes of a packet, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct DecisionEntry {
     /// The verdict for a packet without principal and HTTP request. [`Verdict::Inspect`] when the first rule that
     /// could decide needs HTTP attributes; then [`DecisionEntry::l7`] is present.
@@ -25,6 +26,7 @@ pub struct DecisionEntry {
 /// Steps run from the first; a step whose guard holds takes effect, others are skipped. The last step has no guard
 /// and decides, so every run ends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct L7Program {
     /// The steps.
     pub steps: Vec<L7Step>,
@@ -32,6 +34,7 @@ pub struct L7Program {
 
 /// One step of an [`L7Program`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct L7Step {
     /// When it takes effect.
     pub guard: Guard,
@@ -41,6 +44,7 @@ pub struct L7Step {
 
 /// The attribute conditions of a step; all must hold. Empty always holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Guard {
     /// Alternatives for the principal; empty is no condition. A packet without a principal satisfies it; one with a
     /// malformed principal does not.
@@ -51,6 +55,7 @@ pub struct Guard {
 
 /// What a step does when its guard holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Effect {
     /// Ends the run with this decision, whose own L7 program is absent and whose log list is empty: the log entries
     /// are those of the Log steps that ran.

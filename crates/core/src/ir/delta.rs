@@ -16,6 +16,7 @@ use crate::net::Cidr;
 /// Applied to the snapshot it starts from, it gives the next one. A backend that wants to add before it removes
 /// makes two passes over each list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "a dataplane that is not told a delta does not enforce it"]
 pub struct Delta {
     /// Generation of the snapshot this starts from.
     pub from: u64,
@@ -41,6 +42,7 @@ pub struct Delta {
 
 /// The new state of a projection, as far as it differs. A projection that was not there before starts trivial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ProjectionChange {
     /// The number of rows now.
     pub rows: u32,
@@ -65,6 +67,7 @@ impl Delta {
 
 /// Why a delta could not be applied: it starts from another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct DeltaError {
     /// The generation of the snapshot.
     pub found: u64,

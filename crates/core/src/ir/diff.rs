@@ -8,7 +8,7 @@ use crate::ir::{Arena, Delta, Id, Projection, ProjectionChange, Snapshot};
 impl Snapshot {
     /// The delta that leads from this snapshot to `new`: applied to this one it gives `new`.
     ///
-    /// Compares every entry. A compiler that knows what it touched does better; this says what the answer is.
+    /// Compares every entry. The compiler knows which entries it touched and is faster; this defines the result.
     #[must_use]
     pub fn diff(&self, new: &Self) -> Delta {
         let projections = arena(&self.projections, &new.projections)

@@ -60,6 +60,8 @@ use crate::ir::{
 };
 use crate::label::Name;
 use crate::net::Cidr;
+#[cfg(feature = "serde")]
+use crate::selector::Expr;
 
 /// The version of both forms. A reader refuses every other.
 pub const FORM_VERSION: u16 = 1;
@@ -130,6 +132,29 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write::snapshot(self.0, &mut text::Printer::new(f))
     }
+}
+
+/// An expression that prints the words that the text form has for it.
+#[cfg(feature = "serde")]
+pub(crate) struct ExprText<'a>(pub(crate) &'a Expr);
+
+#[cfg(feature = "serde")]
+impl fmt::Display for ExprText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write::expr(&mut text::Printer::new(f), self.0)
+    }
+}
+
+/// Reads what [`ExprText`] prints, and checks it as [`Snapshot::verify`] checks the expression of an identity.
+#[cfg(feature = "serde")]
+pub(crate) fn parse_expr(text: &str) -> Result<Expr, ReadError> {
+    let mut parser = text::Parser::new(text);
+    let expr = read::expr(&mut parser, 0)?;
+    parser.end()?;
+    if expr.any(super::verify::has_unsorted_values) {
+        return Err(parser.fail("a list of values is not sorted, or has one twice"));
+    }
+    Ok(expr)
 }
 
 impl Snapshot {

@@ -42,6 +42,7 @@ impl Projection {
 
 /// What one hook says for all packets: one body for each address family.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Program {
     /// For IPv4 packets.
     pub v4: Body,
@@ -62,6 +63,7 @@ impl Program {
 
 /// A matrix of L4 tables over the rows of two projections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Body {
     /// Projects the class of the source address.
     pub source: ProjectionId,

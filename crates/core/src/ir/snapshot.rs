@@ -38,6 +38,7 @@ pub struct Snapshot {
 
 /// Labels of one namespace and of the service accounts in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct IdentityNamespace {
     /// The namespace's labels.
     pub labels: Labels,
@@ -47,6 +48,7 @@ pub struct IdentityNamespace {
 
 /// The programs of one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct EndpointEntry {
     /// What is enforced.
     pub enforced: HookPrograms,
@@ -56,6 +58,7 @@ pub struct EndpointEntry {
 
 /// A program for each hook the endpoint has: the two workload hooks, or the seven of a host endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct HookPrograms(pub BTreeMap<Hook, ProgramId>);
 
 impl Snapshot {

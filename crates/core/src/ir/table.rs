@@ -7,6 +7,7 @@ use crate::packet::{Icmp, Packet, Protocol};
 
 /// Protocol, source port and key to a decision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct L4Table {
     /// Protocols with a map of their own, sorted by protocol, each once.
     pub protocols: Vec<(Protocol, Vec<SourceInterval>)>,
@@ -16,6 +17,7 @@ pub struct L4Table {
 
 /// What holds for source ports up to `last`, from one more than the interval before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct SourceInterval {
     /// Last source port of the interval.
     pub last: u16,
@@ -26,10 +28,12 @@ pub struct SourceInterval {
 /// A function from 16-bit keys to decisions, as intervals that cover 0 to 65,535 without gap or overlap. Neighbours
 /// differ in their decision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct PortMap(pub Vec<Interval>);
 
 /// A decision for all keys up to `last`, from one more than the interval before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Interval {
     /// Last key of the interval.
     pub last: u16,

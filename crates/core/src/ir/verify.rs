@@ -461,7 +461,7 @@ fn plain_packet() -> Packet {
     Packet::new(nowhere, nowhere, Protocol::TCP)
 }
 
-fn has_unsorted_values(expr: &Expr) -> bool {
+pub(super) fn has_unsorted_values(expr: &Expr) -> bool {
     match expr {
         Expr::In(_, values) | Expr::NotIn(_, values) => !values.is_sorted_by(|a, b| a < b),
         _ => false,

@@ -11,6 +11,7 @@ use crate::model::{
 /// One change: an object in its new form, or the identity of one that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Update {
     /// A policy was added or changed.
     Policy(Policy),

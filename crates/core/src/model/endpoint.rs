@@ -10,6 +10,7 @@ use crate::packet::Protocol;
 
 /// The two kinds of endpoint that can be subject to policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum EndpointKind {
     /// A workload: a pod, a VM.
     Workload,
@@ -19,6 +20,7 @@ pub enum EndpointKind {
 
 /// The identity of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct EndpointId {
     /// Workload or host.
     pub kind: EndpointKind,
@@ -53,6 +55,7 @@ impl fmt::Display for EndpointId {
 
 /// Something that policy can apply to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Endpoint {
     /// Which endpoint.
     pub id: EndpointId,
@@ -101,6 +104,7 @@ pub const WILDCARD_INTERFACE: &str = "*";
 
 /// A port with a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct NamedPort {
     /// The name.
     pub name: Name,
@@ -112,6 +116,7 @@ pub struct NamedPort {
 
 /// The identity of a network set; without a namespace it is global.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct NetworkSetId {
     /// The namespace, or `None` for a global set.
     pub namespace: Option<Name>,
@@ -121,6 +126,7 @@ pub struct NetworkSetId {
 
 /// Networks with labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct NetworkSet {
     /// Which set.
     pub id: NetworkSetId,
@@ -132,6 +138,7 @@ pub struct NetworkSet {
 
 /// Labels of a namespace. Its name needs no label: see [`crate::label::NAME_KEY`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Namespace {
     /// Its name.
     pub name: Name,
@@ -141,6 +148,7 @@ pub struct Namespace {
 
 /// Labels of a service account. Its name needs no label: see [`crate::label::NAME_KEY`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ServiceAccount {
     /// Its namespace.
     pub namespace: Name,
@@ -152,6 +160,7 @@ pub struct ServiceAccount {
 
 /// A node: the host that workloads run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Node {
     /// Its name.
     pub name: Name,
@@ -163,6 +172,7 @@ pub struct Node {
 
 /// The identity of a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ServiceId {
     /// Its namespace.
     pub namespace: Name,
@@ -172,6 +182,7 @@ pub struct ServiceId {
 
 /// The backends of a service, after any choice of ready ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ServiceEndpoints {
     /// Which service.
     pub id: ServiceId,
@@ -181,6 +192,7 @@ pub struct ServiceEndpoints {
 
 /// One backend of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct ServiceBackend {
     /// Its address; an IPv4-mapped one stands for its IPv4 address.
     pub address: IpAddr,

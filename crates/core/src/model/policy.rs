@@ -11,6 +11,7 @@ use crate::model::{EntitySelector, Rule};
 
 /// The identity of a policy: what a user would type to find it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct PolicyId {
     /// The kind of the source object, for example `NetworkPolicy` or `GlobalNetworkPolicy`.
     pub kind: Name,
@@ -90,6 +91,7 @@ impl fmt::Display for Order {
 
 /// A policy: which endpoints it applies to, where in the order, and its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Policy {
     /// Which object this is.
     pub id: PolicyId,
@@ -144,6 +146,7 @@ impl Policy {
 /// How policies of equal order in one tier are told apart (decision D2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum TieBreak {
     /// By the text `name/namespace/kind`, as Calico does: `a-b` comes before `a`.
     /// Source: Calico `felix/calc/policy_sorter.go`.
@@ -180,6 +183,7 @@ pub(crate) fn cmp_order(a: Option<Order>, b: Option<Order>) -> Ordering {
 
 /// The directions a policy takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Directions {
     /// Traffic to the subject.
     pub ingress: bool,
@@ -200,6 +204,7 @@ impl Directions {
 
 /// Whether a policy acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Enforcement {
     /// It acts.
     Enforced,
@@ -210,6 +215,7 @@ pub enum Enforcement {
 /// Where on a host endpoint a policy takes part. Workload endpoints use `Normal` and `ApplyOnForward` policies,
 /// and treat the others as absent. Source: Calico `felix/calc/event_sequencer.go`, `tierInfoToProtoTierInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Placement {
     /// Traffic of the host's own processes.
     Normal,
@@ -223,6 +229,7 @@ pub enum Placement {
 
 /// A group of policies that is evaluated as a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Tier {
     /// Its name.
     pub name: Name,
@@ -234,6 +241,7 @@ pub struct Tier {
 
 /// The action at the end of a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum DefaultAction {
     /// Drop.
     Deny,
@@ -252,6 +260,7 @@ impl fmt::Display for DefaultAction {
 
 /// Rules and labels that endpoints refer to by name; asked after the last tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Profile {
     /// Its name.
     pub name: Name,
@@ -268,6 +277,7 @@ pub struct Profile {
 /// Who made a profile; decides only what a verdict is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum ProfileOrigin {
     /// A user's object.
     Declared,

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use crate::label::Name;
 use crate::model::ServiceId;
@@ -11,6 +12,7 @@ use crate::selector::Expr;
 
 /// What a matching rule does. Matching on this enum must break when it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Action {
     /// Accept for this endpoint and direction; no later rule or tier is asked.
     Allow,
@@ -38,6 +40,7 @@ impl fmt::Display for Action {
 /// All parts must match. A rule matches when **some** peer of `peers` and **some** item of `l4` match together
 /// with `local`, `ip_version` and `http`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Rule {
     /// What the rule does.
     pub action: Action,
@@ -73,6 +76,7 @@ impl Rule {
 
 /// What one end of a connection must be. Every part that is present must hold; the default matches anyone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct EntityMatch {
     /// The address belongs to an object that this selects.
     pub selector: Option<EntitySelector>,
@@ -118,6 +122,7 @@ impl EntityMatch {
 
 /// A label expression together with the kinds of object it may select.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct EntitySelector {
     /// Objects of other kinds are never selected.
     pub kinds: EntityKinds,
@@ -177,6 +182,7 @@ impl fmt::Debug for EntityKinds {
 /// account condition) decides alone. A principal that is empty or is not `spiffe://…/ns/NS/sa/SA` satisfies no
 /// identity match (decision D20). Source: Calico `app-policy/checker`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct IdentityMatch {
     /// What the labels of the principal's service account and namespace must satisfy; both carry their name under
     /// [`crate::label::NAME_KEY`]. Own-scope labels are all missing.
@@ -185,6 +191,7 @@ pub struct IdentityMatch {
 
 /// Protocol, port and ICMP conditions. Every part that is present must hold; the default matches any packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct L4Match {
     /// The packet's protocol.
     pub protocol: Option<Protocol>,
@@ -207,6 +214,7 @@ pub struct L4Match {
 
 /// A port condition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum PortMatch {
     /// The port lies in the range.
     Range(PortRange),
@@ -269,8 +277,28 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// A port, or two with a colon between them: what [`Display`](fmt::Display) prints.
+impl FromStr for PortRange {
+    type Err = PortRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let port = |text: &str| {
+            let plain = !text.is_empty() && text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|_| plain).ok_or(PortRangeError(()))
+        };
+        let (first, last) = text.split_once(':').unwrap_or((text, text));
+        Self::new(port(first)?, port(last)?).ok_or(PortRangeError(()))
+    }
+}
+
+/// The text is no range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a port, as in `80`, nor a range of ports, as in `8000:8080`")]
+pub struct PortRangeError(());
+
 /// An ICMP type, with or without a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct IcmpMatch {
     /// The type; `None` is any.
     pub kind: Option<u8>,
@@ -288,6 +316,7 @@ impl IcmpMatch {
 
 /// HTTP conditions of a rule. Both lists must match; an empty list matches anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct HttpMatch {
     /// Alternatives, compared exactly; `*` is any method.
     pub methods: Vec<Name>,
@@ -297,6 +326,7 @@ pub struct HttpMatch {
 
 /// A condition on the normalised path of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum PathMatch {
     /// The whole path.
     Exact(Name),

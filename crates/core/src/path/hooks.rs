@@ -1,4 +1,4 @@
-//! Which hooks a packet meets on its way, and what they say together.
+//! Which hooks a packet meets on its way, and how their answers combine.
 //!
 //! The order on a node is that of Calico's chains: untracked policy, pre-DNAT policy, and for forwarded packets the
 //! forward policy of the interface it comes in by, the egress policy of the workload it comes from, the ingress policy

@@ -1,11 +1,12 @@
 //! Why a text is not a selector, and where.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::ToString as _;
 use core::error::Error;
-use core::fmt::{self, Write as _};
+use core::fmt;
 use core::ops::Range;
 
+use crate::quote::quoted;
 use crate::selector::{MAX_DEPTH, MAX_LABEL, MAX_TEXT};
 
 /// A text that is not a selector.
@@ -15,6 +16,7 @@ use crate::selector::{MAX_DEPTH, MAX_LABEL, MAX_TEXT};
 pub struct SelectorError {
     kind: SelectorErrorKind,
     span: Range<usize>,
+    /// As messages show it.
     found: Box<str>,
 }
 
@@ -22,7 +24,8 @@ impl SelectorError {
     /// An error about `found`, the text at `span`. The text is shortened and made printable here, so that an
     /// error never holds a copy of a large input.
     pub(super) fn new(kind: SelectorErrorKind, span: Range<usize>, found: &str) -> Self {
-        Self { kind, span, found: printable(found) }
+        let found = if found.is_empty() { "the end".into() } else { quoted(found).to_string().into() };
+        Self { kind, span, found }
     }
 
     /// What is wrong.
@@ -46,45 +49,41 @@ impl fmt::Display for SelectorError {
         match self.kind {
             SelectorErrorKind::TooLong => write!(f, "selector is longer than {MAX_TEXT} bytes")?,
             SelectorErrorKind::TooDeep => write!(f, "selector is nested deeper than {MAX_DEPTH} levels")?,
-            SelectorErrorKind::UnexpectedCharacter => write!(f, "unexpected character {}", Found(self))?,
-            SelectorErrorKind::UnterminatedString => write!(f, "no closing quote for {}", Found(self))?,
+            SelectorErrorKind::UnexpectedCharacter => write!(f, "unexpected character {}", self.found)?,
+            SelectorErrorKind::UnterminatedString => write!(f, "no closing quote for {}", self.found)?,
             SelectorErrorKind::LabelTooLong => {
-                write!(f, "label {} is longer than {MAX_LABEL} bytes", Found(self))?;
+                write!(f, "label {} is longer than {MAX_LABEL} bytes", self.found)?;
             }
             SelectorErrorKind::IncompleteOperator => {
-                write!(f, "{} must be written twice", Found(self))?;
+                write!(f, "{} must be written twice", self.found)?;
             }
             SelectorErrorKind::ExpectedOperand => {
-                write!(
-                    f,
-                    "expected a label, `has(`, `all()`, `global()`, `!` or `(`, found {}",
-                    Found(self)
-                )?;
+                write!(f, "expected a label, `has(`, `all()`, `global()`, `!` or `(`, found {}", self.found)?;
             }
             SelectorErrorKind::ExpectedOperator => {
                 f.write_str(
                     "expected `==`, `!=`, `in`, `not in`, `contains`, `starts with` or `ends with` ",
                 )?;
-                write!(f, "after a label, found {}", Found(self))?;
+                write!(f, "after a label, found {}", self.found)?;
             }
-            SelectorErrorKind::ExpectedString => write!(f, "expected a quoted value, found {}", Found(self))?,
+            SelectorErrorKind::ExpectedString => write!(f, "expected a quoted value, found {}", self.found)?,
             SelectorErrorKind::ExpectedSet => {
-                write!(f, "expected a set such as `{{\"a\", \"b\"}}`, found {}", Found(self))?;
+                write!(f, "expected a set such as `{{\"a\", \"b\"}}`, found {}", self.found)?;
             }
             SelectorErrorKind::ExpectedSetEnd => {
-                write!(f, "expected `}}` to end the set, found {}", Found(self))?
+                write!(f, "expected `}}` to end the set, found {}", self.found)?
             }
             SelectorErrorKind::ExpectedSetValue => {
-                write!(f, "expected a quoted value or `}}`, found {}", Found(self))?;
+                write!(f, "expected a quoted value or `}}`, found {}", self.found)?;
             }
             SelectorErrorKind::ExpectedLabel => {
-                write!(f, "expected a label name after `has(`, found {}", Found(self))?;
+                write!(f, "expected a label name after `has(`, found {}", self.found)?;
             }
-            SelectorErrorKind::ExpectedCallEnd => write!(f, "expected `)`, found {}", Found(self))?,
+            SelectorErrorKind::ExpectedCallEnd => write!(f, "expected `)`, found {}", self.found)?,
             SelectorErrorKind::UnclosedParenthesis => f.write_str("`(` is never closed")?,
             SelectorErrorKind::UnmatchedParenthesis => f.write_str("`)` closes nothing")?,
             SelectorErrorKind::ExpectedConnective => {
-                write!(f, "expected `&&`, `||` or the end, found {}", Found(self))?;
+                write!(f, "expected `&&`, `||` or the end, found {}", self.found)?;
             }
         }
         write!(f, " at offset {}", self.span.start)
@@ -130,38 +129,3 @@ pub enum SelectorErrorKind {
     /// Something other than `&&`, `||` or `)` after a complete term.
     ExpectedConnective,
 }
-
-/// Prints the offending text in backticks, or says that the text has ended.
-struct Found<'a>(&'a SelectorError);
-
-impl fmt::Display for Found<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.found.is_empty() { f.write_str("the end") } else { write!(f, "`{}`", self.0.found) }
-    }
-}
-
-/// The first characters of `text`, with those that would break a line or hide written as escapes.
-fn printable(text: &str) -> Box<str> {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == MAX_FOUND {
-            out.push('…');
-            break;
-        }
-        if c.is_control() || (c.is_whitespace() && c != ' ') || is_invisible(c) {
-            // Writing into a string cannot fail.
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out.into_boxed_str()
-}
-
-/// Zero-width characters, the byte order mark and the marks that change the direction of writing.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// Characters of the offending text that a message shows.
-const MAX_FOUND: usize = 40;

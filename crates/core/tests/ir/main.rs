@@ -9,6 +9,8 @@ mod canonical;
 mod diff;
 mod form;
 mod generate;
+#[cfg(feature = "serde")]
+mod serialise;
 mod verify;
 
 /// Random cases of each property.

@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use portcullis_core::model::{L4Match, Policy, PolicyId, PortMatch, PortRange, Rule};
+use portcullis_core::quote::quoted;
 
 use crate::admin_network_policy::{
     AdminNetworkPolicy, BaselineAdminNetworkPolicy, EgressRule, IngressRule, Port,
@@ -14,7 +15,7 @@ use crate::admin_network_policy::{
 use crate::cluster_network_policy::{
     Generation, Parts, PeerReading, RuleParts, check_count, complete, named_port, read_priority, subject,
 };
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::Placing;
 use crate::names::Names;

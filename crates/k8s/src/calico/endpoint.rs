@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{Endpoint, EndpointId, NamedPort};
+use portcullis_core::quote::quoted;
 
 use crate::calico::list::{self, Limit};
 use crate::calico::net;
 use crate::calico::scalar;
 use crate::calico::spec::{EndpointPortSpec, HostEndpointSpec, WorkloadEndpointSpec};
 use crate::calico::{NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL};
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 use crate::validate;
 

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EntityKinds, EntityMatch, EntitySelector, IdentityMatch, PortMatch, ServiceId};
 use portcullis_core::net::Cidr;
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
 use crate::calico::list::{self, Limit};
@@ -15,7 +16,7 @@ use crate::calico::rule::{Families, Family};
 use crate::calico::scalar;
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::{EntitySpec, ServiceAccountSpec, ServiceSpec};
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::intstr::IntOrString;
 use crate::path::Path;
 

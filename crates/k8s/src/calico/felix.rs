@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 use portcullis_core::packet::Protocol;
+use portcullis_core::quote::quoted;
 use portcullis_core::settings::{Failsafe, WorkloadToHost};
 use serde::Deserialize;
 
 use crate::calico::net;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;

@@ -4,7 +4,9 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 
-use crate::context::{Context, quoted};
+use portcullis_core::quote::quoted;
+
+use crate::context::Context;
 use crate::path::Path;
 
 /// The most items that a list may have.

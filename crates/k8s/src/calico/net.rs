@@ -4,8 +4,9 @@ use alloc::format;
 use core::net::IpAddr;
 
 use portcullis_core::net::{Cidr, HostBits, canonical};
+use portcullis_core::quote::quoted;
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 
 /// Reads a network. Bits beyond the prefix are cleared (decision D21), and an address without a prefix length is

@@ -8,65 +8,25 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{
     Directions, Enforcement, EntityKinds, EntitySelector, Order, Placement, Policy, PolicyId, TieBreak,
 };
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
 use crate::calico::list::{self, Limit};
 use crate::calico::rule::{self, Direction, Families, Rules};
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::PolicySpec;
-use crate::context::{Context, quoted};
+use crate::context::Context;
+use crate::kind::PolicyKind;
 use crate::path::Path;
 use crate::tier;
 use crate::validate;
-
-/// The four kinds of policy that hold Calico rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// `NetworkPolicy`.
-    Namespaced,
-    /// `GlobalNetworkPolicy`.
-    Global,
-    /// `StagedNetworkPolicy`.
-    StagedNamespaced,
-    /// `StagedGlobalNetworkPolicy`.
-    StagedGlobal,
-}
-
-impl Kind {
-    /// The kind in the identity of the policy. The kind NetworkPolicy also exists in Kubernetes, so Calico's is
-    /// written with its group, as `kubectl` does.
-    pub(super) const fn id_kind(self) -> &'static str {
-        match self {
-            Self::Namespaced => "NetworkPolicy.projectcalico.org",
-            _ => self.api_kind(),
-        }
-    }
-
-    /// The kind as the API spells it, by which ties are broken.
-    const fn api_kind(self) -> &'static str {
-        match self {
-            Self::Namespaced => "NetworkPolicy",
-            Self::Global => "GlobalNetworkPolicy",
-            Self::StagedNamespaced => "StagedNetworkPolicy",
-            Self::StagedGlobal => "StagedGlobalNetworkPolicy",
-        }
-    }
-
-    const fn is_global(self) -> bool {
-        matches!(self, Self::Global | Self::StagedGlobal)
-    }
-
-    const fn is_staged(self) -> bool {
-        matches!(self, Self::StagedNamespaced | Self::StagedGlobal)
-    }
-}
 
 /// Converts a policy; a staged deletion gives none.
 ///
 /// `namespace` is the policy's own, present exactly for the namespaced kinds.
 pub(super) fn convert(
     cx: &mut Context<'_>,
-    kind: Kind,
+    kind: PolicyKind,
     namespace: Option<&Name>,
     name: &str,
     spec: &PolicySpec,
@@ -82,10 +42,10 @@ pub(super) fn convert(
     }
 
     let tier = tier_name(cx, &path.field("tier"), spec.tier.as_deref());
-    let id = PolicyId::new(kind.id_kind(), namespace.cloned(), name);
+    let id = PolicyId::new(kind.id_name(), namespace.cloned(), name);
     let subject = subject(cx, &path, kind, namespace, spec);
     let mut policy = Policy::new(id, tier, subject, Directions::NONE);
-    policy.tie_key = TieBreak::Path.key(&PolicyId::new(kind.api_kind(), namespace.cloned(), name));
+    policy.tie_key = TieBreak::Path.key(&PolicyId::new(kind.api_name(), namespace.cloned(), name));
     policy.order = order(cx, &path.field("order"), spec.order);
     let common = Rules { namespace, families };
     policy.ingress =
@@ -136,7 +96,7 @@ pub(super) fn warn_of_deletion(cx: &mut Context<'_>, path: &Path<'_>) {
 
 /// Calico's validator holds names of policies to one or two DNS labels, so that a tier's name can stand in front.
 /// A name of another form identifies the object all the same, so this is a doubt and not an error.
-fn check_name(cx: &mut Context<'_>, kind: Kind, name: &str) {
+fn check_name(cx: &mut Context<'_>, kind: PolicyKind, name: &str) {
     let label = |text: &str| !text.contains('.') && validate::dns_subdomain(text).is_ok();
     let regular = match name.split_once('.') {
         None => label(name),
@@ -158,9 +118,9 @@ fn check_name(cx: &mut Context<'_>, kind: Kind, name: &str) {
 }
 
 /// Refuses fields that other kinds have and this one does not.
-fn check_fields(cx: &mut Context<'_>, path: &Path<'_>, kind: Kind, spec: &PolicySpec) {
+fn check_fields(cx: &mut Context<'_>, path: &Path<'_>, kind: PolicyKind, spec: &PolicySpec) {
     let mut foreign = |field: &'static str| {
-        cx.error(&path.field(field), format!("a {} has no such field", kind.api_kind()));
+        cx.error(&path.field(field), format!("a {} has no such field", kind.api_name()));
     };
     if !kind.is_global() {
         for (field, given) in [
@@ -213,7 +173,7 @@ fn tier_name(cx: &mut Context<'_>, path: &Path<'_>, text: Option<&str>) -> Name 
 fn subject(
     cx: &mut Context<'_>,
     path: &Path<'_>,
-    kind: Kind,
+    kind: PolicyKind,
     namespace: Option<&Name>,
     spec: &PolicySpec,
 ) -> EntitySelector {

@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, NAME_KEY, Name};
 use portcullis_core::model::{Action, Namespace, Profile, ProfileOrigin, Rule, ServiceAccount, Update};
+use portcullis_core::quote::quoted;
 
 use crate::calico::endpoint::{NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX};
 use crate::calico::rule::{self, Direction, Families, Rules};
 use crate::calico::spec::ProfileSpec;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::meta;
 use crate::path::Path;
 use crate::validate;

@@ -10,11 +10,12 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{Action, HttpMatch, IcmpMatch, L4Match, PathMatch, PortMatch, Rule};
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
+use portcullis_core::quote::quoted;
 
 use crate::calico::entity::{self, End, Entity, Identity, Services};
 use crate::calico::scalar;
 use crate::calico::spec::{EntitySpec, HttpSpec, IcmpSpec, RuleSpec};
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::intstr::IntOrString;
 use crate::path::Path;
 use crate::validate;

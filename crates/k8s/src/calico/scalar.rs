@@ -6,8 +6,8 @@ use alloc::string::{String, ToString};
 use portcullis_core::label::Name;
 use portcullis_core::model::{PortMatch, PortRange};
 use portcullis_core::packet::Protocol;
+use portcullis_core::quote::quoted;
 
-use crate::context::quoted;
 use crate::intstr::IntOrString;
 use crate::validate;
 
@@ -78,7 +78,7 @@ pub(super) fn port_name_can_exist(name: &str) -> bool {
 
 /// The value in backticks.
 pub(super) fn shown(value: &IntOrString) -> String {
-    quoted(&value.to_string())
+    quoted(&value.to_string()).to_string()
 }
 
 fn single(port: u16) -> PortMatch {

@@ -5,9 +5,10 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use portcullis_core::label::{NAME_KEY, Name, Scope};
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::{Expr, LabelRef, Selector};
 
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 
 /// Longest selector that the resource definitions allow, in characters.

@@ -7,6 +7,7 @@ use crate::calico::list::{self, Limit};
 use crate::calico::policy::{self, StagedAction};
 use crate::calico::spec::StagedKubernetesSpec;
 use crate::context::Context;
+use crate::kind::CalicoKind;
 use crate::network_policy::NetworkPolicySpec;
 use crate::path::Path;
 use crate::selector::LabelSelector;
@@ -39,7 +40,11 @@ pub(super) fn convert(
         policy_types: spec.policy_types.clone(),
     };
     let parts = staged.convert(namespace, &path, cx);
-    let mut policy = parts.into_policy(PolicyId::new(cx.name(KIND), Some(namespace.clone()), name));
+    let mut policy = parts.into_policy(PolicyId::new(
+        cx.name(CalicoKind::StagedKubernetes.id_name()),
+        Some(namespace.clone()),
+        name,
+    ));
     policy.enforcement = Enforcement::Staged;
     Some(policy)
 }
@@ -57,6 +62,3 @@ fn check_deletion(cx: &mut Context<'_>, path: &Path<'_>, spec: &StagedKubernetes
         }
     }
 }
-
-/// The kind.
-pub(super) const KIND: &str = "StagedKubernetesNetworkPolicy";

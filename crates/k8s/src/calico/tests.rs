@@ -12,15 +12,18 @@ use portcullis_core::model::{Policy, Rule, Update};
 use portcullis_core::selector::{Expr, Selector};
 use serde_json::{Value, json};
 
-use crate::calico::CalicoObject;
+use crate::kind::{Kind, Relevance};
 use crate::names::Names;
+use crate::object::Object;
 
 /// Converts an object; the error and warning texts joined by line breaks.
 fn convert(kind: &str, metadata: &Value, spec: &Value) -> Result<(Vec<Update>, String), String> {
     let document =
         json!({"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": metadata, "spec": spec});
-    let object =
-        CalicoObject::deserialize("projectcalico.org/v3", kind, document).map_err(|e| e.to_string())?;
+    let Relevance::Relevant(kind) = Kind::of("projectcalico.org/v3", kind) else { panic!("{kind}") };
+    let Object::Calico(object) = Object::deserialize(kind, document).map_err(|e| e.to_string())? else {
+        panic!("not of Calico")
+    };
     let lines = |texts: Vec<String>| texts.join("\n");
     match object.convert(&mut Names::default()) {
         Ok((updates, warnings)) => Ok((updates, lines(warnings.iter().map(ToString::to_string).collect()))),

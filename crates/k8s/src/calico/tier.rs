@@ -3,10 +3,11 @@
 use alloc::format;
 
 use portcullis_core::model::{DefaultAction, Order, Tier};
+use portcullis_core::quote::quoted;
 
 use crate::calico::policy;
 use crate::calico::spec::TierSpec;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::path::Path;
 use crate::tier;
 use crate::validate;

@@ -9,13 +9,14 @@ use portcullis_core::model::{
     Directions, EntitySelector, L4Match, Order, Policy, PolicyId, PortMatch, PortRange, Rule, TieBreak,
 };
 use portcullis_core::packet;
+use portcullis_core::quote::quoted;
 
 use crate::cluster_network_policy::peer::{PeerReading, check_count, complete};
 use crate::cluster_network_policy::{
     ClusterNetworkPolicy, ClusterNetworkPolicySpec, EgressRule, Generation, IngressRule, Port, Protocol,
     Range, RuleParts, subject,
 };
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::meta::Placing;
 use crate::names::Names;

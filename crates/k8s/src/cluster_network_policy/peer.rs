@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Scope;
 use portcullis_core::model::{Action, EntityKinds, EntityMatch, EntitySelector, L4Match, Rule};
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
 use crate::cidr;
 use crate::cluster_network_policy::{EgressPeer, IngressPeer, NamespacedPods, Subject};
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::network_policy::push;
 use crate::path::Path;
 use crate::selector::{LabelSelector, Soundness, Spelling, conjunction};
@@ -235,7 +236,7 @@ fn read_networks(networks: &[String], path: &Path<'_>, cx: &mut Context<'_>) -> 
     (cx.error_count() == before).then(|| EntityMatch::nets(nets))
 }
 
-/// Names cannot be resolved here; whoever can must do it before.
+/// Names cannot be resolved here; the caller has to resolve them before.
 fn read_domain_names(names: &[String], path: &Path<'_>, cx: &mut Context<'_>) {
     check_list(names, path, cx);
     for (i, name) in names.iter().enumerate() {

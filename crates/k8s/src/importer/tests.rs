@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::frontend::BackendState;
+use crate::kind::{Kind, Relevance};
 
 fn import_with(options: ImportOptions, objects: &[Value]) -> Import {
     let mut importer = Importer::new(options);
     for object in objects {
         let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-        importer.add(Object::deserialize(version, kind, object).unwrap()).unwrap();
+        importer.add(Object::deserialize(Kind::of(version, kind).kind().unwrap(), object).unwrap()).unwrap();
     }
     importer.finish().unwrap()
 }
@@ -139,7 +140,8 @@ fn added_twice(first: &Value, second: &Value) -> Result<Import, String> {
     let mut importer = Importer::new(ImportOptions::new());
     for object in [first, second] {
         let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-        let added = importer.add(Object::deserialize(version, kind, object).unwrap());
+        let added =
+            importer.add(Object::deserialize(Kind::of(version, kind).kind().unwrap(), object).unwrap());
         added.map_err(|errors| errors[0].to_string())?;
     }
     Ok(importer.finish().unwrap())
@@ -298,7 +300,9 @@ fn workloads_of_kinds_that_are_not_read() {
         let mut importer = Importer::new(ImportOptions::new());
         for object in objects {
             let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-            importer.add(Object::deserialize(version, kind, object).unwrap()).unwrap();
+            importer
+                .add(Object::deserialize(Kind::of(version, kind).kind().unwrap(), object).unwrap())
+                .unwrap();
         }
         names.iter().for_each(|name| importer.add_unread_workload(unread(name)));
         importer.finish().unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -374,7 +378,9 @@ fn two_workload_endpoints_of_one_pod_are_refused() {
     for name in ["a", "b"] {
         let version = "projectcalico.org/v3";
         let object = json!({"metadata": {"name": name, "namespace": "n"}, "spec": {"pod": "p"}});
-        importer.add(Object::deserialize(version, "WorkloadEndpoint", object).unwrap()).unwrap();
+        importer
+            .add(Object::deserialize(Kind::of(version, "WorkloadEndpoint").kind().unwrap(), object).unwrap())
+            .unwrap();
     }
     let errors = importer.finish().unwrap_err();
     assert_eq!(
@@ -577,4 +583,40 @@ fn workloads_that_share_a_name_have_their_kind_for_another_one() {
     assert_eq!(workloads(&import, "web").len(), 2);
     assert_eq!(workloads(&import, "web-deployment")[0].1, ["web-5d59d67564-x"]);
     assert_eq!(workloads(&import, "web-statefulset")[0].1, ["web-0"]);
+}
+
+/// User text that would forge a line, redraw a terminal, reverse a name or fill a screen.
+const HOSTILE: [&str; 4] = ["a\nerror: b", "\u{1b}[2J", "a\u{202e}nimda", "x\u{200b}\u{2028}y"];
+
+#[test]
+fn messages_show_user_text_on_one_line() {
+    let long = "long".repeat(1000);
+    for text in HOSTILE.into_iter().chain([long.as_str()]) {
+        let meta = json!({"name": text, "namespace": text, "labels": {text: text}});
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": text}}),
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta,
+                "spec": {"containers": [{"ports": [{"containerPort": 1, "protocol": text, "name": text}]}]}}),
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta,
+                "spec": {"policyTypes": [text], "podSelector": {"matchExpressions": [{"key": text, "operator": text}]},
+                    "ingress": [{"from": [{"ipBlock": {"cidr": text}}], "ports": [{"port": text}]}]}}),
+            json!({"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy", "metadata": meta,
+                "spec": {"tier": text, "selector": text, "types": [text],
+                    "ingress": [{"action": text, "source": {"nets": [text]}}]}}),
+        ];
+        for object in &objects {
+            let kind = Kind::of(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+            let object = Object::deserialize(kind.kind().unwrap(), object).unwrap();
+            let errors = Importer::new(ImportOptions::new()).add(object).unwrap_err();
+            for shown in errors.iter().map(ToString::to_string) {
+                assert_eq!(portcullis_core::quote::escaped(&shown).to_string(), shown);
+                assert!(shown.len() < 2000, "{shown}");
+            }
+        }
+        for (version, kind) in [(text, "Pod"), ("v1", text), ("policy.networking.k8s.io/v1alpha2", text)] {
+            if let Relevance::Unsupported(reason) = Kind::of(version, kind) {
+                assert_eq!(portcullis_core::quote::escaped(&reason).to_string(), reason);
+            }
+        }
+    }
 }

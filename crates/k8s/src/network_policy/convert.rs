@@ -11,10 +11,11 @@ use portcullis_core::model::{
     Action, Directions, EntityKinds, EntityMatch, EntitySelector, L4Match, Order, Policy, PolicyId,
     PortMatch, PortRange, Rule, TieBreak,
 };
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::{Expr, LabelRef};
 
 use crate::cidr;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::intstr::IntOrString;
 use crate::meta::Placing;

@@ -8,9 +8,10 @@ use core::net::IpAddr;
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{Endpoint, EndpointId, NamedPort};
 use portcullis_core::packet::Protocol;
+use portcullis_core::quote::quoted;
 
 use crate::cluster::ip;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::frontend::BackendState;
 use crate::meta::{Identity, ObjectMeta, Placing, shared_labels};

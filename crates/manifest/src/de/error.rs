@@ -2,11 +2,11 @@
 
 use core::fmt;
 
+use portcullis_core::quote::quoted;
 use serde::de::{self, Expected, Unexpected};
 
 use crate::error::ReadErrorKind;
 use crate::position::Position;
-use crate::text::quote;
 use crate::tree::{Segment, push};
 
 /// A reason, and where it was met. Path and position are filled in on the way out, so reading what fits costs nothing.
@@ -74,11 +74,11 @@ impl de::Error for Error {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("{} is not one of {}", quote(variant), names(expected)))
+        Self::new(format!("{} is not one of {}", quoted(variant), names(expected)))
     }
 
     fn unknown_field(field: &str, _expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown field {}", quote(field)))
+        Self::new(format!("unknown field {}", quoted(field)))
     }
 
     fn missing_field(field: &'static str) -> Self {

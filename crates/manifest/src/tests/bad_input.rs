@@ -265,3 +265,32 @@ fn user_text_cannot_break_the_line() {
     assert_eq!(printed, "a.yaml:5:1: P\\n\\u{1b}[31m a\\nb: x: duplicate key `x`, first seen at 4:1");
     assert_eq!(error_in("a\nb.yaml", b"x"), "a\\nb.yaml:1:1: expected an object, found the text `x`");
 }
+
+#[test]
+fn messages_show_user_text_on_one_line() {
+    let long = "long".repeat(20_000);
+    // As YAML writes them in double quotes.
+    for text in ["a\\nerror: b", "\\e[2J", "a\\u202enimda", "x\\u200b\\u2028y", &long] {
+        for object in [
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: \"{text}\", namespace: \"{text}\"}}\nspec: []\n"
+            ),
+            format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{hostNetwork: \"{text}\"}}\n"),
+            format!("apiVersion: v1\nkind: Pod\n? \"{text}\"\n: 1\n? \"{text}\"\n: 2\nspec: 1\n"),
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{\"{text}\": 1}}\n"
+            ),
+            format!("apiVersion: \"{text}\"\nkind: NetworkPolicy\n"),
+        ] {
+            let mut loader = crate::Loader::new(Limits::default(), crate::k8s::ImportOptions::new());
+            loader.add_stream("a\n\u{202e}.yaml", object.as_bytes());
+            let refusal = loader.finish().unwrap_err();
+            for error in refusal.errors() {
+                let shown = error.to_string();
+                assert!(shown.starts_with("a\\n\\u{202e}.yaml:"), "{shown}");
+                assert_eq!(portcullis_core::quote::escaped(&shown).to_string(), shown);
+                assert!(shown.chars().count() < 10_000, "{shown}");
+            }
+        }
+    }
+}

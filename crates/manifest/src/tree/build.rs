@@ -3,13 +3,14 @@
 use alloc::collections::BTreeSet;
 use std::collections::{HashMap, HashSet};
 
+use portcullis_core::quote::quoted;
+
 use super::path::{Segment, push};
 use super::{Cell, CellKind, Repeat, Tree};
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
 use crate::scalar::{self, Scalar};
-use crate::text::quote;
 
 /// A tree under construction.
 ///
@@ -278,7 +279,7 @@ impl<'l> Builder<'l> {
                 self.add(CellKind::String, &float_key(text).unwrap_or_default(), position)
             }
             CellKind::Float => {
-                let reason = format!("a key must be text, put {} in quotes", quote(text));
+                let reason = format!("a key must be text, put {} in quotes", quoted(text));
                 self.refuse(ReadErrorKind::Object, position, reason);
                 self.add(CellKind::String, text, position)
             }
@@ -393,7 +394,7 @@ impl<'l> Builder<'l> {
                     let rival = order_of.get(name);
                     if rival.is_some_and(|rival| *rival < order) {
                         let reason =
-                            format!("the merged key {} is set before the merge as well", quote(name));
+                            format!("the merged key {} is set before the merge as well", quoted(name));
                         self.refuse(ReadErrorKind::DuplicateKey, key_cell.position(), reason);
                     } else if rival.is_none() && taken.insert(name.to_owned()) {
                         let second = self.doubtful.get(&entry_key).copied();
@@ -537,7 +538,7 @@ fn float_key(text: &str) -> Option<String> {
 
 /// What is said about a key that occurs twice.
 pub(crate) fn repeated_reason(key: &str, first: Position) -> String {
-    format!("duplicate key {}, first seen at {first}", quote(key))
+    format!("duplicate key {}, first seen at {first}", quoted(key))
 }
 
 /// The keys that repeat an earlier one, each with the first of its name, by comparing all pairs.

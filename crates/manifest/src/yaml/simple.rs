@@ -10,7 +10,7 @@ use crate::position::Position;
 use crate::scalar::{self, Scalar};
 use crate::tree::build::Builder;
 
-/// A builder with the whole document in it, or `None` for whatever needs the full parser.
+/// A builder with the whole document in it, or `None` for a document that needs the full parser.
 pub(super) fn read<'l>(text: &str, start: Position, limits: &'l Limits) -> Option<Builder<'l>> {
     if start.column() != 1 || !text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
         return None;

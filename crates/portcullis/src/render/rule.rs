@@ -3,9 +3,10 @@
 use core::fmt::Display;
 
 use portcullis_core::model::{EntityMatch, HttpMatch, IcmpMatch, L4Match, PathMatch, PortMatch, Rule};
+use portcullis_core::quote::escaped;
 use portcullis_core::verdict::Direction;
 
-use super::{Dialect, printable, selector};
+use super::{Dialect, selector};
 
 /// What `rule`, standing in a list of `direction`, matches: on one line, long lists cut.
 #[must_use]
@@ -17,7 +18,7 @@ pub fn rule(rule: &Rule, direction: Direction, dialect: Dialect) -> String {
     };
     let mut parts = Vec::new();
     if let Some(name) = &rule.name {
-        parts.push(format!("({})", printable(name)));
+        parts.push(format!("({})", escaped(name)));
     }
     if let Some(version) = rule.ip_version {
         parts.push(format!("IPv{version}"));
@@ -105,11 +106,11 @@ fn port(port: &PortMatch) -> String {
 fn http(matched: &HttpMatch) -> String {
     let mut text = String::from("HTTP");
     for part in [
-        list(matched.methods.iter().map(|method| printable(method)), ", "),
+        list(matched.methods.iter().map(|method| escaped(method).to_string()), ", "),
         list(
             matched.paths.iter().map(|path| match path {
-                PathMatch::Exact(path) => printable(path),
-                PathMatch::Prefix(path) => format!("{}/...", printable(path.trim_end_matches('/'))),
+                PathMatch::Exact(path) => escaped(path).to_string(),
+                PathMatch::Prefix(path) => format!("{}/...", escaped(path.trim_end_matches('/'))),
             }),
             ", ",
         ),

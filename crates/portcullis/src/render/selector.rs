@@ -2,9 +2,10 @@
 
 use portcullis_core::label::{NAME_KEY, Name, Scope};
 use portcullis_core::model::{EntityKinds, EntitySelector};
+use portcullis_core::quote::escaped;
 use portcullis_core::selector::{Expr, LabelRef};
 
-use super::{Dialect, printable};
+use super::Dialect;
 
 /// What `selector` selects: `pods app=web in namespace shop`, or `endpoints app == "web" in namespace shop`.
 #[must_use]
@@ -46,7 +47,7 @@ pub fn selector(selector: &EntitySelector, dialect: Dialect) -> String {
     // A condition on labels of several objects at once has no shorter form.
     for term in mixed {
         text.push_str(" where ");
-        text.push_str(&printable(&term.to_string()));
+        text.push_str(&escaped(&term.to_string()).to_string());
     }
     text
 }
@@ -118,7 +119,7 @@ fn named(what: &str, word: &str, terms: &[&Expr], dialect: Dialect) -> Option<St
     };
     match terms {
         [] => None,
-        [Expr::Eq(label, name)] if is_name(label) => Some(format!("{word} {what} {}", printable(name))),
+        [Expr::Eq(label, name)] if is_name(label) => Some(format!("{word} {what} {}", escaped(name))),
         [Expr::In(label, names)] if is_name(label) && !names.is_empty() => {
             let plural = if names.len() > 1 { "s" } else { "" };
             Some(format!("{word} {what}{plural} {}", list(names)))
@@ -141,11 +142,11 @@ fn join(terms: &[&Expr], dialect: Dialect) -> String {
 
 /// A term as `kubectl --selector` takes it, where it has such a form.
 fn kubernetes(term: &Expr) -> String {
-    let key = |label: &LabelRef| printable(&label.key);
+    let key = |label: &LabelRef| escaped(&label.key).to_string();
     match term {
         Expr::Has(label) => key(label),
-        Expr::Eq(label, value) => format!("{}={}", key(label), printable(value)),
-        Expr::Ne(label, value) => format!("{}!={}", key(label), printable(value)),
+        Expr::Eq(label, value) => format!("{}={}", key(label), escaped(value)),
+        Expr::Ne(label, value) => format!("{}!={}", key(label), escaped(value)),
         Expr::In(label, values) if values.len() == 1 => format!("{}={}", key(label), list(values)),
         Expr::In(label, values) => format!("{} in ({})", key(label), list(values)),
         Expr::NotIn(label, values) if values.len() == 1 => format!("{}!={}", key(label), list(values)),
@@ -159,11 +160,11 @@ fn kubernetes(term: &Expr) -> String {
 }
 
 fn calico(term: &Expr) -> String {
-    printable(&unscoped(term).to_string())
+    escaped(&unscoped(term).to_string()).to_string()
 }
 
 fn list(values: &[Name]) -> String {
-    let values: Vec<String> = values.iter().map(|value| printable(value)).collect();
+    let values: Vec<String> = values.iter().map(|value| escaped(value).to_string()).collect();
     values.join(", ")
 }
 

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::path::End;
+use portcullis_core::quote::quoted;
 
 use super::answer::{Plan, Question, Resolved, Way};
 use super::ends::{Candidate, Standing};
@@ -13,7 +14,6 @@ use super::flow::{Flow, FlowError, Port};
 use super::ports::PortSet;
 use super::reach::Behind;
 use super::resolve::{Apart, Evaluator, families, packet};
-use super::text::quoted;
 
 impl Evaluator<'_> {
     /// Adds the questions of a flow between two ends. Ports of a node that are those of services lead there.

@@ -10,6 +10,7 @@ use portcullis_core::model::{
 use portcullis_core::net::{Cidr, IpVersion, canonical};
 use portcullis_core::packet::Protocol;
 use portcullis_core::path::End;
+use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 use portcullis_k8s::workload::PodCount;
 use portcullis_k8s::{PodPlace, WorkloadPods};
@@ -19,7 +20,6 @@ use super::flow::FlowError;
 use super::near::nearest;
 use super::peer::Peer;
 use super::resolve::Evaluator;
-use super::text::quoted;
 
 /// An end with the addresses to choose from. Without an end, the owner of the chosen address is meant.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use portcullis_core::quote::escaped;
 use portcullis_manifest::Position;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
@@ -39,8 +40,7 @@ impl Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file: String = self.file.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        write!(f, "{file}:{}", self.position)
+        write!(f, "{}:{}", escaped(&self.file), self.position)
     }
 }
 

@@ -7,8 +7,7 @@ use core::str::FromStr;
 
 use portcullis_core::label::Name;
 use portcullis_core::net::canonical;
-
-use super::text::quoted;
+use portcullis_core::quote::quoted;
 
 /// One end of a flow, before it is looked up.
 ///

@@ -10,6 +10,7 @@ use portcullis_core::model::{Cluster, EndpointId, EndpointKind, ServiceId};
 use portcullis_core::net::{IpVersion, canonical};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::path::{End, FlowDecision, Topology, Translation};
+use portcullis_core::quote::quoted;
 use portcullis_core::settings::Settings;
 
 use super::Scenario;
@@ -19,7 +20,6 @@ use super::ends::{Candidate, Standing, Told};
 use super::flow::{Flow, FlowError, Port};
 use super::peer::Peer;
 use super::reach::{Called, Entry, Front, Reach};
-use super::text::quoted;
 
 /// Looks flows up in a scenario and asks an engine about them.
 ///

@@ -7,6 +7,7 @@ use portcullis_core::label::Name;
 use portcullis_core::model::EndpointKind;
 use portcullis_core::net::IpVersion;
 use portcullis_core::path::End;
+use portcullis_core::quote::quoted;
 use portcullis_core::verdict::Cause;
 use portcullis_k8s::{Frontend, FrontendBackend, FrontendKind, TrafficPolicy};
 
@@ -16,7 +17,6 @@ use super::ends::Candidate;
 use super::flow::{Flow, FlowError, Port};
 use super::reach::{Called, Entry, Front, asked_ports, in_service, listed_ports, traffic_policy};
 use super::resolve::{Apart, Evaluator, families, packet};
-use super::text::quoted;
 
 impl Evaluator<'_> {
     /// Adds the questions of a flow to an address that services have: those with the port, or all when no port is
@@ -204,7 +204,7 @@ impl Evaluator<'_> {
     /// Says that the source's address may not be what policy at `backend` sees.
     ///
     /// Traffic to node ports, external addresses and those of load balancers is masqueraded by the node that translates it,
-    /// whoever sends it, unless only backends on that node take it. Policy on that same node still sees the source.
+    /// from any source, unless only backends on that node take it. Policy on that same node still sees the source.
     /// Source: kubernetes `pkg/proxy/iptables/proxier.go`, `syncProxyRules` ("masquerade traffic for ... external
     /// destinations").
     fn doubt_source(

@@ -53,7 +53,7 @@ impl Recorder {
         self.lock().gone.insert(interface.to_owned());
     }
 
-    /// Somebody else deletes the policy.
+    /// Another program deletes the policy.
     pub fn tamper(&self) {
         self.lock().in_force = None;
     }

@@ -34,7 +34,7 @@ impl World {
             cluster.apply(update.clone());
             let _ = compiler.apply(update);
         }
-        compiler.commit();
+        let _ = compiler.commit();
         Self { generator, cluster, compiler }
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
     for update in generator.cluster() {
         let _ = compiler.apply(update);
     }
-    compiler.commit();
+    let _ = compiler.commit();
     compiler
 }
 

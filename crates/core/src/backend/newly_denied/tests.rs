@@ -42,9 +42,9 @@ fn labels(app: &str) -> Labels {
 fn policy(name: &str, app: &str, placement: Placement, directions: Directions, rule: Rule) -> Update {
     let expr = Expr::Eq(LabelRef::new(Scope::Own, "app"), app.into());
     let subject = EntitySelector { kinds: EntityKinds::CALICO, expr };
-    let mut policy = Policy::new(PolicyId::new("GlobalNetworkPolicy", None, name), "default", subject);
+    let mut policy =
+        Policy::new(PolicyId::new("GlobalNetworkPolicy", None, name), "default", subject, directions);
     policy.placement = placement;
-    policy.directions = directions;
     if directions.ingress {
         policy.ingress.push(rule.clone());
     }

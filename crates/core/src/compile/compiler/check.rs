@@ -1,12 +1,12 @@
-//! What an engine refuses.
+//! What the compiler refuses.
 
 use core::fmt;
 
 use crate::label::Name;
-use crate::model::{Action, Rule, Update};
+use crate::model::{Action, Cluster, Policy, Profile, Rule, Update};
 use crate::verdict::Direction;
 
-/// Why an update was refused. The engine is unchanged.
+/// Why an update was refused. The compiler is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpdateError {
     owner: Name,
@@ -42,20 +42,32 @@ impl core::error::Error for UpdateError {}
 
 /// Refuses what has no meaning.
 pub(super) fn check(update: &Update) -> Result<(), UpdateError> {
-    let (ingress, egress): (&[Rule], &[Rule]) = match update {
-        Update::Policy(policy) => (&policy.ingress, &policy.egress),
-        Update::Profile(profile) => (&profile.ingress, &profile.egress),
-        _ => return Ok(()),
-    };
+    match update {
+        Update::Policy(policy) => check_policy(policy),
+        Update::Profile(profile) => check_profile(profile),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a cluster in which something has no meaning.
+pub(super) fn check_all(cluster: &Cluster) -> Result<(), UpdateError> {
+    cluster.policies().values().try_for_each(check_policy)?;
+    cluster.profiles().values().try_for_each(check_profile)
+}
+
+fn check_policy(policy: &Policy) -> Result<(), UpdateError> {
+    check_rules(&policy.ingress, &policy.egress, || alloc::format!("{}", policy.id).into())
+}
+
+fn check_profile(profile: &Profile) -> Result<(), UpdateError> {
+    check_rules(&profile.ingress, &profile.egress, || profile.name.clone())
+}
+
+fn check_rules(ingress: &[Rule], egress: &[Rule], owner: impl FnOnce() -> Name) -> Result<(), UpdateError> {
     for (direction, rules) in [(Direction::Ingress, ingress), (Direction::Egress, egress)] {
         let bad = rules.iter().position(|rule| rule.http.is_some() && rule.action != Action::Allow);
         if let Some(rule) = bad {
-            let owner = match update {
-                Update::Policy(policy) => alloc::format!("{}", policy.id).into(),
-                Update::Profile(profile) => profile.name.clone(),
-                _ => return Ok(()),
-            };
-            return Err(UpdateError { owner, direction, rule });
+            return Err(UpdateError { owner: owner(), direction, rule });
         }
     }
     Ok(())

@@ -228,7 +228,7 @@ fn http<S: Source>(source: &mut S) -> Read<HttpMatch> {
 
 /// Depth counts as in [`MAX_EXPR_DEPTH`]. Tests are read in a function of their own, so that a level of nesting takes
 /// little stack.
-fn expr<S: Source>(source: &mut S, above: usize) -> Read<Expr> {
+pub(super) fn expr<S: Source>(source: &mut S, above: usize) -> Read<Expr> {
     let code = source.choice(words::EXPRS)?;
     let depth = above.saturating_add(if matches!(code, 11 | 12) { 3 } else { 1 });
     if depth > MAX_EXPR_DEPTH {

@@ -8,6 +8,7 @@ use crate::ir::Id;
 use crate::ir::form::{Layout, Position, ReadError, Sink, Source, Tagged};
 use crate::label::Name;
 use crate::net::Cidr;
+use crate::quote::quoted;
 
 /// Writes words with one blank between them, and breaks lines where lists say so.
 pub(super) struct Printer<'a, 'f> {
@@ -168,13 +169,15 @@ impl<'a> Parser<'a> {
     }
 
     fn expected(&mut self, what: &str) -> ReadError {
+        let word = self.peek();
         let rest = self.rest();
-        let found = match self.peek() {
-            "" => rest.trim_start_matches([' ', '\n']).chars().next().map(String::from),
-            word => Some(word.chars().take(40).collect()),
+        let found = match rest.chars().next() {
+            Some(mark) if word.is_empty() => rest.get(..mark.len_utf8()),
+            Some(_) => Some(word),
+            None => None,
         };
         match found {
-            Some(found) => self.fail(&format!("expected {what}, found `{}`", found.escape_default())),
+            Some(found) => self.fail(&format!("expected {what}, found {}", quoted(found))),
             None => self.fail(&format!("expected {what}, found the end")),
         }
     }

@@ -239,7 +239,7 @@ fn http(sink: &mut impl Sink, http: &HttpMatch) -> Written {
     })
 }
 
-fn expr(sink: &mut impl Sink, expr: &Expr) -> Written {
+pub(super) fn expr(sink: &mut impl Sink, expr: &Expr) -> Written {
     let (code, label) = match expr {
         Expr::All => (0, None),
         Expr::Global => (1, None),

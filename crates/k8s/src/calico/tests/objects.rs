@@ -9,8 +9,7 @@ use portcullis_core::packet::Protocol;
 use serde_json::json;
 
 use super::*;
-use crate::calico;
-use crate::object::Relevance;
+use crate::kind::CalicoKind;
 
 /// The only update of an object `n/o`, or `o` for kinds of the cluster, and the warnings.
 fn one(kind: &str, metadata: Value, spec: &Value) -> (Update, String) {
@@ -28,20 +27,18 @@ fn refuse(kind: &str, spec: &Value) -> String {
 
 #[test]
 fn kinds_and_versions() {
-    for kind in calico::KINDS {
+    for kind in CalicoKind::ALL {
+        let name = kind.api_name();
         for version in ["projectcalico.org/v3", "crd.projectcalico.org/v1"] {
-            assert_eq!(calico::relevance(version, kind), Relevance::Relevant);
+            let kind = Kind::of(version, name).kind().unwrap();
+            let object = Object::deserialize(kind, json!({"metadata": {"name": "o"}})).unwrap();
+            assert_eq!(object.kind().split('.').next(), Some(name));
+            let document = json!({"metadata": {"name": "o"}, "specs": {}});
+            assert!(Object::deserialize(kind, document).is_err());
         }
-        assert!(matches!(calico::relevance("projectcalico.org/v4", kind), Relevance::Unsupported(_)));
-        let document = json!({"metadata": {"name": "o"}});
-        assert!(CalicoObject::deserialize("projectcalico.org/v4", kind, document.clone()).is_err());
-        let object = CalicoObject::deserialize("crd.projectcalico.org/v1", kind, document).unwrap();
-        assert_eq!(object.kind().split('.').next(), Some(kind));
-        let document = json!({"metadata": {"name": "o"}, "specs": {}});
-        assert!(CalicoObject::deserialize("crd.projectcalico.org/v1", kind, document).is_err());
+        assert!(matches!(Kind::of("projectcalico.org/v4", name), Relevance::Unsupported(_)));
     }
-    assert_eq!(calico::relevance("projectcalico.org/v3", "IPPool"), Relevance::Ignored);
-    assert!(CalicoObject::deserialize("projectcalico.org/v3", "IPPool", json!({})).is_err());
+    assert_eq!(Kind::of("projectcalico.org/v3", "IPPool"), Relevance::Ignored);
 }
 
 #[test]

@@ -9,9 +9,10 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{ServiceBackend, ServiceId};
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
+use portcullis_core::quote::quoted;
 
 use crate::cluster::ip;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::frontend::{BackendState, FrontendBackend};
 use crate::meta::Placing;

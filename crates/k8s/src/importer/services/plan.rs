@@ -8,10 +8,11 @@ use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::ServiceId;
+use portcullis_core::quote::quoted;
 
 use crate::cidr;
 use crate::cluster::ip;
-use crate::context::{Context, quoted};
+use crate::context::Context;
 use crate::error::{ConvertError, Warning};
 use crate::frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
@@ -29,7 +30,7 @@ use crate::workload::protocol;
 /// A service without its backends.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Labels of the pods behind it; `None` when somebody else writes the slices.
+    /// Labels of the pods behind it; `None` when another controller writes the slices.
     pub(super) selector: Option<BTreeMap<String, String>>,
     /// The service as clients reach it.
     pub(super) frontend: Frontend,

@@ -3,6 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
+use portcullis_core::quote::escaped;
 use serde_json::error::Category;
 
 /// Why a flow cannot be evaluated.
@@ -28,7 +29,7 @@ impl FlowError {
             Category::Syntax => format!("not a JSON object: {message} at column {}", error.column()),
             Category::Data | Category::Io => message.to_owned(),
         };
-        Self { field: None, reason: reason.chars().flat_map(escape_control).collect() }
+        Self { field: None, reason: escaped(&reason).to_string() }
     }
 
     /// An error that no single field is to blame for.
@@ -64,9 +65,3 @@ impl fmt::Display for FlowError {
 }
 
 impl Error for FlowError {}
-
-fn escape_control(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = escaped.is_none().then_some(c);
-    escaped.into_iter().flatten().chain(plain)
-}

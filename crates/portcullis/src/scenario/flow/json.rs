@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::{HttpRequest, Icmp, Protocol};
+use portcullis_core::quote::quoted;
 use portcullis_core::verdict::Verdict;
 
 use super::port::PortError;
 use super::{Flow, FlowError, Port};
 use crate::scenario::peer::{Peer, PeerError};
-use crate::scenario::text::quoted;
 
 /// Reads one flow.
 pub(super) fn flow(text: &str) -> Result<Flow, FlowError> {

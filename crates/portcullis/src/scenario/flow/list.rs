@@ -4,11 +4,11 @@ use core::error::Error;
 use core::fmt::{self, Write as _};
 use core::ops::ControlFlow;
 
+use portcullis_core::quote::quoted;
 use portcullis_manifest::{Limits, Node, NodeKind, ReadError, read_values};
 use serde_json::Number;
 
 use super::{Flow, FlowError};
-use crate::scenario::text::quoted;
 
 /// How a list of flows is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use core::error::Error;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::scenario::text::quoted;
+use portcullis_core::quote::quoted;
 
 /// The destination port that a flow asks about.
 ///

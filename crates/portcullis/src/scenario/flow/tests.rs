@@ -164,3 +164,22 @@ fn an_expectation_is_a_verdict() {
     }
     assert_eq!(Flow::from_json(r#"{"from": "a/b", "to": "a/c", "expect": null}"#).unwrap().expect(), None);
 }
+
+#[test]
+fn messages_show_user_text_on_one_line() {
+    let long = "long".repeat(1000);
+    // As JSON writes them.
+    for text in ["a\\nerror: b", "\\u001b[2J", "a\\u202enimda", "x\\u200b\\u2028y", &long] {
+        for flow in [
+            format!(r#"{{"from": "{text}", "to": "a/b"}}"#),
+            format!(r#"{{"from": "a/b", "to": "a/b", "protocol": "{text}"}}"#),
+            format!(r#"{{"from": "a/b", "to": "a/b", "port": "{text}"}}"#),
+            format!(r#"{{"from": "a/b", "to": "a/b", "{text}": 1}}"#),
+            format!(r#"{{"from": "a/b", "to": "a/b", "family": {text}}}"#),
+            format!(r#"{{"from": "a/b", "to": "a/b", "expect": "{text}"}}"#),
+        ] {
+            let shown = Flow::from_json(&flow).unwrap_err().to_string();
+            assert_eq!(portcullis_core::quote::escaped(&shown).to_string(), shown);
+        }
+    }
+}
