@@ -12,6 +12,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `apply` | no | `Enforcer`, `Nft`; Linux |
+//! | `nftables-json` | no | `Update::json`, for `nft -j` |
 //! | `oracle` | no | the module `oracle`; Linux, root, the programs `nft` and `ip` |
 //!
 //! The order of evaluation follows Calico's `felix/rules/static.go` and `felix/rules/endpoints.go`; what is asked where
@@ -41,6 +42,8 @@ extern crate alloc;
 #[cfg(feature = "apply")]
 mod apply;
 mod command;
+#[cfg(feature = "nftables-json")]
+mod json;
 mod lower;
 mod options;
 #[cfg(feature = "oracle")]

@@ -41,6 +41,15 @@ impl Stage {
 }
 
 impl Update {
+    /// The batches as JSON for `nft -j -f`, one value for each.
+    ///
+    /// # Errors
+    /// When the types of the crate `nftables` cannot be serialised, which would be a fault of it.
+    #[cfg(feature = "nftables-json")]
+    pub fn json(&self) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+        self.stages.iter().map(|stage| crate::json::batch(&self.table, &stage.commands)).collect()
+    }
+
     pub(crate) const fn new(table: Name) -> Self {
         Self { table, stages: Vec::new(), retired: Vec::new() }
     }

@@ -1,6 +1,8 @@
 //! The backend on the real kernel, in network namespaces that end with the threads that made them.
 
 mod enforce;
+#[cfg(feature = "nftables-json")]
+mod json;
 mod load;
 mod oracle;
 

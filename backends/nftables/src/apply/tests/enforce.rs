@@ -19,14 +19,14 @@ use portcullis_testkit::generate::Generator;
 use super::{in_namespace, nft};
 
 /// A cluster that changes.
-struct World {
+pub(crate) struct World {
     generator: Generator,
     cluster: Cluster,
-    compiler: Compiler,
+    pub(crate) compiler: Compiler,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut generator = Generator::new(seed);
         let (mut cluster, mut compiler) =
             (Cluster::new(), Compiler::new(Settings::default(), CompileScope::All));
@@ -42,7 +42,7 @@ impl World {
         self.compiler.snapshot().clone()
     }
 
-    fn change(&mut self) -> Delta {
+    pub(crate) fn change(&mut self) -> Delta {
         for _ in 0..3 {
             let update = self.generator.change(&self.cluster);
             self.cluster.apply(update.clone());
@@ -64,7 +64,7 @@ impl World {
         Ok(())
     }
 
-    fn bindings(&self) -> Bindings {
+    pub(crate) fn bindings(&self) -> Bindings {
         let bind = |(number, id): (usize, &EndpointId)| {
             let interface = Interface::new(&format!("e{number}")).unwrap();
             let address = format!("10.0.9.{number}").parse().unwrap();

@@ -24,7 +24,7 @@ pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
     compiler
 }
 
-fn bindings(snapshot: &Snapshot) -> Bindings {
+pub(crate) fn bindings(snapshot: &Snapshot) -> Bindings {
     // There can be one endpoint for all interfaces.
     let mut all = false;
     let bind = |(number, id): (usize, &portcullis_core::model::EndpointId)| {
@@ -57,7 +57,7 @@ fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -
     lowering
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::from(DataplaneOptions::new().with_events(LoggedEvents::Denied))
         .with_workload_interfaces(Interface::new("cali").unwrap())
         .with_local_net("10.0.9.0/24".parse().unwrap())
@@ -92,7 +92,7 @@ fn netlink_and_nft_make_the_same_table_and_nft_lists_it() {
 }
 
 /// Sets print their key as a type or as the fields it came from, and elements of hash tables in any order.
-fn similar(left: &str, right: &str, seed: u64) {
+pub(crate) fn similar(left: &str, right: &str, seed: u64) {
     let lines = |text: &str| {
         let known = text.lines().filter(|line| !line.trim_start().starts_with("type"));
         let mut lines: Vec<String> = known
