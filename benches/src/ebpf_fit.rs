@@ -4,8 +4,9 @@ use core::error::Error;
 use std::io::Write;
 use std::time::Instant;
 
+use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Binding, Bindings, Lowering, Options};
+use portcullis::ebpf::{Lowering, Options};
 use portcullis::model::{EndpointId, EndpointKind, Update};
 use portcullis::settings::Settings;
 
@@ -32,22 +33,23 @@ fn fit(workload: &Workload, out: &mut impl Write) -> Result<(), Box<dyn Error>> 
         compiler.apply(update)?;
     }
     let _ = compiler.commit();
-    let bindings: Bindings = local
-        .into_iter()
-        .zip(10..)
-        .map(|(id, interface)| (id, Binding::WorkloadAnyAddress { interface }))
-        .collect();
+    let mut bindings = Bindings::new();
+    for (id, index) in local.into_iter().zip(10..) {
+        let interface = Interface::new(&format!("if{index}"))?.with_index(index);
+        bindings.bind(id, Binding::WorkloadAnyAddress { interface });
+    }
+    let count = bindings.endpoints().count();
     let start = Instant::now();
     let name = workload.name;
-    match Lowering::load(Options::new(), compiler.snapshot(), &bindings) {
+    match Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &()) {
         Ok((_, update)) => writeln!(
             out,
             "{name}: {} pods, lowered in {:.1} ms, {} writes",
-            bindings.len(),
+            count,
             start.elapsed().as_secs_f64() * 1e3,
             update.writes().len()
         )?,
-        Err(error) => writeln!(out, "{name}: {} pods, {error}", bindings.len())?,
+        Err(error) => writeln!(out, "{name}: {} pods, {error}", count)?,
     }
     Ok(())
 }

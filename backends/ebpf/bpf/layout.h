@@ -8,7 +8,7 @@
 #define LINE_CELLS 16
 #define BOUND_ADDRESSES 4
 #define HOOKS 9
-#define SIDE_WORDS 30
+#define BUFFER_WORDS 30
 #define NO_PROJECTION 0xffffffff
 #define SERVICE (1u << 31)
 

@@ -15,7 +15,7 @@ struct endpoint {
 	struct side sides[2];
 	struct bpf_spin_lock lock;
 };
-_Static_assert(sizeof(struct side) == 4 * SIDE_WORDS, "layout.h");
+_Static_assert(sizeof(struct side) == 4 * BUFFER_WORDS, "layout.h");
 
 struct body {
 	u32 source;

@@ -1,64 +1,82 @@
-//! Why something cannot be lowered.
+//! Why the kernel does not do what it was asked.
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use core::error::Error;
 use core::fmt;
 
-/// Why a snapshot or delta could not be lowered. Nothing was written anywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LowerError(pub(crate) Kind);
+use portcullis_core::backend::{DataplaneError, DataplaneErrorKind, OracleError, OracleErrorKind};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Generation { found: u64, expected: u64 },
-    Invalid,
-    Limit { map: &'static str, limit: u32, needed: usize },
-    BoundTwice { interface: u32 },
-    TwoForAll,
-    Addresses { interface: u32 },
-    Mark { bits: u32, values: u32 },
+/// Why the program or its maps are not as asked for. The message is one line and names the causes, too.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct LoadError {
+    text: String,
+    kind: DataplaneErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-impl LowerError {
-    pub(crate) const fn invalid() -> Self {
-        Self(Kind::Invalid)
-    }
-
-    pub(crate) const fn limit_of(map: &'static str, limit: u32, needed: usize) -> Self {
-        Self(Kind::Limit { map, limit, needed })
-    }
-
-    /// The field of [`Capacity`](crate::Capacity) that is too small, its value, and how much is needed at least.
-    #[must_use]
-    pub const fn limit(&self) -> Option<(&'static str, u32, usize)> {
-        match self.0 {
-            Kind::Limit { map, limit, needed } => Some((map, limit, needed)),
-            _ => None,
+impl LoadError {
+    /// `what` names what was tried.
+    pub(crate) fn new(what: impl fmt::Display, source: impl Error + Send + Sync + 'static) -> Self {
+        let mut text = format!("{what}: {source}");
+        let mut next = source.source();
+        while let Some(error) = next {
+            text = format!("{text}: {error}");
+            next = error.source();
         }
+        // The verifier's log is long; its end says why.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let skipped = text.chars().count().saturating_sub(LONGEST);
+        let text: String = if skipped == 0 {
+            text
+        } else {
+            let head: String = text.chars().take(LONGEST / 4).collect();
+            let tail: String = text.chars().skip(skipped.saturating_add(LONGEST / 4)).collect();
+            format!("{head} ... {tail}")
+        };
+        Self { text, kind: DataplaneErrorKind::Refused, source: Some(Box::new(source)) }
+    }
+
+    pub(crate) fn plain(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), kind: DataplaneErrorKind::Refused, source: None }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.text = format!("{}; {hint}", self.text);
+        self
+    }
+
+    /// The machine cannot do it, for any policy.
+    pub(crate) fn of_environment(mut self) -> Self {
+        self.kind = DataplaneErrorKind::Environment;
+        self
     }
 }
 
-impl fmt::Display for LowerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Generation { found, expected } => {
-                write!(f, "the delta starts from generation {expected}, the maps are at {found}")
-            }
-            Kind::Invalid => f.write_str("the snapshot breaks an invariant, see `Snapshot::verify`"),
-            Kind::Limit { map, limit, needed } => {
-                write!(f, "the policy does not fit: `{map}` holds {limit}, {needed} are needed")
-            }
-            Kind::BoundTwice { interface } => write!(f, "interface {interface} is bound to two endpoints"),
-            Kind::TwoForAll => f.write_str("two host endpoints are bound to all interfaces"),
-            Kind::Addresses { interface } => {
-                write!(f, "the workload at interface {interface} has more than four addresses of one family")
-            }
-            Kind::Mark { bits, values } => {
-                write!(
-                    f,
-                    "the mark bits {bits:#010x} cannot carry {values} classes and two bits more in one piece"
-                )
-            }
-        }
+impl From<LoadError> for DataplaneError {
+    fn from(error: LoadError) -> Self {
+        Self::new(error.kind, error)
     }
 }
 
-impl core::error::Error for LowerError {}
+impl From<LoadError> for OracleError {
+    fn from(error: LoadError) -> Self {
+        Self::new(OracleErrorKind::Environment, error)
+    }
+}
+
+/// Says what was tried when it failed.
+pub(crate) trait Context<T> {
+    fn context(self, what: impl fmt::Display) -> Result<T, LoadError>;
+}
+
+impl<T, E: Error + Send + Sync + 'static> Context<T> for Result<T, E> {
+    fn context(self, what: impl fmt::Display) -> Result<T, LoadError> {
+        self.map_err(|error| LoadError::new(what, error))
+    }
+}
+
+/// Characters of a message.
+const LONGEST: usize = 1_000;

@@ -26,18 +26,18 @@ pub(crate) type Rows = [u16; BLOCK_ROWS];
 pub(crate) type Cells = [u32; LINE_CELLS];
 /// Source projection, destination projection, columns and first cell, for IPv4 and then for IPv6.
 pub(crate) type ProgramWords = [u32; 8];
-/// Both sides of an endpoint.
-pub(crate) type EndpointWords = [u32; 2 * SIDE_WORDS];
+/// Both buffers of an endpoint.
+pub(crate) type EndpointWords = [u32; 2 * BUFFER_WORDS];
 
-/// Words of one side of an endpoint: a program for each hook, flags, IPv4 addresses, IPv6 addresses.
-pub(crate) const SIDE_WORDS: usize = Hook::ALL.len() + 1 + BOUND_ADDRESSES + 4 * BOUND_ADDRESSES;
+/// Words of one buffer of an endpoint: a program for each hook, flags, IPv4 addresses, IPv6 addresses.
+pub(crate) const BUFFER_WORDS: usize = Hook::ALL.len() + 1 + BOUND_ADDRESSES + 4 * BOUND_ADDRESSES;
 
 /// There is no such projection: all classes are on row 0, so the address need not be looked up.
 pub(crate) const NO_PROJECTION: u32 = u32::MAX;
 /// In the value of an address: it may be rewritten by destination NAT.
 pub(crate) const SERVICE: u32 = 1 << 31;
 
-/// The endpoint exists on this side.
+/// The endpoint exists in this buffer.
 pub(crate) const PRESENT: u32 = 1;
 /// It is a host endpoint.
 pub(crate) const HOST: u32 = 1 << 1;
@@ -169,7 +169,7 @@ mod tests {
             ("LINE_CELLS", LINE_CELLS as u64),
             ("BOUND_ADDRESSES", BOUND_ADDRESSES as u64),
             ("HOOKS", Hook::ALL.len() as u64),
-            ("SIDE_WORDS", SIDE_WORDS as u64),
+            ("BUFFER_WORDS", BUFFER_WORDS as u64),
             ("NO_PROJECTION", u64::from(NO_PROJECTION)),
             ("SERVICE", u64::from(SERVICE)),
             ("PRESENT", u64::from(PRESENT)),

@@ -2,7 +2,7 @@
 //!
 //! The program never changes with policy; it is compiled from `bpf/` and embedded, so that building this crate needs no C
 //! compiler. [`Lowering::load`] turns a snapshot and the endpoints of this node into [`Write`]s to its maps,
-//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups whatever the number of rules: its
+//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups for any number of rules: its
 //! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to a list by protocol and
 //! port, and there the decision.
 //!
@@ -17,7 +17,8 @@
 //! use portcullis_core::compile::{CompileScope, Compiler};
 //! use portcullis_core::model::{Endpoint, EndpointId, Update};
 //! use portcullis_core::settings::Settings;
-//! use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
+//! use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
+//! use portcullis_ebpf::{Lowering, Options, Write};
 //!
 //! let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
 //! let id = EndpointId::workload("shop", "web");
@@ -25,62 +26,32 @@
 //! web.addresses = vec!["10.0.0.7".parse()?];
 //! compiler.apply(Update::Endpoint(web))?;
 //! let _ = compiler.commit();
-//! let bindings = Bindings::from([(id, Binding::workload(7, ["10.0.0.7".parse()?]))]);
-//! let (_, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
+//! let interface = Interface::new("veth7")?.with_index(7);
+//! let bindings = Bindings::from([(id, Binding::workload(interface, ["10.0.0.7".parse()?]))]);
+//! let desired = DesiredState::new(compiler.snapshot(), &bindings);
+//! let (_, update) = Lowering::load(Options::new(), desired, &())?;
 //! assert!(matches!(update.writes().last(), Some(Write::Endpoint(7, Some(_)))));
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 extern crate alloc;
 
-mod addresses;
 #[cfg(feature = "load")]
-mod attach;
-mod binding;
-#[cfg(feature = "load")]
-mod cgroup;
-#[cfg(feature = "load")]
-mod clsact;
-#[cfg(feature = "load")]
-mod cut;
-#[cfg(feature = "load")]
-mod enforcer;
-#[cfg(feature = "load")]
-mod epoch;
 mod error;
-#[cfg(feature = "load")]
-mod event;
-#[cfg(feature = "load")]
-mod flows;
-#[cfg(feature = "load")]
-mod folder;
 mod layout;
 #[cfg(feature = "load")]
-mod load_error;
-mod lowering;
-#[cfg(feature = "load")]
-mod maps;
-#[cfg(feature = "load")]
-mod memory;
-#[cfg(feature = "load")]
-mod object;
-mod objects;
+mod load;
+mod lower;
 mod options;
 #[cfg(feature = "oracle")]
 pub mod oracle;
-#[cfg(feature = "load")]
-mod qdisc;
-mod space;
-mod store;
 mod write;
 
-pub use binding::{Binding, Bindings};
 #[cfg(feature = "load")]
-pub use enforcer::{Counter, EnforceError, Enforcer, Reason};
-pub use error::LowerError;
+pub use error::LoadError;
 #[cfg(feature = "load")]
-pub use event::Event;
+pub use load::enforcer::Enforcer;
 #[cfg(feature = "load")]
-pub use load_error::LoadError;
-pub use lowering::Lowering;
-pub use options::{Attachment, Capacity, Inspected, LoggedEvents, NodeBackends, Options};
+pub use load::reason::Reason;
+pub use lower::Lowering;
+pub use options::{AttachMode, Capacity, NodeBackends, Options};
 pub use write::{Update, Write};

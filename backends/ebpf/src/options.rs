@@ -1,30 +1,25 @@
 //! What an embedder can choose.
 
-use alloc::vec::Vec;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use portcullis_core::net::Cidr;
-use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::backend::{DataplaneOptions, LowerError, LowerErrorKind};
 
-use crate::error::{Kind, LowerError};
-
-/// Choices about the program and its maps. [`Options::new`] gives the defaults; each setter returns the changed
-/// options.
+/// What is chosen about the program and its maps, beside what every dataplane takes. [`Options::new`] gives the defaults;
+/// each setter returns the changed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    pub(crate) events: LoggedEvents,
-    pub(crate) inspect: Inspected,
-    pub(crate) services: Vec<Cidr>,
+    pub(crate) dataplane: DataplaneOptions,
     pub(crate) mark: u32,
     pub(crate) node_backends: NodeBackends,
-    pub(crate) workload_to_host: WorkloadToHost,
     pub(crate) capacity: Capacity,
-    pub(crate) attachment: Attachment,
+    pub(crate) attach_mode: AttachMode,
+    /// `None` for the folder that the name says.
+    pins: Option<PathBuf>,
 }
 
 /// How the program gets onto interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Attachment {
+pub enum AttachMode {
     /// TCX where the kernel has it, clsact otherwise.
     #[default]
     Auto,
@@ -34,29 +29,7 @@ pub enum Attachment {
     Clsact,
 }
 
-/// Which decisions send an event. Decisions on the way to which a rule with the action Log matches always do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LoggedEvents {
-    /// Log rules only.
-    #[default]
-    LogRules,
-    /// Denied packets as well.
-    Denies,
-    /// Every decision.
-    All,
-}
-
-/// What happens to a new flow that only an HTTP rule can decide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Inspected {
-    /// It is dropped: nothing here reads HTTP.
-    #[default]
-    Drop,
-    /// It passes, because an L7 enforcer behind this program decides.
-    HandOver,
-}
-
-/// What keeps a workload from processes of the node that a [service](Options::with_services) leads to, though its egress
+/// What keeps a workload from processes of the node that a [service](DataplaneOptions::with_services) leads to, though its egress
 /// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide. What the
 /// kernel answers without a socket (a reset from a closed port) or takes for a tunnel of its own is not guarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,14 +129,14 @@ impl Capacity {
 
     /// Makes room for what did not fit; whether that is possible.
     pub(crate) fn grow(&mut self, error: &LowerError) -> bool {
-        let Some((map, limit, needed)) = error.limit() else { return false };
-        let field = match map {
+        let LowerErrorKind::Limit { name, limit, needed } = error.kind() else { return false };
+        let field = match *name {
             "endpoints" => &mut self.endpoints,
             "addresses_v4" => &mut self.addresses_v4,
             "addresses_v6" => &mut self.addresses_v6,
             "networks_v4" => &mut self.networks_v4,
             "networks_v6" => &mut self.networks_v6,
-            "classes" if limit < 1 << 16 => &mut self.classes,
+            "classes" if *limit < 1 << 16 => &mut self.classes,
             "projections" => &mut self.projections,
             "programs" => &mut self.programs,
             "cells" => &mut self.cells,
@@ -187,51 +160,56 @@ impl Default for Options {
     }
 }
 
+impl From<DataplaneOptions> for Options {
+    fn from(dataplane: DataplaneOptions) -> Self {
+        Self::new().with_dataplane(dataplane)
+    }
+}
+
 impl Options {
-    /// Events of Log rules only, HTTP rules fail closed, no services, workloads may reach the node, the default [`Capacity`].
+    /// The defaults of [`DataplaneOptions`] and [`Capacity`]: events of Log rules only, HTTP rules fail closed, no services,
+    /// workloads may reach the node.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            events: LoggedEvents::default(),
-            inspect: Inspected::default(),
-            services: Vec::new(),
+            dataplane: DataplaneOptions::default(),
             mark: 0xffff_0000,
             node_backends: NodeBackends::default(),
-            workload_to_host: WorkloadToHost::default(),
             capacity: Capacity::default(),
-            attachment: Attachment::default(),
+            attach_mode: AttachMode::default(),
+            pins: None,
         }
     }
 
-    /// Which decisions send an event.
-    #[must_use]
-    pub const fn with_events(mut self, events: LoggedEvents) -> Self {
-        self.events = events;
-        self
-    }
-
-    /// What happens to flows that only an HTTP rule can decide.
-    #[must_use]
-    pub const fn with_inspected(mut self, inspect: Inspected) -> Self {
-        self.inspect = inspect;
-        self
-    }
-
-    /// Destinations that this node rewrites: the service networks of kube-proxy, for example. TCP, UDP and SCTP to them are
-    /// decided where the packet leaves the node or enters its destination, when the real destination is known. So every
-    /// interface that it may leave by has to be bound, tunnels included, and [`NodeBackends`] says what guards processes of
-    /// the node. Interfaces of workloads have to be routed, not ports of a bridge: behind one, nobody knows any more who
-    /// sent a packet, and it is dropped.
+    /// What every dataplane takes.
     ///
-    /// Addresses of the node itself may be among them, because of node ports; host endpoints are asked later then, too: for
-    /// processes of the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
+    /// TCP, UDP and SCTP to [services](DataplaneOptions::with_services) are decided where the packet leaves the node or enters
+    /// its destination, when the real destination is known. So every interface that it may leave by has to be bound or an
+    /// uplink, tunnels included, and [`NodeBackends`] says what guards processes of the node. Interfaces of workloads have to
+    /// be routed, not ports of a bridge: behind one, the sender of a packet is not known, and it is dropped. Addresses of
+    /// the node itself may be among them, because of node ports; host endpoints are asked later then, too: for processes of
+    /// the node at their sockets, which the kernel's own tunnels (VXLAN, WireGuard) do not have.
+    ///
+    /// [Traffic from a workload to its host](DataplaneOptions::with_workload_to_host) is looked at once the workload's own
+    /// policy allowed it. Neighbour discovery and answers pass with every choice; flows that are there already pass
+    /// unless it is dropped. The default asks nothing and costs nothing; the others ask the kernel's routing about every packet
+    /// that begins something.
     #[must_use]
-    pub fn with_services(mut self, services: Vec<Cidr>) -> Self {
-        self.services = services;
+    pub fn with_dataplane(mut self, dataplane: DataplaneOptions) -> Self {
+        self.dataplane = dataplane;
         self
     }
 
-    /// The bits of the packet mark that are ours on a node with [services](Options::with_services): they carry the class
+    /// The folder of pins, in a BPF file system (`mount -t bpf bpf /sys/fs/bpf`). It is made when it is not there. The default is
+    /// `/sys/fs/bpf/` and the [name](DataplaneOptions::with_name). `ip netns exec` mounts another `/sys`, where no BPF file
+    /// system is: what it runs needs a mount of its own and this folder in it.
+    #[must_use]
+    pub fn with_pins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.pins = Some(folder.into());
+        self
+    }
+
+    /// The bits of the packet mark that are ours on a node with [services](DataplaneOptions::with_services): they carry the class
     /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
     /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
     /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
@@ -249,19 +227,10 @@ impl Options {
         self
     }
 
-    /// What happens to traffic from a workload to the node itself, once its own policy allowed it. Neighbour discovery and
-    /// answers pass whatever is chosen; flows that are there already pass unless it is dropped. The default asks nothing and
-    /// costs nothing; the others ask the kernel's routing about every packet that begins something.
-    #[must_use]
-    pub const fn with_workload_to_host(mut self, action: WorkloadToHost) -> Self {
-        self.workload_to_host = action;
-        self
-    }
-
     /// The bits of the mark for classes, how far they are shifted, and where the two bits above them begin.
     #[cfg(feature = "load")]
     pub(crate) fn mark_parts(&self) -> [u32; 3] {
-        if self.services.is_empty() {
+        if self.dataplane.services.is_empty() {
             return [0; 3];
         }
         let state = self.mark.checked_ilog2().unwrap_or_default().saturating_sub(1);
@@ -275,10 +244,14 @@ impl Options {
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);
         let numbers = (1_u64 << self.mark.count_ones()) / 4;
-        if self.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
+        if self.dataplane.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
             return Ok(());
         }
-        Err(LowerError(Kind::Mark { bits: self.mark, values }))
+        let reason = format!(
+            "the mark bits {:#010x} cannot carry {values} classes and two bits more in one piece",
+            self.mark
+        );
+        Err(LowerError::unsupported(None, reason))
     }
 
     /// How many entries the maps hold.
@@ -290,15 +263,27 @@ impl Options {
 
     /// How the program gets onto interfaces. What an earlier process attached the other way is taken over and removed.
     #[must_use]
-    pub const fn with_attachment(mut self, attachment: Attachment) -> Self {
-        self.attachment = attachment;
+    pub const fn with_attach_mode(mut self, mode: AttachMode) -> Self {
+        self.attach_mode = mode;
         self
     }
 
     /// How the program gets onto interfaces.
     #[must_use]
-    pub const fn attachment(&self) -> Attachment {
-        self.attachment
+    pub const fn attach_mode(&self) -> AttachMode {
+        self.attach_mode
+    }
+
+    /// What every dataplane takes.
+    #[must_use]
+    pub const fn dataplane(&self) -> &DataplaneOptions {
+        &self.dataplane
+    }
+
+    /// The folder of pins.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.pins.clone().unwrap_or_else(|| Path::new("/sys/fs/bpf").join(self.dataplane.name.as_str()))
     }
 
     /// How many entries the maps hold.
@@ -314,7 +299,8 @@ mod tests {
 
     #[test]
     fn the_mark_has_to_carry_every_class() {
-        let services = || Options::new().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let shared = DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap());
+        let services = || Options::from(shared.clone());
         let classes = |classes| Capacity { classes, ..Capacity::default() };
         for (options, fits) in [
             (services(), true),

@@ -13,73 +13,29 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 use std::sync::Mutex;
 
-use portcullis_core::evaluate::Evaluate;
+use portcullis_core::backend::{
+    self, Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, OracleError,
+    OracleErrorKind,
+};
 use portcullis_core::ir::{Snapshot, View};
 use portcullis_core::model::{EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
 use portcullis_core::wire::craft;
 
-use crate::binding::{Binding, Bindings};
-use crate::event::Event;
+use crate::error::LoadError;
 use crate::layout::{EndpointWords, hook_index};
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::options::{LoggedEvents, Options};
+pub use crate::load::event::EventRecord;
+use crate::lower::Lowering;
+use crate::options::Options;
 use crate::write::Write;
 pub use measure::{Drawing, Draws, END_WORDS, MOST_DRAWN};
 pub use sandbox::Sandbox;
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.
 pub struct Oracle {
-    judge: Mutex<Box<Judge>>,
+    session: Mutex<Box<Session>>,
 }
-
-/// Why there is no oracle, or no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OracleError {
-    kind: Kind,
-    reason: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Environment,
-    Unaskable,
-    Contradiction,
-}
-
-impl OracleError {
-    fn environment(reason: impl fmt::Display) -> Self {
-        Self { kind: Kind::Environment, reason: reason.to_string() }
-    }
-
-    fn contradiction(reason: impl fmt::Display) -> Self {
-        Self { kind: Kind::Contradiction, reason: reason.to_string() }
-    }
-
-    /// Whether the kernel was not asked, because there is no such packet: two families, or upper-layer protocols that
-    /// are extension headers of IPv6.
-    #[must_use]
-    pub const fn is_unaskable(&self) -> bool {
-        matches!(self.kind, Kind::Unaskable)
-    }
-
-    /// Whether what the program did with the packet is not what the decision it took says. That is a fault of the
-    /// backend.
-    #[must_use]
-    pub const fn is_contradiction(&self) -> bool {
-        matches!(self.kind, Kind::Contradiction)
-    }
-}
-
-impl fmt::Display for OracleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl core::error::Error for OracleError {}
 
 impl fmt::Debug for Oracle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,31 +55,19 @@ impl Oracle {
                 entry.enforced = staged;
             }
         }
-        Ok(Self { judge: Mutex::new(Box::new(Judge::new(snapshot)?)) })
-    }
-
-    /// What the kernel does with `packet` at `hook` of `endpoint`.
-    ///
-    /// # Errors
-    /// When there is no such packet on the wire, or the kernel cannot be asked.
-    pub fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
-        let mut judge = self
-            .judge
-            .lock()
-            .map_err(|_| OracleError::environment("an earlier question ended in a panic"))?;
-        judge.decide(endpoint, hook, packet)
+        Ok(Self { session: Mutex::new(Box::new(Session::new(snapshot)?)) })
     }
 }
 
-/// A packet that the kernel cannot be asked about is denied, with the cause of an endpoint that is not there; use
-/// [`Oracle::ask`] to tell the two apart.
-impl Evaluate for Oracle {
-    fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        self.ask(endpoint, hook, packet).unwrap_or(Decision::new(Verdict::Deny, Cause::NoPolicy))
+impl backend::Oracle for Oracle {
+    fn ask(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Result<Decision, OracleError> {
+        let mut session =
+            self.session.lock().map_err(|_| environment("an earlier question ended in a panic"))?;
+        session.decide(endpoint, hook, packet)
     }
 }
 
-struct Judge {
+struct Session {
     snapshot: Snapshot,
     lowering: Lowering,
     sandbox: Sandbox,
@@ -138,36 +82,35 @@ const INTERFACE: u32 = 1;
 /// Packets come in by another one.
 const OTHER_INTERFACE: u32 = 2;
 
-impl Judge {
+impl Session {
     fn new(snapshot: Snapshot) -> Result<Self, OracleError> {
-        let binding = |(id, interface): (&EndpointId, u32)| {
+        let mut bindings = Bindings::new();
+        let mut interfaces: BTreeMap<u32, EndpointId> = BTreeMap::new();
+        for (id, index) in snapshot.endpoints.keys().zip(OTHER_INTERFACE..) {
+            let interface = Interface::new(&format!("if{index}")).map_err(environment)?.with_index(index);
             let binding = match id.kind {
                 EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
                 EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
             };
-            (id.clone(), binding)
-        };
-        let bindings: Bindings = snapshot.endpoints.keys().zip(OTHER_INTERFACE..).map(binding).collect();
-        let options = Options::new().with_events(LoggedEvents::All);
-        let (lowering, mut update) =
-            Lowering::fitting(options, &snapshot, &bindings).map_err(OracleError::environment)?;
+            bindings.bind(id.clone(), binding);
+            interfaces.insert(index, id.clone());
+        }
+        let options = Options::from(DataplaneOptions::new().with_events(LoggedEvents::All));
+        let desired = DesiredState::new(&snapshot, &bindings);
+        let (lowering, mut update) = Lowering::fitting(options, desired).map_err(environment)?;
         let mut endpoints = BTreeMap::new();
-        let interfaces: BTreeMap<u32, &EndpointId> = bindings
-            .iter()
-            .flat_map(|(id, binding)| binding.interfaces().iter().map(move |at| (*at, id)))
-            .collect();
         // They are not written: the interface of the test runs gets one at a time.
         update.writes.retain(|write| match write {
             Write::Endpoint(interface, Some(words)) => {
                 if let Some(id) = interfaces.get(interface) {
-                    endpoints.insert((*id).clone(), **words);
+                    endpoints.insert(id.clone(), **words);
                 }
                 false
             }
             _ => true,
         });
-        let mut sandbox = Sandbox::empty(lowering.options()).map_err(OracleError::environment)?;
-        sandbox.carry_out(&update).map_err(OracleError::environment)?;
+        let mut sandbox = Sandbox::empty(lowering.options()).map_err(environment)?;
+        sandbox.carry_out(&update).map_err(environment)?;
         Ok(Self { snapshot, lowering, sandbox, endpoints, bound: None })
     }
 
@@ -181,22 +124,22 @@ impl Judge {
             return Ok(Decision::new(Verdict::Deny, Cause::NoPolicy));
         };
         if self.bound.as_ref() != Some(words) {
-            self.sandbox.maps.set_endpoint(INTERFACE, words).map_err(OracleError::environment)?;
+            self.sandbox.maps.set_endpoint(INTERFACE, words).map_err(environment)?;
             self.bound = Some(*words);
         }
         let Some(bytes) = craft(packet) else {
             let reason = format!("there is no such packet on the wire: protocol {}", packet.protocol);
-            return Err(OracleError { kind: Kind::Unaskable, reason });
+            return Err(OracleError::new(OracleErrorKind::Unaskable, reason));
         };
-        let passed = self.run(hook, &bytes).map_err(OracleError::environment)?;
-        let event = self.sandbox.events.next().map(|record| Event::read(&record));
+        let passed = self.run(hook, &bytes).map_err(environment)?;
+        let event = self.sandbox.events.next().map(|record| EventRecord::read(&record));
         if self.sandbox.events.next().is_some() {
-            return Err(OracleError::contradiction("the program decided more than once"));
+            return Err(contradiction("the program decided more than once"));
         }
         match event {
             None if !passed => Ok(Decision::new(Verdict::Deny, Cause::NoPolicy)),
-            None => Err(OracleError::contradiction("the packet passed without a decision")),
-            Some(None) => Err(OracleError::contradiction("the program sent something that is no event")),
+            None => Err(contradiction("the packet passed without a decision")),
+            Some(None) => Err(contradiction("the program sent something that is no event")),
             Some(Some(event)) => self.resolve(&event, hook, passed, packet),
         }
     }
@@ -216,31 +159,39 @@ impl Judge {
     /// What the decision of `event` means, if what was seen agrees with it.
     fn resolve(
         &self,
-        event: &Event,
+        event: &EventRecord,
         hook: Hook,
         passed: bool,
         packet: &Packet,
     ) -> Result<Decision, OracleError> {
         let Some(found) = self.lowering.decision(event.decision) else {
-            return Err(OracleError::contradiction(format!("there is no decision {}", event.decision)));
+            return Err(contradiction(format!("there is no decision {}", event.decision)));
         };
         let drops = matches!(found.verdict, Verdict::Deny | Verdict::Inspect);
         if drops == passed || drops != event.dropped || event.hook != hook {
             let what = if passed { "passed" } else { "was dropped" };
             let reason = format!("decision {} says {}, the packet {what}", event.decision, found.verdict);
-            return Err(OracleError::contradiction(reason));
+            return Err(contradiction(reason));
         }
         let attributes = packet.principal.is_some() || packet.http.is_some();
         match found.l7.and_then(|id| self.snapshot.l7.lookup(id)).filter(|_| attributes) {
             Some(program) => self
                 .snapshot
                 .run(program, packet)
-                .ok_or_else(|| OracleError::contradiction("an L7 program breaks an invariant")),
+                .ok_or_else(|| contradiction("an L7 program breaks an invariant")),
             None => {
                 Ok(Decision { verdict: found.verdict, cause: found.cause.clone(), logs: found.logs.clone() })
             }
         }
     }
+}
+
+fn environment(reason: impl fmt::Display) -> OracleError {
+    OracleError::new(OracleErrorKind::Environment, reason)
+}
+
+fn contradiction(reason: impl fmt::Display) -> OracleError {
+    OracleError::new(OracleErrorKind::Contradiction, reason)
 }
 
 /// What the programs answer: go on, and drop (`TC_ACT_UNSPEC`, `TC_ACT_SHOT`).

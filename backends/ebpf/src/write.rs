@@ -1,8 +1,10 @@
-//! What has to be told to the kernel, in order.
+//! The commands for the kernel, in order.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use portcullis_core::ir::DecisionEntry;
 use portcullis_core::net::Cidr;
 
 use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
@@ -12,8 +14,8 @@ use crate::layout::{Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
 /// After any number of them, every packet gets its old or its new decision. Lists, pages, cells, rows and programs are only
 /// written while no packet can reach them. What packets can reach, endpoints and addresses, changes in one of two ways.
 /// Where each write is good on its own (a pod comes or goes, endpoints get other programs), it takes effect at once.
-/// Where only all of them together make sense, each entry gets its new value on the side that nobody reads, and
-/// [`Write::Phase`] turns all readers to that side at once.
+/// Where only all of them together make sense, they are double-buffered: each entry gets its new value in the inactive buffer,
+/// and [`Write::Flip`] makes that the active one for all readers at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     pub(crate) writes: Vec<Write>,
@@ -37,8 +39,8 @@ impl Update {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Write {
-    /// Waits until no packet that came before is still being looked at.
-    Grace,
+    /// Waits until every packet that is in flight has left the programs (an RCU grace period).
+    GracePeriod,
     /// A list of `runs`.
     Runs(u32, Box<Runs>),
     /// A page of `pages`.
@@ -49,12 +51,12 @@ pub enum Write {
     Cells(u32, Box<Cells>),
     /// An entry of `programs`.
     Program(u32, ProgramWords),
-    /// Counter of a decision back to zero.
-    ResetCounter(u32),
+    /// The number stands for this decision from now on, and its counter begins at zero.
+    Decision(u32, Arc<DecisionEntry>),
     /// The endpoint at an interface, or none.
     Endpoint(u32, Option<Box<EndpointWords>>),
-    /// Both sides of the class of an address or network, or none.
+    /// Both buffers of the class of an address or network, or none.
     Address(Cidr, Option<[u32; 2]>),
-    /// Which side is read.
-    Phase(u32),
+    /// Flips to this one of the two buffers of endpoints and addresses.
+    Flip(u32),
 }

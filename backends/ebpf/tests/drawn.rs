@@ -4,6 +4,7 @@
 
 use core::net::IpAddr;
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{
     Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, Policy,
@@ -13,7 +14,7 @@ use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::selector::Selector;
 use portcullis_core::settings::Settings;
 use portcullis_ebpf::oracle::{Draws, END_WORDS, Sandbox};
-use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
+use portcullis_ebpf::{Lowering, Options};
 use portcullis_testkit::kernel_can_be_asked;
 
 /// Of two pods and two local workloads, in both families, the second pod may reach port 80 and nobody port 81.
@@ -27,7 +28,8 @@ fn compiler() -> (Compiler, Bindings) {
             [format!("10.0.0.{number}").parse().unwrap(), format!("fd00::{number}").parse().unwrap()];
         endpoint.addresses = addresses.to_vec();
         if name.starts_with("local") {
-            bindings.insert(endpoint.id.clone(), Binding::workload(10 + number, addresses));
+            let interface = Interface::new(name).unwrap().with_index(10 + number);
+            bindings.bind(endpoint.id.clone(), Binding::workload(interface, addresses));
         }
         compiler.apply(Update::Endpoint(endpoint)).unwrap();
     }
@@ -79,7 +81,8 @@ fn drawn_packets_are_checked() {
         return;
     }
     let (compiler, bindings) = compiler();
-    let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
+    let (lowering, update) =
+        Lowering::fitting(Options::new(), DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
     let mut checked = 0;
     for v6 in [false, true] {
         for mut sandbox in [

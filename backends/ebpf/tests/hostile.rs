@@ -8,6 +8,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portcullis_core::backend::{Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
@@ -16,7 +17,7 @@ use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_core::wire::craft;
 use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Binding, Bindings, LoggedEvents, Lowering, Options};
+use portcullis_ebpf::{Lowering, Options};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
 
@@ -183,10 +184,11 @@ fn no_packet_that_lies_passes_where_the_reference_denies() {
         let bindings: Bindings = workloads
             .cloned()
             .zip(10..)
+            .map(|(id, index)| (id, Interface::new(&format!("if{index}")).unwrap().with_index(index)))
             .map(|(id, interface)| (id, Binding::WorkloadAnyAddress { interface }))
             .collect();
-        let options = Options::new().with_events(LoggedEvents::All);
-        let (lowering, update) = Lowering::fitting(options, snapshot, &bindings).unwrap();
+        let options = Options::from(DataplaneOptions::new().with_events(LoggedEvents::All));
+        let (lowering, update) = Lowering::fitting(options, DesiredState::new(snapshot, &bindings)).unwrap();
         let mut sandbox = Sandbox::of(&lowering, &update).unwrap();
         for _ in 0..2_000 {
             if asked >= wanted {
@@ -196,10 +198,11 @@ fn no_packet_that_lies_passes_where_the_reference_denies() {
             }
             let packet = generator.packet();
             let Some(bytes) = spoil(&mut generator, &packet) else { continue };
-            let number = usize::try_from(generator.below(bindings.len().max(1) as u64)).unwrap();
-            let Some((id, binding)) = bindings.iter().nth(number) else { continue };
+            let number =
+                usize::try_from(generator.below(bindings.endpoints().count().max(1) as u64)).unwrap();
+            let Some((id, binding)) = bindings.endpoints().nth(number) else { continue };
             let hook = if generator.below(2) == 0 { Hook::WorkloadEgress } else { Hook::WorkloadIngress };
-            let Ok(came) = sandbox.pass(binding.interfaces()[0], hook, &bytes) else {
+            let Ok(came) = sandbox.pass(binding.interfaces()[0].index().unwrap(), hook, &bytes) else {
                 // The kernel does not take frames that are shorter than their Ethernet header says.
                 continue;
             };

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+use portcullis_core::backend::{
+    Binding, Bindings, DataplaneOptions, DesiredState, Interface, LoggedEvents, Lower as _, LowerErrorKind,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Interpreter, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::Packet;
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
-use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Binding, Bindings, Capacity, Event, LoggedEvents, Lowering, Options, Write};
+use portcullis_ebpf::oracle::{EventRecord, Sandbox};
+use portcullis_ebpf::{Capacity, Lowering, Options, Write};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
 
@@ -32,7 +35,8 @@ const CAPACITY: Capacity = Capacity {
 };
 
 fn bindings(cluster: &Cluster) -> Bindings {
-    let binding = |(id, interface): (&EndpointId, u32)| {
+    let binding = |(id, index): (&EndpointId, u32)| {
+        let interface = Interface::new(&format!("if{index}")).unwrap().with_index(index);
         let binding = match id.kind {
             EndpointKind::Workload => Binding::WorkloadAnyAddress { interface },
             EndpointKind::Host => Binding::Host { interfaces: vec![interface] },
@@ -42,11 +46,15 @@ fn bindings(cluster: &Cluster) -> Bindings {
     cluster.endpoints().keys().zip(10..).map(binding).collect()
 }
 
+fn index_of(binding: &Binding) -> u32 {
+    binding.interfaces().first().and_then(Interface::index).unwrap()
+}
+
 fn passes(snapshot: &Snapshot, bindings: &Bindings, question: &(EndpointId, Hook, Packet)) -> bool {
     let (id, hook, packet) = question;
     // An endpoint that is not bound has no interface that packets could pass.
     let verdict = Interpreter::new(snapshot).decide(id, *hook, packet).verdict;
-    bindings.contains_key(id) && matches!(verdict, Verdict::Allow | Verdict::Continue)
+    bindings.of(id).is_some() && matches!(verdict, Verdict::Allow | Verdict::Continue)
 }
 
 /// Whether the event and its counter are those of the decision that the snapshot has for the packet.
@@ -56,7 +64,7 @@ fn tell(
     snapshot: &Snapshot,
     (id, hook, packet): &(EndpointId, Hook, Packet),
     interface: u32,
-    event: &Event,
+    event: &EventRecord,
 ) {
     let decision = lowering.decision(event.decision).unwrap();
     let wanted = Interpreter::new(snapshot).look_up(id, *hook, packet).unwrap();
@@ -64,9 +72,9 @@ fn tell(
     assert_eq!((event.hook, event.interface), (*hook, interface));
     assert_eq!(event.dropped, matches!(decision.verdict, Verdict::Deny | Verdict::Inspect));
     assert_eq!((event.packet.source, event.packet.destination), (packet.source, packet.destination));
-    let [before, _] = sandbox.counter(event.decision).unwrap();
+    let before = sandbox.counter(event.decision).unwrap().packets;
     assert!(sandbox.ask(interface, *hook, packet).unwrap().is_some());
-    let [after, _] = sandbox.counter(event.decision).unwrap();
+    let after = sandbox.counter(event.decision).unwrap().packets;
     assert_eq!(before + 1, after, "{id} {hook} {packet:?}");
 }
 
@@ -85,8 +93,10 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
         let mut compiler =
             Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let mut bound = bindings(&cluster);
-        let options = Options::new().with_capacity(CAPACITY).with_events(LoggedEvents::All);
-        let (mut sandbox, mut lowering) = Sandbox::load(options, compiler.snapshot(), &bound).unwrap();
+        let options =
+            Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_capacity(CAPACITY);
+        let (mut sandbox, mut lowering) =
+            Sandbox::load(options, DesiredState::new(compiler.snapshot(), &bound)).unwrap();
         for step in 0..60 {
             let old = compiler.snapshot().clone();
             let old_bound = bound.clone();
@@ -99,18 +109,20 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
             let new = compiler.snapshot();
             let rebound = bindings(&cluster);
             // Numbers of interfaces are not given to other endpoints in one step.
-            if rebound.iter().all(|(id, binding)| old_bound.get(id).is_none_or(|old| old == binding))
-                && old_bound.keys().all(|id| rebound.contains_key(id))
+            if rebound.endpoints().all(|(id, binding)| old_bound.of(id).is_none_or(|old| old == binding))
+                && old_bound.endpoints().all(|(id, _)| rebound.of(id).is_some())
             {
                 bound = rebound;
             } else {
-                bound.retain(|id, _| cluster.endpoints().contains_key(id));
+                let kept = bound.endpoints().filter(|(id, _)| cluster.endpoints().contains_key(*id));
+                bound = kept.map(|(id, binding)| (id.clone(), binding.clone())).collect();
             }
-            let update = match lowering.update(new, &delta, &bound) {
+            let update = match lowering.update(DesiredState::new(new, &bound), &delta) {
                 Ok(update) => update,
                 Err(error) => panic!("seed {seed} step {step}: {error}"),
             };
-            let ids: Vec<EndpointId> = old_bound.keys().chain(bound.keys()).cloned().collect();
+            let ids: Vec<EndpointId> =
+                old_bound.endpoints().chain(bound.endpoints()).map(|(id, _)| id.clone()).collect();
             let questions: Vec<(EndpointId, Hook, Packet)> = (0..24)
                 .filter_map(|_| {
                     let index = usize::try_from(generator.below(ids.len().max(1) as u64)).unwrap();
@@ -136,13 +148,12 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
             let mut check = |sandbox: &mut Sandbox, at: &dyn core::fmt::Debug, last: bool| {
                 for (question, [before, after]) in questions.iter().zip(&answers) {
                     let (id, hook, packet) = question;
-                    let Some(binding) = bound.get(id).or(old_bound.get(id)) else { continue };
-                    let Some((passed, event)) = sandbox.ask(binding.interfaces()[0], *hook, packet).unwrap()
-                    else {
+                    let Some(binding) = bound.of(id).or(old_bound.of(id)) else { continue };
+                    let Some((passed, event)) = sandbox.ask(index_of(binding), *hook, packet).unwrap() else {
                         continue;
                     };
                     if let (true, Some(event)) = (last, event) {
-                        tell(sandbox, &known, new, question, binding.interfaces()[0], &event);
+                        tell(sandbox, &known, new, question, index_of(binding), &event);
                     }
                     asked += 1;
                     let fine = passed == *after || (!last && passed == *before);
@@ -155,15 +166,15 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
             for (number, write) in update.writes().iter().enumerate() {
                 sandbox.write(write).unwrap();
                 writes += 1;
-                turns += u64::from(matches!(write, Write::Phase(_)));
-                waits += u64::from(matches!(write, Write::Grace));
+                turns += u64::from(matches!(write, Write::Flip(_)));
+                waits += u64::from(matches!(write, Write::GracePeriod));
                 check(&mut sandbox, &number, false);
             }
             check(&mut sandbox, &"the end", true);
             if generator.below(3) == 0 {
-                for write in lowering.settle().writes() {
+                for write in lowering.quiesce().writes() {
                     sandbox.write(write).unwrap();
-                    check(&mut sandbox, &"settling", true);
+                    check(&mut sandbox, &"quiescing", true);
                 }
             }
             updates += 1;
@@ -171,7 +182,7 @@ fn between_any_two_writes_every_packet_gets_its_old_or_its_new_answer() {
             if step % 20 == 7 {
                 let mut small = lowering.clone();
                 let before = format!("{:?}", small.generation());
-                let wrong = small.update(new, &delta, &bound);
+                let wrong = small.update(DesiredState::new(new, &bound), &delta);
                 assert!(delta.from == delta.to || wrong.is_err());
                 assert_eq!(before, format!("{:?}", small.generation()));
                 refused += 1;
@@ -194,20 +205,22 @@ fn what_does_not_fit_is_refused_whole() {
         let mut compiler =
             Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
         let bound = bindings(&cluster);
-        let (mut lowering, _) = Lowering::fitting(Options::new(), compiler.snapshot(), &bound).unwrap();
+        let (mut lowering, _) =
+            Lowering::fitting(Options::new(), DesiredState::new(compiler.snapshot(), &bound)).unwrap();
         for _ in 0..80 {
             let update = generator.object();
             cluster.apply(update.clone());
             compiler.apply(update).unwrap();
             let delta = compiler.commit();
             let before = format!("{lowering:?}");
-            match lowering.update(compiler.snapshot(), &delta, &bound) {
+            match lowering.update(DesiredState::new(compiler.snapshot(), &bound), &delta) {
                 Ok(_) => done += 1,
                 Err(error) => {
                     refused += 1;
-                    let (map, limit, needed) = error.limit().unwrap();
-                    assert!(needed > usize::try_from(limit).unwrap(), "{error}");
-                    assert!(error.to_string().contains(map));
+                    let LowerErrorKind::Limit { name, limit, needed } = error.kind() else {
+                        panic!("{error}");
+                    };
+                    assert!(needed > limit && error.to_string().contains(name), "{error}");
                     assert_eq!(before, format!("{lowering:?}"), "{error}");
                     break;
                 }

@@ -4,6 +4,7 @@
 
 use core::net::IpAddr;
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Interpreter;
 use portcullis_core::model::{
@@ -15,7 +16,7 @@ use portcullis_core::selector::Selector;
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Binding, Bindings, Lowering, Options, Write};
+use portcullis_ebpf::{Lowering, Options, Write};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::kernel_can_be_asked;
 
@@ -84,8 +85,10 @@ fn the_kernel_finds_every_range_whatever_their_number() {
         compiler.apply(Update::Endpoint(web)).unwrap();
         compiler.apply(Update::Policy(policy(l4))).unwrap();
         let _ = compiler.commit();
-        let bindings = Bindings::from([(id.clone(), Binding::workload(7, [pod]))]);
-        let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
+        let interface = Interface::new("if7").unwrap().with_index(7);
+        let bindings = Bindings::from([(id.clone(), Binding::workload(interface, [pod]))]);
+        let (lowering, update) =
+            Lowering::fitting(Options::new(), DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
         lists += update.writes().iter().filter(|write| matches!(write, Write::Runs(..))).count();
         pages += update.writes().iter().filter(|write| matches!(write, Write::Page(..))).count();
         let mut sandbox = Sandbox::of(&lowering, &update).unwrap();

@@ -4,9 +4,10 @@ use core::net::IpAddr;
 use std::io::Write;
 use std::time::Instant;
 
+use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis::compile::Compiler;
 use portcullis::ebpf::oracle::Sandbox;
-use portcullis::ebpf::{Binding, Bindings, Lowering, Options};
+use portcullis::ebpf::{Lowering, Options};
 use portcullis::label::{Labels, Scope};
 use portcullis::model::{Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, Namespace, Update};
 use portcullis::selector::Selector;
@@ -41,8 +42,9 @@ pub(super) fn many_pods() -> Result<Compiler, Failure> {
 }
 
 /// That pod's interface is 1.
-pub(super) fn pod_bindings() -> Bindings {
-    [(EndpointId::workload("bench", "pod"), Binding::workload(1, [POD.into()]))].into()
+pub(super) fn pod_bindings() -> Result<Bindings, Failure> {
+    let interface = Interface::new("pod")?.with_index(1);
+    Ok([(EndpointId::workload("bench", "pod"), Binding::workload(interface, [POD.into()]))].into())
 }
 
 fn namespace(number: usize, team: &str) -> Update {
@@ -66,8 +68,9 @@ fn remote(space: usize, pod: usize, role: &str) -> Update {
 
 pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
     let mut compiler = many_pods()?;
-    let bindings = pod_bindings();
-    let (mut lowering, update) = Lowering::load(Options::new(), compiler.snapshot(), &bindings)?;
+    let bindings = pod_bindings()?;
+    let (mut lowering, update) =
+        Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &())?;
     let mut sandbox = Sandbox::of(&lowering, &update)?;
     writeln!(
         out,
@@ -83,14 +86,14 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
             compiler.apply(change(number)?).map_err(|error| error.to_string())?;
             let delta = compiler.commit();
             let start = Instant::now();
-            let update = lowering.update(compiler.snapshot(), &delta, &bindings)?;
+            let update = lowering.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?;
             sandbox.carry_out(&update)?;
             times.push(start.elapsed().as_secs_f64() * 1e6);
             if update.is_empty() {
                 return Err(format!("{what}: nothing was written").into());
             }
             let start = Instant::now();
-            let rest = lowering.settle();
+            let rest = lowering.quiesce();
             sandbox.carry_out(&rest)?;
             later.push(start.elapsed().as_secs_f64() * 1e6);
             let [now, then] = writes;

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 use std::io::Write;
 
+use portcullis::backend::DesiredState;
 use portcullis::ebpf::oracle::Sandbox;
 use portcullis::ebpf::{Lowering, Options};
 use portcullis::ir::Interpreter;
@@ -45,7 +46,8 @@ impl Shapes {
                 }
             }
         }
-        let (lowering, update) = Lowering::fitting(Options::new(), engine.snapshot(), &bindings)?;
+        let (lowering, update) =
+            Lowering::fitting(Options::new(), DesiredState::new(engine.snapshot(), &bindings))?;
         let mut tries = Tries::new()?;
         for number in 0..count {
             for family in Family::ALL {

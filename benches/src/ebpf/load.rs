@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Instant;
 
+use portcullis::backend::{DesiredState, Lower as _};
 use portcullis::ebpf::oracle::Sandbox;
 use portcullis::ebpf::{Lowering, Options, Update};
 
@@ -26,10 +27,11 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
 /// The maps at their default sizes.
 fn capacity(out: &mut dyn Write) -> Result<(), Failure> {
     let engine = many_pods()?;
-    let bindings = pod_bindings();
+    let bindings = pod_bindings()?;
     let before = open_maps()?;
     let start = Instant::now();
-    let (lowering, update) = Lowering::load(Options::new(), engine.snapshot(), &bindings)?;
+    let (lowering, update) =
+        Lowering::load(Options::new(), DesiredState::new(engine.snapshot(), &bindings), &())?;
     let lowered = start.elapsed();
     let start = Instant::now();
     let mut sandbox = Sandbox::of(&lowering, &Update::default())?;
@@ -116,7 +118,8 @@ fn ours(count: usize) -> Result<[String; 6], Failure> {
     for round in 0..5 {
         let before = open_maps()?;
         let start = Instant::now();
-        let (mut lowering, update) = Lowering::load(options.clone(), engine.snapshot(), &bindings)?;
+        let (mut lowering, update) =
+            Lowering::load(options.clone(), DesiredState::new(engine.snapshot(), &bindings), &())?;
         lowered.push(milliseconds(start));
         let start = Instant::now();
         let mut sandbox = Sandbox::of(&lowering, &Update::default())?;
@@ -133,7 +136,7 @@ fn ours(count: usize) -> Result<[String; 6], Failure> {
         engine.apply(change).map_err(|error| error.to_string())?;
         let delta = engine.commit();
         let start = Instant::now();
-        let update = lowering.update(engine.snapshot(), &delta, &bindings)?;
+        let update = lowering.update(DesiredState::new(engine.snapshot(), &bindings), &delta)?;
         sandbox.carry_out(&update)?;
         changed.push(milliseconds(start));
         writes = update.writes().len();

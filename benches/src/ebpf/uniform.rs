@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::time::Instant;
 
+use portcullis::backend::{DesiredState, Lower as _};
 use portcullis::ebpf::oracle::{Draws, Sandbox};
 use portcullis::ebpf::{Capacity, Lowering, Options};
 use portcullis::model::Update;
@@ -38,7 +39,8 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
     let options = Options::new().with_capacity(capacity);
     let before = open_maps()?;
     let start = Instant::now();
-    let (mut lowering, update) = Lowering::load(options, crowd.compiler.snapshot(), &crowd.bindings)?;
+    let (mut lowering, update) =
+        Lowering::load(options, DesiredState::new(crowd.compiler.snapshot(), &crowd.bindings), &())?;
     let lowered = start.elapsed();
     let start = Instant::now();
     let mut ours = Sandbox::of(&lowering, &update)?;
@@ -197,10 +199,11 @@ fn change(
                 crowd.compiler.apply(update).map_err(|error| error.to_string())?;
                 let delta = crowd.compiler.commit();
                 let start = Instant::now();
-                let update = lowering.update(crowd.compiler.snapshot(), &delta, &crowd.bindings)?;
+                let update =
+                    lowering.update(DesiredState::new(crowd.compiler.snapshot(), &crowd.bindings), &delta)?;
                 ours.carry_out(&update)?;
                 let time = start.elapsed().as_secs_f64() * 1e6;
-                ours.carry_out(&lowering.settle())?;
+                ours.carry_out(&lowering.quiesce())?;
                 Ok((time, update.writes().len()))
             };
             let (time, written) = follow(more)?;

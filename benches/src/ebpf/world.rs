@@ -2,9 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portcullis::backend::{Binding, Bindings, Interface};
 use portcullis::compile::Compiler;
 use portcullis::ebpf::oracle::{Draws, END_WORDS};
-use portcullis::ebpf::{Binding, Bindings};
 use portcullis::ir::Interpreter;
 use portcullis::model::{Endpoint, EndpointId, Update};
 use portcullis::packet::{Packet, Protocol};
@@ -74,11 +74,12 @@ pub(super) fn rules(count: usize) -> Result<(Compiler, Bindings), Failure> {
         let peers = format!("peer == 'p{number}'");
         updates.push(policy(&format!("policy-{number}"), "app == 'pod'", &peers, port(number)?)?);
     }
-    Ok((compiler(updates)?, [(EndpointId::workload("bench", "pod"), binding(0, 1))].into()))
+    Ok((compiler(updates)?, [(EndpointId::workload("bench", "pod"), binding(0, 1)?)].into()))
 }
 
-fn binding(number: u32, interface: u32) -> Binding {
-    Binding::workload(interface, Family::ALL.map(|family| family.workload(number)))
+fn binding(number: u32, index: u32) -> Result<Binding, Failure> {
+    let interface = Interface::new(&format!("if{index}"))?.with_index(index);
+    Ok(Binding::workload(interface, Family::ALL.map(|family| family.workload(number))))
 }
 
 fn local(name: &str, label: (&str, &str), number: u32) -> Update {
@@ -194,7 +195,7 @@ impl Crowd {
             }
             let id = EndpointId::workload("bench", name);
             let interface = u16::try_from(number)?.saturating_add(FIRST);
-            bindings.insert(id.clone(), binding(number, interface.into()));
+            bindings.bind(id.clone(), binding(number, interface.into())?);
             workloads.push(Workload { id, number, interface, peers });
         }
         let keys: Vec<String> = (0..BITS).map(|bit| format!("b{bit}")).collect();

@@ -9,6 +9,7 @@ use portcullis::verdict::Verdict;
 
 use crate::engine::Engine;
 use crate::input::InputArgs;
+use crate::output::When;
 
 /// Is this flow allowed, and by which rule?
 ///
@@ -255,16 +256,6 @@ pub(crate) enum CompileOutput {
     Binary,
     /// Nothing
     None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    /// On a terminal that has them, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

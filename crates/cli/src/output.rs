@@ -5,9 +5,8 @@ use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
 use portcullis::verdict::Verdict;
-
-use crate::args::When;
 
 /// Standard output, locked and buffered. Flush it: an error on drop would be lost.
 pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
@@ -26,6 +25,17 @@ pub(crate) fn terminal_width() -> Option<usize> {
     }
     // A terminal that does not say is as wide as terminals used to be.
     Some(terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0.into()))
+}
+
+/// When to write colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal that has them, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// Whether to write colours.

@@ -192,31 +192,23 @@ impl fmt::Display for Cidr {
 }
 
 /// Why a text or an address and prefix are not a [`Cidr`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
 pub struct CidrError(CidrErrorKind);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum CidrErrorKind {
+    #[error("a prefix length is missing, as in `10.0.0.0/8`")]
     NoPrefix,
+    #[error("not an IP address")]
     Address,
+    #[error("the prefix length is not a plain number")]
     Prefix,
+    #[error("the prefix is longer than the address")]
     PrefixTooLong,
+    #[error("an IPv4-mapped IPv6 network never matches, write the IPv4 network")]
     Mapped,
 }
-
-impl fmt::Display for CidrError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            CidrErrorKind::NoPrefix => "a prefix length is missing, as in `10.0.0.0/8`",
-            CidrErrorKind::Address => "not an IP address",
-            CidrErrorKind::Prefix => "the prefix length is not a plain number",
-            CidrErrorKind::PrefixTooLong => "the prefix is longer than the address",
-            CidrErrorKind::Mapped => "an IPv4-mapped IPv6 network never matches, write the IPv4 network",
-        })
-    }
-}
-
-impl core::error::Error for CidrError {}
 
 /// `address` with an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`) replaced by the IPv4 address it stands for.
 ///

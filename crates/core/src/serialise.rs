@@ -20,6 +20,7 @@ use crate::label::{Labels, Name};
 use crate::model::{Cluster, EntityKinds, Order, PortRange, Update};
 use crate::net::{Cidr, canonical};
 use crate::packet::{HttpRequest, Icmp, Packet, Protocol};
+use crate::quote::quoted;
 use crate::selector::{Expr, Selector};
 
 /// A value from its text.
@@ -96,12 +97,6 @@ impl<'de> Deserialize<'de> for Labels {
         }
         deserializer.deserialize_map(Pairs)
     }
-}
-
-/// A text of users, for messages: one line, escaped.
-fn quoted(text: &str) -> String {
-    let escaped: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    alloc::format!("`{escaped}`")
 }
 
 /// An order is a number, or the text of one: readers of JSON may round a number in the last digit, and then two orders

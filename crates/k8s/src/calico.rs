@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod entity;
+mod families;
 mod felix;
 mod list;
 mod net;
@@ -32,15 +33,15 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::kind::{CalicoKind, Group, PolicyKind};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
 use crate::validate;
+use families::Families;
 pub use felix::FelixConfiguration;
 pub(crate) use felix::FelixSettings;
-use rule::Families;
 use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
     WorkloadEndpointSpec,
@@ -128,10 +129,7 @@ impl CalicoObject {
     ///
     /// A staged deletion gives no update. A profile that carries the labels of a namespace or a service account
     /// also gives an update of that.
-    pub(crate) fn convert(
-        &self,
-        names: &mut Names,
-    ) -> Result<(Vec<Update>, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn convert(&self, names: &mut Names) -> Result<(Vec<Update>, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.meta.reference(self.kind(), self.placing()));
         let updates = self.updates(&mut cx);
         cx.finish(updates)

@@ -11,7 +11,7 @@ use portcullis_core::quote::quoted;
 use serde::Deserialize;
 
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::meta::{ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
@@ -33,14 +33,14 @@ impl Namespace {
     ///
     /// # Errors
     /// When its metadata is not valid.
-    pub fn convert(&self) -> Result<(model::Namespace, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(model::Namespace, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
     pub(crate) fn convert_with(
         &self,
         names: &mut Names,
-    ) -> Result<(model::Namespace, Vec<Warning>), Vec<ConvertError>> {
+    ) -> Result<(model::Namespace, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("Namespace", Placing::Cluster));
         let identity = self.metadata.identify(Placing::Cluster, validate::dns_label, &mut cx);
         let namespace = identity.map(|identity| {
@@ -73,14 +73,14 @@ impl ServiceAccount {
     ///
     /// # Errors
     /// When its metadata is not valid.
-    pub fn convert(&self) -> Result<(model::ServiceAccount, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(model::ServiceAccount, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
     pub(crate) fn convert_with(
         &self,
         names: &mut Names,
-    ) -> Result<(model::ServiceAccount, Vec<Warning>), Vec<ConvertError>> {
+    ) -> Result<(model::ServiceAccount, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("ServiceAccount", Placing::Namespaced));
         let identity = self.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let account = identity.map(|identity| model::ServiceAccount {
@@ -130,14 +130,14 @@ impl Node {
     ///
     /// # Errors
     /// When its metadata or one of its addresses is not valid.
-    pub fn convert(&self) -> Result<(model::Node, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(model::Node, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
     pub(crate) fn convert_with(
         &self,
         names: &mut Names,
-    ) -> Result<(model::Node, Vec<Warning>), Vec<ConvertError>> {
+    ) -> Result<(model::Node, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("Node", Placing::Cluster));
         let identity = self.metadata.identify(Placing::Cluster, validate::dns_subdomain, &mut cx);
         let status = Path::root("status");

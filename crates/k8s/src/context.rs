@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
 
-use crate::error::{ConvertError, ObjectRef, Warning};
+use crate::error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 use crate::names::Names;
 use crate::path::Path;
 
@@ -51,10 +51,11 @@ impl<'a> Context<'a> {
     /// `value` and the warnings, or all errors when there is one.
     ///
     /// A conversion that gave up passes `None`; it must have noted why.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Warning>), ConvertErrors> {
+        ConvertErrors::check(self.errors)?;
         match value {
-            Some(value) if self.errors.is_empty() => Ok((value, self.warnings)),
-            _ => Err(self.errors),
+            Some(value) => Ok((value, self.warnings)),
+            None => Err(ConvertError::new(self.object, "", "cannot be read").into()),
         }
     }
 }

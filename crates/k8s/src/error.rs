@@ -1,7 +1,12 @@
 //! What a conversion says when it refuses or doubts something.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::error::Error;
 use core::fmt;
+use core::ops::Deref;
+use core::slice;
 
 use portcullis_core::quote::{Escaped, escaped};
 
@@ -27,7 +32,8 @@ impl fmt::Display for ObjectRef {
 }
 
 /// Something in an object that cannot be given its exact meaning. The whole object is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {reason}")]
 pub struct ConvertError {
     object: ObjectRef,
     field: String,
@@ -59,13 +65,54 @@ impl ConvertError {
     }
 }
 
-impl fmt::Display for ConvertError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.object, self.field, self.reason)
+/// All reasons why an object, or objects together, are refused: one error for `?`, and a slice of the single ones. Never
+/// empty. Prints one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvertErrors(Box<[ConvertError]>);
+
+impl ConvertErrors {
+    /// These errors; `Ok` when there are none.
+    pub(crate) fn check(errors: Vec<ConvertError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors.into())) }
     }
 }
 
-impl core::error::Error for ConvertError {}
+impl From<ConvertError> for ConvertErrors {
+    fn from(error: ConvertError) -> Self {
+        Self(Box::new([error]))
+    }
+}
+
+impl Deref for ConvertErrors {
+    type Target = [ConvertError];
+
+    fn deref(&self) -> &[ConvertError] {
+        &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a ConvertErrors {
+    type Item = &'a ConvertError;
+    type IntoIter = slice::Iter<'a, ConvertError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConvertErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConvertErrors {}
 
 /// Something in an object that has an exact meaning, though probably not the one its author had in mind.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use portcullis_core::settings::Settings;
 
 use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::FelixSettings;
-use crate::error::{ConvertError, ObjectRef, Warning};
+use crate::error::{ConvertErrors, ObjectRef, Warning};
 use crate::frontend::Frontend;
 use crate::names::Names;
 use crate::object::Object;
@@ -172,7 +172,7 @@ impl Importer {
     /// # Errors
     /// All reasons why the object cannot be given its exact meaning, or that another object has its name. The object
     /// is then left out.
-    pub fn add(&mut self, mut object: Object) -> Result<(), Vec<ConvertError>> {
+    pub fn add(&mut self, mut object: Object) -> Result<(), ConvertErrors> {
         self.tell_apart(&mut object);
         let reference = object.reference();
         let key = (object.kind(), reference.namespace.as_deref().map(Name::new), Name::new(&reference.name));
@@ -252,7 +252,7 @@ impl Importer {
     ///
     /// # Errors
     /// Reasons that only show when all objects are known: workload endpoints of one pod, given twice.
-    pub fn finish(self) -> Result<Import, Vec<ConvertError>> {
+    pub fn finish(self) -> Result<Import, ConvertErrors> {
         let Self {
             options,
             mut updates,

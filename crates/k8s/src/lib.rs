@@ -31,7 +31,7 @@ mod tier;
 mod validate;
 pub mod workload;
 
-pub use error::{ConvertError, ObjectRef, Warning};
+pub use error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 pub use frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };

@@ -1,4 +1,7 @@
 //! Kinds that are almost spelt like one that is read.
+//!
+//! By hand, because it runs for every object that is passed over: it looks at each letter once and allocates nothing. `strsim`
+//! also needs `std`.
 
 /// Whether one text becomes the other by one edit at most: a letter more, less or other, two neighbours swapped, or other
 /// capitals.

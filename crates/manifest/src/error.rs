@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use std::io;
 
 use portcullis_core::quote::{Escaped, escaped};
 
@@ -21,7 +22,20 @@ struct Inner {
     object: Option<Box<str>>,
     field: Option<Box<str>>,
     reason: Box<str>,
+    source: Option<Source>,
 }
+
+/// What the system said; errors with one kind of it are the same.
+#[derive(Clone)]
+struct Source(Arc<io::Error>);
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind()
+    }
+}
+
+impl Eq for Source {}
 
 /// What sort of error it is, for programs that treat some of them differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,9 +70,30 @@ pub enum ReadErrorKind {
 
 impl ReadError {
     pub(crate) fn new(kind: ReadErrorKind, reason: impl Into<Box<str>>) -> Self {
-        let inner =
-            Inner { kind, file: None, position: None, object: None, field: None, reason: reason.into() };
+        let inner = Inner {
+            kind,
+            file: None,
+            position: None,
+            object: None,
+            field: None,
+            reason: reason.into(),
+            source: None,
+        };
         Self(Box::new(inner))
+    }
+
+    /// A file that the system does not let us read.
+    pub(crate) fn of_system(error: io::Error) -> Self {
+        // In our words where they are common.
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "no such file or directory".into(),
+            io::ErrorKind::PermissionDenied => "permission denied".into(),
+            io::ErrorKind::IsADirectory => "is a directory".into(),
+            _ => error.to_string(),
+        };
+        let mut refused = Self::new(ReadErrorKind::File, reason);
+        refused.0.source = Some(Source(Arc::new(error)));
+        refused
     }
 
     pub(crate) fn with_file(mut self, file: Arc<str>) -> Self {
@@ -147,7 +182,12 @@ impl fmt::Debug for ReadError {
     }
 }
 
-impl core::error::Error for ReadError {}
+/// The source is what the system said, when a file could not be read.
+impl core::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.0.source.as_ref().map(|Source(error)| &**error as _)
+    }
+}
 
 const fn part(text: &str) -> Escaped<'_> {
     escaped(text).at_most(PART)
@@ -173,5 +213,14 @@ mod tests {
             .with_field("spec.containers");
         assert_eq!(full.to_string(), "a.yaml:3:4: Pod a/b: spec.containers: not a list");
         assert_eq!(full.kind(), ReadErrorKind::Object);
+    }
+
+    #[test]
+    fn what_the_system_said_is_the_source() {
+        let error = ReadError::of_system(io::Error::from(io::ErrorKind::NotFound)).with_file("a".into());
+        assert_eq!(error.to_string(), "a: no such file or directory");
+        let source = core::error::Error::source(&error).unwrap();
+        assert_eq!(source.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+        assert!(core::error::Error::source(&ReadError::new(ReadErrorKind::Syntax, "x")).is_none());
     }
 }

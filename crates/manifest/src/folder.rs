@@ -18,7 +18,6 @@ use crate::kustomization::{self, Kustomization};
 use crate::limits::Limits;
 use crate::other::Others;
 use crate::pattern::Patterns;
-use crate::source::io_reason;
 use crate::values::read_values;
 
 /// One thing to do, in order.
@@ -60,7 +59,7 @@ impl Walk<'_> {
                 Err(error) => {
                     if is_manifest(&path) {
                         is_empty = false;
-                        steps.push(Step::Fail(file_error(&path, &error)));
+                        steps.push(Step::Fail(file_error(&path, error)));
                     }
                     continue;
                 }
@@ -163,15 +162,15 @@ impl Walk<'_> {
 
     /// What is in a folder, last name first: nothing if this call has listed it, `None` if an earlier one has.
     fn list(&mut self, path: &Path) -> Result<Option<Vec<PathBuf>>, ReadError> {
-        let failed = |error: &io::Error| file_error(path, error);
-        match self.seen.entry(fs::canonicalize(path).map_err(|error| failed(&error))?) {
+        let failed = |error: io::Error| file_error(path, error);
+        match self.seen.entry(fs::canonicalize(path).map_err(failed)?) {
             Entry::Vacant(entry) => entry.insert(self.call),
             Entry::Occupied(entry) if *entry.get() == self.call => return Ok(Some(Vec::new())),
             Entry::Occupied(_) => return Ok(None),
         };
         let mut names = Vec::new();
-        for entry in fs::read_dir(path).map_err(|error| failed(&error))? {
-            names.push(entry.map_err(|error| failed(&error))?.file_name());
+        for entry in fs::read_dir(path).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
         }
         names.sort_by(|one, other| other.as_encoded_bytes().cmp(one.as_encoded_bytes()));
         Ok(Some(names.into_iter().map(|name| path.join(name)).collect()))
@@ -259,8 +258,8 @@ fn count_manifests(path: &Path, is_one: fn(&Path) -> bool) -> u64 {
 }
 
 /// An error about a file as a whole.
-pub(crate) fn file_error(path: &Path, error: &io::Error) -> ReadError {
-    ReadError::new(ReadErrorKind::File, io_reason(error)).with_file(path.to_string_lossy().into())
+pub(crate) fn file_error(path: &Path, error: io::Error) -> ReadError {
+    ReadError::of_system(error).with_file(path.to_string_lossy().into())
 }
 
 /// Hidden folders of which everybody knows that they hold no objects.

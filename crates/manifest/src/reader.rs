@@ -94,7 +94,7 @@ impl Reader {
             }
             // A pipe, for example: it has no real path, and can be read once only.
             Ok(_) => self.open(path, Origin::Stream, sink),
-            Err(error) => sink(Err(file_error(path, &error))),
+            Err(error) => sink(Err(file_error(path, error))),
         }
     }
 
@@ -136,7 +136,7 @@ impl Reader {
     fn read_file(&mut self, path: &Path, origin: Origin, sink: &mut Sink<'_>) -> ControlFlow<()> {
         let real = match fs::canonicalize(path) {
             Ok(real) => real,
-            Err(error) => return sink(Err(file_error(path, &error))),
+            Err(error) => return sink(Err(file_error(path, error))),
         };
         if self.seen.insert(real, self.call).is_some() {
             return ControlFlow::Continue(());
@@ -147,7 +147,7 @@ impl Reader {
     fn open(&mut self, path: &Path, origin: Origin, sink: &mut Sink<'_>) -> ControlFlow<()> {
         match File::open(path) {
             Ok(file) => self.read_from(&path.to_string_lossy(), origin, file, sink),
-            Err(error) => sink(Err(file_error(path, &error))),
+            Err(error) => sink(Err(file_error(path, error))),
         }
     }
 

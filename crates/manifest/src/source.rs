@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 use core::str;
-use std::io::{self, Read};
+use std::io::Read;
 
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
@@ -423,7 +423,7 @@ impl<R: Read> Source<R> {
                 self.is_at_end = self.buffer.len() == before;
                 Ok(())
             }
-            Err(error) => Err(ReadError::new(ReadErrorKind::File, io_reason(&error))),
+            Err(error) => Err(ReadError::of_system(error)),
         }
     }
 
@@ -455,16 +455,6 @@ impl<R: Read> Source<R> {
 struct Cut {
     range: Range<usize>,
     notation: Notation,
-}
-
-/// The reason for a failed system call, in our words where they are common.
-pub(crate) fn io_reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::IsADirectory => "is a directory".into(),
-        _ => error.to_string(),
-    }
 }
 
 /// Whether a line begins with the marker and then ends or goes on with white space.

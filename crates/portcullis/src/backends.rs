@@ -4,6 +4,9 @@
 //! would add it. A further backend is a crate that implements the [contract](crate::backend), its features in the
 //! `Cargo.toml` of this crate, and an entry in [`ALL`].
 
+#[cfg(all(target_os = "linux", any(feature = "nftables-apply", feature = "ebpf-load")))]
+mod interfaces;
+
 use alloc::boxed::Box;
 
 use portcullis_core::backend::{Oracle, OracleError};
@@ -19,6 +22,9 @@ macro_rules! face {
         Face { feature: $feature, open }
     }};
 }
+
+#[cfg(all(target_os = "linux", any(feature = "nftables-apply", feature = "ebpf-load")))]
+pub use interfaces::node_interfaces;
 
 /// All backends that a kernel runs.
 pub const ALL: &[Backend] = &[
@@ -128,7 +134,7 @@ impl NotBuilt {
     }
 }
 
-/// The oracles behind the trait, until they implement it themselves.
+/// How each is opened.
 mod adapters {
     #[cfg(all(target_os = "linux", feature = "ebpf-oracle"))]
     pub(super) use ebpf::open as ebpf;
@@ -148,52 +154,16 @@ mod adapters {
         }
     }
 
-    macro_rules! adapter {
-        ($feature:literal, $module:ident, $backend:ident) => {
-            #[cfg(all(target_os = "linux", feature = $feature))]
-            mod $module {
-                use alloc::boxed::Box;
+    #[cfg(all(target_os = "linux", feature = "ebpf-oracle"))]
+    mod ebpf {
+        use alloc::boxed::Box;
 
-                use portcullis_core::backend::{Oracle, OracleError, OracleErrorKind};
-                use portcullis_core::ir::{Snapshot, View};
-                use portcullis_core::model::EndpointId;
-                use portcullis_core::packet::Packet;
-                use portcullis_core::verdict::{Decision, Hook};
-                use $backend::oracle;
+        use portcullis_core::backend::{Oracle, OracleError};
+        use portcullis_core::ir::{Snapshot, View};
+        use portcullis_ebpf::oracle;
 
-                struct Adapter(oracle::Oracle);
-
-                impl Oracle for Adapter {
-                    fn ask(
-                        &self,
-                        endpoint: &EndpointId,
-                        hook: Hook,
-                        packet: &Packet,
-                    ) -> Result<Decision, OracleError> {
-                        self.0.ask(endpoint, hook, packet).map_err(|error| adapted(&error))
-                    }
-                }
-
-                fn adapted(error: &oracle::OracleError) -> OracleError {
-                    let kind = if error.is_unaskable() {
-                        OracleErrorKind::Unaskable
-                    } else if error.is_contradiction() {
-                        OracleErrorKind::Contradiction
-                    } else {
-                        OracleErrorKind::Environment
-                    };
-                    OracleError::new(kind, error)
-                }
-
-                pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
-                    match oracle::Oracle::load(snapshot.clone(), view) {
-                        Ok(oracle) => Ok(Box::new(Adapter(oracle))),
-                        Err(error) => Err(adapted(&error)),
-                    }
-                }
-            }
-        };
+        pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
+            Ok(Box::new(oracle::Oracle::load(snapshot.clone(), view)?))
+        }
     }
-
-    adapter!("ebpf-oracle", ebpf, portcullis_ebpf);
 }

@@ -39,6 +39,7 @@ pub use portcullis_matcher as matcher;
 pub use portcullis_nftables as nftables;
 
 pub mod backends;
+pub mod local_node;
 #[cfg(feature = "std")]
 pub mod render;
 #[cfg(feature = "std")]

@@ -4,19 +4,21 @@
 //! do; an [`Evaluator`] looks them up and asks an engine, and a [`Report`] is the answer as JSON.
 
 mod answer;
+mod candidate;
 mod cuts;
 mod direct;
 mod ends;
 mod flow;
 mod load;
 mod location;
-mod near;
 mod peer;
+mod pod_kinds;
 mod ports;
 mod reach;
 mod report;
 mod resolve;
 mod shield;
+mod suggest;
 mod through;
 
 use alloc::collections::BTreeMap;

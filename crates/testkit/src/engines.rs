@@ -11,6 +11,7 @@ use portcullis::model::{Cluster, EndpointId};
 use portcullis::packet::Packet;
 use portcullis::reference::Reference;
 use portcullis::settings::Settings;
+use portcullis::shadow::{Found, Shadow};
 use portcullis::verdict::{Decision, Hook};
 use portcullis_matcher::Matcher;
 
@@ -77,6 +78,13 @@ impl<'a> Engines<'a> {
         self.by_kernel.borrow().clone()
     }
 
+    /// Keeps a difference that the engine called `name` has.
+    fn note(&self, name: &str, found: &Found<'_>) {
+        let Found { endpoint, hook, packet, answered, watched } = found;
+        let line = format!("{endpoint} {hook} {packet:?}: the {name} says {watched:?}, not {answered:?}");
+        self.differences.borrow_mut().push(line);
+    }
+
     /// The differences so far, one line each.
     #[must_use]
     pub fn differences(&self) -> Vec<String> {
@@ -86,15 +94,23 @@ impl<'a> Engines<'a> {
 
 impl Evaluate for Engines<'_> {
     fn evaluate(&self, endpoint: &EndpointId, hook: Hook, packet: &Packet) -> Decision {
-        let want = self.reference.decide(endpoint, hook, packet);
-        let mut by_kernel = Vec::new();
+        let differs = |name: &'static str| move |found: &Found<'_>| self.note(name, found);
+        let tables = Interpreter::new(self.compiled.snapshot());
+        let engines = Shadow::new(&self.reference, tables, differs("IR"));
+        let engines = Shadow::new(engines, &self.matcher, differs("matcher"));
+        let answered = engines.evaluate(endpoint, hook, packet);
         for (name, oracle) in &self.oracles {
             match oracle.ask(endpoint, hook, packet) {
-                Ok(decision) => {
+                Ok(watched) => {
                     let mut counts = self.by_kernel.borrow_mut();
                     let count = counts.entry(name).or_default();
                     *count = count.saturating_add(1);
-                    by_kernel.push((*name, decision));
+                    if watched != answered {
+                        self.note(
+                            name,
+                            &Found { endpoint, hook, packet, answered: &answered, watched: &watched },
+                        );
+                    }
                 }
                 Err(error) if error.kind() == OracleErrorKind::Unaskable => {}
                 Err(error) => {
@@ -103,16 +119,40 @@ impl Evaluate for Engines<'_> {
                 }
             }
         }
-        let others = [
-            ("IR", Interpreter::new(self.compiled.snapshot()).decide(endpoint, hook, packet)),
-            ("matcher", self.matcher.evaluate(endpoint, hook, packet)),
-        ];
-        let others = others.into_iter().chain(by_kernel);
-        for (name, got) in others.filter(|(_, got)| *got != want) {
-            let line = format!("{endpoint} {hook} {packet:?}: the {name} says {got:?}, not {want:?}");
-            self.differences.borrow_mut().push(line);
-        }
         self.asked.set(self.asked.get().saturating_add(1));
-        want
+        answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis::evaluate::Evaluate as _;
+    use portcullis::model::Cluster;
+    use portcullis::settings::Settings;
+    use portcullis::verdict::Hook;
+
+    use super::Engines;
+    use crate::generate::Generator;
+
+    #[test]
+    fn engines_agree_and_a_difference_is_kept() {
+        let mut generator = Generator::new(7);
+        let cluster: Cluster = generator.cluster().into_iter().collect();
+        let settings = Settings::default();
+        let mut engines = Engines::new(&cluster, &settings).unwrap();
+        let packets: Vec<_> = (0..50).map(|_| generator.packet()).collect();
+        let ask = |engines: &Engines<'_>| {
+            for id in cluster.endpoints().keys() {
+                packets.iter().for_each(|packet| drop(engines.evaluate(id, Hook::WorkloadIngress, packet)));
+            }
+        };
+        ask(&engines);
+        assert_eq!(engines.asked(), packets.len() * cluster.endpoints().len());
+        assert_eq!(engines.differences(), Vec::<String>::new());
+        // A matcher of nothing denies everything, with another cause.
+        engines.matcher = portcullis_matcher::Matcher::lower(&portcullis::ir::Snapshot::new()).unwrap();
+        ask(&engines);
+        assert!(engines.differences().iter().any(|line| line.contains("the matcher says")));
+        assert!(engines.differences().iter().all(|line| !line.contains("the IR says")));
     }
 }

@@ -6,9 +6,9 @@ use aya::maps::{Array, MapError};
 use portcullis_core::packet::Packet;
 use portcullis_core::wire::craft;
 
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::object::{self, Behaviour};
+use crate::error::{Context as _, LoadError};
+use crate::load::object::{self, Behaviour};
+use crate::lower::Lowering;
 use crate::oracle::{OTHER_INTERFACE, Sandbox, context, frame};
 use crate::write::Update;
 
@@ -139,7 +139,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox was not made for it, or the kernel refuses.
     pub fn draw(&mut self, draws: &Draws) -> Result<(), LoadError> {
-        let failed = |error: MapError| LoadError::new("packets to draw", &error);
+        let failed = |error: MapError| LoadError::new("packets to draw", error);
         let mut peers = self.map::<[u16; 2]>("drawn_peers")?;
         for (slot, peer) in (0..).zip(&draws.peers) {
             peers.set(slot, *peer, 0).map_err(failed)?;
@@ -169,7 +169,7 @@ impl Sandbox {
     }
 
     fn run_drawn(&mut self, program: &str, draws: &Draws, repeat: u32) -> Result<Duration, LoadError> {
-        let failed = |error: MapError| LoadError::new("map `drawing`", &error);
+        let failed = |error: MapError| LoadError::new("map `drawing`", error);
         self.map::<Drawing>("drawing")?.set(0, draws.start(), 0).map_err(failed)?;
         let (_, time) = self.run(program, draws.frame(), &context(OTHER_INTERFACE, [0; 2]), repeat)?;
         draws.check(self.map::<Drawing>("drawing")?.get(&0, 0).map_err(failed)?, repeat)?;
@@ -178,6 +178,6 @@ impl Sandbox {
 
     fn map<V: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut aya::maps::MapData, V>, LoadError> {
         let map = self.ebpf.map_mut(name).ok_or_else(|| LoadError::plain(format!("no map `{name}`")))?;
-        Array::try_from(map).map_err(|error| LoadError::new(format!("map `{name}`"), &error))
+        Array::try_from(map).context(format!("map `{name}`"))
     }
 }

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::{
@@ -15,10 +16,9 @@ use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_core::wire::craft;
 use portcullis_testkit::kernel_can_be_asked;
 
-use crate::binding::{Binding, Bindings};
 use crate::layout::hook_index;
-use crate::lowering::Lowering;
-use crate::object;
+use crate::load::object;
+use crate::lower::Lowering;
 use crate::options::{Capacity, Options};
 use crate::oracle::{OTHER_INTERFACE, Sandbox, context, frame};
 use crate::write::Write;
@@ -78,12 +78,15 @@ fn compiler() -> Compiler {
 /// as small as can be, so that entries meet in one bucket.
 fn denied(again: impl Fn(&Write) -> bool + Sync, runs: u32) -> (u64, u64) {
     let compiler = compiler();
-    let bind =
-        |(name, interface)| (EndpointId::workload("race", name), Binding::WorkloadAnyAddress { interface });
+    let bind = |(name, index)| {
+        let interface = Interface::new(name).unwrap().with_index(index);
+        (EndpointId::workload("race", name), Binding::WorkloadAnyAddress { interface })
+    };
     let bindings = Bindings::from([("guarded", 1), ("open", 2)].map(bind));
     let capacity = Capacity { endpoints: 2, addresses_v4: 2, ..Capacity::default() };
     let options = Options::new().with_capacity(capacity);
-    let (lowering, update) = Lowering::load(options, compiler.snapshot(), &bindings).unwrap();
+    let (lowering, update) =
+        Lowering::load(options, DesiredState::new(compiler.snapshot(), &bindings), &()).unwrap();
     let mut sandbox = Sandbox::of(&lowering, &update).unwrap();
     let packet = Packet::new("10.0.0.5".parse().unwrap(), "172.16.0.9".parse().unwrap(), Protocol::TCP);
     let frame = frame(&craft(&packet.to_port(80)).unwrap());
@@ -113,7 +116,7 @@ fn denied(again: impl Fn(&Write) -> bool + Sync, runs: u32) -> (u64, u64) {
     let ruled = lowering
         .decisions()
         .filter(|(_, decision)| decision.verdict == Verdict::Deny && decision.cause.policy().is_some());
-    let denied = ruled.map(|(number, _)| sandbox.counter(number).unwrap()[0]).sum();
+    let denied = ruled.map(|(number, _)| sandbox.counter(number).unwrap().packets).sum();
     (denied, rewrites)
 }
 

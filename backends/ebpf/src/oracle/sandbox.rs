@@ -6,19 +6,18 @@ use core::time::Duration;
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, TestRun as _, TestRunOptions};
-use portcullis_core::ir::Snapshot;
+use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Lower as _};
 use portcullis_core::packet::Packet;
 use portcullis_core::verdict::Hook;
 use portcullis_core::wire::craft;
 
-use crate::binding::Bindings;
-use crate::event::Event;
+use crate::error::{Context as _, LoadError};
 use crate::layout::hook_index;
-use crate::load_error::LoadError;
-use crate::lowering::Lowering;
-use crate::maps::{Maps, take};
-use crate::memory::Memory;
-use crate::object::{self, Behaviour};
+use crate::load::event::EventRecord;
+use crate::load::maps::{Maps, take};
+use crate::load::memory::Memory;
+use crate::load::object::{self, Behaviour};
+use crate::lower::Lowering;
 use crate::options::Options;
 use crate::oracle::{DROPS, OTHER_INTERFACE, PASSES, context, context_at, frame};
 use crate::write::{Update, Write};
@@ -38,16 +37,12 @@ impl core::fmt::Debug for Sandbox {
 }
 
 impl Sandbox {
-    /// Loads `snapshot` for the endpoints of `bindings`. Flows are not remembered.
+    /// Loads `desired`. Flows are not remembered.
     ///
     /// # Errors
     /// When the snapshot cannot be lowered, or the machine cannot do it.
-    pub fn load(
-        options: Options,
-        snapshot: &Snapshot,
-        bindings: &Bindings,
-    ) -> Result<(Self, Lowering), LoadError> {
-        let (lowering, update) = Lowering::load(options, snapshot, bindings).map_err(LoadError::plain)?;
+    pub fn load(options: Options, desired: DesiredState<'_>) -> Result<(Self, Lowering), DataplaneError> {
+        let (lowering, update) = Lowering::load(options, desired, &())?;
         Ok((Self::of(&lowering, &update)?, lowering))
     }
 
@@ -123,11 +118,11 @@ impl Sandbox {
         self.maps.write(write)
     }
 
-    /// The packets and bytes that a decision counted.
+    /// What a decision counted.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn counter(&self, decision: u32) -> Result<[u64; 2], LoadError> {
+    pub fn counter(&self, decision: u32) -> Result<Counter, LoadError> {
         self.maps.counter(decision)
     }
 
@@ -141,15 +136,15 @@ impl Sandbox {
         interface: u32,
         hook: Hook,
         packet: &Packet,
-    ) -> Result<Option<(bool, Option<Event>)>, LoadError> {
+    ) -> Result<Option<(bool, Option<EventRecord>)>, LoadError> {
         let Some(bytes) = craft(packet) else { return Ok(None) };
         let hook = u32::try_from(hook_index(hook)).unwrap_or(u32::MAX);
         let passed = self.run("probe", &frame(&bytes), &context(OTHER_INTERFACE, [hook, interface]), 1)?;
-        let event = self.events.next().and_then(|record| Event::read(&record));
+        let event = self.events.next().and_then(|record| EventRecord::read(&record));
         Ok(Some((passed.0, event)))
     }
 
-    /// Whether `hook` of the endpoint at `interface` lets an IP packet pass that is made of these bytes, whatever they are.
+    /// Whether `hook` of the endpoint at `interface` lets an IP packet of exactly these bytes pass.
     ///
     /// # Errors
     /// When the kernel does not take it.
@@ -194,7 +189,7 @@ impl Sandbox {
         };
         let result = object::program(&mut self.ebpf, program)?
             .test_run(run)
-            .map_err(|error| LoadError::new(format!("a test run of `{program}`"), &error))?;
+            .context(format!("a test run of `{program}`"))?;
         match result.return_value {
             PASSES => Ok((true, result.duration)),
             DROPS => Ok((false, result.duration)),

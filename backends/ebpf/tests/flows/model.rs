@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Interpreter;
 use portcullis_core::label::{Labels, Scope};
@@ -13,7 +14,7 @@ use portcullis_core::selector::{Expr, LabelRef};
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 use portcullis_ebpf::oracle::Sandbox;
-use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
+use portcullis_ebpf::{Lowering, Options};
 
 use crate::frames::{Body, Frame, ICMP, ICMPV6, SCTP, SYN, TCP};
 
@@ -107,10 +108,12 @@ impl Node {
         let _ = compiler.commit();
         let bind = |(name, interface): (&str, u32)| {
             let own = own(interface);
+            let interface = Interface::new(name).unwrap().with_index(interface);
             (EndpointId::workload("a", name), Binding::workload(interface, own))
         };
         let bindings = Bindings::from([("w", W), ("v", V)].map(bind));
-        let (lowering, update) = Lowering::fitting(Options::new(), compiler.snapshot(), &bindings).unwrap();
+        let (lowering, update) =
+            Lowering::fitting(Options::new(), DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
         let sandbox = Sandbox::tracking(&lowering, &update).unwrap();
         Self { compiler, sandbox, flows: BTreeSet::new(), firsts: BTreeSet::new() }
     }

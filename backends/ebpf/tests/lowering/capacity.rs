@@ -1,13 +1,14 @@
 //! What fits, what does not, and that nothing is lost on the way.
 
+use portcullis_core::backend::{Bindings, DesiredState, Lower as _, LowerError, LowerErrorKind};
 use portcullis_core::ir::{Id as _, Snapshot};
-use portcullis_ebpf::{Bindings, Capacity, LowerError, Lowering, Options};
+use portcullis_ebpf::{Capacity, Lowering, Options};
 
 use crate::maps::{Maps, Reached};
 use crate::reader::Reader;
 use crate::seeds;
 use crate::style::Style;
-use crate::world::{CAPACITY, Tally, World};
+use crate::world::{CAPACITY, Tally, World, bound};
 
 /// The fields that policy can fill. Pages are for tables that are larger than any here; see `tests/ranges.rs`.
 const FIELDS: [&str; 11] = [
@@ -43,10 +44,10 @@ fn field<'a>(capacity: &'a mut Capacity, name: &str) -> &'a mut u32 {
 
 /// The maps of a state that was never another.
 fn fresh(options: &Options, snapshot: &Snapshot, bindings: &Bindings) -> Maps {
-    let (lowering, update) = Lowering::load(options.clone(), snapshot, bindings).unwrap();
+    let (_, update) = Lowering::load(options.clone(), DesiredState::new(snapshot, bindings), &()).unwrap();
     let mut maps = Maps::new(*options.capacity());
     for write in update.writes() {
-        maps.write(write, |slot| lowering.decision(slot).cloned());
+        maps.write(write);
     }
     maps
 }
@@ -78,12 +79,20 @@ fn exactly(maps: &Maps, snapshot: &Snapshot) -> Capacity {
     }
 }
 
+/// The limit that is too small, its value, and what is needed.
+fn limit_of(error: &LowerError) -> (&'static str, u32, u64) {
+    match error.kind() {
+        LowerErrorKind::Limit { name, limit, needed } => (name, u32::try_from(*limit).unwrap(), *needed),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn is_honest(error: &LowerError, name: &str, limit: u32, needed: u32) {
     let text = error.to_string();
     assert!(text.contains(&format!("`{name}` holds {limit}")) && !text.contains('\n'), "{text}");
-    let (map, said_limit, said_needed) = error.limit().unwrap();
+    let (map, said_limit, said_needed) = limit_of(error);
     assert_eq!((map, said_limit), (name, limit), "{text}");
-    assert!(said_needed > limit as usize && said_needed <= needed as usize, "{text}: it is {needed}");
+    assert!(said_needed > limit.into() && said_needed <= needed.into(), "{text}: it is {needed}");
 }
 
 /// Every field: what is needed exactly is enough, one less is refused by name.
@@ -92,10 +101,14 @@ fn a_load_that_is_one_too_large_is_refused_and_says_why() {
     let mut refused = [0; FIELDS.len()];
     for seed in 0..seeds(30) {
         let world = World::new(seed, Style::of(seed), CAPACITY);
-        let (snapshot, bindings) = (world.compiler.snapshot(), &world.bindings);
+        let (snapshot, bindings) = (world.compiler.snapshot(), &bound(&world.bindings));
         let exact = exactly(&world.maps, snapshot);
         let load = |capacity| {
-            Lowering::load(world.lowering.options().clone().with_capacity(capacity), snapshot, bindings)
+            Lowering::load(
+                world.lowering.options().clone().with_capacity(capacity),
+                DesiredState::new(snapshot, bindings),
+                &(),
+            )
         };
         load(exact).unwrap_or_else(|error| panic!("seed {seed}: {error} with {exact:?}"));
         for (number, name) in FIELDS.into_iter().enumerate() {
@@ -137,9 +150,9 @@ fn an_update_that_does_not_fit_changes_nothing() {
             (world.silent, world.printing) = (true, true);
             for _ in 0..16 {
                 let fits = world.try_change(|error, lowering, printed| {
-                    let (map, limit, needed) = error.limit().unwrap();
+                    let (map, limit, needed) = limit_of(error);
                     assert_eq!((map, limit), (name, *field(&mut capacity, name)), "{error}");
-                    assert!(needed > limit as usize, "{error}");
+                    assert!(needed > limit.into(), "{error}");
                     assert_eq!(format!("{lowering:?}"), printed, "{error}");
                 });
                 if !fits {
@@ -166,9 +179,10 @@ fn updates_lead_to_what_a_fresh_load_gives_and_lose_nothing() {
             if step % 5 != 4 {
                 continue;
             }
-            world.settle();
-            assert!(world.lowering.settle().is_empty());
-            let mut fresh = fresh(world.lowering.options(), world.compiler.snapshot(), &world.bindings);
+            world.quiesce();
+            assert!(world.lowering.quiesce().is_empty());
+            let mut fresh =
+                fresh(world.lowering.options(), world.compiler.snapshot(), &bound(&world.bindings));
             assert_eq!(world.maps.reached(), fresh.reached(), "seed {seed} step {step}");
             assert_eq!(world.maps.addresses, fresh.addresses, "seed {seed} step {step}");
             assert_eq!(world.maps.networks, fresh.networks, "seed {seed} step {step}");
@@ -199,7 +213,7 @@ fn twice(seed: u64, steps: usize, silent: bool) -> Tally {
     rehearsal.silent = true;
     for step in 0..=steps {
         let snapshot = rehearsal.compiler.snapshot();
-        let maps = fresh(rehearsal.lowering.options(), snapshot, &rehearsal.bindings);
+        let maps = fresh(rehearsal.lowering.options(), snapshot, &bound(&rehearsal.bindings));
         let mut exact = exactly(&maps, snapshot);
         for name in FIELDS {
             let most = field(&mut needed, name);

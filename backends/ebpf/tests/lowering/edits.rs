@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use portcullis_core::backend::{DesiredState, Lower as _};
 use portcullis_core::ir::{ClassId, DecisionId, ProjectionId, Snapshot};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::Verdict;
@@ -11,7 +12,7 @@ use portcullis_core::verdict::Verdict;
 use crate::reader::{Question, Reader};
 use crate::seeds;
 use crate::style::Style;
-use crate::world::{CAPACITY, State, World, hooks, plain};
+use crate::world::{CAPACITY, State, World, bound, hooks, indexes, plain};
 
 /// Around the ends of pages.
 const PORTS: [u16; 10] = [0, 1, 0xfe, 0xff, 0x100, 0x1fe, 0x1ff, 0x200, 0xfffe, 0xffff];
@@ -93,11 +94,11 @@ fn whatever_a_delta_says_the_maps_follow() {
             snapshot.generation += 1;
             let delta = old.snapshot.diff(&snapshot);
             let new = State { snapshot: Rc::new(snapshot), bindings: Rc::clone(&bindings) };
-            let update = world.lowering.update(&new.snapshot, &delta, &bindings).unwrap();
+            let update =
+                world.lowering.update(DesiredState::new(&new.snapshot, &bound(&bindings)), &delta).unwrap();
             let questions = questions(&mut world, 12);
             for (number, write) in update.writes().iter().enumerate() {
-                let lowering = &world.lowering;
-                world.maps.write(write, |slot| lowering.decision(slot).cloned());
+                world.maps.write(write);
                 writes += 1;
                 let is_last = number + 1 == update.writes().len();
                 for question in &questions {
@@ -133,7 +134,7 @@ fn questions(world: &mut World, count: usize) -> Vec<Question> {
             packet = packet.to_port(PORTS[world.below(PORTS.len())]);
             packet.protocol = [Protocol::TCP, Protocol::UDP][world.below(2)];
         }
-        Question { interface: binding.interfaces()[0], hook: hooks[world.below(hooks.len())], packet }
+        Question { interface: indexes(binding)[0], hook: hooks[world.below(hooks.len())], packet }
     };
     (0..count).map(question).collect()
 }

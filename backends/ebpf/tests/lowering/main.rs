@@ -20,17 +20,18 @@ mod scenarios;
 mod style;
 mod world;
 
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Lower as _};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{Cluster, EndpointId, Enforcement};
 use portcullis_core::reference::Reference;
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Direction, RuleRef};
-use portcullis_ebpf::{Binding, Bindings, Lowering, Options};
+use portcullis_ebpf::{Lowering, Options};
 use portcullis_testkit::generate::Generator;
 
 use reader::{Question, Reader};
 use style::Style;
-use world::{CAPACITY, World, hooks, plain};
+use world::{CAPACITY, World, hooks, indexes, interface, plain};
 
 /// How many clusters.
 fn seeds(usual: u64) -> u64 {
@@ -86,8 +87,7 @@ fn the_maps_say_what_the_reference_says() {
             }
             for (id, binding) in world.bindings.clone() {
                 for hook in hooks(id.kind) {
-                    let question =
-                        Question { interface: binding.interfaces()[0], hook, packet: packet.clone() };
+                    let question = Question { interface: indexes(&binding)[0], hook, packet: packet.clone() };
                     let answer = Reader::ask(&question, &mut world.maps);
                     assert_eq!(answer, state.answer(&question), "seed {seed}: {question:?}");
                     let want = reference.decide(&id, hook, &packet);
@@ -109,16 +109,20 @@ fn the_maps_say_what_the_reference_says() {
 #[test]
 fn one_host_endpoint_is_for_all_interfaces() {
     let compiler = Compiler::new(Settings::default(), CompileScope::All);
-    let binding =
-        |(name, at): (&str, u32)| (EndpointId::host(name), Binding::AllInterfaces { interfaces: vec![at] });
+    let binding = |(name, at): (&str, u32)| {
+        (EndpointId::host(name), Binding::AllInterfaces { interfaces: vec![interface(at)] })
+    };
     let load = |names: &[(&str, u32)]| {
         let bindings: Bindings = names.iter().copied().map(binding).collect();
-        Lowering::load(Options::new(), compiler.snapshot(), &bindings)
+        Lowering::load(Options::new(), DesiredState::new(compiler.snapshot(), &bindings), &())
             .map(drop)
             .map_err(|error| error.to_string())
     };
     assert_eq!(load(&[("a", 1)]), Ok(()));
-    assert_eq!(load(&[("a", 1), ("b", 2)]), Err("two host endpoints are bound to all interfaces".to_owned()));
+    assert_eq!(
+        load(&[("a", 1), ("b", 2)]),
+        Err("hep/a and hep/b are both bound to all interfaces".to_owned())
+    );
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn packets_on_their_way_get_the_answer_of_a_state_that_was_in_force() {
         for _ in 0..40 {
             world.change();
             if world.below(6) == 0 {
-                world.settle();
+                world.quiesce();
             }
         }
         total.add(&world.tally);

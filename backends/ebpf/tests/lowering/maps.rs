@@ -63,12 +63,12 @@ impl Maps {
         self.capacity.unwrap()
     }
 
-    /// Carries out one write. `decision` says what decisions mean from now on. Waiting is the caller's part.
-    pub(crate) fn write(&mut self, write: &Write, decision: impl Fn(u32) -> Option<DecisionEntry>) {
+    /// Carries out one write. Waiting is the caller's part.
+    pub(crate) fn write(&mut self, write: &Write) {
         let capacity = self.capacity();
         let in_array = |slot: u32, size: u32, map: &str| assert!(slot < size, "{map} has no slot {slot}");
         match write {
-            Write::Grace => {}
+            Write::GracePeriod => {}
             Write::Runs(slot, runs) => {
                 in_array(*slot, capacity.runs, "runs");
                 self.runs.insert(*slot, **runs);
@@ -89,10 +89,10 @@ impl Maps {
                 in_array(*slot, capacity.programs, "programs");
                 self.programs.insert(*slot, *words);
             }
-            Write::ResetCounter(slot) => {
+            Write::Decision(slot, decision) => {
                 in_array(*slot, capacity.decisions, "counters");
                 self.counters.insert(*slot, 0);
-                self.meanings.insert(*slot, decision(*slot).unwrap());
+                self.meanings.insert(*slot, DecisionEntry::clone(decision));
             }
             Write::Endpoint(interface, words) => {
                 // An element that is there is written word by word, under packets that read more than one of them.
@@ -109,7 +109,7 @@ impl Maps {
                 in_hash(self.endpoints.len(), capacity.endpoints, "endpoints");
             }
             Write::Address(net, sides) => self.address(*net, *sides),
-            Write::Phase(side) => {
+            Write::Flip(side) => {
                 assert!(*side < 2);
                 self.phase = *side;
             }

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use portcullis_core::ir::{ClassId, DecisionEntry, Delta, Id as _, Snapshot};
+use portcullis_core::backend::{DesiredState, Lower as _, LowerError};
+use portcullis_core::ir::{ClassId, Delta, Id as _, Snapshot};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::*;
 use portcullis_core::net::Cidr;
@@ -15,7 +16,7 @@ use portcullis_testkit::generate::Generator;
 use crate::maps::Maps;
 use crate::reader::{Answer, Question, Reader};
 use crate::style::Style;
-use crate::world::{CAPACITY, State, World, bind};
+use crate::world::{CAPACITY, State, World, bind, bound};
 
 fn labelled(value: &str) -> Labels {
     let mut labels = Labels::new();
@@ -64,8 +65,8 @@ struct Script {
     world: World,
     start: Maps,
     states: Vec<State>,
-    /// The writes, with what a decision means from then on, and to which update they belong.
-    writes: Vec<(usize, Write, Option<DecisionEntry>)>,
+    /// The writes, and to which update they belong.
+    writes: Vec<(usize, Write)>,
 }
 
 impl Script {
@@ -89,7 +90,7 @@ impl Script {
         }
         world.bindings.extend([bind(&EndpointId::workload("a", "w"), vec![INTERFACE])]);
         world.commit_all();
-        world.settle();
+        world.quiesce();
         let (start, state) = (world.maps.clone(), world.state());
         Self { world, start, states: vec![state], writes: Vec::new() }
     }
@@ -116,14 +117,13 @@ impl Script {
 
     fn follow(&mut self, delta: &Delta, state: State) -> Vec<Write> {
         let world = &mut self.world;
-        let update = world.lowering.update(&state.snapshot, delta, &world.bindings).unwrap();
+        let update = world
+            .lowering
+            .update(DesiredState::new(&state.snapshot, &bound(&world.bindings)), delta)
+            .unwrap();
         let number = self.states.len();
         for write in update.writes() {
-            let meaning = match write {
-                Write::ResetCounter(slot) => world.lowering.decision(*slot).cloned(),
-                _ => None,
-            };
-            self.writes.push((number, write.clone(), meaning));
+            self.writes.push((number, write.clone()));
         }
         self.states.push(state);
         update.writes().to_vec()
@@ -143,8 +143,8 @@ impl Script {
         let next = self.writes.get(done);
         let last = done.checked_sub(1).map_or(0, |last| self.writes[last].0);
         // During an update, both its states are in force.
-        let is_between = next.is_none_or(|(update, ..)| *update != last);
-        let oldest = if is_between { next.map_or(last, |(update, ..)| update - 1) } else { last - 1 };
+        let is_between = next.is_none_or(|(update, _)| *update != last);
+        let oldest = if is_between { next.map_or(last, |(update, _)| update - 1) } else { last - 1 };
         let newest = last.max(oldest);
         let (mut then, mut stepped) = (maps.clone(), reader.clone());
         let began_now = began.unwrap_or(oldest);
@@ -160,18 +160,18 @@ impl Script {
                     possible.contains(&answer),
                     "{answer:?}\nbut states {began_now} to {newest} say {possible:?}\n{:?}\n{:?}",
                     reader.trace(),
-                    self.writes.iter().map(|(update, write, _)| (update, brief(write))).collect::<Vec<_>>(),
+                    self.writes.iter().map(|(update, write)| (update, brief(write))).collect::<Vec<_>>(),
                 );
             }
         }
         match next {
-            Some((_, Write::Grace, _)) if began.is_some() => {}
+            Some((_, Write::GracePeriod)) if began.is_some() => {}
             Some(_) => {
                 let mut then = maps;
                 let count =
-                    self.writes[done..].iter().take_while(|(_, write, _)| is_out_of_sight(write)).count();
-                for (_, write, meaning) in &self.writes[done..done + count.max(1)] {
-                    then.write(write, |_| meaning.clone());
+                    self.writes[done..].iter().take_while(|(_, write)| is_out_of_sight(write)).count();
+                for (_, write) in &self.writes[done..done + count.max(1)] {
+                    then.write(write);
                 }
                 self.go(then, reader, began, done + count.max(1), orders);
             }
@@ -189,13 +189,13 @@ fn is_out_of_sight(write: &Write) -> bool {
             | Write::Rows(..)
             | Write::Cells(..)
             | Write::Program(..)
-            | Write::ResetCounter(_)
+            | Write::Decision(..)
     )
 }
 
 fn brief(write: &Write) -> String {
     match write {
-        Write::Address(..) | Write::Phase(_) | Write::Grace => format!("{write:?}"),
+        Write::Address(..) | Write::Flip(_) | Write::GracePeriod => format!("{write:?}"),
         other => format!("{other:?}").chars().take(20).collect(),
     }
 }
@@ -308,7 +308,7 @@ fn a_class_that_is_given_again_waits() {
     });
     script.every_order("10.0.0.1", "10.0.0.9");
     script.every_order("10.0.0.2", "10.0.0.9");
-    assert!(script.writes.iter().any(|(update, write, _)| *update == 3 && *write == Write::Grace));
+    assert!(script.writes.iter().any(|(update, write)| *update == 3 && *write == Write::GracePeriod));
 }
 
 /// While one address goes and another comes, both are there for a moment.
@@ -326,8 +326,11 @@ fn what_goes_needs_its_room_until_what_comes_is_there() {
     world.apply(pod("x", "10.0.0.3", "x"));
     world.apply(pod("y", "10.0.0.4", "y"));
     let delta = world.compiler.commit();
-    let error = world.lowering.update(world.compiler.snapshot(), &delta, &world.bindings).unwrap_err();
-    assert_eq!(error.limit(), Some(("addresses_v4", 2, 4)));
+    let error = world
+        .lowering
+        .update(DesiredState::new(world.compiler.snapshot(), &bound(&world.bindings)), &delta)
+        .unwrap_err();
+    assert_eq!(error, LowerError::limit("addresses_v4", 2_u32, 4_u32));
 }
 
 /// One policy after the other, each with arrays of its own: nobody may find what a later one wrote in place of the first.
@@ -345,7 +348,7 @@ fn three_policies_in_a_row_do_not_share_slots() {
         for source in ["10.9.0.1", "10.9.0.2", "10.7.0.1"] {
             script.every_order(source, "10.0.0.9");
         }
-        assert_eq!(writes.contains(&Write::Grace), cells == 64);
+        assert_eq!(writes.contains(&Write::GracePeriod), cells == 64);
     }
 }
 
@@ -357,11 +360,11 @@ fn a_pod_of_a_known_class_is_one_write() {
         pod("a", "10.0.0.1", "x"),
         policy(vec![from(Action::Allow, "x")]),
     ]);
-    assert!(script.world.lowering.settle().is_empty());
+    assert!(script.world.lowering.quiesce().is_empty());
     for (name, address) in [("b", "10.0.0.2"), ("c", "10.0.0.3")] {
         let writes = script.then(vec![pod(name, address, "x")]);
         assert!(matches!(writes[..], [Write::Address(_, Some(_))]), "{writes:?}");
-        script.world.settle();
+        script.world.quiesce();
     }
     let writes = script.then(vec![Update::RemoveEndpoint(EndpointId::workload("a", "b"))]);
     assert!(matches!(writes[..], [Write::Address(_, None)]), "{writes:?}");
@@ -395,12 +398,14 @@ fn what_changes_nothing_writes_nothing() {
         assert!(writes.is_empty(), "{text}: {writes:?}");
     }
     let world = &mut script.world;
-    let again = world.lowering.rebind(world.compiler.snapshot(), &world.bindings).unwrap();
+    let bindings = bound(&world.bindings);
+    let desired = DesiredState::new(world.compiler.snapshot(), &bindings);
+    let again = world.lowering.rebind(desired).unwrap();
     assert!(again.is_empty(), "{again:?}");
-    assert!(world.lowering.settle().is_empty());
+    assert!(world.lowering.quiesce().is_empty());
     let generation = world.lowering.generation();
     let same = Delta { from: generation, to: generation, ..Delta::default() };
-    assert!(world.lowering.update(world.compiler.snapshot(), &same, &world.bindings).unwrap().is_empty());
+    assert!(world.lowering.update(desired, &same).unwrap().is_empty());
     assert_eq!(*world.lowering.options(), Options::new().with_capacity(CAPACITY));
 }
 
@@ -414,7 +419,7 @@ fn the_same_changes_give_the_same_writes() {
             for _ in 0..25 {
                 world.change();
             }
-            world.settle();
+            world.quiesce();
             world.written
         });
         assert!(!one.is_empty());

@@ -1,8 +1,11 @@
 //! A cluster that changes, its lowering, the modelled maps, and packets on their way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use portcullis_core::backend::{
+    Binding, Bindings, DataplaneOptions, DesiredState, Interface, Lower as _, LowerError,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Delta, Interpreter, Snapshot};
 use portcullis_core::model::Update as Object;
@@ -10,7 +13,7 @@ use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::Hook;
-use portcullis_ebpf::{Binding, Bindings, Capacity, LowerError, Lowering, Options, Update, Write};
+use portcullis_ebpf::{Capacity, Lowering, Options, Update, Write};
 use portcullis_testkit::generate::Generator;
 
 use crate::maps::Maps;
@@ -39,13 +42,12 @@ pub(crate) const CAPACITY: Capacity = Capacity {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) snapshot: Rc<Snapshot>,
-    pub(crate) bindings: Rc<Bindings>,
+    pub(crate) bindings: Rc<Endpoints>,
 }
 
 impl State {
     pub(crate) fn answer(&self, question: &Question) -> Answer {
-        let bound =
-            |(_, binding): &(&EndpointId, &Binding)| binding.interfaces().contains(&question.interface);
+        let bound = |(_, binding): &(&EndpointId, &Binding)| indexes(binding).contains(&question.interface);
         let cover = || self.bindings.iter().find(|(_, binding)| is_for_all(binding));
         let decision = self.bindings.iter().find(bound).and_then(|(id, _)| {
             let is_theirs = id.kind == EndpointKind::Workload && COVERING.contains(&question.hook);
@@ -96,7 +98,7 @@ pub(crate) struct World {
     pub(crate) compiler: Compiler,
     pub(crate) lowering: Lowering,
     pub(crate) maps: Maps,
-    pub(crate) bindings: Bindings,
+    pub(crate) bindings: Endpoints,
     /// States since the last wait; a reader can have seen no older one.
     history: Vec<State>,
     /// Which states are in force: one between updates, two during one.
@@ -122,17 +124,20 @@ impl World {
     pub(crate) fn of(generator: Generator, style: Style, cluster: Cluster, capacity: Capacity) -> Self {
         let compiler =
             Compiler::from_cluster(cluster.clone(), Settings::default(), CompileScope::All).unwrap();
-        let mut bindings: Bindings =
+        let mut bindings: Endpoints =
             cluster.endpoints().keys().zip(10..).map(|(id, at)| bind(id, vec![at])).collect();
         if let Some(Binding::Host { interfaces }) = bindings.values().find(|b| is_host(b)).cloned() {
             let host = bindings.values_mut().find(|b| is_host(b)).unwrap();
             *host = Binding::AllInterfaces { interfaces };
         }
-        let options = Options::new().with_services(style.services()).with_capacity(capacity);
-        let (lowering, update) = Lowering::load(options, compiler.snapshot(), &bindings).unwrap();
+        let shared =
+            style.services().into_iter().fold(DataplaneOptions::new(), DataplaneOptions::with_services);
+        let options = Options::from(shared).with_capacity(capacity);
+        let (lowering, update) =
+            Lowering::load(options, DesiredState::new(compiler.snapshot(), &bound(&bindings)), &()).unwrap();
         let mut maps = Maps::new(capacity);
         for write in update.writes() {
-            maps.write(write, |slot| lowering.decision(slot).cloned());
+            maps.write(write);
         }
         let mut world = Self {
             name: format!("{style:?} {}", cluster.endpoints().len()),
@@ -239,7 +244,8 @@ impl World {
     /// Lowers what changed and carries it out.
     fn commit(&mut self, delta: &Delta, refused: impl FnOnce(&LowerError, &Lowering, String)) -> bool {
         let printed = if self.printing { format!("{:?}", self.lowering) } else { String::new() };
-        match self.lowering.update(self.compiler.snapshot(), delta, &self.bindings) {
+        let bindings = bound(&self.bindings);
+        match self.lowering.update(DesiredState::new(self.compiler.snapshot(), &bindings), delta) {
             Ok(update) => {
                 self.history.push(self.state());
                 self.in_force = [self.in_force[1], self.history.len() - 1];
@@ -259,8 +265,8 @@ impl World {
         true
     }
 
-    pub(crate) fn settle(&mut self) {
-        let update = self.lowering.settle();
+    pub(crate) fn quiesce(&mut self) {
+        let update = self.lowering.quiesce();
         self.carry_out(&update);
     }
 
@@ -277,7 +283,7 @@ impl World {
             if !is_new && self.below(3) == 0 {
                 continue;
             }
-            let taken: BTreeSet<u32> = self.bindings.values().flat_map(|b| b.interfaces().to_vec()).collect();
+            let taken: BTreeSet<u32> = self.bindings.values().flat_map(indexes).collect();
             let mut free: Vec<u32> = (10..40).filter(|at| !taken.contains(at)).collect();
             self.generator.shuffle(&mut free);
             let count = if id.kind == EndpointKind::Host { 1 + self.below(2) } else { 1 };
@@ -297,7 +303,7 @@ impl World {
     pub(crate) fn carry_out(&mut self, update: &Update) {
         for write in update.writes() {
             self.let_readers_run();
-            if *write == Write::Grace {
+            if *write == Write::GracePeriod {
                 // The kernel waits until whoever began before has ended. Others may begin, and need not.
                 while !self.readers.is_empty() {
                     let number = self.pick(self.readers.len());
@@ -307,14 +313,13 @@ impl World {
                 self.history.drain(..self.in_force[0]);
                 self.in_force = self.in_force.map(|state| state - self.in_force[0]);
             }
-            let lowering = &self.lowering;
-            self.maps.write(write, |slot| lowering.decision(slot).cloned());
+            self.maps.write(write);
             self.tally.covered += self.maps.check_cover();
             self.tally.writes += 1;
             if self.silent {
                 self.written.push(write.clone());
             }
-            self.tally.turns += u64::from(matches!(write, Write::Phase(_)));
+            self.tally.turns += u64::from(matches!(write, Write::Flip(_)));
             for _ in 0..2 {
                 if let Some(question) = self.question() {
                     self.ask(&question);
@@ -386,7 +391,7 @@ impl World {
         let kind = states
             .iter()
             .flat_map(|state| state.bindings.iter())
-            .find_map(|(id, binding)| binding.interfaces().contains(&interface).then_some(id.kind));
+            .find_map(|(id, binding)| indexes(binding).contains(&interface).then_some(id.kind));
         let mut hooks = hooks(kind.unwrap_or(EndpointKind::Workload));
         let is_covered = self.bindings.values().any(is_for_all);
         if is_covered && kind == Some(EndpointKind::Workload) {
@@ -422,9 +427,25 @@ fn is_for_all(binding: &Binding) -> bool {
     matches!(binding, Binding::AllInterfaces { .. })
 }
 
-pub(crate) fn bind(id: &EndpointId, interfaces: Vec<u32>) -> (EndpointId, Binding) {
+/// Which endpoint is where.
+pub(crate) type Endpoints = BTreeMap<EndpointId, Binding>;
+
+pub(crate) fn bound(endpoints: &Endpoints) -> Bindings {
+    endpoints.clone().into_iter().collect()
+}
+
+pub(crate) fn indexes(binding: &Binding) -> Vec<u32> {
+    binding.interfaces().iter().filter_map(Interface::index).collect()
+}
+
+pub(crate) fn interface(index: u32) -> Interface {
+    Interface::new(&format!("if{index}")).unwrap().with_index(index)
+}
+
+pub(crate) fn bind(id: &EndpointId, indexes: Vec<u32>) -> (EndpointId, Binding) {
+    let mut interfaces: Vec<Interface> = indexes.into_iter().map(interface).collect();
     let binding = match id.kind {
-        EndpointKind::Workload => Binding::WorkloadAnyAddress { interface: interfaces[0] },
+        EndpointKind::Workload => Binding::WorkloadAnyAddress { interface: interfaces.remove(0) },
         EndpointKind::Host => Binding::Host { interfaces },
     };
     (id.clone(), binding)

@@ -1,7 +1,6 @@
 //! How large the flow table is, and how long flows live.
 
 use alloc::collections::TryReserveError;
-use core::fmt;
 use core::time::Duration;
 
 use crate::flows::state::FlowState;
@@ -42,25 +41,14 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 /// Why a flow table could not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
 pub struct FlowLimitsError(pub(super) Kind);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Kind {
+    #[error("a flow table for {0} flows: it holds 1 to {most}", most = FlowLimits::MAX_CAPACITY)]
     Capacity(u32),
-    Memory(TryReserveError),
+    #[error("no memory for the flow table: {0}")]
+    Memory(#[source] TryReserveError),
 }
-
-impl fmt::Display for FlowLimitsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Capacity(capacity) => {
-                let most = FlowLimits::MAX_CAPACITY;
-                write!(f, "a flow table for {capacity} flows: it holds 1 to {most}")
-            }
-            Kind::Memory(error) => write!(f, "no memory for the flow table: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for FlowLimitsError {}

@@ -194,12 +194,20 @@ impl Compiler {
         &self.before
     }
 
+    /// Whether [`Compiler::apply`] would take `update`. That does not depend on other objects.
+    ///
+    /// # Errors
+    /// As [`Compiler::apply`].
+    pub fn check(update: &Update) -> Result<(), UpdateError> {
+        check::check(update)
+    }
+
     /// Takes one change in. It has no effect on the tables before [`Compiler::commit`].
     ///
     /// # Errors
     /// When a rule with an HTTP match has another action than Allow, which no policy language has.
     pub fn apply(&mut self, update: Update) -> Result<(), UpdateError> {
-        check::check(&update)?;
+        Self::check(&update)?;
         let dirty = &mut self.dirty;
         match &update {
             Update::Policy(policy) => {

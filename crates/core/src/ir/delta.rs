@@ -1,7 +1,6 @@
 //! The difference between two snapshots.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::ir::{
     ClassId, DecisionEntry, DecisionId, EndpointEntry, IdentityNamespace, L4Table, L4TableId, L7Program,
@@ -66,19 +65,12 @@ impl Delta {
 }
 
 /// Why a delta could not be applied: it starts from another generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[error("the delta starts from generation {expected}, the snapshot is at {found}")]
 pub struct DeltaError {
     /// The generation of the snapshot.
     pub found: u64,
     /// The generation that the delta starts from.
     pub expected: u64,
 }
-
-impl fmt::Display for DeltaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the delta starts from generation {}, the snapshot is at {}", self.expected, self.found)
-    }
-}
-
-impl core::error::Error for DeltaError {}

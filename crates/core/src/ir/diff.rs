@@ -9,7 +9,6 @@ impl Snapshot {
     /// The delta that leads from this snapshot to `new`: applied to this one it gives `new`.
     ///
     /// Compares every entry. The compiler knows which entries it touched and is faster; this defines the result.
-    #[must_use]
     pub fn diff(&self, new: &Self) -> Delta {
         let projections = arena(&self.projections, &new.projections)
             .into_iter()

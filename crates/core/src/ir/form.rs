@@ -70,34 +70,36 @@ pub const FORM_VERSION: u16 = 1;
 pub const MAX_VACANT: u32 = 1 << 20;
 
 /// Why a text or bytes are not a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    at: Position,
-    reason: String,
-}
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadError(#[from] Kind);
 
-/// Where reading stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
-    Text {
-        line: usize,
-        column: usize,
-    },
-    Bytes(usize),
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Kind {
+    #[error("{line}:{column}: {reason}")]
+    Text { line: usize, column: usize, reason: String },
+    #[error("byte {offset}: {reason}")]
+    Bytes { offset: usize, reason: String },
     /// The form is well made and says something impossible.
-    Whole,
+    #[error("{0}")]
+    Whole(#[from] VerifyError),
 }
 
 impl ReadError {
-    fn whole(error: &VerifyError) -> Self {
-        Self { at: Position::Whole, reason: alloc::string::ToString::to_string(error) }
+    /// The invariant that the form as a whole breaks, when that is what is wrong.
+    #[must_use]
+    pub const fn violation(&self) -> Option<&VerifyError> {
+        match &self.0 {
+            Kind::Whole(error) => Some(error),
+            _ => None,
+        }
     }
 
     /// The line of a text, counted from 1; `None` for bytes, and when the text as a whole breaks an invariant.
     #[must_use]
     pub const fn line(&self) -> Option<usize> {
-        match self.at {
-            Position::Text { line, .. } => Some(line),
+        match self.0 {
+            Kind::Text { line, .. } => Some(line),
             _ => None,
         }
     }
@@ -105,24 +107,12 @@ impl ReadError {
     /// The offset in bytes; `None` for text, and when the bytes as a whole break an invariant.
     #[must_use]
     pub const fn offset(&self) -> Option<usize> {
-        match self.at {
-            Position::Bytes(offset) => Some(offset),
+        match self.0 {
+            Kind::Bytes { offset, .. } => Some(offset),
             _ => None,
         }
     }
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.at {
-            Position::Text { line, column } => write!(f, "{line}:{column}: {}", self.reason),
-            Position::Bytes(offset) => write!(f, "byte {offset}: {}", self.reason),
-            Position::Whole => f.write_str(&self.reason),
-        }
-    }
-}
-
-impl core::error::Error for ReadError {}
 
 /// A [`Snapshot`] that prints its [text form](crate::ir::form).
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +162,7 @@ impl Snapshot {
         let mut parser = text::Parser::new(text);
         let snapshot = read::snapshot(&mut parser)?;
         parser.end()?;
-        snapshot.verify().map_err(|error| ReadError::whole(&error))?;
+        snapshot.verify().map_err(Kind::Whole)?;
         Ok(snapshot)
     }
 
@@ -194,7 +184,7 @@ impl Snapshot {
         let mut decoder = binary::Decoder::new(bytes)?;
         let snapshot = read::snapshot(&mut decoder)?;
         decoder.end()?;
-        snapshot.verify().map_err(|error| ReadError::whole(&error))?;
+        snapshot.verify().map_err(Kind::Whole)?;
         Ok(snapshot)
     }
 }

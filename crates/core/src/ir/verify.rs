@@ -3,7 +3,6 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::ir::{
@@ -297,7 +296,8 @@ impl Snapshot {
 }
 
 /// Why a snapshot is not valid: one invariant that does not hold, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}`{}{}: {what} (invariant {invariant})", .subject.0, if .detail.is_some() { ", " } else { "" }, .detail.as_deref().unwrap_or_default())]
 pub struct VerifyError {
     invariant: u8,
     subject: Subject,
@@ -327,18 +327,6 @@ impl VerifyError {
         &self.subject.0
     }
 }
-
-impl fmt::Display for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.subject.0)?;
-        if let Some(detail) = &self.detail {
-            write!(f, ", {detail}")?;
-        }
-        write!(f, ": {} (invariant {})", self.what, self.invariant)
-    }
-}
-
-impl core::error::Error for VerifyError {}
 
 /// What an error is about, as the text form writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::cluster_network_policy::{
     Generation, Parts, PeerReading, RuleParts, check_count, complete, named_port, read_priority, subject,
 };
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::meta::Placing;
 use crate::names::Names;
 use crate::network_policy::port_number;
@@ -34,14 +34,11 @@ impl AdminNetworkPolicy {
     /// # Errors
     /// Everything that an API server with the experimental definition would refuse, and selectors with an unknown
     /// operator; all of it, not only the first.
-    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
-    pub(crate) fn convert_with(
-        &self,
-        names: &mut Names,
-    ) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn convert_with(&self, names: &mut Names) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         const KIND: &str = "AdminNetworkPolicy";
         let mut cx = Context::new(names, self.metadata.reference(KIND, Placing::Cluster));
         let identity = self.metadata.identify_strict(Placing::Cluster, validate::dns_subdomain, &mut cx);
@@ -69,14 +66,11 @@ impl BaselineAdminNetworkPolicy {
     /// # Errors
     /// Everything that an API server with the experimental definition would refuse, selectors with an unknown
     /// operator, and any name but `default`; all of it, not only the first.
-    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
-    pub(crate) fn convert_with(
-        &self,
-        names: &mut Names,
-    ) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn convert_with(&self, names: &mut Names) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         const KIND: &str = "BaselineAdminNetworkPolicy";
         const NAME: &str = "default";
         let mut cx = Context::new(names, self.metadata.reference(KIND, Placing::Cluster));

@@ -10,9 +10,9 @@ use portcullis_core::net::Cidr;
 use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
+use crate::calico::families::{Families, Family};
 use crate::calico::list::{self, Limit};
 use crate::calico::net;
-use crate::calico::rule::{Families, Family};
 use crate::calico::scalar;
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::{EntitySpec, ServiceAccountSpec, ServiceSpec};

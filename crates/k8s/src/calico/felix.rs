@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::calico::net;
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
 use crate::path::Path;
@@ -65,7 +65,7 @@ impl FelixConfiguration {
     pub(crate) fn convert(
         &self,
         names: &mut Names,
-    ) -> Result<(Option<FelixSettings>, Vec<Warning>), Vec<ConvertError>> {
+    ) -> Result<(Option<FelixSettings>, Vec<Warning>), ConvertErrors> {
         let reference = self.metadata.reference("FelixConfiguration", Placing::Cluster);
         let mut cx = Context::new(names, reference);
         let id = self.metadata.identify(Placing::Cluster, validate::dns_subdomain, &mut cx);

@@ -11,8 +11,9 @@ use portcullis_core::model::{
 use portcullis_core::quote::quoted;
 use portcullis_core::selector::Expr;
 
+use crate::calico::families::Families;
 use crate::calico::list::{self, Limit};
-use crate::calico::rule::{self, Direction, Families, Rules};
+use crate::calico::rule::{self, Direction, Rules};
 use crate::calico::selector::{self, Place};
 use crate::calico::spec::PolicySpec;
 use crate::context::Context;

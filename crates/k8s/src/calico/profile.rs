@@ -9,7 +9,8 @@ use portcullis_core::model::{Action, Namespace, Profile, ProfileOrigin, Rule, Se
 use portcullis_core::quote::quoted;
 
 use crate::calico::endpoint::{NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX};
-use crate::calico::rule::{self, Direction, Families, Rules};
+use crate::calico::families::Families;
+use crate::calico::rule::{self, Direction, Rules};
 use crate::calico::spec::ProfileSpec;
 use crate::context::Context;
 use crate::meta;

@@ -17,7 +17,7 @@ use crate::cluster_network_policy::{
     Range, RuleParts, subject,
 };
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::meta::Placing;
 use crate::names::Names;
 use crate::network_policy::port_number;
@@ -35,14 +35,11 @@ impl ClusterNetworkPolicy {
     /// # Errors
     /// Everything that an API server with the experimental definition would refuse, and selectors with an unknown
     /// operator, which that server stores; all of it, not only the first.
-    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
-    pub(crate) fn convert_with(
-        &self,
-        names: &mut Names,
-    ) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn convert_with(&self, names: &mut Names) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         const KIND: &str = "ClusterNetworkPolicy";
         let mut cx = Context::new(names, self.metadata.reference(KIND, Placing::Cluster));
         let identity = self.metadata.identify_strict(Placing::Cluster, validate::dns_subdomain, &mut cx);

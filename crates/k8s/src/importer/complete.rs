@@ -13,7 +13,7 @@ use portcullis_core::model::{
 use portcullis_core::reference::Reference;
 use portcullis_core::settings::Settings;
 
-use crate::error::{ConvertError, ObjectRef, Warning};
+use crate::error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 use crate::tier;
 
 /// The label that the API server sets on every namespace.
@@ -158,7 +158,7 @@ pub(super) fn inherited(described: Vec<Update>, updates: &mut Vec<Update>) {
 }
 
 /// Refuses workload endpoints of the same pod: one of them would be lost.
-pub(super) fn check_endpoints(updates: &[Update]) -> Result<(), Vec<ConvertError>> {
+pub(super) fn check_endpoints(updates: &[Update]) -> Result<(), ConvertErrors> {
     let mut seen = BTreeSet::new();
     let mut errors = Vec::new();
     for update in updates {
@@ -173,7 +173,7 @@ pub(super) fn check_endpoints(updates: &[Update]) -> Result<(), Vec<ConvertError
             errors.push(ConvertError::new(object, "spec.pod", reason));
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    ConvertErrors::check(errors)
 }
 
 /// Adds the namespaces that objects are in and that were not given, with the label that the server would set.

@@ -4,11 +4,9 @@
 //! be given again when it means the same: both make the same model. What policy does not read makes no difference.
 
 use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::error::ConvertError;
+use crate::error::{ConvertError, ConvertErrors};
 use crate::importer::Importer;
 use crate::meta::ObjectMeta;
 use crate::object::Object;
@@ -57,7 +55,7 @@ impl Importer {
     }
 
     /// Counts an object that means the same as an earlier one of its name, and refuses any other.
-    pub(super) fn add_again(&mut self, object: Object, kept: &Kept) -> Result<(), Vec<ConvertError>> {
+    pub(super) fn add_again(&mut self, object: Object, kept: &Kept) -> Result<(), ConvertErrors> {
         let (kind, reference) = (object.kind(), object.reference());
         let mut alone = Self::new(self.options.clone());
         core::mem::swap(&mut alone.names, &mut self.names);
@@ -80,7 +78,7 @@ impl Importer {
         };
         if !is_same {
             let reason = "an object of this name was given before, with other content";
-            return Err(vec![ConvertError::new(reference, "metadata.name", reason)]);
+            return Err(ConvertError::new(reference, "metadata.name", reason).into());
         }
         let count = self.repeated.entry(kind).or_default();
         *count = count.saturating_add(1);

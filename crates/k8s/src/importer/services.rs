@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use portcullis_core::model::{ServiceBackend, ServiceEndpoints, ServiceId, Update};
 
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::frontend::{Frontend, FrontendBackend};
 use crate::names::Names;
 use crate::service::{EndpointSlice, Endpoints, Service};
@@ -33,7 +33,7 @@ impl Services {
         &mut self,
         service: &Service,
         names: &mut Names,
-    ) -> Result<Vec<Warning>, Vec<ConvertError>> {
+    ) -> Result<Vec<Warning>, ConvertErrors> {
         let (plan, warnings) = Plan::read(service, names)?;
         self.services.insert(plan.frontend.id.clone(), plan);
         Ok(warnings)
@@ -43,7 +43,7 @@ impl Services {
         &mut self,
         slice: &EndpointSlice,
         names: &mut Names,
-    ) -> Result<Vec<Warning>, Vec<ConvertError>> {
+    ) -> Result<Vec<Warning>, ConvertErrors> {
         let (slice, warnings) = listed::slice(slice, names)?;
         if let Some(id) = slice.service {
             self.slices.entry(id).or_default().extend(slice.listed);
@@ -55,7 +55,7 @@ impl Services {
         &mut self,
         endpoints: &Endpoints,
         names: &mut Names,
-    ) -> Result<Vec<Warning>, Vec<ConvertError>> {
+    ) -> Result<Vec<Warning>, ConvertErrors> {
         let (read, warnings) = listed::endpoints(endpoints, names)?;
         self.endpoints.insert(read.service, (read.mirroring, read.listed));
         Ok(warnings)

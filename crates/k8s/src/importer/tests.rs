@@ -620,3 +620,21 @@ fn messages_show_user_text_on_one_line() {
         }
     }
 }
+
+#[test]
+fn all_reasons_are_one_error() {
+    fn add(object: &Value) -> Result<(), alloc::boxed::Box<dyn core::error::Error>> {
+        let kind = Kind::of("v1", "Namespace").kind().unwrap();
+        Ok(Importer::new(ImportOptions::new()).add(Object::deserialize(kind, object)?)?)
+    }
+    let error = add(&json!({"metadata": {"name": "A", "labels": {"-": "b"}}})).unwrap_err();
+    let lines: Vec<String> = error.to_string().lines().map(String::from).collect();
+    assert_eq!(lines.len(), 2, "{error}");
+    assert!(lines[0].starts_with("Namespace A: metadata.name: `A` "), "{error}");
+    assert!(lines[1].starts_with("Namespace A: metadata.labels[-]: "), "{error}");
+    let errors = error.downcast_ref::<ConvertErrors>().unwrap();
+    assert_eq!(
+        errors.iter().map(crate::error::ConvertError::field).collect::<Vec<_>>(),
+        ["metadata.name", "metadata.labels[-]"]
+    );
+}

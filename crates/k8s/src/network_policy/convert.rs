@@ -16,7 +16,7 @@ use portcullis_core::selector::{Expr, LabelRef};
 
 use crate::cidr;
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::intstr::IntOrString;
 use crate::meta::Placing;
 use crate::names::Names;
@@ -40,14 +40,11 @@ impl NetworkPolicy {
     ///
     /// # Errors
     /// Everything that an API server would refuse; all of it, not only the first.
-    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         self.convert_with(&mut Names::default())
     }
 
-    pub(crate) fn convert_with(
-        &self,
-        names: &mut Names,
-    ) -> Result<(Policy, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn convert_with(&self, names: &mut Names) -> Result<(Policy, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("NetworkPolicy", Placing::Namespaced));
         let identity = self.metadata.identify_strict(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let default = NetworkPolicySpec::default();

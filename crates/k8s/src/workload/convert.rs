@@ -12,7 +12,7 @@ use portcullis_core::quote::quoted;
 
 use crate::cluster::ip;
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::frontend::BackendState;
 use crate::meta::{Identity, ObjectMeta, Placing, shared_labels};
 use crate::names::Names;
@@ -65,13 +65,13 @@ impl Pod {
     ///
     /// # Errors
     /// When a part of the pod that policy depends on is not valid.
-    pub fn convert(&self) -> Result<(Option<Endpoint>, Vec<Warning>), Vec<ConvertError>> {
+    pub fn convert(&self) -> Result<(Option<Endpoint>, Vec<Warning>), ConvertErrors> {
         let (record, warnings) = self.record(&mut Names::default())?;
         let endpoint = (record.hosting == Hosting::Own).then_some(record.endpoint);
         Ok((endpoint, warnings))
     }
 
-    pub(crate) fn record(&self, names: &mut Names) -> Result<(PodRecord, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn record(&self, names: &mut Names) -> Result<(PodRecord, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("Pod", Placing::Namespaced));
         let identity = self.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let status = self.status.clone().unwrap_or_default();
@@ -124,7 +124,7 @@ impl Pod {
 
 impl Workload {
     /// The pod that stands for this workload, named like it.
-    pub(crate) fn record(&self, names: &mut Names) -> Result<(PodRecord, Vec<Warning>), Vec<ConvertError>> {
+    pub(crate) fn record(&self, names: &mut Names) -> Result<(PodRecord, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference(self.kind.name(), Placing::Namespaced));
         let identity = self.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let empty = (ObjectMeta::default(), PodSpec::default());

@@ -9,7 +9,7 @@ use portcullis_core::path::End;
 use portcullis_core::quote::quoted;
 
 use super::answer::{Plan, Question, Resolved, Way};
-use super::ends::{Candidate, Standing};
+use super::candidate::{Candidate, Standing};
 use super::flow::{Flow, FlowError, Port};
 use super::ports::PortSet;
 use super::reach::Behind;

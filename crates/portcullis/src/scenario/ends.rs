@@ -1,73 +1,36 @@
 //! What a peer stands for: one end, or one for each kind of a workload's pods.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::net::IpAddr;
+use alloc::sync::Arc;
+use std::sync::OnceLock;
 
-use portcullis_core::label::{Name, Scope};
-use portcullis_core::model::{
-    Cluster, Endpoint, EndpointId, EndpointKind, NamedPort, NetworkSetId, ServiceId,
-};
-use portcullis_core::net::{Cidr, IpVersion, canonical};
-use portcullis_core::packet::Protocol;
+use portcullis_core::label::Name;
+use portcullis_core::model::{EndpointId, EndpointKind, NetworkSetId, ServiceId};
 use portcullis_core::path::End;
 use portcullis_core::quote::quoted;
-use portcullis_core::selector::Expr;
 use portcullis_k8s::workload::PodCount;
 use portcullis_k8s::{PodPlace, WorkloadPods};
 
 use super::answer::Plan;
+use super::candidate::{Candidate, Standing};
 use super::flow::FlowError;
-use super::near::nearest;
 use super::peer::Peer;
+use super::pod_kinds::{Distinctions, PodKind};
 use super::resolve::Evaluator;
-
-/// An end with the addresses to choose from. Without an end, the owner of the chosen address is meant.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) end: Option<End>,
-    pub(super) addresses: Vec<IpAddr>,
-    /// Other pods of the same workload that policy cannot tell from this one.
-    pub(super) twins: Vec<EndpointId>,
-    pub(super) standing: Standing,
-}
-
-/// What an end is in its workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It was named itself.
-    Itself,
-    /// It is one of several known pods of the workload that was named.
-    OneOfSeveral,
-    /// It is the only known pod of the workload that was named, or stands for its pods, and there may be more.
-    OneForMore,
-}
-
-impl Candidate {
-    fn of(end: Option<End>, addresses: Vec<IpAddr>) -> Self {
-        Self { end, addresses, twins: Vec::new(), standing: Standing::Itself }
-    }
-
-    fn endpoint(endpoint: &Endpoint) -> Self {
-        Self::of(Some(End::Endpoint(endpoint.id.clone())), endpoint.addresses.clone())
-    }
-
-    pub(super) fn address(&self, version: IpVersion) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| IpVersion::of(address) == version)
-    }
-}
+use super::suggest::nearest;
 
 impl Evaluator<'_> {
     /// The ends that `peer` stands for, never none; several only for a workload whose pods differ in something that
     /// policy looks at.
-    pub(super) fn ends(&self, field: &'static str, peer: &Peer) -> Result<Vec<Candidate>, FlowError> {
+    pub(super) fn ends(&self, field: &'static str, peer: &Peer) -> Result<Arc<[Candidate]>, FlowError> {
         let cluster = self.scenario().cluster();
-        let one = |candidate| Ok(vec![candidate]);
+        let one = |candidate| Ok(Arc::from([candidate]));
         match peer {
             Peer::Address(address) => one(Candidate::of(None, vec![*address])),
             Peer::Workload { namespace, name } => {
                 self.pods(field, &EndpointId::workload(namespace.clone(), name.clone()))
             }
-            Peer::Node(name) => self.node(field, name, None).map(|node| vec![node]),
+            Peer::Node(name) => self.node(field, name, None).and_then(one),
             Peer::HostEndpoint(name) => {
                 let id = EndpointId::host(name.clone());
                 let Some(endpoint) = cluster.endpoints().get(&id) else {
@@ -102,14 +65,23 @@ impl Evaluator<'_> {
     }
 
     /// The pod of that name, or the pods of the workload of that name. A pod wins.
-    fn pods(&self, field: &'static str, id: &EndpointId) -> Result<Vec<Candidate>, FlowError> {
+    fn pods(&self, field: &'static str, id: &EndpointId) -> Result<Arc<[Candidate]>, FlowError> {
         let scenario = self.scenario();
         let workloads = scenario.workloads.get(id).map(Vec::as_slice).unwrap_or_default();
         if self.is_pod_itself(id, workloads) {
-            return Ok(vec![self.pod(field, id, id)?]);
+            return Ok(Arc::from([self.pod(field, id, id)?]));
         }
         match workloads {
-            [workload] => self.kinds(field, id, workload),
+            [workload] => {
+                let known = self.kinds.get(id);
+                if let Some(kinds) = known.and_then(OnceLock::get) {
+                    return Ok(Arc::clone(kinds));
+                }
+                let kinds: Arc<[Candidate]> = self.kinds(field, id, workload)?.into();
+                // Another thread may have been faster, with the same kinds.
+                let _ = known.map(|known| known.set(Arc::clone(&kinds)));
+                Ok(kinds)
+            }
             [] => {
                 let endpoints = scenario.cluster().endpoints().keys();
                 let pods = endpoints.filter(|id| id.kind == EndpointKind::Workload);
@@ -178,13 +150,13 @@ impl Evaluator<'_> {
             ([_], PodCount::Several) => Standing::OneForMore,
             _ => Standing::OneOfSeveral,
         };
-        let told = self.told.get_or_init(|| Told::new(scenario.cluster()));
-        let mut kinds: BTreeMap<Kind, Candidate> = BTreeMap::new();
+        let told = self.told.get_or_init(|| Distinctions::new(scenario.cluster()));
+        let mut kinds: BTreeMap<PodKind, Candidate> = BTreeMap::new();
         for pod in running {
             let candidate = self.pod(field, id, pod)?;
             let kind = match (scenario.cluster().endpoints().get(pod), &candidate.end) {
                 (Some(endpoint), _) => told.kind(endpoint),
-                (None, end) => Kind { node: end.clone(), ..Kind::default() },
+                (None, end) => PodKind::at(end.clone()),
             };
             match kinds.get_mut(&kind) {
                 Some(first) => first.twins.push(pod.clone()),
@@ -234,83 +206,6 @@ impl Evaluator<'_> {
         };
         let known = self.scenario().frontends.iter().map(|frontend| peer(&frontend.id));
         unknown("to", "service", &peer(id), known)
-    }
-}
-
-/// What policies look at: the labels and the networks that they name, and the services, by the addresses of their
-/// backends.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    labels: BTreeSet<Name>,
-    nets: BTreeSet<Cidr>,
-    services: BTreeMap<IpAddr, BTreeSet<Membership>>,
-}
-
-/// A service that an address is a backend of, and where it listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Membership {
-    service: ServiceId,
-    port: Option<(Protocol, u16)>,
-}
-
-/// Everything that policy can tell two pods of one namespace by.
-#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
-    labels: Vec<(Name, Name)>,
-    nets: Vec<Cidr>,
-    account: Option<Name>,
-    profiles: Vec<Name>,
-    ports: Vec<NamedPort>,
-    services: BTreeSet<Membership>,
-    node: Option<End>,
-}
-
-impl Told {
-    fn new(cluster: &Cluster) -> Self {
-        let mut told = Self::default();
-        let policies = cluster.policies().values();
-        policies.clone().for_each(|policy| told.look(&policy.subject.expr));
-        let rules = policies.flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
-        let profiles = cluster.profiles().values();
-        let rules = rules.chain(profiles.flat_map(|profile| profile.ingress.iter().chain(&profile.egress)));
-        let mut services = BTreeSet::new();
-        for side in rules.flat_map(|rule| rule.peers.iter().chain(core::iter::once(&rule.local))) {
-            services.extend(&side.service);
-            side.selector.iter().chain(&side.not_selector).for_each(|selector| told.look(&selector.expr));
-            told.nets.extend(side.nets.iter().chain(&side.not_nets));
-        }
-        told.nets.extend(cluster.network_sets().values().flat_map(|set| &set.nets));
-        for service in services.into_iter().filter_map(|id| cluster.services().get(id)) {
-            for backend in &service.backends {
-                let known = told.services.entry(canonical(backend.address)).or_default();
-                known.insert(Membership { service: service.id.clone(), port: backend.port });
-            }
-        }
-        told
-    }
-
-    fn look(&mut self, expr: &Expr) {
-        expr.for_each_label(|label| {
-            if label.scope == Scope::Own && !self.labels.contains(&label.key) {
-                self.labels.insert(label.key.clone());
-            }
-        });
-    }
-
-    fn kind(&self, endpoint: &Endpoint) -> Kind {
-        let labels = endpoint.labels.iter().filter(|(key, _)| self.labels.contains(*key));
-        let addresses = endpoint.addresses.iter();
-        let services = addresses.filter_map(|address| self.services.get(&canonical(*address)));
-        let holds = |net: &&Cidr| endpoint.addresses.iter().any(|address| net.contains(address));
-        Kind {
-            labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            nets: self.nets.iter().filter(holds).copied().collect(),
-            account: endpoint.service_account.clone(),
-            profiles: endpoint.profiles.clone(),
-            ports: endpoint.ports.clone(),
-            services: services.flatten().cloned().collect(),
-            node: endpoint.node.clone().map(End::Node),
-        }
     }
 }
 

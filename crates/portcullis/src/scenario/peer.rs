@@ -1,6 +1,5 @@
 //! The ends of a flow as people write them.
 
-use core::error::Error;
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
@@ -98,23 +97,14 @@ impl fmt::Display for Peer {
 }
 
 /// A text that is not a [`Peer`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text} is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME, set/[NAMESPACE/]NAME or \
+     svc/NAMESPACE/NAME"
+)]
 pub struct PeerError {
     text: String,
 }
-
-impl fmt::Display for PeerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is not a peer; expected namespace/pod, an IP address, node/NAME, hep/NAME, \
-             set/[NAMESPACE/]NAME or svc/NAMESPACE/NAME",
-            self.text
-        )
-    }
-}
-
-impl Error for PeerError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! From the names in a flow to questions, and from questions to an answer.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -15,10 +16,11 @@ use portcullis_core::settings::Settings;
 
 use super::Scenario;
 use super::answer::{Answer, Plan, Question, Resolved, Way, nothing};
+use super::candidate::{Candidate, Standing};
 use super::cuts::Cuts;
-use super::ends::{Candidate, Standing, Told};
 use super::flow::{Flow, FlowError, Port};
 use super::peer::Peer;
+use super::pod_kinds::Distinctions;
 use super::reach::{Called, Entry, Front, Reach};
 
 /// Looks flows up in a scenario and asks an engine about them.
@@ -30,7 +32,9 @@ pub struct Evaluator<'a> {
     settings: &'a Settings,
     pub(super) topology: Topology<'a>,
     pub(super) reach: Reach<'a>,
-    pub(super) told: OnceLock<Told>,
+    pub(super) told: OnceLock<Distinctions>,
+    /// The kinds of pods of each workload, once a flow has named it.
+    pub(super) kinds: BTreeMap<&'a EndpointId, OnceLock<Arc<[Candidate]>>>,
     cuts: OnceLock<Cuts>,
     shared: OnceLock<BTreeMap<IpAddr, Vec<EndpointId>>>,
 }
@@ -42,7 +46,8 @@ impl<'a> Evaluator<'a> {
         let topology = Topology::new(scenario.cluster(), settings);
         let reach = Reach::new(&scenario.frontends);
         let (told, cuts, shared) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { scenario, settings, topology, reach, told, cuts, shared }
+        let kinds = scenario.workloads.keys().map(|id| (id, OnceLock::new())).collect();
+        Self { scenario, settings, topology, reach, told, kinds, cuts, shared }
     }
 
     /// The scenario.
@@ -84,8 +89,8 @@ impl<'a> Evaluator<'a> {
             return Err(FlowError::new("port", reason));
         }
         let mut plan = Plan { questions: Vec::new(), service: None, warnings: Vec::new() };
-        for source in self.ends("from", flow.from())? {
-            self.toward(flow, &source, &mut plan)?;
+        for source in &*self.ends("from", flow.from())? {
+            self.toward(flow, source, &mut plan)?;
         }
         for peer in [flow.from(), flow.to()] {
             match peer {
@@ -117,8 +122,8 @@ impl<'a> Evaluator<'a> {
             }
             _ => {}
         }
-        for destination in self.ends("to", flow.to())? {
-            self.direct(flow, source, &destination, plan)?;
+        for destination in &*self.ends("to", flow.to())? {
+            self.direct(flow, source, destination, plan)?;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ use portcullis_core::verdict::Cause;
 use portcullis_k8s::{Frontend, FrontendBackend, FrontendKind, TrafficPolicy};
 
 use super::answer::{Plan, Question, Resolved, Way};
+use super::candidate::Candidate;
 use super::direct::no_family_in_common;
-use super::ends::Candidate;
 use super::flow::{Flow, FlowError, Port};
 use super::reach::{Called, Entry, Front, asked_ports, in_service, listed_ports, traffic_policy};
 use super::resolve::{Apart, Evaluator, families, packet};

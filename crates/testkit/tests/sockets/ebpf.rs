@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use portcullis::ebpf::{
-    Attachment, Binding, Bindings, Capacity, Enforcer, LoggedEvents, NodeBackends, Options, Reason,
+use portcullis::backend::{
+    Binding, Bindings, Dataplane as _, DataplaneError, DataplaneOptions, DesiredState, EventAction,
+    Interface, LoggedEvents,
 };
+use portcullis::ebpf::{AttachMode, Capacity, Enforcer, NodeBackends, Options, Reason};
+use portcullis::ir::{Delta, Snapshot};
 use portcullis::model::EndpointId;
+use portcullis::net::Cidr;
+use portcullis::settings::WorkloadToHost;
 use portcullis::verdict::Verdict;
 
 use crate::foreign::leftovers;
@@ -38,59 +43,98 @@ pub(crate) fn options() -> Options {
     Options::new().with_capacity(capacity)
 }
 
+/// Brings a snapshot in force, for every endpoint of `bindings`.
+pub(crate) fn start_enforcer(
+    options: Options,
+    pins: &Path,
+    snapshot: &Snapshot,
+    bindings: &Bindings,
+) -> Result<Enforcer, DataplaneError> {
+    let mut enforcer = Enforcer::open(options.with_pins(pins))?;
+    let applied = enforcer.load(DesiredState::new(snapshot, bindings))?;
+    assert!(applied.is_complete(), "{applied:?}");
+    Ok(enforcer)
+}
+
+pub(crate) fn update(enforcer: &mut Enforcer, snapshot: &Snapshot, delta: &Delta, bindings: &Bindings) {
+    let applied = enforcer.update(DesiredState::new(snapshot, bindings), delta).unwrap();
+    assert!(applied.is_complete(), "{applied:?}");
+}
+
+pub(crate) fn remove(mut enforcer: Enforcer) {
+    enforcer.remove().unwrap();
+}
+
+/// The same with another action for what workloads send to the node.
+pub(crate) fn with_to_host(options: Options, action: WorkloadToHost) -> Options {
+    let shared = options.dataplane().clone().with_workload_to_host(action);
+    options.with_dataplane(shared)
+}
+
+/// The same with more addresses that the node rewrites.
+pub(crate) fn with_more_services(options: Options, services: impl IntoIterator<Item = Cidr>) -> Options {
+    let shared = services.into_iter().fold(options.dataplane().clone(), DataplaneOptions::with_services);
+    options.with_dataplane(shared)
+}
+
 /// The same, attached in one way.
-pub(crate) fn attached(attachment: Attachment) -> Options {
-    options().with_attachment(attachment)
+pub(crate) fn attached(attachment: AttachMode) -> Options {
+    options().with_attach_mode(attachment)
 }
 
 pub(crate) fn index(pod: &Pod) -> u32 {
     nix::net::if_::if_nametoindex(pod.interface.as_str()).unwrap()
 }
 
+pub(crate) fn interface(pod: &Pod) -> Interface {
+    Interface::new(&pod.interface).unwrap().with_index(index(pod))
+}
+
 pub(crate) fn bind(pods: &[Pod], ids: &[EndpointId]) -> Bindings {
-    let bind = |(pod, id): (&Pod, &EndpointId)| (id.clone(), Binding::workload(index(pod), pod.addresses));
+    let bind =
+        |(pod, id): (&Pod, &EndpointId)| (id.clone(), Binding::workload(interface(pod), pod.addresses));
     pods.iter().zip(ids).map(bind).collect()
 }
 
-pub(crate) fn random_policies_hold(attachment: Attachment) {
+pub(crate) fn random_policies_hold(attachment: AttachMode) {
     on_a_node_with_bpf(4, move |pods, pins| {
         let mut last: Option<Enforcer> = None;
         random_policies(pods, |snapshot, ids| {
             // Without the flows of the last policies.
-            last.take().into_iter().for_each(|last| last.remove().unwrap());
-            last = Some(Enforcer::start(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
+            last.take().into_iter().for_each(remove);
+            last = Some(start_enforcer(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
         });
     });
 }
 
-pub(crate) fn the_steps_of_yaobank_hold(attachment: Attachment) {
+pub(crate) fn the_steps_of_yaobank_hold(attachment: AttachMode) {
     on_a_node_with_bpf(3, move |pods, pins| {
         let mut last = None;
         yaobank(pods, |snapshot, ids| {
-            last = Some(Enforcer::start(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
+            last = Some(start_enforcer(attached(attachment), pins, snapshot, &bind(pods, ids)).unwrap());
         });
         drop(last);
     });
 }
 
-pub(crate) fn established_flows_survive_tighter_policy_and_restarts(attachment: Attachment) {
+pub(crate) fn established_flows_survive_tighter_policy_and_restarts(attachment: AttachMode) {
     on_a_node_with_bpf(2, move |pods, pins| {
         let (open, ids) = compiled(PODS, pods);
         let (shut, _) = compiled(&format!("{PODS}{SHUT}"), pods);
         let bindings = bind(pods, &ids);
-        let enforcer = Enforcer::start(attached(attachment), pins, open.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(attached(attachment), pins, open.snapshot(), &bindings).unwrap();
         for to in pods[1].addresses {
             let client = &pods[0];
             let mut flow = client.run(move || connect(to, 80)).recv().unwrap();
             assert!(carries(&mut flow));
-            let second = Enforcer::start(attached(attachment), pins, shut.snapshot(), &bindings).unwrap();
+            let second = start_enforcer(attached(attachment), pins, shut.snapshot(), &bindings).unwrap();
             assert!(carries(&mut flow) && !client.run(move || tcp(to, 80)).recv().unwrap());
             drop(second);
             assert!(carries(&mut flow) && !client.run(move || udp(to, 80)).recv().unwrap());
-            drop(Enforcer::start(attached(attachment), pins, open.snapshot(), &bindings).unwrap());
+            drop(start_enforcer(attached(attachment), pins, open.snapshot(), &bindings).unwrap());
             assert!(carries(&mut flow) && client.run(move || tcp(to, 80)).recv().unwrap());
         }
-        enforcer.remove().unwrap();
+        remove(enforcer);
         assert!(!pins.exists());
         assert_eq!(leftovers(pods), Vec::<String>::new());
         let to = pods[1].addresses[0];
@@ -100,14 +144,15 @@ pub(crate) fn established_flows_survive_tighter_policy_and_restarts(attachment: 
 
 /// A transfer goes on and new connections are tried all the time, while the program is replaced over and over, attached in
 /// the one way and the other in turn.
-pub(crate) fn replacing_the_program_drops_no_flow_and_lets_nothing_through(attachments: [Attachment; 2]) {
+pub(crate) fn replacing_the_program_drops_no_flow_and_lets_nothing_through(attachments: [AttachMode; 2]) {
     on_a_node_with_bpf(2, move |pods, pins| {
         let (shut, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
         let start = |attachment| {
-            let options = attached(attachment).with_events(LoggedEvents::Denies);
-            let enforcer = Enforcer::start(options, pins, shut.snapshot(), &bindings).unwrap();
-            assert_eq!(enforcer.attachment(), attachment);
+            let options = attached(attachment)
+                .with_dataplane(DataplaneOptions::new().with_events(LoggedEvents::Denied));
+            let enforcer = start_enforcer(options, pins, shut.snapshot(), &bindings).unwrap();
+            assert_eq!(enforcer.attach_mode(), Some(attachment));
             enforcer
         };
         let mut enforcer = start(attachments[0]);
@@ -116,13 +161,13 @@ pub(crate) fn replacing_the_program_drops_no_flow_and_lets_nothing_through(attac
         // Each program tells what it dropped until the next took over, and a little of what came after.
         let mut denied = 0;
         let mut look = |enforcer: &mut Enforcer| {
-            while let Some(event) = enforcer.next_event() {
+            while let Some(event) = enforcer.next_event().unwrap() {
                 assert_eq!(event.packet.destination_port, 8080, "{event:?}");
                 denied += 1;
             }
             let reasons = enforcer.reasons().unwrap();
             for reason in [Reason::UnknownInterface, Reason::Malformed, Reason::Fragment] {
-                assert_eq!(reasons[&reason].packets, 0, "{reasons:?}");
+                assert_eq!(reasons[&reason], 0, "{reasons:?}");
             }
         };
         for attachment in attachments.into_iter().cycle().skip(1).take(20) {
@@ -136,7 +181,7 @@ pub(crate) fn replacing_the_program_drops_no_flow_and_lets_nothing_through(attac
         assert!(counts.moved.is_some_and(|moved| moved > 100), "the transfer broke off");
         assert!(counts.allowed > 20 && counts.forbidden > 0 && counts.datagrams > 1_000 && denied > 0);
         assert_eq!(counts.wrong, 0);
-        enforcer.remove().unwrap();
+        remove(enforcer);
         assert_eq!(leftovers(pods), Vec::<String>::new());
     });
 }
@@ -155,21 +200,21 @@ spec:
 fn counters_events_and_reasons_say_what_happened() {
     on_a_node_with_bpf(2, |pods, pins| {
         let (shut, ids) = compiled(&format!("{PODS}{SHUT}"), pods);
-        let options = options().with_events(LoggedEvents::Denies);
-        let mut enforcer = Enforcer::start(options, pins, shut.snapshot(), &bind(pods, &ids)).unwrap();
+        let options = options().with_dataplane(DataplaneOptions::new().with_events(LoggedEvents::Denied));
+        let mut enforcer = start_enforcer(options, pins, shut.snapshot(), &bind(pods, &ids)).unwrap();
         let (to, from) = (pods[1].addresses[0], pods[0].addresses[0]);
         assert!(!pods[0].run(move || udp(to, 80)).recv().unwrap());
-        let event = enforcer.next_event().unwrap();
-        assert!(event.dropped && event.interface == index(&pods[1]));
+        let event = enforcer.next_event().unwrap().unwrap();
+        assert_eq!((event.action, event.interface), (EventAction::Dropped, Some(index(&pods[1]))));
         assert_eq!((event.packet.source, event.packet.destination_port), (from, 80));
-        let decision = enforcer.decision(event.decision).unwrap();
+        let decision = &event.decision;
         assert_eq!(decision.verdict, Verdict::Deny);
         assert_eq!(decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
         let counters = enforcer.counters().unwrap();
-        let (_, counted) = &counters[&event.decision];
+        let (_, counted) = counters.iter().find(|(counted, _)| counted == decision).unwrap();
         assert_eq!((counted.packets, counted.bytes), (1, 47));
         // An interface that nobody is bound to any more has no program; one whose endpoint is unknown lets nothing pass.
-        let none = |reason| enforcer.reasons().unwrap()[&reason].packets;
+        let none = |reason| enforcer.reasons().unwrap()[&reason];
         assert_eq!(none(Reason::UnknownInterface), 0);
         // An address that is not the pod's own.
         let alias = "10.0.9.77";
@@ -184,7 +229,7 @@ fn counters_events_and_reasons_say_what_happened() {
         pods[0].run(inside).recv().unwrap();
         std::thread::sleep(Duration::from_millis(50));
         assert!(none(Reason::Address) > before);
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -255,9 +300,10 @@ fn policy_names_backends_and_services_rewrite_to_them() {
         for last in [10, 11, 12] {
             assert!(try_it(0, service(last), 8888), "{last}");
         }
-        let services = options().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
+        let shared = DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap());
+        let services = options().with_dataplane(shared);
         let options = services.with_node_backends(NodeBackends::Unguarded);
-        let enforcer = Enforcer::start(options, pins, engine.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(options, pins, engine.snapshot(), &bindings).unwrap();
         let [client, server, vault] = [0, 1, 2];
         let direct = |pod: usize| pods[pod].addresses[0];
         for (what, from, to, port, allowed) in [
@@ -273,6 +319,6 @@ fn policy_names_backends_and_services_rewrite_to_them() {
         ] {
             assert_eq!(try_it(from, to, port), allowed, "{what}");
         }
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }

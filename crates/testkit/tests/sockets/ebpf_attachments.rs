@@ -5,58 +5,61 @@ use std::path::Path;
 
 use aya::programs::SchedClassifier;
 use aya::programs::TcAttachType::{Egress, Ingress};
+use portcullis::backend::{Binding, Bindings};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Attachment, Binding, Bindings, Enforcer};
+use portcullis::ebpf::{AttachMode, Enforcer};
 use portcullis::ir::Delta;
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 
-use crate::ebpf::{self, ONLY_80, attached, bind, index, on_a_node_with_bpf};
+use crate::ebpf::{
+    self, ONLY_80, attached, bind, interface, on_a_node_with_bpf, remove, start_enforcer, update,
+};
 use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
 use crate::node::{Pod, carries, connect, tcp, udp};
 use crate::{EDGE, PODS, compiled, place};
 
-const BOTH: [Attachment; 2] = [Attachment::Tcx, Attachment::Clsact];
+const BOTH: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
 
 #[test]
 fn random_policies_hold_with_tcx() {
-    ebpf::random_policies_hold(Attachment::Tcx);
+    ebpf::random_policies_hold(AttachMode::Tcx);
 }
 
 #[test]
 fn random_policies_hold_with_clsact() {
-    ebpf::random_policies_hold(Attachment::Clsact);
+    ebpf::random_policies_hold(AttachMode::Clsact);
 }
 
 #[test]
 fn the_steps_of_yaobank_hold_with_tcx() {
-    ebpf::the_steps_of_yaobank_hold(Attachment::Tcx);
+    ebpf::the_steps_of_yaobank_hold(AttachMode::Tcx);
 }
 
 #[test]
 fn the_steps_of_yaobank_hold_with_clsact() {
-    ebpf::the_steps_of_yaobank_hold(Attachment::Clsact);
+    ebpf::the_steps_of_yaobank_hold(AttachMode::Clsact);
 }
 
 #[test]
 fn established_flows_survive_tighter_policy_and_restarts_with_tcx() {
-    ebpf::established_flows_survive_tighter_policy_and_restarts(Attachment::Tcx);
+    ebpf::established_flows_survive_tighter_policy_and_restarts(AttachMode::Tcx);
 }
 
 #[test]
 fn established_flows_survive_tighter_policy_and_restarts_with_clsact() {
-    ebpf::established_flows_survive_tighter_policy_and_restarts(Attachment::Clsact);
+    ebpf::established_flows_survive_tighter_policy_and_restarts(AttachMode::Clsact);
 }
 
 #[test]
 fn replacing_a_link_by_a_link_leaves_no_gap() {
-    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([Attachment::Tcx; 2]);
+    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([AttachMode::Tcx; 2]);
 }
 
 #[test]
 fn replacing_a_filter_by_a_filter_leaves_no_gap() {
-    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([Attachment::Clsact; 2]);
+    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([AttachMode::Clsact; 2]);
 }
 
 #[test]
@@ -65,12 +68,12 @@ fn changing_between_links_and_filters_leaves_no_gap() {
 }
 
 /// Runs `test` with two pods, where the first may reach port 80 of the second and no other.
-fn with_port_80_open(test: impl FnOnce(&[Pod], &Path, &dyn Fn(Attachment) -> Enforcer) + Send + 'static) {
+fn with_port_80_open(test: impl FnOnce(&[Pod], &Path, &dyn Fn(AttachMode) -> Enforcer) + Send + 'static) {
     on_a_node_with_bpf(2, |pods, pins| {
         let (compiler, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
         let start =
-            |attachment| Enforcer::start(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
+            |attachment| start_enforcer(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
         test(pods, pins, &start);
     });
 }
@@ -99,11 +102,11 @@ spec:
 fn tcx_is_taken_where_the_kernel_has_it() {
     with_port_80_open(|pods, _, start| {
         let has_tcx = SchedClassifier::query_tcx("lo", Ingress).is_ok();
-        let enforcer = start(Attachment::Auto);
-        let expected = if has_tcx { Attachment::Tcx } else { Attachment::Clsact };
-        assert_eq!(enforcer.attachment(), expected);
+        let enforcer = start(AttachMode::Auto);
+        let expected = if has_tcx { AttachMode::Tcx } else { AttachMode::Clsact };
+        assert_eq!(enforcer.attach_mode(), Some(expected));
         assert!(!reaches(pods, 8080) && reaches(pods, 80));
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -115,7 +118,7 @@ fn programs_of_others_keep_working() {
         let (compiler, ids) = compiled(&format!("{PODS}{ONLY_UDP}"), pods);
         let bindings = bind(pods, &ids);
         let start =
-            |attachment| Enforcer::start(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
+            |attachment| start_enforcer(attached(attachment), pins, compiler.snapshot(), &bindings).unwrap();
         let mut foreign: Vec<(String, Foreign)> = Vec::new();
         let mut add = |what: &str, pod: usize, direction, at| {
             foreign.push((what.to_owned(), Foreign::attach(&pods[pod], direction, at, 8080, NEXT)));
@@ -144,12 +147,12 @@ fn programs_of_others_keep_working() {
             check(&foreign, &format!("{attachment:?}"), true);
             drop(start(attachment));
             check(&foreign, &format!("{attachment:?}, restarted"), true);
-            enforcer.remove().unwrap();
+            remove(enforcer);
             assert_eq!(leftovers(pods), before, "{attachment:?}");
             check(&foreign, "removed", false);
         }
         // Now some that come after ours, before and behind them.
-        let mut enforcer = start(Attachment::Tcx);
+        let mut enforcer = start(AttachMode::Tcx);
         let mut add = |what: &str, at| {
             foreign.push((what.to_owned(), Foreign::attach(&pods[1], Egress, at, 8080, NEXT)));
         };
@@ -158,7 +161,7 @@ fn programs_of_others_keep_working() {
         check(&foreign, "links added", true);
         enforcer = {
             drop(enforcer);
-            start(Attachment::Clsact)
+            start(AttachMode::Clsact)
         };
         let mut add = |what: &str, at| {
             foreign.push((what.to_owned(), Foreign::attach(&pods[1], Egress, at, 8080, NEXT)));
@@ -167,11 +170,11 @@ fn programs_of_others_keep_working() {
         add("a filter behind ours", At::Filter(2));
         check(&foreign, "filters added", true);
         drop(enforcer);
-        enforcer = start(Attachment::Clsact);
+        enforcer = start(AttachMode::Clsact);
         check(&foreign, "filters added, restarted", true);
         let both = foreign.len();
         let present = leftovers(pods).iter().filter(|line| line.contains("foreign")).count();
-        enforcer.remove().unwrap();
+        remove(enforcer);
         check(&foreign, "all removed", false);
         assert_eq!((both, present), (6, 6));
         assert_eq!(leftovers(pods).iter().filter(|line| line.contains("foreign")).count(), 6);
@@ -183,8 +186,8 @@ fn programs_of_others_keep_working() {
 #[test]
 fn programs_that_accept_do_not_hide_packets_from_ours() {
     with_port_80_open(|pods, _, start| {
-        for (attachment, at) in [(Attachment::Tcx, At::TcxLast), (Attachment::Clsact, At::Filter(0))] {
-            if attachment == Attachment::Clsact {
+        for (attachment, at) in [(AttachMode::Tcx, At::TcxLast), (AttachMode::Clsact, At::Filter(0))] {
+            if attachment == AttachMode::Clsact {
                 let add = ["qdisc", "add", "dev", &pods[1].interface, "clsact"];
                 assert!(std::process::Command::new("tc").args(add).status().unwrap().success());
             }
@@ -192,7 +195,7 @@ fn programs_that_accept_do_not_hide_packets_from_ours() {
             assert!(reaches(pods, 8080));
             let enforcer = start(attachment);
             assert!(!reaches(pods, 8080) && reaches(pods, 80), "{attachment:?}");
-            enforcer.remove().unwrap();
+            remove(enforcer);
             drop(foreign);
         }
     });
@@ -203,20 +206,20 @@ fn programs_that_accept_do_not_hide_packets_from_ours() {
 fn the_qdisc_stays_for_others_only() {
     with_port_80_open(|pods, pins, start| {
         let nothing = Vec::<String>::new();
-        start(Attachment::Clsact).remove().unwrap();
+        remove(start(AttachMode::Clsact));
         assert_eq!((leftovers(pods), pins.exists()), (nothing.clone(), false));
-        let enforcer = start(Attachment::Clsact);
+        let enforcer = start(AttachMode::Clsact);
         let foreign = Foreign::attach(&pods[0], Ingress, At::Filter(7), 0, NEXT);
         let seen = foreign.seen();
-        enforcer.remove().unwrap();
+        remove(enforcer);
         let left = leftovers(pods);
         assert_eq!(left.iter().filter(|line| line.contains("clsact")).count(), 1, "{left:?}");
         assert!(left.iter().any(|line| line.contains("foreign")), "{left:?}");
         assert!(!is_answered(pods, 8081) && foreign.seen() > seen);
         // It is not ours any more, even when it is empty again.
-        let remove = ["filter", "del", "dev", &pods[0].interface, "ingress"];
-        assert!(std::process::Command::new("tc").args(remove).status().unwrap().success());
-        start(Attachment::Clsact).remove().unwrap();
+        let delete = ["filter", "del", "dev", &pods[0].interface, "ingress"];
+        assert!(std::process::Command::new("tc").args(delete).status().unwrap().success());
+        remove(start(AttachMode::Clsact));
         let left = leftovers(pods);
         assert!(left.len() == 1 && left[0].contains("clsact"), "{left:?}");
     });
@@ -229,12 +232,12 @@ fn filters_follow_bindings_and_interfaces() {
         let (compiler, ids) = compiled(&format!("{PODS}{ONLY_80}"), pods);
         let bindings = bind(pods, &ids);
         let start = |bindings: &Bindings| {
-            Enforcer::start(attached(Attachment::Clsact), pins, compiler.snapshot(), bindings).unwrap()
+            start_enforcer(attached(AttachMode::Clsact), pins, compiler.snapshot(), bindings).unwrap()
         };
         let enforcer = start(&bindings);
         assert!(!reaches(pods, 8080) && reaches(pods, 80));
         drop(enforcer);
-        let server = bindings.iter().filter(|(id, _)| **id == ids[1]);
+        let server = bindings.endpoints().filter(|(id, _)| **id == ids[1]);
         let server: Bindings = server.map(|(id, binding)| (id.clone(), binding.clone())).collect();
         let enforcer = start(&server);
         let on = |pod: usize| leftovers(&pods[pod..=pod]).len();
@@ -252,7 +255,7 @@ fn filters_follow_bindings_and_interfaces() {
         let link = ["link", "del", "dev", &pods[0].interface];
         assert!(std::process::Command::new("ip").args(link).status().unwrap().success());
         drop(enforcer);
-        start(&server).remove().unwrap();
+        remove(start(&server));
         assert_eq!((leftovers(&pods[1..]), pins.exists()), (Vec::new(), false));
     });
 }
@@ -272,16 +275,16 @@ fn another_kind_of_endpoint_gets_its_own_programs() {
         compiler.commit();
         let (snapshot, workloads) = (compiler.snapshot(), bind(pods, &ids));
         let mut hosts = bind(&pods[1..], &ids[1..]);
-        hosts.insert(EndpointId::host("edge"), Binding::Host { interfaces: vec![index(&pods[0])] });
+        hosts.bind(EndpointId::host("edge"), Binding::Host { interfaces: vec![interface(&pods[0])] });
         let same = Delta { from: snapshot.generation, to: snapshot.generation, ..Delta::default() };
         for attachment in BOTH {
-            let mut enforcer = Enforcer::start(attached(attachment), pins, snapshot, &workloads).unwrap();
+            let mut enforcer = start_enforcer(attached(attachment), pins, snapshot, &workloads).unwrap();
             assert!(reaches(pods, 80) && reaches(pods, 8080));
-            enforcer.update(snapshot, &same, &hosts).unwrap();
+            update(&mut enforcer, snapshot, &same, &hosts);
             assert!(!reaches(pods, 80) && reaches(pods, 8080), "{attachment:?}");
-            enforcer.update(snapshot, &same, &workloads).unwrap();
+            update(&mut enforcer, snapshot, &same, &workloads);
             assert!(reaches(pods, 80) && reaches(pods, 8080), "{attachment:?}");
-            enforcer.remove().unwrap();
+            remove(enforcer);
             assert_eq!(leftovers(pods), Vec::<String>::new());
         }
     });

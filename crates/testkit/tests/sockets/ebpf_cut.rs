@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::Enforcer;
 use portcullis::ir::{Interpreter, Snapshot};
 use portcullis::label::Labels;
 use portcullis::model::{
@@ -16,7 +15,7 @@ use portcullis::settings::Settings;
 use portcullis::verdict::{Hook, Verdict};
 use portcullis_testkit::generate::Generator;
 
-use crate::ebpf::{bind, on_a_node_with_bpf, options};
+use crate::ebpf::{bind, on_a_node_with_bpf, options, remove, start_enforcer};
 use crate::foreign::leftovers;
 use crate::node::{Pod, carries, connect};
 use crate::{place, probes};
@@ -171,7 +170,7 @@ fn exactly_the_flows_that_policy_denies_by_now_are_cut() {
             }
             tightenings += 1;
             let bindings = bind(pods, ids);
-            drop(Enforcer::start(options(), pins, &old, &bindings).unwrap());
+            drop(start_enforcer(options(), pins, &old, &bindings).unwrap());
             let begin = |(from, packet): (usize, Packet)| {
                 let flow = pods[from].run({
                     let packet = packet.clone();
@@ -183,7 +182,7 @@ fn exactly_the_flows_that_policy_denies_by_now_are_cut() {
             let mut flows: Vec<(Packet, Flow)> = begun.into_iter().map(begin).collect();
             let all = vec![true; flows.len()];
             assert_eq!(going_on(&mut flows), all, "seed {seed}, old policy");
-            let mut enforcer = Enforcer::start(options(), pins, new, &bindings).unwrap();
+            let mut enforcer = start_enforcer(options(), pins, new, &bindings).unwrap();
             assert_eq!(going_on(&mut flows), all, "seed {seed}, not cut yet");
             let ends = |snapshot, packet| allowed(snapshot, pods, ids, packet);
             let expected: usize = flows
@@ -201,7 +200,7 @@ fn exactly_the_flows_that_policy_denies_by_now_are_cut() {
             established += flows.len();
             stopped += after.iter().filter(|goes_on| !**goes_on).count();
             entries += expected;
-            enforcer.remove().unwrap();
+            remove(enforcer);
             assert_eq!(leftovers(pods), Vec::<String>::new());
         }
         eprintln!(

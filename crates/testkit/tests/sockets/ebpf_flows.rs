@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use portcullis::ebpf::{Capacity, Enforcer, LoggedEvents, Options};
+use portcullis::backend::{Dataplane as _, DataplaneOptions, LoggedEvents};
+use portcullis::ebpf::{Capacity, Options};
 
-use crate::ebpf::{BACKENDS, bind, kube_proxy, on_a_node_with_bpf, options};
+use crate::ebpf::{BACKENDS, bind, kube_proxy, on_a_node_with_bpf, options, remove, start_enforcer};
 use crate::node::{Pod, carries, connect, tcp};
 use crate::traffic::datagrams;
 use crate::{PODS, SHUT, compiled};
@@ -25,7 +26,9 @@ fn tables(pins: &Path) -> Vec<String> {
 
 fn sized(flows: u32) -> Options {
     let capacity = Capacity { flows_v4: flows, flows_v6: flows / 2, ..*options().capacity() };
-    options().with_capacity(capacity).with_events(LoggedEvents::Denies)
+    options()
+        .with_capacity(capacity)
+        .with_dataplane(DataplaneOptions::new().with_events(LoggedEvents::Denied))
 }
 
 /// Policy denies everything that is not established; a transfer and idle flows go on while tables grow and shrink.
@@ -35,13 +38,13 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
         let (open, ids) = compiled(PODS, pods);
         let (shut, _) = compiled(&format!("{PODS}{SHUT}"), pods);
         let bindings = bind(pods, &ids);
-        drop(Enforcer::start(sized(4_096), pins, open.snapshot(), &bindings).unwrap());
+        drop(start_enforcer(sized(4_096), pins, open.snapshot(), &bindings).unwrap());
         let to = pods[1].addresses;
         let mut idle = pods[0].run(move || to.map(|to| connect(to, 8080))).recv().unwrap();
         assert!(idle.iter_mut().all(carries));
         let mut flow = pods[0].run(move || connect(to[0], 80)).recv().unwrap();
         assert!(carries(&mut flow));
-        let mut enforcer = Enforcer::start(sized(4_096), pins, shut.snapshot(), &bindings).unwrap();
+        let mut enforcer = start_enforcer(sized(4_096), pins, shut.snapshot(), &bindings).unwrap();
         let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let going = || {
             let stop = Arc::clone(&stop);
@@ -56,9 +59,9 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
         });
         let sizes = [65_536, 1_024, 131_072, 2_048, 16_384];
         let mut resize = |size| {
-            let next = Enforcer::start(sized(size), pins, shut.snapshot(), &bindings).unwrap();
+            let next = start_enforcer(sized(size), pins, shut.snapshot(), &bindings).unwrap();
             // What it dropped until the next took over, and a little of what came after.
-            let events: Vec<_> = std::iter::from_fn(|| enforcer.next_event()).collect();
+            let events: Vec<_> = std::iter::from_fn(|| enforcer.next_event().unwrap()).collect();
             enforcer = next;
             assert_eq!(tables(pins), [format!("flows_v4-1-{size}"), format!("flows_v6-1-{}", size / 2)]);
             events
@@ -87,9 +90,9 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
         assert_eq!(answered, 0);
         // A process that was killed before it removed the earlier tables: they are read again, and go.
         drop(enforcer);
-        let enforcer = Enforcer::start(sized(4_096), pins, shut.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(sized(4_096), pins, shut.snapshot(), &bindings).unwrap();
         assert!(idle.iter_mut().all(carries));
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -100,7 +103,7 @@ fn flows_that_policy_denies_now_are_cut() {
         let (open, ids) = compiled(PODS, pods);
         let (shut, _) = compiled(&format!("{PODS}{SHUT}"), pods);
         let bindings = bind(pods, &ids);
-        drop(Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap());
+        drop(start_enforcer(options(), pins, open.snapshot(), &bindings).unwrap());
         let (client, server) = (&pods[0], &pods[1]);
         let to = server.addresses;
         let back = client.addresses;
@@ -108,7 +111,7 @@ fn flows_that_policy_denies_now_are_cut() {
         let mut kept = server.run(move || back.map(|back| connect(back, 8080))).recv().unwrap();
         let datagrams = client.run(move || associate(to[0])).recv().unwrap();
         let mut download = download(client, server);
-        let mut enforcer = Enforcer::start(options(), pins, shut.snapshot(), &bindings).unwrap();
+        let mut enforcer = start_enforcer(options(), pins, shut.snapshot(), &bindings).unwrap();
         assert!(cut.iter_mut().chain(&mut kept).all(carries) && is_answered(&datagrams));
         assert!(flows_on(&mut download));
         // Nothing to do where nothing tightened.
@@ -125,12 +128,12 @@ fn flows_that_policy_denies_now_are_cut() {
         assert!(cut.iter_mut().all(|flow| !carries(flow)));
         // Over a restart, with tables of another size.
         drop(enforcer);
-        let enforcer = Enforcer::start(sized(2_048), pins, shut.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(sized(2_048), pins, shut.snapshot(), &bindings).unwrap();
         assert!(cut.iter_mut().all(|flow| !carries(flow)) && kept.iter_mut().all(carries));
         drop(enforcer);
-        let enforcer = Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(options(), pins, open.snapshot(), &bindings).unwrap();
         assert!(client.run(move || tcp(to[0], 80)).recv().unwrap());
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -186,19 +189,21 @@ fn flows_through_services_are_cut_at_the_sender() {
         let (shut, _) = compiled(&BACKENDS.replace(EGRESS, "egress: []"), pods);
         let bindings = bind(pods, &ids);
         kube_proxy();
-        let options = || options().with_services(vec!["10.96.0.0/12".parse().unwrap()]);
-        let mut enforcer = Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap();
+        let options = || {
+            options().with_dataplane(DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap()))
+        };
+        let mut enforcer = start_enforcer(options(), pins, open.snapshot(), &bindings).unwrap();
         let service: IpAddr = [10, 96, 0, 10].into();
         let mut flow = pods[0].run(move || connect(service, 8888)).recv().unwrap();
         let vault = pods[2].addresses[0];
         let mut other = pods[1].run(move || connect(vault, 8080)).recv().unwrap();
         assert!(carries(&mut flow) && carries(&mut other));
         drop(enforcer);
-        enforcer = Enforcer::start(options(), pins, shut.snapshot(), &bindings).unwrap();
+        enforcer = start_enforcer(options(), pins, shut.snapshot(), &bindings).unwrap();
         assert!(carries(&mut flow) && carries(&mut other));
         assert_eq!(enforcer.cut_tightened(open.snapshot(), shut.snapshot()).unwrap(), 1);
         assert!(!carries(&mut flow) && carries(&mut other));
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -208,7 +213,7 @@ fn the_bytes_of_maps_are_those_that_the_kernel_accounts() {
         let (engine, ids) = compiled(PODS, pods);
         let bindings = bind(pods, &ids);
         let large = Options::new();
-        let enforcer = Enforcer::start(large, pins, engine.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(large, pins, engine.snapshot(), &bindings).unwrap();
         let bytes = enforcer.memory().unwrap();
         let capacity = Capacity::default();
         let total: u64 = bytes.values().sum();
@@ -226,9 +231,9 @@ fn the_bytes_of_maps_are_those_that_the_kernel_accounts() {
         let pages = u64::from(capacity.pages) * 1_024;
         assert!((pages..pages + 128 * 1_024).contains(&bytes["pages"]), "{bytes:?}");
         assert!((60 << 20..130 << 20).contains(&total), "{total}");
-        enforcer.remove().unwrap();
-        let small = Enforcer::start(options(), pins, engine.snapshot(), &bindings).unwrap();
+        remove(enforcer);
+        let small = start_enforcer(options(), pins, engine.snapshot(), &bindings).unwrap();
         assert!(small.memory().unwrap()["addresses_v4"] < bytes["addresses_v4"] / 10);
-        small.remove().unwrap();
+        remove(small);
     });
 }

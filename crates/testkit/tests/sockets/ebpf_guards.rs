@@ -4,13 +4,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use portcullis::backend::{Binding, Bindings};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Binding, Bindings, Enforcer, Options, Reason};
+use portcullis::ebpf::{Options, Reason};
 use portcullis::model::{Cluster, EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::{Settings, WorkloadToHost};
 
-use crate::ebpf::{bind, options};
+use crate::ebpf::{
+    bind, interface, options, remove, start_enforcer, update, with_more_services, with_to_host,
+};
 use crate::ebpf_services::{
     API, CLIENT, Flows, Masquerade, REMOTE, SERVER, kube_proxy, on_a_site, service, with_services,
 };
@@ -22,10 +25,14 @@ use crate::wide::{NODE, Site, Tries, nft};
 /// Binds the pods, and the host endpoints that there are: the one at the uplink and the one for all interfaces.
 fn bindings(site: &Site, local: &[EndpointId], [named, all]: [Option<EndpointId>; 2]) -> Bindings {
     let mut bindings = bind(&site.pods, local);
-    let uplink = vec![nix::net::if_::if_nametoindex(site.second.interface.as_str()).unwrap()];
+    let uplink = vec![interface(&site.second)];
     let left = if named.is_none() { uplink.clone() } else { Vec::new() };
-    bindings.extend(named.map(|id| (id, Binding::Host { interfaces: uplink })));
-    bindings.extend(all.map(|id| (id, Binding::AllInterfaces { interfaces: left })));
+    if let Some(id) = named {
+        bindings.bind(id, Binding::Host { interfaces: uplink });
+    }
+    if let Some(id) = all {
+        bindings.bind(id, Binding::AllInterfaces { interfaces: left });
+    }
     bindings
 }
 
@@ -59,14 +66,14 @@ fn host_endpoints_guard_the_uplink_and_the_pods_as_the_reference_says() {
                 let guard = scenario.guards.uplink();
                 let judge = Judge::new(&cluster, &settings, &guard);
                 let options = if services { with_services(site) } else { options() };
-                let options = options.with_workload_to_host(scenario.to_host);
+                let options = with_to_host(options, scenario.to_host);
                 let compiler = compiled(&cluster, &settings);
                 let bindings = bindings(site, &local, guards(scenario));
-                let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
+                let enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
                 let parties = parties(site, &local, &remote);
                 let (all, came) = compare_all(&judge, &parties, &PROBES, scenario.name).unwrap();
                 eprintln!("{}: {all} connections, {came} came through: as the reference says", scenario.name);
-                enforcer.remove().unwrap();
+                remove(enforcer);
             }
         }
     });
@@ -81,21 +88,21 @@ fn host_endpoints_that_come_and_go_are_followed() {
         let settings = Settings::default();
         let mut compiler = Compiler::new(settings.clone(), CompileScope::All);
         let none = bindings(site, &local, [None, None]);
-        let mut enforcer = Enforcer::start(options(), pins, compiler.snapshot(), &none).unwrap();
+        let mut enforcer = start_enforcer(options(), pins, compiler.snapshot(), &none).unwrap();
         let mut before = Cluster::new();
         let usual = || SCENARIOS.iter().filter(|scenario| scenario.to_host == WorkloadToHost::Accept);
         for scenario in usual().chain(usual().rev()) {
             let cluster = scenario.cluster(&site.pods);
             replace(&mut compiler, &before, &cluster);
             let (delta, bindings) = (compiler.commit(), bindings(site, &local, guards(scenario)));
-            enforcer.update(compiler.snapshot(), &delta, &bindings).unwrap();
+            update(&mut enforcer, compiler.snapshot(), &delta, &bindings);
             let guard = scenario.guards.uplink();
             let judge = Judge::new(&cluster, &settings, &guard);
             // Flows of UDP have a port of their own for each probe, and SYNs are asked about.
             compare_all(&judge, &parties(site, &local, &remote), &PROBES, scenario.name).unwrap();
             before = cluster;
         }
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -128,14 +135,14 @@ fn random_policies_of_two_host_endpoints_hold() {
             let guard = named.clone().unwrap_or_else(|| generated.all.clone());
             let judge = Judge::new(&cluster, &settings, &guard);
             let bindings = bindings(site, &generated.local, [named, all]);
-            let options = options().with_workload_to_host(to_host);
+            let options = with_to_host(options(), to_host);
             let compiler = compiled(&cluster, &settings);
-            let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
+            let enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
             let parties = parties(site, &generated.local, &generated.remote);
             if let Some((all, came)) = compare_all(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
             }
-            enforcer.remove().unwrap();
+            remove(enforcer);
         }
         let tried = seed - 7_000;
         eprintln!(
@@ -155,7 +162,7 @@ fn a_node_reaches_its_own_pods_through_services() {
             let compiler = compiled(&scenario.cluster(&site.pods), &scenario.settings());
             let bindings = bindings(site, &local(), guards(scenario));
             for options in [options(), with_services(site)] {
-                let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
+                let enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
                 let mut tries = Tries::default();
                 for (number, pod) in [CLIENT, SERVER].into_iter().zip(&site.pods) {
                     tries.add_here(name, service(number), 8888, true);
@@ -164,7 +171,7 @@ fn a_node_reaches_its_own_pods_through_services() {
                 tries.add_here(name, service(REMOTE), 8888, false);
                 tries.add_here(name, site.far[0].addresses, 80, false);
                 tries.check(name);
-                enforcer.remove().unwrap();
+                remove(enforcer);
             }
         }
     });
@@ -270,8 +277,7 @@ fn services_meet_the_hooks_of_the_endpoint_for_all_interfaces() {
             let policies: Vec<_> = policies.iter().map(|(how, rules)| (how.as_str(), *rules)).collect();
             let compiler = guarded(site, "'*'", &policies);
             let bindings = bindings(site, &pods(), guard.clone());
-            let enforcer =
-                Enforcer::start(with_services(site), pins, compiler.snapshot(), &bindings).unwrap();
+            let enforcer = start_enforcer(with_services(site), pins, compiler.snapshot(), &bindings).unwrap();
             let mut tries = Tries::default();
             let (a, b, far) = (&site.pods[0], &site.pods[1], &site.far[0]);
             tries.add(what, a, service(SERVER), 8888, through);
@@ -289,7 +295,7 @@ fn services_meet_the_hooks_of_the_endpoint_for_all_interfaces() {
             if direct_away {
                 drop(Flows::begin(a, site.far[2].addresses[0], 80));
             }
-            enforcer.remove().unwrap();
+            remove(enforcer);
         }
     });
 }
@@ -301,29 +307,28 @@ fn an_untracked_allow_is_for_the_node_itself() {
         nft(&kube_proxy(Masquerade::All));
         let node: [IpAddr; 2] = NODE.map(|text| text.parse().unwrap());
         let own = NODE.map(|text| portcullis::net::Cidr::host(text.parse().unwrap()));
-        let services = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap());
-        let names_node = || with_services(site).with_services([&services[..], &own[..]].concat());
+        let names_node = || with_more_services(with_services(site), own);
         let any = "[{action: Allow}]";
         let none = "[{action: Deny}]";
         let [untracked, before] = [UNTRACKED, BEFORE].map(lines);
         let tried = |what: &str, options: Options, policies: &[(&str, &str)], pod: bool, port: bool| {
             let compiler = guarded(site, "up0", policies);
             let bindings = bindings(site, &pods(), [Some(EndpointId::host("guard")), None]);
-            let enforcer = Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap();
+            let enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
             let mut tries = Tries::default();
             let far = &site.far[0];
             tries.add(what, far, node, 80, true);
             tries.add(what, far, site.pods[1].addresses, 80, pod);
             tries.add(what, far, node, 30_080, port);
             tries.check(what);
-            let confined = enforcer.reasons().unwrap()[&Reason::Confined].packets;
+            let confined = enforcer.reasons().unwrap()[&Reason::Confined];
             // Answers to a pod, whose address is the node's on the way.
             let mut tries = Tries::default();
             tries.add(what, &site.pods[0], site.far[2].addresses, 80, true);
             tries.add(what, &site.pods[0], service(REMOTE), 8888, true);
             tries.check(what);
             drop(Flows::begin(&site.pods[0], site.far[2].addresses[0], 80));
-            enforcer.remove().unwrap();
+            remove(enforcer);
             confined
         };
         for (named, options) in [(false, with_services(site)), (true, names_node())] {
@@ -352,11 +357,11 @@ fn flows_are_cut(how: &'static str, rules: &'static str) {
         let bindings = bindings(site, &pods(), [None, Some(EndpointId::host("guard"))]);
         let open = guarded(site, "'*'", &[(FORWARD, "[{action: Allow}]")]);
         let shut = guarded(site, "'*'", &[(&lines(how), rules)]);
-        drop(Enforcer::start(options(), pins, open.snapshot(), &bindings).unwrap());
+        drop(start_enforcer(options(), pins, open.snapshot(), &bindings).unwrap());
         let (to, back) = (site.pods[1].addresses, site.pods[0].addresses);
         let mut cut = to.map(|to| Flows::begin(&site.pods[0], to, 80));
         let mut kept = back.map(|to| Flows::begin(&site.pods[1], to, 80));
-        let mut enforcer = Enforcer::start(options(), pins, shut.snapshot(), &bindings).unwrap();
+        let mut enforcer = start_enforcer(options(), pins, shut.snapshot(), &bindings).unwrap();
         cut.iter_mut().chain(&mut kept).for_each(|flows| flows.go_on("tighter"));
         // One of TCP and one of UDP for each family, at the sender.
         assert_eq!(enforcer.cut_tightened(open.snapshot(), shut.snapshot()).unwrap(), 4);
@@ -366,7 +371,7 @@ fn flows_are_cut(how: &'static str, rules: &'static str) {
         tries.add(how, &site.pods[0], to, 80, false);
         tries.add(how, &site.pods[1], back, 80, true);
         tries.check(how);
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 

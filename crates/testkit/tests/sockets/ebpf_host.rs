@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use portcullis::backend::{Binding, Bindings};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Binding, Bindings, Enforcer, Options};
+use portcullis::ebpf::{Enforcer, Options};
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
@@ -15,7 +16,7 @@ use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 use portcullis_testkit::generate::Generator;
 
-use crate::ebpf::{bind, options};
+use crate::ebpf::{bind, interface, options, remove, start_enforcer, with_more_services};
 use crate::ebpf_services::{Flows, Masquerade, REMOTE, kube_proxy, on_a_site, service, with_services};
 use crate::host_judge::{Judge, compare, parties};
 use crate::place;
@@ -184,9 +185,9 @@ fn enforce(
     cluster.updates().for_each(|update| compiler.apply(update).unwrap());
     compiler.commit();
     let mut bindings: Bindings = bind(&site.pods, local);
-    let uplink = nix::net::if_::if_nametoindex(site.second.interface.as_str()).unwrap();
-    bindings.insert(guard.clone(), Binding::Host { interfaces: vec![uplink] });
-    Enforcer::start(options, pins, compiler.snapshot(), &bindings).unwrap()
+    let uplink = interface(&site.second);
+    bindings.bind(guard.clone(), Binding::Host { interfaces: vec![uplink] });
+    start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap()
 }
 
 /// The cluster, with these workloads at the pods of the node.
@@ -216,7 +217,7 @@ fn every_hook_of_a_host_endpoint_decides_as_the_reference_says() {
                 let parties = parties(site, &local, &remote);
                 let (all, came) = compare(&judge, &parties, &PROBES, name).unwrap();
                 eprintln!("{name}: {all} connections, {came} came through: as the reference says");
-                enforcer.remove().unwrap();
+                remove(enforcer);
             }
         }
     });
@@ -238,7 +239,7 @@ fn random_policies_of_host_endpoints_hold() {
             if let Some((all, came)) = compare(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
             }
-            enforcer.remove().unwrap();
+            remove(enforcer);
         }
         let tried = seed - 1_000;
         eprintln!(
@@ -307,10 +308,7 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
         let local = ["work", "web"].map(|name| EndpointId::workload("shop", name));
         let guard = EndpointId::host("edge");
         let own = NODE.map(|text| portcullis::net::Cidr::host(text.parse().unwrap()));
-        let names_node = || {
-            let services = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap());
-            with_services(site).with_services([&services[..], &own[..]].concat())
-        };
+        let names_node = || with_more_services(with_services(site), own);
         let both = "{action: Allow, protocol: TCP, destination: {ports: [PORT]}}, {action: Allow, protocol: UDP, destination: {ports: [PORT]}}";
         let rules = |port: &str| format!("[{}]", both.replace("PORT", port));
         let (of_node, of_pod, none) = (rules("30080"), rules("80"), "[]".to_owned());
@@ -364,7 +362,7 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             if port {
                 node.into_iter().for_each(|to| drop(Flows::begin(&site.far[0], to, 30_080)));
             }
-            enforcer.remove().unwrap();
+            remove(enforcer);
         }
     });
 }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use portcullis::backend::{Binding, Bindings, Interface};
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Attachment, Binding, Bindings, Capacity, Enforcer};
+use portcullis::ebpf::{AttachMode, Capacity};
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 
-use crate::ebpf::{ONLY_80, attached, bind, index, on_a_node_with_bpf};
+use crate::ebpf::{ONLY_80, attached, bind, index, on_a_node_with_bpf, remove, start_enforcer, update};
 use crate::foreign::leftovers;
 use crate::node::{Pod, carries, connect};
 use crate::traffic::Traffic;
@@ -32,7 +33,7 @@ struct Killed {
 }
 
 impl Killed {
-    fn spawn(pods: &[Pod], pins: &Path, attachment: Attachment) -> Self {
+    fn spawn(pods: &[Pod], pins: &Path, attachment: AttachMode) -> Self {
         let diary = std::env::temp_dir().join(format!("portcullis-diary-{}", nix::unistd::gettid()));
         std::fs::write(&diary, "").unwrap();
         let pods = pods.iter().map(|pod| {
@@ -114,7 +115,7 @@ fn step(step: usize) -> String {
 fn the_process_that_is_killed() {
     let Ok(told) = std::env::var(TOLD) else { return };
     let mut words = told.split(' ');
-    let attachment = if words.next() == Some("Clsact") { Attachment::Clsact } else { Attachment::Tcx };
+    let attachment = if words.next() == Some("Clsact") { AttachMode::Clsact } else { AttachMode::Tcx };
     let pins = PathBuf::from(words.next().unwrap());
     let mut diary = OpenOptions::new().append(true).open(words.next().unwrap()).unwrap();
     let words: Vec<&str> = words.collect();
@@ -122,7 +123,8 @@ fn the_process_that_is_killed() {
     let mut bindings = Bindings::new();
     for (id, words) in ids.iter().zip(words.chunks(3)) {
         let addresses = words[1..].iter().map(|text| text.parse().unwrap());
-        bindings.insert(id.clone(), Binding::workload(words[0].parse().unwrap(), addresses));
+        let interface = Interface::new(&id.name).unwrap().with_index(words[0].parse().unwrap());
+        bindings.bind(id.clone(), Binding::workload(interface, addresses));
     }
     let steps: Vec<Vec<Update>> = (0..6)
         .map(|number| {
@@ -146,26 +148,26 @@ fn the_process_that_is_killed() {
     let capacity = Capacity { flows_v4: flows, flows_v6: flows, ..*options.capacity() };
     diary.write_all(&[STARTS]).unwrap();
     let options = options.with_capacity(capacity);
-    let mut enforcer = Enforcer::start(options, &pins, compiler.snapshot(), &bindings).unwrap();
+    let mut enforcer = start_enforcer(options, &pins, compiler.snapshot(), &bindings).unwrap();
     diary.write_all(&[STARTED]).unwrap();
     let begin = Instant::now();
     for updates in steps.iter().cycle().skip(1) {
         updates.iter().for_each(|update| compiler.apply(update.clone()).unwrap());
         let delta = compiler.commit();
         diary.write_all(&[UPDATES]).unwrap();
-        enforcer.update(compiler.snapshot(), &delta, &bindings).unwrap();
+        update(&mut enforcer, compiler.snapshot(), &delta, &bindings);
         diary.write_all(&[UPDATED]).unwrap();
         // Nobody is there any more who would kill it.
         assert!(begin.elapsed() < Duration::from_secs(180));
     }
 }
 
-fn kills(attachments: [Attachment; 2]) {
+fn kills(attachments: [AttachMode; 2]) {
     on_a_node_with_bpf(2, move |pods, pins| {
         let (open, ids) = compiled(PODS, pods);
         let to = pods[1].addresses[0];
         let bindings = bind(pods, &ids);
-        drop(Enforcer::start(attached(attachments[0]), pins, open.snapshot(), &bindings).unwrap());
+        drop(start_enforcer(attached(attachments[0]), pins, open.snapshot(), &bindings).unwrap());
         // What policy does not allow any more goes on, as far as the table of flows goes.
         let mut established = pods[0].run(move || connect(to, 8080)).recv().unwrap();
         // The machine is busy.
@@ -211,23 +213,23 @@ fn kills(attachments: [Attachment; 2]) {
         assert!(counts.allowed > 100 && counts.datagrams > 5_000 && counts.forbidden > 5);
         assert!(in_updates > 0 && in_starts > 0 && updates > 5);
         assert_eq!(counts.wrong, 0);
-        let last = Enforcer::start(attached(attachments[0]), pins, open.snapshot(), &bindings).unwrap();
-        last.remove().unwrap();
+        let last = start_enforcer(attached(attachments[0]), pins, open.snapshot(), &bindings).unwrap();
+        remove(last);
         assert_eq!((leftovers(pods), pins.exists()), (Vec::new(), false));
     });
 }
 
 #[test]
 fn kills_leave_policy_in_force_with_tcx() {
-    kills([Attachment::Tcx; 2]);
+    kills([AttachMode::Tcx; 2]);
 }
 
 #[test]
 fn kills_leave_policy_in_force_with_clsact() {
-    kills([Attachment::Clsact; 2]);
+    kills([AttachMode::Clsact; 2]);
 }
 
 #[test]
 fn kills_leave_policy_in_force_between_tcx_and_clsact() {
-    kills([Attachment::Tcx, Attachment::Clsact]);
+    kills([AttachMode::Tcx, AttachMode::Clsact]);
 }

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use portcullis::ebpf::{Binding, Enforcer, NodeBackends, Reason};
+use portcullis::backend::Binding;
+use portcullis::ebpf::{NodeBackends, Reason};
 use portcullis::model::EndpointId;
 use portcullis::settings::WorkloadToHost;
 
 use crate::compiled;
-use crate::ebpf::options;
+use crate::ebpf::{interface, options, remove, start_enforcer, with_to_host};
 use crate::ebpf_services::{
     ADMIN, API, CLIENT, Flows, Masquerade, PODS, REMOTE, RULES, SERVER, VAULT, bound, kube_proxy, on_a_site,
     service, with_services,
@@ -37,7 +38,7 @@ fn what_guards_sockets_is_replaced_and_removed() {
         let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
         nft(&kube_proxy(Masquerade::All));
         let bindings = bound(site, &compiler);
-        let start = |options| Enforcer::start(options, pins, compiler.0.snapshot(), &bindings);
+        let start = |options| start_enforcer(options, pins, compiler.0.snapshot(), &bindings);
         let pinned = || {
             let names = std::fs::read_dir(pins).unwrap().map(|entry| entry.unwrap().file_name());
             names.filter(|name| name.to_string_lossy().starts_with("to_node")).count()
@@ -86,7 +87,7 @@ fn what_guards_sockets_is_replaced_and_removed() {
         assert_eq!(pinned(), 0);
         through_services(site, true).check("unguarded again");
         let enforcer = start(with_services(site)).unwrap();
-        enforcer.remove().unwrap();
+        remove(enforcer);
         assert!(!pins.exists());
         through_services(site, true).check("without the program");
     });
@@ -102,11 +103,11 @@ fn the_guard_is_at_the_root_of_all_control_groups_unless_told_otherwise() {
             // Bits that no other test uses, because packets of other tests' nodes pass the root as well.
             let capacity = portcullis::ebpf::Capacity { classes: 1_024, ..*options().capacity() };
             let options = with_services(site).with_mark(0x3ffc).with_capacity(capacity);
-            Enforcer::start(options.with_node_backends(backends), pins, compiler.0.snapshot(), &bindings)
+            start_enforcer(options.with_node_backends(backends), pins, compiler.0.snapshot(), &bindings)
         };
         let enforcer = start(NodeBackends::Guarded).unwrap();
         through_services(site, false).check("guarded at the root");
-        enforcer.remove().unwrap();
+        remove(enforcer);
         let failed = |backends| start(backends).map(drop).unwrap_err().to_string();
         let elsewhere = failed(NodeBackends::GuardedAt("/proc".into()));
         assert_eq!(elsewhere, "`/proc` is not in a cgroup2 hierarchy");
@@ -188,10 +189,10 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
         let compiler = compiled(&format!("{PODS}{RULES}{GUARD}"), &site.pods);
         nft(&kube_proxy(Masquerade::All));
         let mut bindings = bound(site, &compiler);
-        let Some(Binding::Uplink { interfaces }) = bindings.remove(&EndpointId::host("uplink")) else {
-            panic!()
-        };
-        bindings.insert(EndpointId::host("edge"), Binding::AllInterfaces { interfaces });
+        let uplink = interface(&site.second);
+        assert!(bindings.remove_uplink(&uplink));
+        let interfaces = vec![uplink];
+        bindings.bind(EndpointId::host("edge"), Binding::AllInterfaces { interfaces });
         let actions = [
             (WorkloadToHost::Accept, [true, true, true]),
             (WorkloadToHost::Drop, [false, false, false]),
@@ -199,8 +200,8 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
         ];
         for ((action, reach), services) in actions.into_iter().flat_map(|one| [(one, true), (one, false)]) {
             let options = if services { with_services(site) } else { options() };
-            let options = options.with_workload_to_host(action);
-            let enforcer = Enforcer::start(options, pins, compiler.0.snapshot(), &bindings).unwrap();
+            let options = with_to_host(options, action);
+            let enforcer = start_enforcer(options, pins, compiler.0.snapshot(), &bindings).unwrap();
             // Neighbours have to be found anew.
             for pod in &site.pods {
                 pod.run(|| ip("-4 neigh flush dev eth0\n-6 neigh flush dev eth0\n")).recv().unwrap();
@@ -218,12 +219,12 @@ fn what_workloads_send_to_their_node_is_accepted_dropped_or_up_to_host_policy() 
                 site.pods[2].run(several)
             });
             assert!(vault.into_iter().all(|came| came.recv().unwrap() == reach[1]), "{action:?}");
-            let dropped = enforcer.reasons().unwrap()[&Reason::WorkloadToHost].packets;
+            let dropped = enforcer.reasons().unwrap()[&Reason::WorkloadToHost];
             eprintln!(
                 "{action:?}, services: {services}: {all} connections, {came} came through, {dropped} packets dropped as such"
             );
             assert_eq!(dropped > 0, action == WorkloadToHost::Drop);
-            enforcer.remove().unwrap();
+            remove(enforcer);
         }
     });
 }
@@ -238,10 +239,10 @@ fn flows_to_the_node_go_on_when_host_policy_tightens() {
             &site.pods,
         );
         let mut bindings = bound(site, &open);
-        bindings.insert(EndpointId::host("edge"), Binding::AllInterfaces { interfaces: Vec::new() });
+        bindings.bind(EndpointId::host("edge"), Binding::AllInterfaces { interfaces: Vec::new() });
         let start = |policy: &(portcullis::compile::Compiler, Vec<EndpointId>)| {
-            let options = with_services(site).with_workload_to_host(WorkloadToHost::HostPolicy);
-            Enforcer::start(options, pins, policy.0.snapshot(), &bindings).unwrap()
+            let options = with_to_host(with_services(site), WorkloadToHost::HostPolicy);
+            start_enforcer(options, pins, policy.0.snapshot(), &bindings).unwrap()
         };
         drop(start(&open));
         let ways = node().into_iter().map(|to| (to, 80)).chain(service(API).into_iter().map(|to| (to, 8888)));
@@ -252,6 +253,6 @@ fn flows_to_the_node_go_on_when_host_policy_tightens() {
         tries.add("client", &site.pods[0], node(), 80, false);
         tries.add("client", &site.pods[0], service(API), 8888, false);
         tries.check("tighter");
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }

@@ -4,13 +4,16 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use portcullis::backend::Bindings;
 use portcullis::compile::Compiler;
-use portcullis::ebpf::{Binding, Bindings, Enforcer, NodeBackends, Options, Reason};
+use portcullis::ebpf::{NodeBackends, Options, Reason};
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 
 use crate::compiled;
-use crate::ebpf::{bind, on_a_node_with_bpf, options};
+use crate::ebpf::{
+    bind, interface, on_a_node_with_bpf, options, remove, start_enforcer, update, with_more_services,
+};
 use crate::node::{Pod, carries, connect, ip, serve};
 use crate::wide::{NODE, Site, Tries, answers, datagrams, datagrams_from, nft, site};
 
@@ -191,15 +194,15 @@ fn direct(last: u8) -> [IpAddr; 2] {
 }
 
 pub(crate) fn with_services(site: &Site) -> Options {
-    let services = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap()).to_vec();
-    options().with_services(services).with_node_backends(NodeBackends::GuardedAt(site.group.folder.clone()))
+    let services = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap());
+    with_more_services(options(), services)
+        .with_node_backends(NodeBackends::GuardedAt(site.group.folder.clone()))
 }
 
 /// The pods, and an uplink that no host endpoint guards.
 pub(crate) fn bound(site: &Site, compiler: &(Compiler, Vec<EndpointId>)) -> Bindings {
     let mut bindings = bind(&site.pods, &compiler.1);
-    let uplink = nix::net::if_::if_nametoindex(site.second.interface.as_str()).unwrap();
-    bindings.insert(EndpointId::host("uplink"), Binding::Uplink { interfaces: vec![uplink] });
+    bindings.uplink(interface(&site.second));
     bindings
 }
 
@@ -257,10 +260,10 @@ fn services_lead_to_what_policy_names(masquerade: Masquerade) {
         let (all, came) = tries(site).open().check("without policy");
         assert_eq!(all, came);
         let bindings = bound(site, &compiler);
-        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         let (all, came) = tries(site).check("with policy");
         eprintln!("{masquerade:?}: {all} connections, {came} came through: as policy says");
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -313,7 +316,7 @@ fn flows_through_services_go_on(masquerade: Masquerade) {
         let policy = |rules: &str| compiled(&format!("{PODS}{rules}"), &site.pods);
         let (mut open, shut) = (policy(RULES), policy(CLOSED));
         let bindings = bound(site, &open);
-        let mut enforcer = Enforcer::start(with_services(site), pins, open.0.snapshot(), &bindings).unwrap();
+        let mut enforcer = start_enforcer(with_services(site), pins, open.0.snapshot(), &bindings).unwrap();
         let mut flows = Vec::new();
         for last in [CLIENT, SERVER, REMOTE, OUTSIDE, API] {
             for to in service(last) {
@@ -338,15 +341,15 @@ fn flows_through_services_go_on(masquerade: Masquerade) {
             open.0.apply(Update::Policy(policy.clone())).unwrap();
         }
         let delta = open.0.commit();
-        enforcer.update(open.0.snapshot(), &delta, &bindings).unwrap();
+        update(&mut enforcer, open.0.snapshot(), &delta, &bindings);
         go_on("tighter");
         nothing_new("tighter");
         for _ in 0..3 {
-            enforcer = Enforcer::start(with_services(site), pins, shut.0.snapshot(), &bindings).unwrap();
+            enforcer = start_enforcer(with_services(site), pins, shut.0.snapshot(), &bindings).unwrap();
             go_on("after a restart");
         }
         nothing_new("after a restart");
-        enforcer.remove().unwrap();
+        remove(enforcer);
         go_on("without policy");
     });
 }
@@ -370,7 +373,7 @@ fn an_address_that_was_somebody_elses_opens_nothing() {
         std::fs::write("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", "1").unwrap();
         let compiler = compiled(&format!("{PODS}{RULES}"), &site.pods);
         let bindings = bound(site, &compiler);
-        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         for to in service(SERVER) {
             let [client, vault] = [0, 2].map(|pod: usize| {
                 let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
@@ -385,7 +388,7 @@ fn an_address_that_was_somebody_elses_opens_nothing() {
             assert!(!vault(), "{to}");
             assert!(client(), "{to}");
         }
-        enforcer.remove().unwrap();
+        remove(enforcer);
     });
 }
 
@@ -398,7 +401,7 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
         let bindings = bound(site, &compiler);
         std::fs::create_dir_all(pins).unwrap();
         let start = |name: &str| {
-            Enforcer::start(with_services(site), &pins.join(name), compiler.0.snapshot(), &bindings).unwrap()
+            start_enforcer(with_services(site), &pins.join(name), compiler.0.snapshot(), &bindings).unwrap()
         };
         let check = |when: &str, allowed: bool| {
             let mut tries = Tries::default();
@@ -416,12 +419,12 @@ fn classes_of_another_process_are_not_taken_for_our_own() {
         let two = start("two");
         check("between one and the other", false);
         flows.go_on("between one and the other");
-        assert!(two.reasons().unwrap()[&Reason::Stale].packets > 0);
+        assert!(two.reasons().unwrap()[&Reason::Stale] > 0);
         drop(one);
         let one = start("one");
         check("in the end", true);
         flows.go_on("in the end");
-        [one, two].into_iter().for_each(|enforcer| enforcer.remove().unwrap());
+        [one, two].into_iter().for_each(remove);
         std::fs::remove_dir(pins).unwrap();
     });
 }
@@ -449,9 +452,9 @@ fn packets_that_crossed_a_bridge_are_dropped() {
             tries
         };
         tries(true).check("without policy");
-        let enforcer = Enforcer::start(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
+        let enforcer = start_enforcer(with_services(site), pins, compiler.0.snapshot(), &bindings).unwrap();
         tries(false).check("with policy");
-        assert!(enforcer.reasons().unwrap()[&Reason::UnknownInterface].packets > 0);
-        enforcer.remove().unwrap();
+        assert!(enforcer.reasons().unwrap()[&Reason::UnknownInterface] > 0);
+        remove(enforcer);
     });
 }

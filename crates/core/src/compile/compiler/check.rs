@@ -1,13 +1,12 @@
 //! What the compiler refuses.
 
-use core::fmt;
-
 use crate::label::Name;
 use crate::model::{Action, Cluster, Policy, Profile, Rule, Update};
 use crate::verdict::Direction;
 
 /// Why an update was refused. The compiler is unchanged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{owner} {direction} rule {rule}: an HTTP match needs the action allow")]
 pub struct UpdateError {
     owner: Name,
     direction: Direction,
@@ -27,18 +26,6 @@ impl UpdateError {
         self.rule
     }
 }
-
-impl fmt::Display for UpdateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} rule {}: an HTTP match needs the action allow",
-            self.owner, self.direction, self.rule
-        )
-    }
-}
-
-impl core::error::Error for UpdateError {}
 
 /// Refuses what has no meaning.
 pub(super) fn check(update: &Update) -> Result<(), UpdateError> {

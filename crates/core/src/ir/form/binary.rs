@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::ir::Id;
-use crate::ir::form::{FORM_VERSION, Layout, Position, ReadError, Sink, Source, Tagged};
+use crate::ir::form::{FORM_VERSION, Kind, Layout, ReadError, Sink, Source, Tagged};
 use crate::label::Name;
 use crate::net::Cidr;
 
@@ -269,6 +269,6 @@ impl Source for Decoder<'_> {
     }
 
     fn fail(&self, reason: &str) -> ReadError {
-        ReadError { at: Position::Bytes(self.at), reason: reason.into() }
+        ReadError(Kind::Bytes { offset: self.at, reason: reason.into() })
     }
 }

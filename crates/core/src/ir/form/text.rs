@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt::{self, Write as _};
 
 use crate::ir::Id;
-use crate::ir::form::{Layout, Position, ReadError, Sink, Source, Tagged};
+use crate::ir::form::{Kind, Layout, ReadError, Sink, Source, Tagged};
 use crate::label::Name;
 use crate::net::Cidr;
 use crate::quote::quoted;
@@ -311,6 +311,6 @@ impl Source for Parser<'_> {
         let line = before.matches('\n').count().saturating_add(1);
         let start = before.rfind('\n').map_or(0, |end| end.saturating_add(1));
         let column = before.get(start..).unwrap_or_default().chars().count().saturating_add(1);
-        ReadError { at: Position::Text { line, column }, reason: reason.into() }
+        ReadError(Kind::Text { line, column, reason: reason.into() })
     }
 }

@@ -13,7 +13,7 @@ use portcullis_core::quote::quoted;
 
 use crate::cluster::ip;
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::frontend::{BackendState, FrontendBackend};
 use crate::meta::Placing;
 use crate::names::Names;
@@ -94,7 +94,7 @@ impl Listed {
 pub(super) fn slice(
     slice: &EndpointSlice,
     names: &mut Names,
-) -> Result<(OfSlice, Vec<Warning>), Vec<ConvertError>> {
+) -> Result<(OfSlice, Vec<Warning>), ConvertErrors> {
     let mut cx = Context::new(names, slice.metadata.reference("EndpointSlice", Placing::Namespaced));
     let identity = slice.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
     let ports = ports(slice.ports.as_deref(), &Path::root("ports"), &mut cx);
@@ -151,7 +151,7 @@ pub(super) fn slice(
 pub(super) fn endpoints(
     endpoints: &Endpoints,
     names: &mut Names,
-) -> Result<(OfEndpoints, Vec<Warning>), Vec<ConvertError>> {
+) -> Result<(OfEndpoints, Vec<Warning>), ConvertErrors> {
     let mut cx = Context::new(names, endpoints.metadata.reference("Endpoints", Placing::Namespaced));
     let identity = endpoints.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
     let list = Path::root("subsets");

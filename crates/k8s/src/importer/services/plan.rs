@@ -13,7 +13,7 @@ use portcullis_core::quote::quoted;
 use crate::cidr;
 use crate::cluster::ip;
 use crate::context::Context;
-use crate::error::{ConvertError, Warning};
+use crate::error::{ConvertErrors, Warning};
 use crate::frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };
@@ -49,10 +49,7 @@ enum Target {
 
 impl Plan {
     /// Reads a service.
-    pub(super) fn read(
-        service: &Service,
-        names: &mut Names,
-    ) -> Result<(Self, Vec<Warning>), Vec<ConvertError>> {
+    pub(super) fn read(service: &Service, names: &mut Names) -> Result<(Self, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, service.metadata.reference("Service", Placing::Namespaced));
         let identity = service.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let empty = ServiceSpec::default();

@@ -1,6 +1,5 @@
 //! Many flows in one text: JSON, YAML or CSV.
 
-use core::error::Error;
 use core::fmt::{self, Write as _};
 use core::ops::ControlFlow;
 
@@ -67,19 +66,12 @@ fn first_line(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// Why a list of flows ends early. Prints as `file:line: field: reason` on one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}{reason}")]
 pub struct FlowListError {
     place: String,
     reason: String,
 }
-
-impl fmt::Display for FlowListError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.place, self.reason)
-    }
-}
-
-impl Error for FlowListError {}
 
 /// A flow of a list.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! The destination port of a flow: a number or a name.
 
-use core::error::Error;
 use core::fmt;
 use core::str::FromStr;
 
@@ -54,18 +53,11 @@ impl fmt::Display for Port {
 }
 
 /// A text that is no [`Port`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text} is neither a whole number from 0 to 65535 nor the name of a port")]
 pub struct PortError {
     text: String,
 }
-
-impl fmt::Display for PortError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is neither a whole number from 0 to 65535 nor the name of a port", self.text)
-    }
-}
-
-impl Error for PortError {}
 
 /// The longest name of a service's port; those of containers have 15 characters at most.
 const LONGEST: usize = 63;

@@ -1,0 +1,182 @@
+//! The program on interfaces, in a way that outlives the process: as links of the kernel's TCX, pinned, or as filters of
+//! the clsact qdisc.
+
+use alloc::collections::BTreeSet;
+
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+
+use crate::error::{Context as _, LoadError};
+use crate::load::clsact::Filters;
+use crate::load::direction::{Direction, interface_name};
+use crate::load::object;
+use crate::load::pins::Pins;
+use crate::options::AttachMode;
+
+/// Which programs guard an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// The host's end of a workload's interface, or a closed one.
+    Workload,
+    /// An interface of the host.
+    Network,
+}
+
+impl Guard {
+    /// The program of each direction.
+    const fn programs(self) -> [(Direction, &'static str); 2] {
+        match self {
+            Self::Workload => [(Direction::Ingress, "from_workload"), (Direction::Egress, "to_workload")],
+            Self::Network => [(Direction::Ingress, "from_network"), (Direction::Egress, "to_network")],
+        }
+    }
+}
+
+/// How programs are attached when `wanted` is asked for: never [`AttachMode::Auto`].
+pub(crate) fn attach_mode(wanted: AttachMode) -> AttachMode {
+    match wanted {
+        // A kernel without TCX refuses this query.
+        AttachMode::Auto if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() => {
+            AttachMode::Tcx
+        }
+        AttachMode::Auto => AttachMode::Clsact,
+        other => other,
+    }
+}
+
+impl Pins {
+    /// Attaches the programs of `guard` to `interface`. They replace those of an earlier process, attached in either
+    /// way. The interface is never without one; for a moment both may be attached, and a packet then has to pass both.
+    pub(crate) fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        interface: u32,
+        guard: Guard,
+        mode: AttachMode,
+    ) -> Result<(), LoadError> {
+        for (direction, name) in guard.programs() {
+            let program = object::program(ebpf, name)?;
+            match mode {
+                AttachMode::Clsact => Filters(self)
+                    .attach(program, interface, direction)
+                    .and_then(|()| self.unpin(&link(interface, direction))),
+                _ => self
+                    .attach_link(program, interface, direction)
+                    .and_then(|()| Filters(self).detach_all(interface, direction)),
+            }
+            .map_err(|error| error.with_hint(&format!("interface {interface}, {}", direction.name())))?;
+        }
+        if mode == AttachMode::Clsact { Ok(()) } else { Filters(self).release(interface) }
+    }
+
+    /// The directions of `interface` where the program of `guard` is not attached, because others took it away.
+    pub(crate) fn missing(
+        &mut self,
+        ebpf: &mut Ebpf,
+        interface: u32,
+        guard: Guard,
+        mode: AttachMode,
+    ) -> Result<Vec<Direction>, LoadError> {
+        let name = interface_name(interface)?;
+        let mut missing = Vec::new();
+        for (direction, program) in guard.programs() {
+            let program = object::program(ebpf, program)?;
+            let id = program.info().context("programs")?.id();
+            let is_there = match mode {
+                AttachMode::Clsact => Filters(self).holds(interface, direction, id)?,
+                _ => attached_links(&name, direction)?.contains(&id),
+            };
+            if !is_there {
+                missing.push(direction);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn attach_link(
+        &mut self,
+        program: &mut SchedClassifier,
+        interface: u32,
+        direction: Direction,
+    ) -> Result<(), LoadError> {
+        let pin = link(interface, direction);
+        // A link that others detached can be updated as well, and is nowhere then.
+        if self.has(&pin) && self.replace(program, &pin).is_ok() && {
+            let id = program.info().context("programs")?.id();
+            attached_links(&interface_name(interface)?, direction)?.contains(&id)
+        } {
+            return Ok(());
+        }
+        // No pin, or one of an interface that is gone.
+        self.unpin(&pin)?;
+        let what = "cannot attach";
+        let name = interface_name(interface)?;
+        // Before others: what one of them accepts is not shown to those behind it.
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(&name, direction.attach_type(), options).context(what)?;
+        let link = FdLink::try_from(program.take_link(id).context(what)?).context(what)?;
+        link.pin(self.path(&pin)).context(what)?;
+        self.note(pin);
+        Ok(())
+    }
+
+    /// Puts `program` in the place of the one that a pinned link holds.
+    fn replace(&self, program: &mut SchedClassifier, pin: &str) -> Result<(), LoadError> {
+        let what = "cannot replace";
+        let link: FdLink = PinnedLink::from_pin(self.path(pin)).context(what)?.into();
+        let link = SchedClassifierLink::try_from(link).context(what)?;
+        let id = program.attach_to_link(link).context(what)?;
+        // The pin keeps it.
+        drop(program.take_link(id).context(what)?);
+        Ok(())
+    }
+
+    /// The interfaces with pins or marks.
+    pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
+        self.names().filter_map(|name| name.split_once('-')?.0.parse().ok()).collect()
+    }
+
+    /// Takes the programs off an interface, if it is still there.
+    pub(crate) fn detach(&mut self, interface: u32) -> Result<(), LoadError> {
+        for direction in Direction::BOTH {
+            self.unpin(&link(interface, direction))?;
+            Filters(self).detach_all(interface, direction)?;
+        }
+        Filters(self).release(interface)
+    }
+
+    /// Removes everything, and the folder.
+    pub(crate) fn remove(&mut self) -> Result<(), LoadError> {
+        for interface in self.interfaces() {
+            self.detach(interface)?;
+        }
+        let rest: Vec<String> = self.names().map(str::to_owned).collect();
+        for name in rest {
+            self.unpin(&name)?;
+        }
+        self.remove_folder()
+    }
+}
+
+/// The name that the link of a direction is pinned under.
+fn link(interface: u32, direction: Direction) -> String {
+    format!("{interface}-{}", direction.name())
+}
+
+/// The numbers of the programs that TCX has there.
+fn attached_links(interface: &str, direction: Direction) -> Result<Vec<u32>, LoadError> {
+    // A program may go between the question and the look at it.
+    for _ in 0..RETRIES {
+        match SchedClassifier::query_tcx(interface, direction.attach_type()) {
+            Ok((_, programs)) => return Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect()),
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(LoadError::new("cannot ask what is attached", error)),
+        }
+    }
+    Err(LoadError::plain("what is attached changes all the time"))
+}
+
+const RETRIES: usize = 8;

@@ -1,0 +1,403 @@
+//! The tables of flows, which outlive program and process: how they are laid out, and how their entries get from one table
+//! into the next. All that depends on the layout of keys and values is here; `bpf/maps.h` and `bpf/flows.h` say the same.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::{Ebpf, Pod};
+use portcullis_core::packet::{Packet, Protocol};
+
+use crate::error::LoadError;
+use crate::load::maps::take;
+use crate::load::pins::Pins;
+
+/// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
+/// a line in [`earlier_v4`] and [`earlier_v6`], or its flows are lost in an upgrade.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// `struct flow_v4`, `struct flow_v6` and `struct flow_state`, as words.
+type KeyV4 = [u32; 5];
+type KeyV6 = [u32; 11];
+type State = [u32; 4];
+
+/// Entries of one table, in this layout.
+type Entries<K> = Vec<(K, State)>;
+
+fn earlier_v4(layout: u32, data: MapData) -> Result<Entries<KeyV4>, LoadError> {
+    match layout {
+        LAYOUT => entries(data, |key, state| Some((key, state))),
+        // Of a version that is not known here.
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn earlier_v6(layout: u32, data: MapData) -> Result<Entries<KeyV6>, LoadError> {
+    match layout {
+        LAYOUT => entries(data, |key, state| Some((key, state))),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// When a flow was last seen, in nanoseconds of the kernel's coarse monotonic clock.
+fn seen(state: State) -> u64 {
+    let [a, b, _, _] = state;
+    let ([a, b, c, d], [e, f, g, h]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+const fn flags(state: State) -> u32 {
+    let [_, _, flags, _] = state;
+    flags
+}
+
+/// The same time with other flags.
+const fn with_flags(state: State, flags: u32) -> State {
+    let [a, b, _, rest] = state;
+    [a, b, flags, rest]
+}
+
+/// Flags of `bpf/flows.h`.
+const SENT: u32 = 1 | 2;
+const BEGAN_LOCAL: u32 = 8;
+const CUT: u32 = 16;
+const LEFT_OPEN: u32 = 64;
+
+/// What two tables know of one flow. The newer may be about a later flow with the same ports.
+fn merged(here: State, other: State) -> State {
+    if seen(other) < seen(here) {
+        return with_flags(here, flags(here) | flags(other) & SENT);
+    }
+    with_flags(other, flags(here) | flags(other))
+}
+
+/// The layout-dependent half of [`Flow`].
+trait Key: Pod + Ord {
+    fn flow(&self, state: State) -> Flow;
+}
+
+impl Key for KeyV4 {
+    fn flow(&self, state: State) -> Flow {
+        let [local, remote, ports, interface, protocol] = *self;
+        let [local, remote] = [local, remote].map(|word| Ipv4Addr::from(word.to_ne_bytes()).into());
+        Flow::new(local, remote, [ports, interface, protocol], state)
+    }
+}
+
+impl Key for KeyV6 {
+    fn flow(&self, state: State) -> Flow {
+        let [a, b, c, d, e, f, g, h, ports, interface, protocol] = *self;
+        let [local, remote] = [[a, b, c, d], [e, f, g, h]].map(address_of);
+        Flow::new(local, remote, [ports, interface, protocol], state)
+    }
+}
+
+/// The address in four words in the order of the wire.
+fn address_of(words: [u32; 4]) -> IpAddr {
+    let mut octets = [0; 16];
+    for (octet, byte) in octets.iter_mut().zip(words.into_iter().flat_map(u32::to_ne_bytes)) {
+        *octet = byte;
+    }
+    Ipv6Addr::from(octets).into()
+}
+
+/// A flow as one interface sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) interface: u32,
+    /// Whether the first packet came from behind the workload's interface, or from the node's side of a host's.
+    pub(crate) began_local: bool,
+    /// The first packet, as far as the table knows. ICMP codes it does not.
+    pub(crate) packet: Packet,
+    /// Whether that is enough to ask policy again.
+    pub(crate) is_known: bool,
+}
+
+impl Flow {
+    fn new(local: IpAddr, remote: IpAddr, rest: [u32; 3], state: State) -> Self {
+        let [ports, interface, protocol] = rest;
+        let began_local = flags(state) & BEGAN_LOCAL != 0;
+        let (source, destination) = if began_local { (local, remote) } else { (remote, local) };
+        let protocol = Protocol(u8::try_from(protocol).unwrap_or(u8::MAX));
+        let mut packet = Packet::new(source, destination, protocol);
+        let mut is_known = flags(state) & (CUT | LEFT_OPEN) == 0;
+        let [upper, _, kind, end] = ports.to_be_bytes();
+        let [_, second, third, _] = ports.to_be_bytes();
+        match protocol {
+            Protocol::ICMP | Protocol::ICMPV6 => {
+                // Upper half: identifier; then the type of the question, and which end asked.
+                let is_question = (end == 1) == began_local;
+                is_known &= ports != 0;
+                packet = packet.with_icmp(if is_question { kind } else { answer_to(protocol, kind) }, 0);
+            }
+            _ => {
+                let local_port = u16::from_be_bytes([upper, second]);
+                let remote_port = u16::from_be_bytes([third, end]);
+                let (from, to) =
+                    if began_local { (local_port, remote_port) } else { (remote_port, local_port) };
+                packet = packet.from_port(from).to_port(to);
+            }
+        }
+        Self { interface, began_local, packet, is_known }
+    }
+}
+
+const fn answer_to(protocol: Protocol, question: u8) -> u8 {
+    match (protocol, question) {
+        (Protocol::ICMP, 8) => 0,
+        _ => question.saturating_add(1),
+    }
+}
+
+/// The tables that the program looks into.
+pub(crate) struct FlowTables {
+    v4: HashMap<MapData, KeyV4, State>,
+    v6: HashMap<MapData, KeyV6, State>,
+}
+
+/// A pinned table that the program does not look into: of another size or layout.
+#[derive(Clone, Debug)]
+pub(crate) struct Earlier {
+    path: PathBuf,
+    is_v6: bool,
+    layout: u32,
+}
+
+impl Earlier {
+    /// The table that is pinned at `path`, if `name`, its last part, is that of a table.
+    pub(crate) fn at(name: &str, path: PathBuf) -> Option<Self> {
+        let (map, rest) = name.split_once('-')?;
+        let layout = rest.split_once('-')?.0.parse().ok()?;
+        let is_v6 = match map {
+            "flows_v4" => false,
+            "flows_v6" => true,
+            _ => return None,
+        };
+        Some(Self { path, is_v6, layout })
+    }
+}
+
+/// The name that a table of so many entries is pinned under. It carries layout and size, because a table with others cannot
+/// be used.
+pub(crate) fn pin_of(map: &str, entries: u32) -> String {
+    format!("{map}-{LAYOUT}-{entries}")
+}
+
+/// The tables of a program that was loaded are pinned.
+pub(crate) fn note(pins: &mut Pins, tables: &[String]) {
+    tables.iter().for_each(|table| pins.note(table.clone()));
+}
+
+/// Tables that are pinned beside these.
+pub(crate) fn pinned_beside(pins: &Pins, current: &[String]) -> Vec<Earlier> {
+    let others = pins.names().filter(|name| !current.iter().any(|current| current == name));
+    others.filter_map(|name| Earlier::at(name, pins.path(name))).collect()
+}
+
+/// Removes pinned tables but these.
+pub(crate) fn keep(pins: &mut Pins, kept: &[String]) -> Result<(), LoadError> {
+    let tables = pins.ends_of("flows_").map(|end| format!("flows_{end}"));
+    let others: Vec<String> = tables.filter(|name| !kept.contains(name)).collect();
+    others.iter().try_for_each(|name| pins.unpin(name))
+}
+
+/// What earlier tables said when they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Copied {
+    v4: BTreeMap<KeyV4, State>,
+    v6: BTreeMap<KeyV6, State>,
+}
+
+impl FlowTables {
+    pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        Ok(Self { v4: take(ebpf, "flows_v4")?, v6: take(ebpf, "flows_v6")? })
+    }
+
+    /// Adds what earlier tables know that is not in `copied` yet. Where they know more than fits, the flows that were seen last
+    /// are kept.
+    pub(crate) fn carry_over(&mut self, earlier: &[Earlier], copied: &mut Copied) -> Result<(), LoadError> {
+        let mut found = Copied::default();
+        for table in earlier {
+            let data = MapData::from_pin(&table.path).map_err(failed)?;
+            if table.is_v6 {
+                gather(&mut found.v6, earlier_v6(table.layout, data)?);
+            } else {
+                gather(&mut found.v4, earlier_v4(table.layout, data)?);
+            }
+        }
+        put(&mut self.v4, news(&found.v4, &copied.v4))?;
+        put(&mut self.v6, news(&found.v6, &copied.v6))?;
+        *copied = found;
+        Ok(())
+    }
+
+    /// How many entries each table has, IPv4 first.
+    pub(crate) fn lengths(&self) -> Result<[usize; 2], LoadError> {
+        Ok([count(&self.v4)?, count(&self.v6)?])
+    }
+
+    /// Takes back that the flows were allowed that `which` names: their next packets are decided by policy. A TCP or SCTP flow
+    /// is remembered again only when it is opened anew. How many entries that were.
+    pub(crate) fn end(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, LoadError> {
+        Ok(end(&mut self.v4, &which)?.saturating_add(end(&mut self.v6, &which)?))
+    }
+}
+
+/// Reads a table, also one that changes meanwhile.
+fn entries<K: Pod + Ord, V: Pod, L: Pod>(
+    data: MapData,
+    convert: impl Fn(K, V) -> Option<(L, State)>,
+) -> Result<Entries<L>, LoadError> {
+    let map = Map::from_map_data(data).map_err(failed)?;
+    let table: HashMap<_, K, V> = HashMap::try_from(map).map_err(failed)?;
+    Ok(read(&table)?.into_iter().filter_map(|(key, value)| convert(key, value)).collect())
+}
+
+fn read<K: Pod + Ord, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<BTreeMap<K, V>, LoadError> {
+    let most = max_entries(table)?.saturating_mul(4);
+    let mut found = BTreeMap::new();
+    // The kernel begins again when the key that it goes on from is gone, so there has to be an end.
+    for key in table.keys().take(most) {
+        let key = key.map_err(failed)?;
+        if found.contains_key(&key) {
+            continue;
+        }
+        match table.get(&key, 0) {
+            Ok(value) => drop(found.insert(key, value)),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(found)
+}
+
+/// As many keys as a look through the table finds; another number than there are when it changes meanwhile.
+fn count<K: Pod + Ord>(table: &HashMap<MapData, K, State>) -> Result<usize, LoadError> {
+    let most = max_entries(table)?;
+    let mut count: usize = 0;
+    for key in table.keys().take(most) {
+        key.map_err(failed)?;
+        count = count.saturating_add(1);
+    }
+    Ok(count)
+}
+
+fn gather<K: Ord>(found: &mut BTreeMap<K, State>, entries: Entries<K>) {
+    for (key, state) in entries {
+        found.entry(key).and_modify(|here| *here = merged(*here, state)).or_insert(state);
+    }
+}
+
+fn news<K: Copy + Ord>(found: &BTreeMap<K, State>, copied: &BTreeMap<K, State>) -> Entries<K> {
+    let is_new = |(key, state): &(&K, &State)| copied.get(*key) != Some(*state);
+    found.iter().filter(is_new).map(|(key, state)| (*key, *state)).collect()
+}
+
+fn put<K: Pod + Ord>(
+    table: &mut HashMap<MapData, K, State>,
+    mut entries: Entries<K>,
+) -> Result<(), LoadError> {
+    make_room(table, &mut entries)?;
+    // The table forgets those first that came first.
+    entries.sort_by_key(|(_, state)| seen(*state));
+    for (key, state) in entries {
+        match table.insert(key, state, NEW_ONLY) {
+            Ok(()) => continue,
+            Err(error) if is(&error, std::io::ErrorKind::AlreadyExists) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let Ok(here) = table.get(&key, 0) else { continue };
+        let both = merged(here, state);
+        if both != here {
+            overwrite(table, &key, both)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the oldest flows out of the table and out of what is to be added, if not all fit with an eighth to spare. A table that
+/// has to make room itself goes by when entries were written, which is not when their flows were seen.
+fn make_room<K: Pod + Ord>(
+    table: &mut HashMap<MapData, K, State>,
+    entries: &mut Entries<K>,
+) -> Result<(), LoadError> {
+    let limit = max_entries(table)?;
+    // As many as come in a moment of ordinary work.
+    if entries.len() <= limit / 16 {
+        return Ok(());
+    }
+    let mut ages: BTreeMap<K, u64> =
+        read(table)?.into_iter().map(|(key, state)| (key, seen(state))).collect();
+    for (key, state) in entries.iter() {
+        let age = ages.entry(*key).or_default();
+        *age = seen(*state).max(*age);
+    }
+    let surplus = ages.len().saturating_sub(limit.saturating_sub(limit / 8));
+    let mut oldest: Vec<(u64, K)> = ages.into_iter().map(|(key, seen)| (seen, key)).collect();
+    oldest.sort_unstable();
+    let dropped: BTreeSet<K> = oldest.into_iter().take(surplus).map(|(_, key)| key).collect();
+    for key in &dropped {
+        match table.remove(key) {
+            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    entries.retain(|(key, _)| !dropped.contains(key));
+    Ok(())
+}
+
+fn end<K: Key>(
+    table: &mut HashMap<MapData, K, State>,
+    which: impl Fn(&Flow) -> bool,
+) -> Result<usize, LoadError> {
+    let mut count: usize = 0;
+    for (key, state) in read(table)? {
+        let flow = key.flow(state);
+        if !which(&flow) {
+            continue;
+        }
+        match flow.packet.protocol {
+            Protocol::TCP | Protocol::SCTP => overwrite(table, &key, with_flags(state, flags(state) | CUT))?,
+            _ => match table.remove(&key) {
+                Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
+                _ => {}
+            },
+        }
+        count = count.saturating_add(1);
+    }
+    Ok(count)
+}
+
+/// Writes what is still there.
+fn overwrite<K: Pod>(table: &mut HashMap<MapData, K, State>, key: &K, state: State) -> Result<(), LoadError> {
+    match table.insert(key, state, EXISTING_ONLY) {
+        Err(error) if !is(&error, std::io::ErrorKind::NotFound) => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+fn max_entries<K: Pod, V: Pod>(table: &HashMap<MapData, K, V>) -> Result<usize, LoadError> {
+    use aya::maps::IterableMap as _;
+    let info = table.map().info().map_err(failed)?;
+    Ok(usize::try_from(info.max_entries()).unwrap_or(usize::MAX))
+}
+
+fn is(error: &MapError, kind: std::io::ErrorKind) -> bool {
+    match error {
+        MapError::SyscallError(error) => error.io_error.kind() == kind,
+        MapError::KeyNotFound => kind == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn failed(error: MapError) -> LoadError {
+    LoadError::new("flows", error)
+}
+
+/// `BPF_NOEXIST` and `BPF_EXIST`.
+const NEW_ONLY: u64 = 1;
+const EXISTING_ONLY: u64 = 2;
+
+#[cfg(test)]
+mod tests;

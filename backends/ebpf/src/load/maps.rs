@@ -1,0 +1,191 @@
+//! The maps in the kernel.
+
+use core::net::IpAddr;
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use aya::{Ebpf, Pod};
+use portcullis_core::backend::Counter;
+use portcullis_core::net::Cidr;
+
+use crate::error::{Context as _, LoadError};
+use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
+use crate::lower::endpoint::words_of;
+use crate::write::{Update, Write};
+
+/// The maps that [`Write`]s are for.
+pub(crate) struct Maps {
+    active_buffer: Array<MapData, u32>,
+    grace_period: ArrayOfMaps<MapData, Array<MapData, u32>>,
+    endpoints: HashMap<MapData, u32, [u32; ENDPOINT]>,
+    addresses_v4: HashMap<MapData, u32, [u32; 3]>,
+    addresses_v6: HashMap<MapData, [u32; 4], [u32; 3]>,
+    networks_v4: LpmTrie<MapData, u32, [u32; 2]>,
+    networks_v6: LpmTrie<MapData, [u32; 4], [u32; 2]>,
+    programs: Array<MapData, ProgramWords>,
+    rows: Array<MapData, Rows>,
+    cells: Array<MapData, Cells>,
+    runs: Array<MapData, Runs>,
+    pages: Array<MapData, Page>,
+    counters: PerCpuArray<MapData, [u64; 2]>,
+    cpus: usize,
+    /// How many writes the kernel still takes, in tests of what happens when it does not.
+    #[cfg(test)]
+    pub(crate) writes_left: Option<usize>,
+}
+
+impl core::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Maps")
+    }
+}
+
+/// The words of an endpoint and a lock; see `struct bpf_spin_lock` in `bpf/kernel.h`.
+const ENDPOINT: usize = 2 * BUFFER_WORDS + 1;
+/// `BPF_F_LOCK`: an element that is there is written where it is, word by word, and never missed meanwhile.
+const IN_PLACE: u64 = 4;
+
+/// Takes a map of the object, as the type it is used as.
+pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, LoadError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map =
+        ebpf.take_map(name).ok_or_else(|| LoadError::plain(format!("the object has no map `{name}`")))?;
+    M::try_from(map).context(format!("map `{name}`"))
+}
+
+impl Maps {
+    pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        let cpus = nr_cpus().map_err(|(what, error)| LoadError::new(what, error))?;
+        Ok(Self {
+            active_buffer: take(ebpf, "phase")?,
+            grace_period: take(ebpf, "grace")?,
+            endpoints: take(ebpf, "endpoints")?,
+            addresses_v4: take(ebpf, "addresses_v4")?,
+            addresses_v6: take(ebpf, "addresses_v6")?,
+            networks_v4: take(ebpf, "networks_v4")?,
+            networks_v6: take(ebpf, "networks_v6")?,
+            programs: take(ebpf, "programs")?,
+            rows: take(ebpf, "rows")?,
+            cells: take(ebpf, "cells")?,
+            runs: take(ebpf, "runs")?,
+            pages: take(ebpf, "pages")?,
+            counters: take(ebpf, "counters")?,
+            cpus,
+            #[cfg(test)]
+            writes_left: None,
+        })
+    }
+
+    /// Carries out the writes of `update`, in order.
+    pub(crate) fn carry_out(&mut self, update: &Update) -> Result<(), LoadError> {
+        update.writes().iter().try_for_each(|write| self.write(write))
+    }
+
+    /// Carries out one write.
+    pub(crate) fn write(&mut self, write: &Write) -> Result<(), LoadError> {
+        #[cfg(test)]
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| LoadError::plain("a test refuses this write"))?;
+        }
+        match write {
+            Write::GracePeriod => self.wait_for_grace_period(),
+            Write::Runs(slot, runs) => done("runs", self.runs.set(*slot, **runs, 0)),
+            Write::Page(slot, page) => done("pages", self.pages.set(*slot, **page, 0)),
+            Write::Rows(slot, rows) => done("rows", self.rows.set(*slot, **rows, 0)),
+            Write::Cells(slot, cells) => done("cells", self.cells.set(*slot, **cells, 0)),
+            Write::Program(slot, words) => done("programs", self.programs.set(*slot, *words, 0)),
+            Write::Decision(slot, _) => {
+                let zeros = PerCpuValues::try_from(vec![[0; 2]; self.cpus]).context("counters")?;
+                done("counters", self.counters.set(*slot, zeros, 0))
+            }
+            Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
+            Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
+            Write::Address(net, buffers) => self.address(net, *buffers),
+            Write::Flip(buffer) => done("phase", self.active_buffer.set(0, buffer, 0)),
+        }
+    }
+
+    /// Gives `interface` the words of an endpoint.
+    pub(crate) fn set_endpoint(&mut self, interface: u32, words: &EndpointWords) -> Result<(), LoadError> {
+        let mut value = [0; ENDPOINT];
+        for (place, word) in value.iter_mut().zip(words) {
+            *place = *word;
+        }
+        done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))
+    }
+
+    /// What a decision counted, on all CPUs.
+    pub(crate) fn counter(&self, slot: u32) -> Result<Counter, LoadError> {
+        let [packets, bytes] = sum(&self.counters.get(&slot, 0).context("counters")?);
+        Ok(Counter { packets, bytes })
+    }
+
+    /// Replacing an inner map makes the kernel wait for all programs that run.
+    pub(crate) fn wait_for_grace_period(&mut self) -> Result<(), LoadError> {
+        let inner = Array::create(1, 0).context("grace")?;
+        done("grace", self.grace_period.set(0, &inner, 0))
+    }
+
+    fn address(&mut self, net: &Cidr, buffers: Option<[u32; 2]>) -> Result<(), LoadError> {
+        let single = net.is_host();
+        let prefix = u32::from(net.prefix());
+        match (net.address(), single) {
+            (IpAddr::V4(address), true) => {
+                put(&mut self.addresses_v4, &u32::from_ne_bytes(address.octets()), buffers)
+            }
+            (IpAddr::V6(address), true) => put(&mut self.addresses_v6, &words_of(address), buffers),
+            (IpAddr::V4(address), false) => put_net(
+                &mut self.networks_v4,
+                &Key::new(prefix, u32::from_ne_bytes(address.octets())),
+                buffers,
+            ),
+            (IpAddr::V6(address), false) => {
+                put_net(&mut self.networks_v6, &Key::new(prefix, words_of(address)), buffers)
+            }
+        }
+    }
+}
+
+pub(crate) fn sum(values: &PerCpuValues<[u64; 2]>) -> [u64; 2] {
+    values.iter().fold([0; 2], |[packets, bytes], [more, longer]| {
+        [packets.saturating_add(*more), bytes.saturating_add(*longer)]
+    })
+}
+
+fn put<K: Pod>(
+    map: &mut HashMap<MapData, K, [u32; 3]>,
+    key: &K,
+    buffers: Option<[u32; 2]>,
+) -> Result<(), LoadError> {
+    match buffers {
+        Some([first, second]) => done("addresses", map.insert(key, [first, second, 0], IN_PLACE)),
+        None => gone("addresses", map.remove(key)),
+    }
+}
+
+fn put_net<K: Pod>(
+    map: &mut LpmTrie<MapData, K, [u32; 2]>,
+    key: &Key<K>,
+    buffers: Option<[u32; 2]>,
+) -> Result<(), LoadError> {
+    match buffers {
+        Some(buffers) => done("networks", map.insert(key, buffers, 0)),
+        None => gone("networks", map.remove(key)),
+    }
+}
+
+fn done(map: &str, result: Result<(), MapError>) -> Result<(), LoadError> {
+    result.map_err(|error| LoadError::new(format!("map `{map}`"), error))
+}
+
+/// What is not there need not be removed.
+fn gone(map: &str, result: Result<(), MapError>) -> Result<(), LoadError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => done(map, other),
+    }
+}

@@ -1,0 +1,119 @@
+//! The kernel program, loaded.
+
+use std::path::PathBuf;
+
+use aya::programs::{CgroupSkb, Program, SchedClassifier};
+use aya::{Ebpf, EbpfLoader};
+use portcullis_core::settings::WorkloadToHost;
+
+use crate::error::LoadError;
+use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
+use crate::options::Options;
+
+/// The program as it was built from `bpf/`; see `bpf/build.sh`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
+
+/// How the program behaves, beyond policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behaviour {
+    /// Whether flows are remembered.
+    pub(crate) track: u32,
+    /// Events a second and at once on each CPU; 0 for no limit.
+    pub(crate) events: [u32; 2],
+    /// See [`MarkGeneration::parity`](crate::load::mark_generation::MarkGeneration).
+    pub(crate) mark_parity: u32,
+    /// Peers and workloads that a measurement draws packets from.
+    pub(crate) drawn: [u32; 2],
+}
+
+impl Behaviour {
+    /// No flows, no limit on events, no mark generations, nothing is drawn.
+    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], mark_parity: 0, drawn: [1; 2] };
+}
+
+/// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
+/// pinned there otherwise. Nothing is attached.
+pub(crate) fn load(
+    options: &Options,
+    behaviour: Behaviour,
+    shared: &[(&str, PathBuf)],
+) -> Result<Ebpf, LoadError> {
+    let capacity = &options.capacity;
+    let rows = u32::try_from(BLOCK_ROWS).unwrap_or(1);
+    let blocks = capacity.classes.div_ceil(rows);
+    let lines = capacity.cells.div_ceil(16);
+    let services = u32::from(!options.dataplane.services.is_empty());
+    let [mask, shift, state] = options.mark_parts();
+    let to_host: u32 = match options.dataplane.workload_to_host {
+        WorkloadToHost::Accept => 0,
+        WorkloadToHost::Drop => TO_HOST_DROP,
+        WorkloadToHost::HostPolicy => TO_HOST_POLICY,
+    };
+    let Behaviour { track, events: [per_second, at_once], mark_parity, drawn: [peers, ends] } = behaviour;
+    let mut loader = EbpfLoader::new();
+    // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
+    loader.btf(None);
+    for (name, entries) in [
+        ("endpoints", capacity.endpoints),
+        ("addresses_v4", capacity.addresses_v4),
+        ("addresses_v6", capacity.addresses_v6),
+        ("networks_v4", capacity.networks_v4),
+        ("networks_v6", capacity.networks_v6),
+        ("programs", capacity.programs),
+        ("rows", capacity.projections.saturating_mul(blocks)),
+        ("cells", lines),
+        ("runs", capacity.runs),
+        ("pages", capacity.pages),
+        ("counters", capacity.decisions),
+        ("flows_v4", capacity.flows_v4),
+        ("flows_v6", capacity.flows_v6),
+        ("events", capacity.event_bytes),
+        ("drawn_peers", peers),
+        ("drawn_ends", ends),
+    ] {
+        loader.map_max_entries(name, entries.max(1));
+    }
+    for (name, path) in shared {
+        loader.map_pin_path(name, path.as_path());
+    }
+    loader
+        .override_global("blocks_per_projection", &blocks, true)
+        .override_global("track", &track, true)
+        .override_global("services", &services, true)
+        .override_global("mark_mask", &mask, true)
+        .override_global("mark_shift", &shift, true)
+        .override_global("mark_state", &state, true)
+        .override_global("epoch", &mark_parity, true)
+        .override_global("to_host", &to_host, true)
+        .override_global("events_per_second", &per_second, true)
+        .override_global("events_at_once", &at_once, true);
+    let failed = |error: aya::EbpfError| {
+        let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
+        if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
+    };
+    loader.load(OBJECT).map_err(failed)
+}
+
+/// One of the object's programs for interfaces, accepted by the kernel's verifier.
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
+    let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
+    let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
+    if program.fd().is_err() {
+        program.load().map_err(failed)?;
+    }
+    Ok(program)
+}
+
+/// One of the object's programs for sockets, likewise.
+pub(crate) fn socket_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut CgroupSkb, LoadError> {
+    let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
+    let program: &mut CgroupSkb = find(ebpf, name)?.try_into().map_err(failed)?;
+    if program.fd().is_err() {
+        program.load().map_err(failed)?;
+    }
+    Ok(program)
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, LoadError> {
+    ebpf.program_mut(name).ok_or_else(|| LoadError::plain(format!("the object has no program `{name}`")))
+}

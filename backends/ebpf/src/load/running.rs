@@ -1,0 +1,387 @@
+//! One loaded program with its maps, in force on interfaces.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray};
+use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Health, Lower as _, Unreached};
+use portcullis_core::ir::{DecisionEntry, Delta};
+
+use crate::error::{Context as _, LoadError};
+use crate::load::attach::{self, Guard};
+use crate::load::cgroup;
+use crate::load::decisions::Decisions;
+use crate::load::direction::interface_name;
+use crate::load::events::Events;
+use crate::load::flow_tables::{self, Copied, Earlier, FlowTables};
+use crate::load::interfaces::{Resolved, Wanted, unreached_of, wanted};
+use crate::load::maps::{Maps, sum, take};
+use crate::load::mark_generation::MarkGeneration;
+use crate::load::memory::Memory;
+use crate::load::object::{self, Behaviour};
+use crate::load::pins::Pins;
+use crate::load::reason::Reason;
+use crate::lower::Lowering;
+use crate::options::{AttachMode, Options};
+use crate::write::{Update, Write};
+
+/// The program of one load.
+pub(crate) struct Running {
+    ebpf: Ebpf,
+    maps: Maps,
+    reasons: PerCpuArray<MapData, [u64; 2]>,
+    pub(crate) events: Events,
+    pub(crate) flows: FlowTables,
+    pub(crate) memory: Memory,
+    pub(crate) lowering: Lowering,
+    pub(crate) decisions: Decisions,
+    /// The interfaces with programs.
+    attached: BTreeMap<u32, Guard>,
+    pub(crate) mode: AttachMode,
+    kept: Kept,
+    /// Whether the maps are not what the lowering says, because the kernel refused something. Only another load helps.
+    pub(crate) is_behind: bool,
+}
+
+/// The pins that stay beside those of interfaces. All others go, once they are of no use.
+#[derive(Debug)]
+struct Kept {
+    flows: [String; 2],
+    socket_guard: Option<String>,
+    generation: Option<MarkGeneration>,
+    /// Whether others are still there.
+    is_alone: bool,
+}
+
+impl core::fmt::Debug for Running {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Running").field("attached", &self.attached).finish_non_exhaustive()
+    }
+}
+
+/// An interface that got other programs, and those that it had from here.
+type Touched = Vec<(u32, Option<Guard>)>;
+
+impl Running {
+    /// Loads the program into the kernel and puts it in the place of `earlier`, or of the program of an earlier process. When that
+    /// fails, the program before stays in force unchanged.
+    pub(crate) fn start(
+        options: &Options,
+        pins: &mut Pins,
+        desired: DesiredState<'_>,
+        mut earlier: Option<&mut Self>,
+    ) -> Result<(Self, Vec<Unreached>), DataplaneError> {
+        let resolved = Resolved::new(desired.bindings)?;
+        let resolved_state = DesiredState::new(desired.snapshot, &resolved.bindings);
+        let (lowering, update) = Lowering::load(options.clone(), resolved_state, &())?;
+        let capacity = options.capacity();
+        let tables = [("flows_v4", capacity.flows_v4), ("flows_v6", capacity.flows_v6)];
+        let flow_pins = tables.map(|(map, entries)| flow_tables::pin_of(map, entries));
+        let has_marks = !options.dataplane.services.is_empty();
+        let generation = if has_marks { Some(MarkGeneration::next(pins)?) } else { None };
+        let mut shared: Vec<_> =
+            tables.iter().zip(&flow_pins).map(|((map, _), pin)| (*map, pins.path(pin))).collect();
+        if has_marks {
+            shared.push(("phase", MarkGeneration::fresh(pins)));
+        }
+        let behaviour = Behaviour {
+            track: 1,
+            events: [EVENTS_A_SECOND; 2],
+            mark_parity: generation.as_ref().map_or(0, |generation| generation.parity),
+            ..Behaviour::PLAIN
+        };
+        let mut ebpf = object::load(options, behaviour, &shared)?;
+        let memory = Memory::of(&ebpf)?;
+        let mut running = Self {
+            flows: FlowTables::open(&mut ebpf)?,
+            maps: Maps::open(&mut ebpf)?,
+            events: Events::new(take(&mut ebpf, "events")?, capacity.event_bytes)?,
+            reasons: take(&mut ebpf, "reasons")?,
+            ebpf,
+            memory,
+            lowering,
+            decisions: Decisions::default(),
+            attached: BTreeMap::new(),
+            mode: attach::attach_mode(options.attach_mode()),
+            kept: Kept { flows: flow_pins, socket_guard: None, generation, is_alone: false },
+            is_behind: false,
+        };
+        flow_tables::note(pins, &running.kept.flows);
+        running.carry_out(&update)?;
+        let mut touched = Vec::new();
+        let had: Vec<u32> = pins.interfaces().into_iter().collect();
+        match running.begin(pins, &wanted(&resolved.bindings), &mut touched) {
+            Ok(mut unreached) => {
+                if let Some(earlier) = &mut earlier {
+                    running.take_over(earlier)?;
+                }
+                unreached.extend(resolved.unreached);
+                unreached.sort();
+                Ok((running, unreached))
+            }
+            Err(error) => {
+                running.give_up(pins, &touched, &had, earlier);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Attaches everything, in place of what is there.
+    fn begin(
+        &mut self,
+        pins: &mut Pins,
+        wanted: &BTreeMap<u32, Wanted<'_>>,
+        touched: &mut Touched,
+    ) -> Result<Vec<Unreached>, LoadError> {
+        let earlier: Vec<Earlier> = flow_tables::pinned_beside(pins, &self.kept.flows);
+        let mut copied = Copied::default();
+        self.flows.carry_over(&earlier, &mut copied)?;
+        // What interfaces leave open is decided at sockets from here on.
+        self.kept.socket_guard = cgroup::guard(&mut self.ebpf, pins, self.lowering.options())?;
+        if let Some(generation) = &self.kept.generation {
+            generation.begin(pins)?;
+        }
+        let unreached = self.attach(pins, wanted, touched)?;
+        for interface in pins.interfaces().into_iter().filter(|interface| !wanted.contains_key(interface)) {
+            pins.detach(interface)?;
+        }
+        if !earlier.is_empty() {
+            // What the programs before noted after the first copy, to the last packet.
+            self.maps.wait_for_grace_period()?;
+            self.flows.carry_over(&earlier, &mut copied)?;
+        }
+        // The new state is in force. Leftovers that cannot be removed now are removed by the next `maintain`.
+        drop(self.tidy(pins));
+        Ok(unreached)
+    }
+
+    /// Puts back what `touched` interfaces had: programs of `earlier`; those of an earlier process stay replaced, because
+    /// nobody has them any more and each of both enforces a whole policy; or none.
+    fn give_up(&self, pins: &mut Pins, touched: &Touched, had: &[u32], mut earlier: Option<&mut Self>) {
+        for (interface, _) in touched {
+            let restored = match &mut earlier {
+                Some(earlier) if earlier.attached.contains_key(interface) => {
+                    earlier.restore(pins, *interface)
+                }
+                _ if had.contains(interface) => Ok(()),
+                _ => pins.detach(*interface),
+            };
+            // The error that led here is told. The next load puts the rest right.
+            drop(restored);
+        }
+        if let Some(pin) = &self.kept.socket_guard {
+            drop(pins.unpin(pin));
+        }
+        if let Some(earlier) = earlier {
+            earlier.is_behind = true;
+        }
+    }
+
+    fn restore(&mut self, pins: &mut Pins, interface: u32) -> Result<(), LoadError> {
+        match self.attached.get(&interface) {
+            Some(guard) => pins.attach(&mut self.ebpf, interface, *guard, self.mode),
+            None => pins.detach(interface),
+        }
+    }
+
+    /// Takes over what was counted and told but not read yet.
+    fn take_over(&mut self, earlier: &mut Self) -> Result<(), LoadError> {
+        let counted = earlier.counted()?;
+        earlier.events.drain(&earlier.decisions);
+        self.events.take_over(&mut earlier.events);
+        self.decisions.take_over(core::mem::take(&mut earlier.decisions), &counted);
+        Ok(())
+    }
+
+    /// Drops what earlier loads left beside what this one uses. Called when no interface has a program of theirs any more.
+    fn tidy(&mut self, pins: &mut Pins) -> Result<(), LoadError> {
+        cgroup::keep(pins, self.kept.socket_guard.as_deref())?;
+        MarkGeneration::keep(pins, self.kept.generation.as_ref())?;
+        flow_tables::keep(pins, &self.kept.flows)?;
+        self.kept.is_alone = true;
+        Ok(())
+    }
+
+    /// The generation that is in force.
+    pub(crate) fn generation(&self) -> u64 {
+        self.lowering.generation()
+    }
+
+    /// Follows `delta`. When that fails, the policy before is in force, or what of it and of this one makes each packet get
+    /// its old or its new decision.
+    pub(crate) fn update(
+        &mut self,
+        pins: &mut Pins,
+        desired: DesiredState<'_>,
+        delta: &Delta,
+    ) -> Result<Vec<Unreached>, DataplaneError> {
+        let resolved = Resolved::new(desired.bindings)?;
+        let desired = DesiredState::new(desired.snapshot, &resolved.bindings);
+        let update = self.lowering.update(desired, delta)?;
+        self.bring_in_force(pins, &update, &resolved)
+    }
+
+    /// Does what updates left for later, and puts right what others changed.
+    pub(crate) fn maintain(
+        &mut self,
+        pins: &mut Pins,
+        desired: DesiredState<'_>,
+    ) -> Result<Health, DataplaneError> {
+        let mut health = Health::default();
+        self.repair(pins, &mut health.repaired)?;
+        let resolved = Resolved::new(desired.bindings)?;
+        let update = self.lowering.rebind(DesiredState::new(desired.snapshot, &resolved.bindings))?;
+        health.applied.unreached = self.bring_in_force(pins, &update, &resolved)?;
+        let update = self.lowering.quiesce();
+        self.follow(&update)?;
+        if !self.kept.is_alone {
+            self.tidy(pins)?;
+        }
+        Ok(health)
+    }
+
+    /// Attaches again what others took off. Interfaces that are gone are forgotten.
+    fn repair(&mut self, pins: &mut Pins, repaired: &mut Vec<String>) -> Result<(), LoadError> {
+        let attached: Vec<(u32, Guard)> = self.attached.iter().map(|(at, guard)| (*at, *guard)).collect();
+        for (interface, guard) in attached {
+            let Ok(name) = interface_name(interface) else {
+                self.attached.remove(&interface);
+                pins.detach(interface)?;
+                continue;
+            };
+            let missing = pins.missing(&mut self.ebpf, interface, guard, self.mode)?;
+            if !missing.is_empty() {
+                pins.attach(&mut self.ebpf, interface, guard, self.mode)?;
+                repaired.extend(missing.iter().map(|direction| format!("{name} {}", direction.name())));
+            }
+        }
+        Ok(())
+    }
+
+    fn bring_in_force(
+        &mut self,
+        pins: &mut Pins,
+        update: &Update,
+        resolved: &Resolved<'_>,
+    ) -> Result<Vec<Unreached>, DataplaneError> {
+        let wanted = wanted(&resolved.bindings);
+        let mut touched = Vec::new();
+        // An interface with programs lets nothing pass before its endpoint is written, nor one that they are not made for.
+        let result = self
+            .attach(pins, &wanted, &mut touched)
+            .and_then(|unreached| self.carry_out(update).map(|()| unreached));
+        let mut unreached = match result {
+            Ok(unreached) => unreached,
+            Err(error) => {
+                self.is_behind = true;
+                self.detach_again(pins, touched);
+                return Err(error.into());
+            }
+        };
+        let others: Vec<u32> = self.attached.keys().copied().filter(|at| !wanted.contains_key(at)).collect();
+        for interface in others {
+            pins.detach(interface)?;
+            self.attached.remove(&interface);
+        }
+        unreached.extend(resolved.unreached.iter().cloned());
+        unreached.sort();
+        Ok(unreached)
+    }
+
+    /// Gives interfaces back what they had.
+    fn detach_again(&mut self, pins: &mut Pins, touched: Touched) {
+        for (interface, before) in touched {
+            match before {
+                Some(guard) => drop(self.attached.insert(interface, guard)),
+                None => drop(self.attached.remove(&interface)),
+            }
+            // The error that led here is told. The next load puts the rest right.
+            drop(self.restore(pins, interface));
+        }
+    }
+
+    /// Gives interfaces the programs that they have not. Those that are gone are told.
+    fn attach(
+        &mut self,
+        pins: &mut Pins,
+        wanted: &BTreeMap<u32, Wanted<'_>>,
+        touched: &mut Touched,
+    ) -> Result<Vec<Unreached>, LoadError> {
+        let mut unreached = Vec::new();
+        for (interface, Wanted { guard, endpoint, interface: named }) in wanted {
+            let before = self.attached.get(interface).copied();
+            if before == Some(*guard) {
+                continue;
+            }
+            touched.push((*interface, before));
+            match pins.attach(&mut self.ebpf, *interface, *guard, self.mode) {
+                Ok(()) => drop(self.attached.insert(*interface, *guard)),
+                Err(_) if interface_name(*interface).is_err() => {
+                    pins.detach(*interface)?;
+                    self.attached.remove(interface);
+                    unreached.push(unreached_of(*endpoint, named));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(unreached)
+    }
+
+    /// Carries out the writes of an update that is lowered already.
+    fn follow(&mut self, update: &Update) -> Result<(), LoadError> {
+        let result = self.carry_out(update);
+        self.is_behind |= result.is_err();
+        result
+    }
+
+    fn carry_out(&mut self, update: &Update) -> Result<(), LoadError> {
+        for write in update.writes() {
+            let Write::Decision(number, decision) = write else {
+                self.maps.write(write)?;
+                continue;
+            };
+            let mut counted = Counter::default();
+            if self.decisions.get(*number).is_some() {
+                // The number was free through a grace period, so nothing is counted or sent for the decision before any more.
+                self.events.drain(&self.decisions);
+                counted = self.maps.counter(*number)?;
+            }
+            self.maps.write(write)?;
+            self.decisions.replace(*number, Arc::clone(decision), counted);
+        }
+        Ok(())
+    }
+
+    /// What each decision counted that has a number.
+    fn counted(&self) -> Result<BTreeMap<u32, Counter>, LoadError> {
+        self.decisions.numbers().map(|number| Ok((number, self.maps.counter(number)?))).collect()
+    }
+
+    /// See [`Decisions::tell`].
+    pub(crate) fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, LoadError> {
+        let counted = self.counted()?;
+        Ok(self.decisions.tell(&counted, |number| self.lowering.decision(number).is_some()))
+    }
+
+    /// How many packets there were for each reason.
+    pub(crate) fn reasons(&self) -> Result<BTreeMap<Reason, u64>, LoadError> {
+        Reason::ALL.into_iter().map(|reason| Ok((reason, self.reason(reason)?))).collect()
+    }
+
+    /// How many packets there were for a reason.
+    pub(crate) fn reason(&self, reason: Reason) -> Result<u64, LoadError> {
+        let number = Reason::ALL.iter().position(|other| *other == reason).unwrap_or_default();
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let [packets, _] = sum(&self.reasons.get(&number, 0).context("reasons")?);
+        Ok(packets)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn refuse_after(&mut self, writes: Option<usize>) {
+        self.maps.writes_left = writes;
+    }
+}
+
+/// On each CPU, and at once.
+const EVENTS_A_SECOND: u32 = 1_000;
