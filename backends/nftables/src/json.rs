@@ -1,7 +1,7 @@
 //! Commands as JSON for `nft -j`, typed by the crate `nftables`.
 //!
-//! Two things the crate cannot say: that a map leads to verdicts, and that a field of a key is the family of the packet
-//! (`nf_proto`). Both are types of named sets, and are set after serialising; everything else is typed.
+//! Three things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
+//! key is the family of the packet (`nf_proto`), and `notrack` as a statement that `nft` takes. Everything else is typed.
 
 use std::collections::HashSet;
 
@@ -32,8 +32,16 @@ pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, Error> {
     let mut json = serde_json::to_value(Nftables { objects: objects.into() })?;
     let typed = json.get_mut("nftables").and_then(Json::as_array_mut).into_iter().flatten().zip(commands);
     for (object, command) in typed {
-        if let Command::AddSet(set) = command {
-            set_types(object, set);
+        match command {
+            Command::AddSet(set) => set_types(object, set),
+            Command::AddRule(_) => {
+                let statements = object.pointer_mut("/add/rule/expr").and_then(Json::as_array_mut);
+                for statement in statements.into_iter().flatten().filter(|statement| *statement == "notrack")
+                {
+                    *statement = serde_json::json!({ "notrack": null });
+                }
+            }
+            _ => {}
         }
     }
     Ok(json)
@@ -188,9 +196,7 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
             Statement::VerdictMap(VerdictMap { key: fields(key), data: by_name(map) })
         }
         Part::Switch(field, cases) => {
-            let case = |(value, to): &(Value, Target)| {
-                SetItem::MappingStatement(self::value(value), go(to))
-            };
+            let case = |(value, to): &(Value, Target)| SetItem::MappingStatement(self::value(value), go(to));
             // As statements, because the crate writes verdicts without a chain as words, which `nft` does not take there.
             let items = cases.iter().map(case);
             let data = Expression::Named(NamedExpression::Set(items.collect()));
