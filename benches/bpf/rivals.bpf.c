@@ -3,9 +3,9 @@
  * Other shapes of the same decision, to be measured beside ours: our own code after public descriptions. They read packets
  * with our parser, so what differs is policy.
  */
-#include "../../backends/ebpf/bpf/draw.h"
 #include "../../backends/ebpf/bpf/kernel.h"
 #include "../../backends/ebpf/bpf/packet.h"
+#include "draw.h"
 #include "rivals.h"
 
 /*

@@ -16,6 +16,9 @@ mod world;
 use core::error::Error;
 use std::io::Write;
 
+/// Our programs and those of measurements, built from `bpf/measure.bpf.c` by `backends/ebpf/bpf/build.sh`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/measure.bpf.o");
+
 pub(crate) fn run(what: &[String], out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     type Part = fn(&mut dyn Write) -> Result<(), crate::nftables::Failure>;
     let parts: [(&str, Part); 4] =

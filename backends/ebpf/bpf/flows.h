@@ -11,11 +11,11 @@
 /* Who sent the packet that policy was asked about. */
 #define BEGAN_LOCAL 8
 /* Policy denies it by now (decision D16): it is not known any more, and only a packet that opens a flow makes it so. */
-#define CUT 16
-/* What the end that began sends is exempt from later questions, too: a hook allowed it that ends the say of a host endpoint. */
+#define TERMINATED 16
+/* Packets from the initiator skip later hooks: an untracked or pre-DNAT rule already allowed this flow. */
 #define EXEMPTED 32
-/* Nobody decided yet about what the end that began sends. Known where it was left open, and nowhere else. */
-#define LEFT_OPEN 64
+/* The decision about packets from the initiator was deferred. Such a flow is known where it was deferred, and nowhere else. */
+#define DEFERRED 64
 
 #define SECOND 1000000000ull
 
@@ -36,7 +36,7 @@ struct place {
  */
 #define UNKNOWN 0
 #define KNOWN 1
-#define SETTLED 2
+#define FINAL 2
 
 INLINE u64 timeout_of(u32 protocol, u32 flags)
 {
@@ -80,7 +80,7 @@ INLINE void key_v6(struct flow_v6 *key, const u32 *local, const u32 *remote, u32
 INLINE int is_alive(const struct flow_state *state, u32 protocol, u64 now)
 {
 	/* Another CPU may have written a later time. */
-	return !(state->flags & CUT) && (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
+	return !(state->flags & TERMINATED) && (s64)(now - state->seen) < (s64)timeout_of(protocol, state->flags);
 }
 
 /* Whether an ICMP error is about a packet of a flow that is known here. */
@@ -149,8 +149,8 @@ INLINE int is_established(const struct packet *p, const struct place *at)
 	if (at->peer && state->peer && at->peer != state->peer)
 		return UNKNOWN;
 	if (flags & EXEMPTED || !(flags & BEGAN_LOCAL) == !!at->from_local)
-		return SETTLED;
-	return flags & LEFT_OPEN & ~at->begins ? UNKNOWN : KNOWN;
+		return FINAL;
+	return flags & DEFERRED & ~at->begins ? UNKNOWN : KNOWN;
 }
 
 /* Notes that a packet of a flow was allowed here. */
@@ -173,7 +173,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 
 		key_v6(&key, local, remote, ports, at->interface, p->protocol);
 		old = goes_on ? map_lookup(&flows_v6, &key) : 0;
-		if (old && old->flags & CUT)
+		if (old && old->flags & TERMINATED)
 			return 0;
 		map_update(&flows_v6, &key, &state, 0);
 	} else {
@@ -181,7 +181,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 
 		key_v4(&key, local, remote, ports, at->interface, p->protocol);
 		old = goes_on ? map_lookup(&flows_v4, &key) : 0;
-		if (old && old->flags & CUT)
+		if (old && old->flags & TERMINATED)
 			return 0;
 		map_update(&flows_v4, &key, &state, 0);
 	}

@@ -4,18 +4,18 @@
 #include "kernel.h"
 #include "layout.h"
 
-/* One side of an endpoint; the other belongs to the state before or after. */
-struct side {
+/* One of the two buffers of an endpoint; the other belongs to the state before or after. */
+struct buffer {
 	u32 programs[HOOKS];
 	u32 flags;
 	u32 v4[BOUND_ADDRESSES];
 	u32 v6[BOUND_ADDRESSES][4];
 };
 struct endpoint {
-	struct side sides[2];
+	struct buffer buffers[2];
 	struct bpf_spin_lock lock;
 };
-_Static_assert(sizeof(struct side) == 4 * BUFFER_WORDS, "layout.h");
+_Static_assert(sizeof(struct buffer) == 4 * BUFFER_WORDS, "layout.h");
 
 struct body {
 	u32 source;
@@ -41,7 +41,7 @@ struct cells {
 	u32 cells[LINE_CELLS];
 };
 struct classes {
-	u32 sides[2];
+	u32 buffers[2];
 };
 struct address {
 	struct classes classes;
@@ -93,9 +93,9 @@ struct {
 	UINT(max_entries, 1);
 	TYPE(key, u32);
 	TYPE(value, u32);
-} phase SEC(".maps");
+} active_buffer SEC(".maps");
 
-/* Replacing the inner map makes the kernel wait until no program runs that began before. */
+/* Replacing the inner map makes the kernel wait for a grace period: until no program runs that began before. */
 struct inner {
 	UINT(type, MAP_ARRAY);
 	UINT(max_entries, 1);
@@ -107,7 +107,7 @@ struct {
 	UINT(max_entries, 1);
 	TYPE(key, u32);
 	struct inner *values[];
-} grace SEC(".maps");
+} grace_period SEC(".maps");
 
 struct {
 	UINT(type, MAP_HASH);
@@ -249,8 +249,8 @@ volatile const u32 services = 0;
 volatile const u32 mark_mask = 0;
 volatile const u32 mark_shift = 0;
 volatile const u32 mark_state = 0;
-/* What is added to the side that is read for the state of a mark. */
-volatile const u32 epoch = 0;
+/* What is added to the active buffer for the state of a mark: which process generation wrote it. */
+volatile const u32 mark_parity = 0;
 /* What becomes of a workload's packets for the node itself. */
 volatile const u32 to_host = 0;
 /* Events for each CPU: in a second, and at once. 0: no limit. */

@@ -44,6 +44,7 @@ struct packet {
 	u32 source_port;
 	u32 flags;
 	u32 id; /* of the fragments */
+	u32 bytes; /* from the IP header on, as that says */
 	/* Ports of the flow as its table has them, from the sender's and the receiver's side. */
 	u32 sent_ports;
 	u32 received_ports;
@@ -252,6 +253,12 @@ INLINE int is_there(struct __sk_buff *skb, u32 end)
 	return end <= skb->len && load_relative(skb, end - 1, &last, 1, FROM_NETWORK_HEADER) == 0;
 }
 
+/* From the IP header on, of a packet whose header does not say how long it is: one that the card will cut. */
+INLINE u32 bytes_of_large(struct __sk_buff *skb, u32 offset)
+{
+	return skb->len - offset - BYTES_LINK;
+}
+
 INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 {
 	u8 ip[20];
@@ -268,6 +275,7 @@ INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 	/* What it says it holds must be there. */
 	if (total < 0xffff && !(p->flags & TAKEN) && !is_there(skb, total + offset))
 		return BAD_PACKET;
+	p->bytes = total < 0xffff ? total : bytes_of_large(skb, offset);
 	__builtin_memcpy(p->source, ip + 12, 4);
 	__builtin_memcpy(p->destination, ip + 16, 4);
 	p->protocol = ip[9];
@@ -300,6 +308,7 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 		room = 0xffff;
 	if (room < 0xffff && !(p->flags & TAKEN) && !is_there(skb, room + at))
 		return BAD_PACKET;
+	p->bytes = room < 0xffff ? room + 40 : bytes_of_large(skb, offset);
 	__builtin_memcpy(p->source, ip + 8, 16);
 	__builtin_memcpy(p->destination, ip + 24, 16);
 #pragma clang loop unroll(disable)
@@ -445,6 +454,7 @@ INLINE int parse_plain_v4(struct __sk_buff *skb, struct packet *p)
 	if (ip.version != 0x45 || ip.fragment & swap16(0x3fff) || total < BYTES_V4 || total + BYTES_LINK > length ||
 	    !is_plain(ip.protocol, total - BYTES_V4, loaded))
 		return 0;
+	p->bytes = total;
 	p->source[0] = ip.source;
 	p->destination[0] = ip.destination;
 	note_plain(p, &ip.transport, ip.protocol);
@@ -467,6 +477,7 @@ INLINE int parse_plain_v6(struct __sk_buff *skb, struct packet *p)
 	if (ip.version >> 4 != 6 || room + BYTES_V6 + BYTES_LINK > length || !is_plain(ip.protocol, room, loaded))
 		return 0;
 	p->v6 = 1;
+	p->bytes = room + BYTES_V6;
 	__builtin_memcpy(p->source, ip.source, 16);
 	__builtin_memcpy(p->destination, ip.destination, 16);
 	note_plain(p, &ip.transport, ip.protocol);

@@ -8,7 +8,7 @@
 #define UNSOUGHT 0xffffffff
 
 /* Kernels before 6.2 take no key of a look-up from the memory that a function was handed: it has to be on the stack. */
-INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
+INLINE u32 class_of(u32 v6, const u32 *address, u32 active)
 {
 	struct classes *around;
 	struct address *found;
@@ -18,17 +18,17 @@ INLINE u32 class_of(u32 v6, const u32 *address, u32 now)
 
 		found = map_lookup(&addresses_v6, net.address);
 		if (found)
-			return found->classes.sides[now & 1];
+			return found->classes.buffers[active & 1];
 		around = map_lookup(&networks_v6, &net);
 	} else {
 		struct net_v4 net = { 32, address[0] };
 
 		found = map_lookup(&addresses_v4, &net.address);
 		if (found)
-			return found->classes.sides[now & 1];
+			return found->classes.buffers[active & 1];
 		around = map_lookup(&networks_v4, &net);
 	}
-	return around ? around->sides[now & 1] : 0;
+	return around ? around->buffers[active & 1] : 0;
 }
 
 INLINE u32 row_of(u32 projection, u32 class)
@@ -101,7 +101,7 @@ struct question {
 	u32 program;
 	u32 hook;
 	u32 interface;
-	u32 now;
+	u32 active;
 	u32 source_class;
 	u32 destination_class;
 };
@@ -198,12 +198,12 @@ INLINE u32 judge(const struct packet *p, struct question *q, u32 bytes)
 
 			if (body->source != NO_PROJECTION) {
 				if (q->source_class == UNSOUGHT)
-					q->source_class = class_of(p->v6, p->source, q->now);
+					q->source_class = class_of(p->v6, p->source, q->active);
 				cell += row_of(body->source, q->source_class) * body->columns;
 			}
 			if (body->destination != NO_PROJECTION) {
 				if (q->destination_class == UNSOUGHT)
-					q->destination_class = class_of(p->v6, p->destination, q->now);
+					q->destination_class = class_of(p->v6, p->destination, q->active);
 				cell += row_of(body->destination, q->destination_class);
 			}
 			u32 line = cell / LINE_CELLS;

@@ -10,37 +10,43 @@
 #include "packet.h"
 #include "policy.h"
 
-INLINE u32 now_side(void)
+INLINE u32 read_active_buffer(void)
 {
 	u32 zero = 0;
-	u32 *side = map_lookup(&phase, &zero);
+	u32 *buffer = map_lookup(&active_buffer, &zero);
 
-	return side ? *side & 1 : 0;
+	return buffer ? *buffer & 1 : 0;
 }
 
-INLINE const struct side *endpoint_at(u32 interface, u32 now)
+INLINE const struct buffer *endpoint_at(u32 interface, u32 active)
 {
 	struct endpoint *endpoint = map_lookup(&endpoints, &interface);
 
 	if (!endpoint)
 		return 0;
-	const struct side *side = now & 1 ? &endpoint->sides[1] : &endpoint->sides[0];
+	const struct buffer *buffer = active & 1 ? &endpoint->buffers[1] : &endpoint->buffers[0];
 
-	return side->flags & PRESENT ? side : 0;
+	return buffer->flags & PRESENT ? buffer : 0;
 }
 
 /* The host endpoint that guards an interface. */
-INLINE const struct side *guard_of(u32 interface, u32 now)
+INLINE const struct buffer *guard_of(u32 interface, u32 active)
 {
-	const struct side *side = endpoint_at(interface, now);
+	const struct buffer *buffer = endpoint_at(interface, active);
 
-	return side && !(side->flags & UNGUARDED) ? side : 0;
+	return buffer && !(buffer->flags & UNGUARDED) ? buffer : 0;
 }
 
-INLINE int drop(u32 reason, struct __sk_buff *skb)
+INLINE int drop(u32 reason)
 {
-	count(&reasons, reason, skb->len);
+	count(&reasons, reason, 0);
 	return TC_DROP;
+}
+
+/* At a closed interface: neighbours are found all the same. */
+INLINE int drop_unless_arp(struct __sk_buff *skb)
+{
+	return skb->protocol == swap16(ETH_ARP) ? TC_NEXT : drop(REASON_UNKNOWN_INTERFACE);
 }
 
 INLINE int reason_of(int parsed)
@@ -51,23 +57,23 @@ INLINE int reason_of(int parsed)
 }
 
 /* Whether an address is one that the workload is bound to. */
-INLINE int is_own(const struct side *side, u32 v6, const u32 *address)
+INLINE int is_own(const struct buffer *buffer, u32 v6, const u32 *address)
 {
 	if (!v6) {
-		if (!(side->flags & HAS_V4))
+		if (!(buffer->flags & HAS_V4))
 			return 0;
 #pragma unroll
 		for (int i = 0; i < BOUND_ADDRESSES; i++)
-			if (side->v4[i] == address[0])
+			if (buffer->v4[i] == address[0])
 				return 1;
 		return 0;
 	}
-	if (!(side->flags & HAS_V6))
+	if (!(buffer->flags & HAS_V6))
 		return 0;
 #pragma unroll
 	for (int i = 0; i < BOUND_ADDRESSES; i++)
-		if (side->v6[i][0] == address[0] && side->v6[i][1] == address[1] && side->v6[i][2] == address[2] &&
-		    side->v6[i][3] == address[3])
+		if (buffer->v6[i][0] == address[0] && buffer->v6[i][1] == address[1] && buffer->v6[i][2] == address[2] &&
+		    buffer->v6[i][3] == address[3])
 			return 1;
 	return 0;
 }
@@ -104,13 +110,13 @@ INLINE void begin(const struct packet *p, const struct place *at)
 }
 
 /* Policy, where the flow table does not know the packet. */
-INLINE int decide(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+INLINE int decide(const struct packet *p, const struct place *at, struct question *q)
 {
 	if (q->source_class == STALE) {
-		count(&reasons, REASON_STALE, bytes);
+		count(&reasons, REASON_STALE, 0);
 		return REFUSED;
 	}
-	u32 action = judge(p, q, bytes);
+	u32 action = judge(p, q, p->bytes);
 
 	if (action == ACTION_DENY)
 		return REFUSED;
@@ -120,11 +126,11 @@ INLINE int decide(const struct packet *p, const struct place *at, struct questio
 }
 
 /* The same as a function, for programs that ask several hooks. */
-FUNCTION int decide_hook(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+FUNCTION int decide_hook(const struct packet *p, const struct place *at, struct question *q)
 {
 	if (!p || !at || !q)
 		return REFUSED;
-	return decide(p, at, q, bytes);
+	return decide(p, at, q);
 }
 
 INLINE int is_known(const struct packet *p, const struct place *at)
@@ -132,30 +138,30 @@ INLINE int is_known(const struct packet *p, const struct place *at)
 	if (!track)
 		return UNKNOWN;
 	if (p->flags & (OPENS | NO_FLOW))
-		return p->flags & ERROR && is_related(p, at) ? SETTLED : UNKNOWN;
+		return p->flags & ERROR && is_related(p, at) ? FINAL : UNKNOWN;
 	return is_established(p, at);
 }
 
 /*
  * One hook that remembers flows. `q` says which; its program is filled in already.
  */
-INLINE int ask(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+INLINE int ask(const struct packet *p, const struct place *at, struct question *q)
 {
 	int known = is_known(p, at);
 
 	if (known) {
-		count(&reasons, REASON_ESTABLISHED, bytes);
-		return known == SETTLED ? ANSWERED : ESTABLISHED;
+		count(&reasons, REASON_ESTABLISHED, 0);
+		return known == FINAL ? ANSWERED : ESTABLISHED;
 	}
-	return decide(p, at, q, bytes);
+	return decide(p, at, q);
 }
 
 /* The same as a function, for hooks that few packets meet. */
-FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct question *q, u32 bytes)
+FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct question *q)
 {
 	if (!p || !at || !q)
 		return REFUSED;
-	return ask(p, at, q, bytes);
+	return ask(p, at, q);
 }
 
 /*
@@ -163,51 +169,50 @@ FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct que
  * forward policy of `*`; of one from it, the same the other way round. Calls are not nested deeper than they have to be,
  * because stacks add up.
  */
-INLINE int ask_both(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 first,
-		    u32 second, u32 bytes)
+INLINE int ask_both(const struct packet *p, const struct place *at, struct question *q, const struct buffer *buffer, u32 first, u32 second)
 {
 	if (is_known(p, at)) {
-		count(&reasons, REASON_ESTABLISHED, bytes);
+		count(&reasons, REASON_ESTABLISHED, 0);
 		return ESTABLISHED;
 	}
 	if (q->source_class == STALE) {
-		count(&reasons, REASON_STALE, bytes);
+		count(&reasons, REASON_STALE, 0);
 		return REFUSED;
 	}
 	q->hook = first;
-	q->program = side->programs[first];
-	if (judge_hook(p, q, bytes) == ACTION_DENY)
+	q->program = buffer->programs[first];
+	if (judge_hook(p, q, p->bytes) == ACTION_DENY)
 		return REFUSED;
 	q->hook = second;
-	q->program = side->programs[second];
-	if (judge_hook(p, q, bytes) == ACTION_DENY)
+	q->program = buffer->programs[second];
+	if (judge_hook(p, q, p->bytes) == ACTION_DENY)
 		return REFUSED;
 	begin(p, at);
 	return ACCEPTED;
 }
 
-FUNCTION int ask_covered_in(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 bytes)
+FUNCTION int ask_covered_in(const struct packet *p, const struct place *at, struct question *q, const struct buffer *buffer)
 {
-	if (!p || !at || !q || !side)
+	if (!p || !at || !q || !buffer)
 		return REFUSED;
-	return ask_both(p, at, q, side, HOOK_WORKLOAD_INGRESS, HOOK_FORWARD_EGRESS, bytes);
+	return ask_both(p, at, q, buffer, HOOK_WORKLOAD_INGRESS, HOOK_FORWARD_EGRESS);
 }
 
-FUNCTION int ask_covered_again(const struct packet *p, const struct place *at, struct question *q, const struct side *side, u32 bytes)
+FUNCTION int ask_covered_again(const struct packet *p, const struct place *at, struct question *q, const struct buffer *buffer)
 {
-	if (!p || !at || !q || !side)
+	if (!p || !at || !q || !buffer)
 		return REFUSED;
-	return ask_both(p, at, q, side, HOOK_FORWARD_INGRESS, HOOK_WORKLOAD_EGRESS, bytes);
+	return ask_both(p, at, q, buffer, HOOK_FORWARD_INGRESS, HOOK_WORKLOAD_EGRESS);
 }
 
 /* Later fragments follow the first, which was decided; they have no ports to be decided by. */
-INLINE int later_fragment(const struct packet *p, const struct place *at, struct __sk_buff *skb)
+INLINE int later_fragment(const struct packet *p, const struct place *at)
 {
 	if (follows_first(p, at)) {
-		count(&reasons, REASON_ESTABLISHED, skb->len);
+		count(&reasons, REASON_ESTABLISHED, 0);
 		return TC_NEXT;
 	}
-	return drop(REASON_FRAGMENT, skb);
+	return drop(REASON_FRAGMENT);
 }
 
 INLINE int accept(const struct packet *p, const struct place *at)
@@ -225,7 +230,7 @@ INLINE int accept(const struct packet *p, const struct place *at)
 /* Up to two: numbers of classes are those of the epoch, as far as one bit can tell. */
 #define MARK_CLASS 1
 /* The endpoint that the packet came in by need not be asked again, whatever addresses are seen later. */
-#define MARK_SETTLED 3
+#define MARK_FINAL 3
 
 /*
  * With MARK_NONE, the bits of the class are zero where there is no mark, or say that the host endpoint of the interface has less to
@@ -238,9 +243,9 @@ INLINE int accept(const struct packet *p, const struct place *at)
  */
 #define MARK_FREED 2
 
-INLINE u32 mark_of(u32 now)
+INLINE u32 mark_of(u32 active)
 {
-	return MARK_CLASS + ((now ^ epoch) & 1);
+	return MARK_CLASS + ((active ^ mark_parity) & 1);
 }
 
 INLINE u32 marked_bits(const struct __sk_buff *skb)
@@ -255,15 +260,15 @@ INLINE void put_mark(struct __sk_buff *skb, u32 bits, u32 state)
 			    state << mark_state;
 }
 
-INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 now)
+INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 active)
 {
-	put_mark(skb, class, mark_of(now));
+	put_mark(skb, class, mark_of(active));
 }
 
-INLINE void settle(struct __sk_buff *skb)
+INLINE void finalize(struct __sk_buff *skb)
 {
 	if (mark_mask)
-		skb->mark |= MARK_SETTLED << mark_state;
+		skb->mark |= MARK_FINAL << mark_state;
 }
 
 INLINE void confine(struct __sk_buff *skb)
@@ -272,9 +277,9 @@ INLINE void confine(struct __sk_buff *skb)
 }
 
 /* Whether the mark has room for that. Where not, it stays as it is. */
-INLINE int set_free(struct __sk_buff *skb, u32 class, u32 now)
+INLINE int set_free(struct __sk_buff *skb, u32 class, u32 active)
 {
-	u32 bits = MARK_FREED + (class << 1 | ((now ^ epoch) & 1));
+	u32 bits = MARK_FREED + (class << 1 | ((active ^ mark_parity) & 1));
 
 	if (bits > mark_mask >> mark_shift)
 		return 0;
@@ -287,9 +292,9 @@ INLINE u32 state_of(const struct __sk_buff *skb)
 	return mark_mask ? skb->mark >> mark_state & 3 : MARK_NONE;
 }
 
-INLINE int is_settled(const struct __sk_buff *skb)
+INLINE int is_final(const struct __sk_buff *skb)
 {
-	return state_of(skb) == MARK_SETTLED;
+	return state_of(skb) == MARK_FINAL;
 }
 
 INLINE int is_marked(const struct __sk_buff *skb)
@@ -308,7 +313,7 @@ INLINE int is_free(const struct __sk_buff *skb)
 }
 
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */
-INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
+INLINE u32 carried_class(const struct __sk_buff *skb, u32 active)
 {
 	u32 state = state_of(skb), bits = marked_bits(skb);
 
@@ -316,9 +321,9 @@ INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
 		if (bits < MARK_FREED)
 			return UNSOUGHT;
 		bits -= MARK_FREED;
-		return (bits & 1) == ((now ^ epoch) & 1) ? bits >> 1 : STALE;
+		return (bits & 1) == ((active ^ mark_parity) & 1) ? bits >> 1 : STALE;
 	}
-	if (state == MARK_SETTLED || state == mark_of(now))
+	if (state == MARK_FINAL || state == mark_of(active))
 		return bits;
 	return STALE;
 }
@@ -327,21 +332,21 @@ INLINE u32 carried_class(const struct __sk_buff *skb, u32 now)
  * Where a destination may be rewritten, the packet is decided when it has its real one: where it leaves, or where it is delivered.
  * Its answers come back with the address that is rewritten.
  */
-FUNCTION int leave_open(struct __sk_buff *skb, const struct packet *p, struct place *at)
+FUNCTION int defer(struct __sk_buff *skb, const struct packet *p, struct place *at)
 {
 	if (!p || !at)
 		return TC_DROP;
-	at->begins = LEFT_OPEN;
+	at->begins = DEFERRED;
 	int known = is_known(p, at);
 
-	if (known == SETTLED) {
-		count(&reasons, REASON_ESTABLISHED, skb->len);
-		settle(skb);
+	if (known == FINAL) {
+		count(&reasons, REASON_ESTABLISHED, 0);
+		finalize(skb);
 		return accept(p, at);
 	}
 	if (track && known == UNKNOWN)
 		remember(p, at);
-	count(&reasons, REASON_EXEMPT, skb->len);
+	count(&reasons, REASON_EXEMPT, 0);
 	return accept(p, at);
 }
 
@@ -375,25 +380,24 @@ FUNCTION int is_for_node(struct __sk_buff *skb, const struct packet *p)
 }
 
 /* A workload's packet for the node itself, which the workload's own policy allowed. Of host endpoints, only `*` guards its interface. */
-FUNCTION int enter_node(struct __sk_buff *skb, const struct packet *p, const struct side *side, u32 now, u32 class)
+FUNCTION int enter_node(struct __sk_buff *skb, const struct packet *p, const struct buffer *buffer, u32 active, u32 class)
 {
-	if (!p || !side)
+	if (!p || !buffer)
 		return REFUSED;
-	u32 bytes = skb->len;
 
 	if (is_discovery(p))
 		return ACCEPTED;
 	if (to_host != TO_HOST_POLICY) {
-		count(&reasons, REASON_TO_HOST, bytes);
+		count(&reasons, REASON_TO_HOST, 0);
 		return REFUSED;
 	}
-	if (!(side->flags & COVERED))
+	if (!(buffer->flags & COVERED))
 		return ACCEPTED;
 	/* Another workload may have the address by now, behind another interface. */
 	struct place at = { NODE, 0, 0, skb->ifindex };
-	struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, now, class, UNSOUGHT };
+	struct question q = { buffer->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, NODE, active, class, UNSOUGHT };
 
-	return ask_hook(p, &at, &q, bytes);
+	return ask_hook(p, &at, &q);
 }
 
 /* The same where pre-DNAT policy of `*` allowed it: its host ingress policy has no say, now and later in the flow. */
@@ -402,7 +406,7 @@ FUNCTION int enter_node_freely(struct __sk_buff *skb, const struct packet *p)
 	if (!p)
 		return REFUSED;
 	if (to_host != TO_HOST_POLICY && !is_discovery(p)) {
-		count(&reasons, REASON_TO_HOST, skb->len);
+		count(&reasons, REASON_TO_HOST, 0);
 		return REFUSED;
 	}
 	struct place at = { NODE, 0, 0, skb->ifindex };
@@ -416,9 +420,9 @@ FUNCTION int enter_node_freely(struct __sk_buff *skb, const struct packet *p)
  * Whether the mark cannot be read because nobody is bound to the interface that the packet seems to have come in by: it came
  * through the port of a bridge, or out of a tunnel.
  */
-INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 now)
+INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 active)
 {
-	return is_marked(skb) && !endpoint_at(from, now);
+	return is_marked(skb) && !endpoint_at(from, active);
 }
 
 /*
@@ -426,38 +430,37 @@ INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 now)
  * node itself, and then the workload's own. EXEMPT: pre-DNAT policy allowed it.
  */
 FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const struct place *at, struct question *q,
-			 const struct side *side)
+			 const struct buffer *buffer)
 {
-	if (!p || !at || !q || !side)
+	if (!p || !at || !q || !buffer)
 		return REFUSED;
-	u32 bytes = skb->len;
 	int known = is_known(p, at);
 
 	if (known) {
-		count(&reasons, REASON_ESTABLISHED, bytes);
-		return known == SETTLED ? ANSWERED : ESTABLISHED;
+		count(&reasons, REASON_ESTABLISHED, 0);
+		return known == FINAL ? ANSWERED : ESTABLISHED;
 	}
 	q->hook = HOOK_PRE_DNAT;
-	q->program = side->programs[HOOK_PRE_DNAT];
-	u32 action = judge_hook(p, q, bytes);
+	q->program = buffer->programs[HOOK_PRE_DNAT];
+	u32 action = judge_hook(p, q, p->bytes);
 
 	if (action == ACTION_DENY)
 		return REFUSED;
 	/* Where the mark has no room for that, forward policy is asked where the packet leaves. */
 	if (action == ACTION_ALLOW && services)
-		set_free(skb, q->source_class, q->now);
-	if (at->begins & LEFT_OPEN) {
-		count(&reasons, REASON_EXEMPT, bytes);
+		set_free(skb, q->source_class, q->active);
+	if (at->begins & DEFERRED) {
+		count(&reasons, REASON_EXEMPT, 0);
 	} else {
 		if (action != ACTION_ALLOW && !is_for_node(skb, p)) {
 			q->hook = HOOK_FORWARD_INGRESS;
-			q->program = side->programs[HOOK_FORWARD_INGRESS];
-			if (judge_hook(p, q, bytes) == ACTION_DENY)
+			q->program = buffer->programs[HOOK_FORWARD_INGRESS];
+			if (judge_hook(p, q, p->bytes) == ACTION_DENY)
 				return REFUSED;
 		}
 		q->hook = HOOK_WORKLOAD_EGRESS;
-		q->program = side->programs[HOOK_WORKLOAD_EGRESS];
-		if (judge_hook(p, q, bytes) == ACTION_DENY)
+		q->program = buffer->programs[HOOK_WORKLOAD_EGRESS];
+		if (judge_hook(p, q, p->bytes) == ACTION_DENY)
 			return REFUSED;
 	}
 	begin(p, at);
@@ -467,57 +470,57 @@ FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const st
 SEC("classifier")
 int from_workload(struct __sk_buff *skb)
 {
-	u32 now = now_side(), interface = skb->ifindex;
-	const struct side *side = endpoint_at(interface, now);
+	u32 active = read_active_buffer(), interface = skb->ifindex;
+	const struct buffer *buffer = endpoint_at(interface, active);
 	struct packet p = {};
 	struct place at = { interface, 1, 0, 0 };
 
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	if (!buffer || buffer->flags & HOST)
+		return drop_unless_arp(skb);
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP)
 		return TC_NEXT;
 	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.source)) {
+		return drop(reason_of(parsed));
+	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.source)) {
 		if (is_discovery(&p))
 			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
+		return drop(REASON_ADDRESS);
 	}
 	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	struct question q = { side->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, now,
+		return later_fragment(&p, &at);
+	struct question q = { buffer->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, active,
 			      UNSOUGHT, UNSOUGHT };
 
 	if (services) {
-		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class, now);
+		q.source_class = class_of(p.v6, p.source, active) & ~SERVICE;
+		carry_class(skb, q.source_class, active);
 		if (has_ports(&p)) {
-			q.destination_class = class_of(p.v6, p.destination, now);
+			q.destination_class = class_of(p.v6, p.destination, active);
 			if (q.destination_class & SERVICE) {
-				if (!(side->flags & COVERED))
-					return leave_open(skb, &p, &at);
-				at.begins = LEFT_OPEN;
+				if (!(buffer->flags & COVERED))
+					return defer(skb, &p, &at);
+				at.begins = DEFERRED;
 			}
 		}
 	}
-	int asked = side->flags & COVERED ? ask_covered(skb, &p, &at, &q, side) : ask(&p, &at, &q, skb->len);
+	int asked = buffer->flags & COVERED ? ask_covered(skb, &p, &at, &q, buffer) : ask(&p, &at, &q);
 
 	if (asked == REFUSED) {
 		/* A workload may always reach itself (decision D10). */
-		if (is_own(side, p.v6, p.destination)) {
-			count(&reasons, REASON_EXEMPT, skb->len);
+		if (is_own(buffer, p.v6, p.destination)) {
+			count(&reasons, REASON_EXEMPT, 0);
 			return accept(&p, &at);
 		}
 		return TC_DROP;
 	}
 	if (asked == ANSWERED) {
-		settle(skb);
+		finalize(skb);
 	} else if (to_host && !at.begins && is_for_node(skb, &p)) {
-		int entered = side->flags & COVERED && asked == EXEMPT ?
+		int entered = buffer->flags & COVERED && asked == EXEMPT ?
 				      enter_node_freely(skb, &p) :
-				      enter_node(skb, &p, side, now, q.source_class);
+				      enter_node(skb, &p, buffer, active, q.source_class);
 
 		if (entered == REFUSED)
 			return TC_DROP;
@@ -529,74 +532,73 @@ int from_workload(struct __sk_buff *skb)
  * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is. Where it leaves by
  * no other interface, it is for the node itself.
  */
-FUNCTION int ask_sender(const struct __sk_buff *skb, const struct packet *p, u32 from, u32 now, u32 class)
+FUNCTION int ask_sender(const struct __sk_buff *skb, const struct packet *p, u32 from, u32 active, u32 class)
 {
 	if (!p)
 		return REFUSED;
-	u32 bytes = skb->len;
 
-	if (is_settled(skb))
+	if (is_final(skb))
 		return ACCEPTED;
 	if (is_confined(skb)) {
-		count(&reasons, REASON_CONFINED, bytes);
+		count(&reasons, REASON_CONFINED, 0);
 		return REFUSED;
 	}
-	const struct side *side = guard_of(from, now);
+	const struct buffer *buffer = guard_of(from, active);
 
-	if (!side || !has_ports(p))
+	if (!buffer || !has_ports(p))
 		return ACCEPTED;
-	struct place at = { from, side->flags & HOST ? 0 : 1, 0, 0 };
-	struct question q = { 0, side->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS, from, now, class, UNSOUGHT };
+	struct place at = { from, buffer->flags & HOST ? 0 : 1, 0, 0 };
+	struct question q = { 0, buffer->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS, from, active, class, UNSOUGHT };
 
-	if (side->flags & COVERED && skb->ifindex != from && !is_free(skb))
-		return ask_covered_again(p, &at, &q, side, bytes);
-	q.program = side->flags & HOST ? side->programs[HOOK_FORWARD_INGRESS] : side->programs[HOOK_WORKLOAD_EGRESS];
-	return ask_hook(p, &at, &q, bytes);
+	if (buffer->flags & COVERED && skb->ifindex != from && !is_free(skb))
+		return ask_covered_again(p, &at, &q, buffer);
+	q.program = buffer->flags & HOST ? buffer->programs[HOOK_FORWARD_INGRESS] : buffer->programs[HOOK_WORKLOAD_EGRESS];
+	return ask_hook(p, &at, &q);
 }
 
 /* A packet to the workload behind `interface`, which came in by `from`. */
 INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 {
-	u32 now = now_side();
-	const struct side *side = endpoint_at(interface, now);
+	u32 active = read_active_buffer();
+	const struct buffer *buffer = endpoint_at(interface, active);
 	struct packet p = {};
 	struct place at = { interface, 0, 0, 0 };
 
-	if (!side || side->flags & HOST)
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
+	if (!buffer || buffer->flags & HOST)
+		return drop_unless_arp(skb);
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP)
 		return TC_NEXT;
 	if (parsed != PARSED)
-		return drop(reason_of(parsed), skb);
-	if (!(side->flags & ANY_ADDRESS) && !is_own(side, p.v6, p.destination)) {
+		return drop(reason_of(parsed));
+	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.destination)) {
 		if (is_discovery(&p))
 			return TC_NEXT;
-		return drop(REASON_ADDRESS, skb);
+		return drop(REASON_ADDRESS);
 	}
 	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
+		return later_fragment(&p, &at);
 	if (services)
 		at.peer = from ? from : OF_NODE;
 	/* From the node itself (decision D11), or from the workload back to itself (decision D10). */
 	if (!from || from == interface) {
 		if (track && !(p.flags & NO_FLOW) && (p.flags & OPENS || !is_established(&p, &at)))
 			remember(&p, &at);
-		count(&reasons, REASON_EXEMPT, skb->len);
+		count(&reasons, REASON_EXEMPT, 0);
 		return accept(&p, &at);
 	}
-	if (services && is_lost(skb, from, now))
-		return drop(REASON_UNKNOWN_INTERFACE, skb);
-	u32 class = services ? carried_class(skb, now) : UNSOUGHT;
+	if (services && is_lost(skb, from, active))
+		return drop(REASON_UNKNOWN_INTERFACE);
+	u32 class = services ? carried_class(skb, active) : UNSOUGHT;
 
-	if (services && ask_sender(skb, &p, from, now, class) == REFUSED)
+	if (services && ask_sender(skb, &p, from, active, class) == REFUSED)
 		return TC_DROP;
-	struct question q = { side->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, now,
+	struct question q = { buffer->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, active,
 			      class, UNSOUGHT };
-	int asked = side->flags & COVERED ?
-			    ask_covered_in(&p, &at, &q, side, skb->len) :
-			    ask(&p, &at, &q, skb->len);
+	int asked = buffer->flags & COVERED ?
+			    ask_covered_in(&p, &at, &q, buffer) :
+			    ask(&p, &at, &q);
 
 	return asked == REFUSED ? TC_DROP : accept(&p, &at);
 }
@@ -611,16 +613,16 @@ int to_workload(struct __sk_buff *skb)
  * What an untracked rule allowed to the node itself, on a node that rewrites destinations: should this one be rewritten, the other
  * policies have their say. Nothing is counted here, because the packet is most likely for the node.
  */
-FUNCTION int enter_untracked(struct __sk_buff *skb, const struct packet *p, const struct side *side, u32 class, u32 now)
+FUNCTION int enter_untracked(struct __sk_buff *skb, const struct packet *p, const struct buffer *buffer, u32 class, u32 active)
 {
-	if (!p || !side)
+	if (!p || !buffer)
 		return REFUSED;
-	struct question q = { side->programs[HOOK_PRE_DNAT], HOOK_PRE_DNAT, skb->ifindex, now, class, UNSOUGHT };
+	struct question q = { buffer->programs[HOOK_PRE_DNAT], HOOK_PRE_DNAT, skb->ifindex, active, class, UNSOUGHT };
 	u32 action = judge_hook(p, &q, 0);
 
 	if (action == ACTION_ALLOW)
-		settle(skb);
-	else if (action == ACTION_DENY || !set_free(skb, class, now))
+		finalize(skb);
+	else if (action == ACTION_DENY || !set_free(skb, class, active))
 		confine(skb);
 	return ACCEPTED;
 }
@@ -628,8 +630,8 @@ FUNCTION int enter_untracked(struct __sk_buff *skb, const struct packet *p, cons
 SEC("classifier")
 int from_network(struct __sk_buff *skb)
 {
-	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len;
-	const struct side *side = guard_of(interface, now);
+	u32 active = read_active_buffer(), interface = skb->ifindex;
+	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = {};
 	struct place at = { interface, 0, 0, 0 };
 	int parsed = parse(skb, &p);
@@ -637,22 +639,22 @@ int from_network(struct __sk_buff *skb)
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
 		return TC_NEXT;
 	if (parsed != PARSED)
-		return side ? drop(reason_of(parsed), skb) : TC_NEXT;
-	struct question q = { 0, HOOK_UNTRACKED_INGRESS, interface, now, UNSOUGHT, UNSOUGHT };
+		return buffer ? drop(reason_of(parsed)) : TC_NEXT;
+	struct question q = { 0, HOOK_UNTRACKED_INGRESS, interface, active, UNSOUGHT, UNSOUGHT };
 
 	if (services) {
-		q.source_class = class_of(p.v6, p.source, now) & ~SERVICE;
-		carry_class(skb, q.source_class, now);
+		q.source_class = class_of(p.v6, p.source, active) & ~SERVICE;
+		carry_class(skb, q.source_class, active);
 	}
-	if (!side)
+	if (!buffer)
 		return TC_NEXT;
 	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
+		return later_fragment(&p, &at);
 	int untracked = 0;
 
-	if (!(side->flags & TRACKED_ONLY)) {
-		q.program = side->programs[HOOK_UNTRACKED_INGRESS];
-		u32 action = judge_hook(&p, &q, bytes);
+	if (!(buffer->flags & TRACKED_ONLY)) {
+		q.program = buffer->programs[HOOK_UNTRACKED_INGRESS];
+		u32 action = judge_hook(&p, &q, p.bytes);
 
 		if (action == ACTION_DENY)
 			return TC_DROP;
@@ -661,49 +663,49 @@ int from_network(struct __sk_buff *skb)
 		if (untracked && !services)
 			return accept(&p, &at);
 	}
-	at.begins = services ? LEFT_OPEN : 0;
+	at.begins = services ? DEFERRED : 0;
 	int known = is_known(&p, &at);
 
 	if (known) {
-		if (known == SETTLED)
-			settle(skb);
-		count(&reasons, REASON_ESTABLISHED, bytes);
+		if (known == FINAL)
+			finalize(skb);
+		count(&reasons, REASON_ESTABLISHED, 0);
 		return accept(&p, &at);
 	}
 	if (untracked)
-		return enter_untracked(skb, &p, side, q.source_class, now) == REFUSED ? TC_DROP : accept(&p, &at);
+		return enter_untracked(skb, &p, buffer, q.source_class, active) == REFUSED ? TC_DROP : accept(&p, &at);
 	q.hook = HOOK_PRE_DNAT;
-	q.program = side->programs[HOOK_PRE_DNAT];
+	q.program = buffer->programs[HOOK_PRE_DNAT];
 	at.begins = EXEMPTED;
-	int decided = decide_hook(&p, &at, &q, bytes);
+	int decided = decide_hook(&p, &at, &q);
 
 	if (decided == REFUSED)
 		return TC_DROP;
 	if (decided == EXEMPT) {
-		settle(skb);
+		finalize(skb);
 		return accept(&p, &at);
 	}
 	at.begins = 0;
 	if (services && has_ports(&p)) {
-		q.destination_class = class_of(p.v6, p.destination, now);
+		q.destination_class = class_of(p.v6, p.destination, active);
 		if (q.destination_class & SERVICE)
-			return leave_open(skb, &p, &at);
+			return defer(skb, &p, &at);
 	}
 	if (is_for_node(skb, &p)) {
 		q.hook = HOOK_HOST_INGRESS;
-		q.program = side->programs[HOOK_HOST_INGRESS];
+		q.program = buffer->programs[HOOK_HOST_INGRESS];
 	} else {
 		q.hook = HOOK_FORWARD_INGRESS;
-		q.program = side->programs[HOOK_FORWARD_INGRESS];
+		q.program = buffer->programs[HOOK_FORWARD_INGRESS];
 	}
-	return decide_hook(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
+	return decide_hook(&p, &at, &q) == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 SEC("classifier")
 int to_network(struct __sk_buff *skb)
 {
-	u32 now = now_side(), interface = skb->ifindex, bytes = skb->len, from = skb->ingress_ifindex;
-	const struct side *side = guard_of(interface, now);
+	u32 active = read_active_buffer(), interface = skb->ifindex, from = skb->ingress_ifindex;
+	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = {};
 	struct place at = { interface, 1, 0, 0 };
 	int parsed = parse(skb, &p);
@@ -711,27 +713,27 @@ int to_network(struct __sk_buff *skb)
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
 		return TC_NEXT;
 	if (parsed != PARSED)
-		return side ? drop(reason_of(parsed), skb) : TC_NEXT;
-	u32 class = services && from ? carried_class(skb, now) : UNSOUGHT;
+		return buffer ? drop(reason_of(parsed)) : TC_NEXT;
+	u32 class = services && from ? carried_class(skb, active) : UNSOUGHT;
 
 	if (services && from) {
-		if (is_lost(skb, from, now))
-			return drop(REASON_UNKNOWN_INTERFACE, skb);
+		if (is_lost(skb, from, active))
+			return drop(REASON_UNKNOWN_INTERFACE);
 		if (p.flags & LATER_FRAGMENT)
-			return later_fragment(&p, &at, skb);
-		if (ask_sender(skb, &p, from, now, class) == REFUSED)
+			return later_fragment(&p, &at);
+		if (ask_sender(skb, &p, from, active, class) == REFUSED)
 			return TC_DROP;
 	}
-	if (!side)
+	if (!buffer)
 		return accept(&p, &at);
 	if (p.flags & LATER_FRAGMENT)
-		return later_fragment(&p, &at, skb);
-	struct question q = { 0, HOOK_UNTRACKED_EGRESS, interface, now, class, UNSOUGHT };
+		return later_fragment(&p, &at);
+	struct question q = { 0, HOOK_UNTRACKED_EGRESS, interface, active, class, UNSOUGHT };
 
 	if (!from) {
-		if (!(side->flags & TRACKED_ONLY)) {
-			q.program = side->programs[HOOK_UNTRACKED_EGRESS];
-			u32 action = judge_hook(&p, &q, bytes);
+		if (!(buffer->flags & TRACKED_ONLY)) {
+			q.program = buffer->programs[HOOK_UNTRACKED_EGRESS];
+			u32 action = judge_hook(&p, &q, p.bytes);
 
 			if (action == ACTION_DENY)
 				return TC_DROP;
@@ -739,12 +741,12 @@ int to_network(struct __sk_buff *skb)
 				return accept(&p, &at);
 		}
 		q.hook = HOOK_HOST_EGRESS;
-		q.program = side->programs[HOOK_HOST_EGRESS];
+		q.program = buffer->programs[HOOK_HOST_EGRESS];
 	} else {
 		q.hook = HOOK_FORWARD_EGRESS;
-		q.program = side->programs[HOOK_FORWARD_EGRESS];
+		q.program = buffer->programs[HOOK_FORWARD_EGRESS];
 	}
-	return ask_hook(&p, &at, &q, bytes) == REFUSED ? TC_DROP : accept(&p, &at);
+	return ask_hook(&p, &at, &q) == REFUSED ? TC_DROP : accept(&p, &at);
 }
 
 /*
@@ -754,16 +756,16 @@ int to_network(struct __sk_buff *skb)
 SEC("cgroup_skb/ingress")
 int to_node(struct __sk_buff *skb)
 {
-	u32 interface = skb->ifindex, bytes = skb->len;
+	u32 interface = skb->ifindex;
 
-	if (!is_marked(skb) || is_settled(skb))
+	if (!is_marked(skb) || is_final(skb))
 		return DELIVER;
-	u32 now = now_side(), class = carried_class(skb, now);
-	const struct side *side = guard_of(interface, now);
+	u32 active = read_active_buffer(), class = carried_class(skb, active);
+	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = { .flags = TAKEN };
 
 	/* An untracked rule allowed it here. */
-	if (!side || (side->flags & HOST && state_of(skb) == MARK_NONE))
+	if (!buffer || (buffer->flags & HOST && state_of(skb) == MARK_NONE))
 		return DELIVER;
 	/* Source NAT comes later than this, so the source can still be told. */
 	if (class == STALE)
@@ -772,22 +774,22 @@ int to_node(struct __sk_buff *skb)
 	int parsed = parse_slowly(skb, &p);
 
 	if (parsed != PARSED) {
-		count(&reasons, reason_of(parsed), bytes);
+		count(&reasons, reason_of(parsed), 0);
 		return WITHHOLD;
 	}
 	if (!has_ports(&p))
 		return DELIVER;
-	if (side->flags & HOST) {
+	if (buffer->flags & HOST) {
 		struct place at = { interface, 0, 0, 0 };
-		struct question q = { side->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, now, class, UNSOUGHT };
+		struct question q = { buffer->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, active, class, UNSOUGHT };
 
-		return ask_hook(&p, &at, &q, bytes) == REFUSED ? WITHHOLD : DELIVER;
+		return ask_hook(&p, &at, &q) == REFUSED ? WITHHOLD : DELIVER;
 	}
-	if (ask_sender(skb, &p, interface, now, class) == REFUSED)
+	if (ask_sender(skb, &p, interface, active, class) == REFUSED)
 		return WITHHOLD;
 	if (!to_host)
 		return DELIVER;
-	int entered = is_free(skb) ? enter_node_freely(skb, &p) : enter_node(skb, &p, side, now, class);
+	int entered = is_free(skb) ? enter_node_freely(skb, &p) : enter_node(skb, &p, buffer, active, class);
 
 	return entered == REFUSED ? WITHHOLD : DELIVER;
 }
@@ -799,18 +801,16 @@ int to_node(struct __sk_buff *skb)
 SEC("classifier")
 int probe(struct __sk_buff *skb)
 {
-	u32 now = now_side(), hook = skb->cb[0];
-	const struct side *side = endpoint_at(skb->cb[1], now);
+	u32 active = read_active_buffer(), hook = skb->cb[0];
+	const struct buffer *buffer = endpoint_at(skb->cb[1], active);
 	struct packet p = {};
 	int parsed = parse(skb, &p);
 
-	if (!side || parsed != PARSED || p.flags & LATER_FRAGMENT || hook >= HOOKS)
+	if (!buffer || parsed != PARSED || p.flags & LATER_FRAGMENT || hook >= HOOKS)
 		return TC_DROP;
-	struct question q = { side->programs[hook], hook, skb->cb[1], now, UNSOUGHT, UNSOUGHT };
+	struct question q = { buffer->programs[hook], hook, skb->cb[1], active, UNSOUGHT, UNSOUGHT };
 
-	return judge_hook(&p, &q, skb->len) == ACTION_DENY ? TC_DROP : TC_NEXT;
+	return judge_hook(&p, &q, p.bytes) == ACTION_DENY ? TC_DROP : TC_NEXT;
 }
-
-#include "measure.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

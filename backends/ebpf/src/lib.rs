@@ -1,8 +1,8 @@
 //! eBPF backend of Portcullis: the decision IR as the maps of one fixed tc program.
 //!
 //! The program never changes with policy; it is compiled from `bpf/` and embedded, so that building this crate needs no C
-//! compiler. [`Lowering::load`] turns a snapshot and the endpoints of this node into [`Write`]s to its maps,
-//! [`Lowering::update`] a delta. Both are pure. A packet takes the same few look-ups for any number of rules: its
+//! compiler. [`Lowering`] turns a snapshot and the endpoints of this node, and then deltas, into [`Write`]s to its maps.
+//! That is pure. A packet takes the same few look-ups for any number of rules: its
 //! addresses to classes, the classes to rows of the endpoint's program, the cell of the rows to a list by protocol and
 //! port, and there the decision.
 //!

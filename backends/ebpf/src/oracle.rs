@@ -25,11 +25,15 @@ use portcullis_core::wire::craft;
 
 use crate::error::LoadError;
 use crate::layout::{EndpointWords, hook_index};
+#[doc(hidden)]
 pub use crate::load::event::EventRecord;
 use crate::lower::Lowering;
 use crate::options::Options;
 use crate::write::Write;
-pub use measure::{Drawing, Draws, END_WORDS, MOST_DRAWN};
+// Tests and benchmarks of this repository ask the program packet by packet. They are other crates, so these are public.
+#[doc(hidden)]
+pub use measure::{Drawing, Draws, END_WORDS, MOST_DRAWN, Tracking};
+#[doc(hidden)]
 pub use sandbox::Sandbox;
 
 /// An engine that asks the kernel. Questions of several threads are answered one after the other.

@@ -13,9 +13,12 @@ use portcullis_core::model::{
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::selector::Selector;
 use portcullis_core::settings::Settings;
-use portcullis_ebpf::oracle::{Draws, END_WORDS, Sandbox};
+use portcullis_ebpf::oracle::{Draws, END_WORDS, Sandbox, Tracking};
 use portcullis_ebpf::{Lowering, Options};
 use portcullis_testkit::kernel_can_be_asked;
+
+/// Our programs and those of measurements.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../benches/bpf/measure.bpf.o");
 
 /// Of two pods and two local workloads, in both families, the second pod may reach port 80 and nobody port 81.
 fn compiler() -> (Compiler, Bindings) {
@@ -85,10 +88,8 @@ fn drawn_packets_are_checked() {
         Lowering::fitting(Options::new(), DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
     let mut checked = 0;
     for v6 in [false, true] {
-        for mut sandbox in [
-            Sandbox::drawing(&lowering, &update).unwrap(),
-            Sandbox::drawing_tracked(&lowering, &update).unwrap(),
-        ] {
+        for tracking in [Tracking::Untracked, Tracking::Tracked] {
+            let mut sandbox = Sandbox::measuring(OBJECT, &lowering, &update, tracking).unwrap();
             let right = draws(v6, [1, 2]);
             sandbox.draw(&right).unwrap();
             sandbox.time_drawn_nothing(&right, 1_000).unwrap();

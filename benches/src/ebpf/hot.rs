@@ -5,13 +5,14 @@ use core::time::Duration;
 use std::io::Write;
 
 use portcullis::backend::DesiredState;
-use portcullis::ebpf::oracle::Sandbox;
+use portcullis::ebpf::oracle::{Sandbox, Tracking};
 use portcullis::ebpf::{Lowering, Options};
 use portcullis::ir::Interpreter;
 use portcullis::model::EndpointId;
 use portcullis::packet::Packet;
 use portcullis::verdict::{Hook, Verdict};
 
+use super::OBJECT;
 use super::lines::{Lines, Rule};
 use super::report::Table;
 use super::run::{Effort, Index, Run};
@@ -61,8 +62,8 @@ impl Shapes {
         lines.put(0, pieces)?;
         Ok(Self {
             rules: count,
-            plain: RefCell::new(Sandbox::of(&lowering, &update)?),
-            tracking: RefCell::new(Sandbox::tracking(&lowering, &update)?),
+            plain: RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Untracked)?),
+            tracking: RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Tracked)?),
             tries: RefCell::new(tries),
             lines: RefCell::new(lines),
         })

@@ -7,10 +7,11 @@ use std::io::Write;
 use std::time::Instant;
 
 use portcullis::backend::{DesiredState, Lower as _};
-use portcullis::ebpf::oracle::{Draws, Sandbox};
+use portcullis::ebpf::oracle::{Draws, Sandbox, Tracking};
 use portcullis::ebpf::{Capacity, Lowering, Options};
 use portcullis::model::Update;
 
+use super::OBJECT;
 use super::bytes::{megabytes, open_maps, since};
 use super::report::Table;
 use super::run::{Effort, Run};
@@ -70,9 +71,14 @@ pub(super) fn run(out: &mut dyn Write) -> Result<(), Failure> {
         "  ns over drawing a packet, best/median of {rounds} interleaved rounds of {} ms; a quarter of the packets passes; less reading: the ratio of what reading the packet leaves of both",
         time.as_millis()
     )?;
-    new_flows(&crowd, &RefCell::new(Sandbox::drawing(&lowering, &update)?), &RefCell::new(&mut tries))?
+    new_flows(
+        &crowd,
+        &RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Untracked)?),
+        &RefCell::new(&mut tries),
+    )?
+    .print(out)?;
+    established(&crowd, &RefCell::new(Sandbox::measuring(OBJECT, &lowering, &update, Tracking::Tracked)?))?
         .print(out)?;
-    established(&crowd, &RefCell::new(Sandbox::drawing_tracked(&lowering, &update)?))?.print(out)?;
     change(out, crowd, &mut lowering, &mut ours, &mut tries)
 }
 

@@ -1,7 +1,7 @@
 //! The contract of dataplanes: what a backend takes, what it gives, and how it fails.
 //!
-//! A backend turns a [`Snapshot`] and the [`Bindings`] of one node into something that decides packets. It has up to
-//! three faces, each a trait:
+//! A backend turns a [`Snapshot`](crate::ir::Snapshot) and the [`Bindings`] of one node into something that decides
+//! packets. It has up to three faces, each a trait:
 //!
 //! - [`Lower`] is pure: it turns a snapshot, then deltas, into writes. It needs no root and no kernel.
 //! - [`Dataplane`] enforces on this machine: it is what a node agent drives, as `Box<dyn Dataplane>`.

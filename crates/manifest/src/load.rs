@@ -1,14 +1,12 @@
 //! From manifests to the model.
 
+mod error;
+mod places;
+
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
-use core::fmt;
-use core::hash::{Hash, Hasher};
 use core::ops::ControlFlow;
-use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, Entry};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, Update};
@@ -19,17 +17,20 @@ use portcullis_k8s::{
 };
 
 use crate::document::Document;
-use crate::error::{ReadError, ReadErrorKind};
+use crate::error::ReadError;
 use crate::foreign::{ForeignCount, ForeignPolicies};
 use crate::limits::Limits;
 use crate::metadata;
 use crate::other::Others;
-use crate::policy_place::{PolicyPlace, RulePlaces};
-use crate::position::Position;
+use crate::policy_place::PolicyPlace;
 use crate::reader::Reader;
-use crate::shell;
 use crate::template;
 use crate::tree::{Node, NodeKind};
+
+pub use error::{LoadError, ReadWarning};
+
+use error::ANOTHER;
+use places::Places;
 
 /// Reads manifests and builds the model they describe.
 ///
@@ -80,17 +81,6 @@ pub struct Loaded {
     pub locations: BTreeMap<PolicyId, PolicyPlace>,
 }
 
-/// Why there is no model. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError {
-    errors: Vec<ReadError>,
-    is_cut_off: bool,
-}
-
-/// A doubt about an object, with its place. Prints like a [`ReadError`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadWarning(ReadError);
-
 impl Loader {
     /// A loader that has read nothing.
     #[must_use]
@@ -139,92 +129,6 @@ impl Loader {
         let others = self.reader.into_others();
         let kustomizations = others.kustomizations.clone();
         self.import.finish(others).map_err(|error| error.with_kustomizations(&kustomizations))
-    }
-}
-
-impl LoadError {
-    /// Adds to errors about two objects of one name, where they stand in a kustomization, how to read what it builds:
-    /// objects of one name in several overlays are as they should be.
-    fn with_kustomizations(mut self, kustomizations: &[PathBuf]) -> Self {
-        for error in self.errors.iter_mut().filter(|error| error.reason().contains(ANOTHER)) {
-            let file = Path::new(error.file().unwrap_or_default()).to_owned();
-            if let Some(folder) =
-                file.ancestors().find(|folder| kustomizations.iter().any(|known| known == folder))
-            {
-                let folder = shell::quoted(folder);
-                *error =
-                    error.clone().with_note(&format!("; `-k {folder}` reads what this kustomization builds"));
-            }
-        }
-        self
-    }
-
-    /// The errors, in the order of the input. Never empty.
-    #[must_use]
-    pub fn errors(&self) -> &[ReadError] {
-        &self.errors
-    }
-
-    /// Whether there were so many errors that the rest of the input was not read.
-    #[must_use]
-    pub const fn is_cut_off(&self) -> bool {
-        self.is_cut_off
-    }
-}
-
-/// One error a line.
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.errors.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{error}")?;
-        }
-        if self.is_cut_off {
-            write!(f, "\nstopped after {} errors", self.errors.len())?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for LoadError {}
-
-impl ReadWarning {
-    /// The file as the caller named it, or `stdin`.
-    #[must_use]
-    pub fn file(&self) -> Option<&str> {
-        self.0.file()
-    }
-
-    /// Where the object begins in the file.
-    #[must_use]
-    pub const fn position(&self) -> Option<Position> {
-        self.0.position()
-    }
-
-    /// The object as `kind namespace/name`.
-    #[must_use]
-    pub fn object(&self) -> Option<&str> {
-        self.0.object()
-    }
-
-    /// The path of the field, unless it is about the object as a whole.
-    #[must_use]
-    pub fn field(&self) -> Option<&str> {
-        self.0.field()
-    }
-
-    /// The message alone.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        self.0.reason()
-    }
-}
-
-impl fmt::Display for ReadWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -357,81 +261,6 @@ impl Collector {
     }
 }
 
-/// Where each object was, in 24 bytes or so: there may be hundreds of thousands.
-#[derive(Debug, Default)]
-struct Places {
-    files: Vec<Arc<str>>,
-    /// By a hash of the object's name. Two objects with the same hash would at worst make a message name the wrong
-    /// line.
-    by_object: HashMap<u64, Place>,
-    /// Of policies with rules.
-    rules: HashMap<u64, RulePlaces>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    file: u32,
-    position: Position,
-}
-
-impl Places {
-    /// Notes where an object is; gives the place of an earlier one of that name.
-    fn insert(&mut self, object: &ObjectRef, document: &Document) -> Option<String> {
-        let file = document.shared_file();
-        if !self.files.last().is_some_and(|last| Arc::ptr_eq(last, &file)) {
-            self.files.push(file);
-        }
-        let place = Place {
-            file: u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX),
-            position: document.position(),
-        };
-        let key = key(object);
-        match self.by_object.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(place);
-                if object.kind.contains("Policy") {
-                    let rules = RulePlaces::of(document);
-                    if !rules.is_empty() {
-                        self.rules.insert(key, rules);
-                    }
-                }
-                None
-            }
-            Entry::Occupied(entry) => {
-                let earlier = *entry.get();
-                let file = self.files.get(earlier.file as usize)?;
-                Some(format!("{file}:{}", earlier.position))
-            }
-        }
-    }
-
-    /// Where a policy is.
-    fn policy(&self, id: &PolicyId) -> Option<PolicyPlace> {
-        let object = ObjectRef {
-            kind: id.kind.to_string(),
-            namespace: id.namespace.as_ref().map(ToString::to_string),
-            name: id.name.to_string(),
-        };
-        let key = key(&object);
-        let place = self.by_object.get(&key)?;
-        let file = Arc::clone(self.files.get(place.file as usize)?);
-        Some(PolicyPlace::new(file, place.position, self.rules.get(&key).cloned().unwrap_or_default()))
-    }
-
-    fn locate(&self, object: &ObjectRef, field: &str, reason: &str) -> ReadError {
-        let place = self.by_object.get(&key(object));
-        let file = place.and_then(|place| self.files.get(place.file as usize));
-        let error = ReadError::new(ReadErrorKind::Meaning, reason)
-            .with_position(place.map(|place| place.position))
-            .with_object(Some(object.to_string()))
-            .with_field(field);
-        match file {
-            Some(file) => error.with_file(Arc::clone(file)),
-            None => error,
-        }
-    }
-}
-
 /// Whether an object of a kind that is not read holds a template of pods, where workloads have it.
 fn makes_pods(object: Node<'_>) -> bool {
     let paths: [&[&str]; 3] = [
@@ -444,16 +273,6 @@ fn makes_pods(object: Node<'_>) -> bool {
         containers.is_some_and(|containers| containers.kind() == NodeKind::Sequence)
     })
 }
-
-fn key(object: &ObjectRef) -> u64 {
-    // Fixed keys: the same input gives the same messages.
-    let mut hasher = DefaultHasher::new();
-    object.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// What stands before the place of an earlier object.
-const ANOTHER: &str = "; another one of this name is at ";
 
 /// Errors that are collected before reading stops.
 const ERRORS: usize = 100;

@@ -61,8 +61,8 @@ const fn with_flags(state: State, flags: u32) -> State {
 /// Flags of `bpf/flows.h`.
 const SENT: u32 = 1 | 2;
 const BEGAN_LOCAL: u32 = 8;
-const CUT: u32 = 16;
-const LEFT_OPEN: u32 = 64;
+const TERMINATED: u32 = 16;
+const DEFERRED: u32 = 64;
 
 /// What two tables know of one flow. The newer may be about a later flow with the same ports.
 fn merged(here: State, other: State) -> State {
@@ -121,7 +121,7 @@ impl Flow {
         let (source, destination) = if began_local { (local, remote) } else { (remote, local) };
         let protocol = Protocol(u8::try_from(protocol).unwrap_or(u8::MAX));
         let mut packet = Packet::new(source, destination, protocol);
-        let mut is_known = flags(state) & (CUT | LEFT_OPEN) == 0;
+        let mut is_known = flags(state) & (TERMINATED | DEFERRED) == 0;
         let [upper, _, kind, end] = ports.to_be_bytes();
         let [_, second, third, _] = ports.to_be_bytes();
         match protocol {
@@ -358,7 +358,9 @@ fn end<K: Key>(
             continue;
         }
         match flow.packet.protocol {
-            Protocol::TCP | Protocol::SCTP => overwrite(table, &key, with_flags(state, flags(state) | CUT))?,
+            Protocol::TCP | Protocol::SCTP => {
+                overwrite(table, &key, with_flags(state, flags(state) | TERMINATED))?
+            }
             _ => match table.remove(&key) {
                 Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
                 _ => {}

@@ -60,8 +60,8 @@ impl Maps {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         let cpus = nr_cpus().map_err(|(what, error)| LoadError::new(what, error))?;
         Ok(Self {
-            active_buffer: take(ebpf, "phase")?,
-            grace_period: take(ebpf, "grace")?,
+            active_buffer: take(ebpf, "active_buffer")?,
+            grace_period: take(ebpf, "grace_period")?,
             endpoints: take(ebpf, "endpoints")?,
             addresses_v4: take(ebpf, "addresses_v4")?,
             addresses_v6: take(ebpf, "addresses_v6")?,
@@ -104,7 +104,7 @@ impl Maps {
             Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
             Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
             Write::Address(net, buffers) => self.address(net, *buffers),
-            Write::Flip(buffer) => done("phase", self.active_buffer.set(0, buffer, 0)),
+            Write::Flip(buffer) => done("active_buffer", self.active_buffer.set(0, buffer, 0)),
         }
     }
 
@@ -125,8 +125,8 @@ impl Maps {
 
     /// Replacing an inner map makes the kernel wait for all programs that run.
     pub(crate) fn wait_for_grace_period(&mut self) -> Result<(), LoadError> {
-        let inner = Array::create(1, 0).context("grace")?;
-        done("grace", self.grace_period.set(0, &inner, 0))
+        let inner = Array::create(1, 0).context("grace_period")?;
+        done("grace_period", self.grace_period.set(0, &inner, 0))
     }
 
     fn address(&mut self, net: &Cidr, buffers: Option<[u32; 2]>) -> Result<(), LoadError> {

@@ -11,7 +11,7 @@ use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
 use crate::options::Options;
 
 /// The program as it was built from `bpf/`; see `bpf/build.sh`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
 
 /// How the program behaves, beyond policy.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +31,10 @@ impl Behaviour {
     pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], mark_parity: 0, drawn: [1; 2] };
 }
 
-/// Loads the object with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
+/// Loads `object`, which is [`OBJECT`] or holds it, with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
 /// pinned there otherwise. Nothing is attached.
 pub(crate) fn load(
+    object: &[u8],
     options: &Options,
     behaviour: Behaviour,
     shared: &[(&str, PathBuf)],
@@ -68,9 +69,11 @@ pub(crate) fn load(
         ("flows_v4", capacity.flows_v4),
         ("flows_v6", capacity.flows_v6),
         ("events", capacity.event_bytes),
-        ("drawn_peers", peers),
-        ("drawn_ends", ends),
     ] {
+        loader.map_max_entries(name, entries.max(1));
+    }
+    // Of measurements; the object that is shipped has no such maps.
+    for (name, entries) in [("drawn_peers", peers), ("drawn_ends", ends)] {
         loader.map_max_entries(name, entries.max(1));
     }
     for (name, path) in shared {
@@ -83,7 +86,7 @@ pub(crate) fn load(
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
         .override_global("mark_state", &state, true)
-        .override_global("epoch", &mark_parity, true)
+        .override_global("mark_parity", &mark_parity, true)
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
@@ -91,7 +94,7 @@ pub(crate) fn load(
         let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
         if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
     };
-    loader.load(OBJECT).map_err(failed)
+    loader.load(object).map_err(failed)
 }
 
 /// One of the object's programs for interfaces, accepted by the kernel's verifier.

@@ -83,7 +83,7 @@ impl Running {
         let mut shared: Vec<_> =
             tables.iter().zip(&flow_pins).map(|((map, _), pin)| (*map, pins.path(pin))).collect();
         if has_marks {
-            shared.push(("phase", MarkGeneration::fresh(pins)));
+            shared.push(("active_buffer", MarkGeneration::fresh(pins)));
         }
         let behaviour = Behaviour {
             track: 1,
@@ -91,7 +91,7 @@ impl Running {
             mark_parity: generation.as_ref().map_or(0, |generation| generation.parity),
             ..Behaviour::PLAIN
         };
-        let mut ebpf = object::load(options, behaviour, &shared)?;
+        let mut ebpf = object::load(object::OBJECT, options, behaviour, &shared)?;
         let memory = Memory::of(&ebpf)?;
         let mut running = Self {
             flows: FlowTables::open(&mut ebpf)?,

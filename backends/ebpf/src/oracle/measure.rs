@@ -21,6 +21,15 @@ pub struct Draws {
     ends: Vec<[u32; END_WORDS]>,
 }
 
+/// Whether what passed once passes without a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// Every packet is decided.
+    Untracked,
+    /// There is a table of flows.
+    Tracked,
+}
+
 /// Most peers and most workloads to draw from.
 pub const MOST_DRAWN: [usize; 2] = [1 << 16, 1 << 8];
 
@@ -82,25 +91,21 @@ impl Draws {
 }
 
 impl Sandbox {
-    /// Loads what was lowered already, for [`Sandbox::draw`].
+    /// Loads what was lowered already for measurements. `object` has the programs of measurements beside ours, as
+    /// `benches/bpf/measure.bpf.c` does; [tracked](Tracking::Tracked) ones have a table of flows.
     ///
     /// # Errors
     /// When the machine cannot do it.
-    pub fn drawing(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        Self::that_draws(lowering, update, 0)
-    }
-
-    /// The same with a table of flows.
-    ///
-    /// # Errors
-    /// When the machine cannot do it.
-    pub fn drawing_tracked(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        Self::that_draws(lowering, update, 1)
-    }
-
-    fn that_draws(lowering: &Lowering, update: &Update, track: u32) -> Result<Self, LoadError> {
+    pub fn measuring(
+        object: &[u8],
+        lowering: &Lowering,
+        update: &Update,
+        tracking: Tracking,
+    ) -> Result<Self, LoadError> {
         let drawn = MOST_DRAWN.map(|count| u32::try_from(count).unwrap_or(1));
-        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track, drawn, ..Behaviour::PLAIN })?;
+        let track = u32::from(tracking == Tracking::Tracked);
+        let behaviour = Behaviour { track, drawn, ..Behaviour::PLAIN };
+        let mut sandbox = Self::behaving(object, lowering.options(), behaviour)?;
         sandbox.carry_out(update)?;
         Ok(sandbox)
     }

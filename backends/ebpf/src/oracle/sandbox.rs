@@ -61,17 +61,22 @@ impl Sandbox {
     /// # Errors
     /// When the machine cannot do it.
     pub fn tracking(lowering: &Lowering, update: &Update) -> Result<Self, LoadError> {
-        let mut sandbox = Self::behaving(lowering.options(), Behaviour { track: 1, ..Behaviour::PLAIN })?;
+        let mut sandbox =
+            Self::behaving(object::OBJECT, lowering.options(), Behaviour { track: 1, ..Behaviour::PLAIN })?;
         sandbox.carry_out(update)?;
         Ok(sandbox)
     }
 
     pub(super) fn empty(options: &Options) -> Result<Self, LoadError> {
-        Self::behaving(options, Behaviour::PLAIN)
+        Self::behaving(object::OBJECT, options, Behaviour::PLAIN)
     }
 
-    pub(super) fn behaving(options: &Options, behaviour: Behaviour) -> Result<Self, LoadError> {
-        let mut ebpf = object::load(options, behaviour, &[])?;
+    pub(super) fn behaving(
+        object: &[u8],
+        options: &Options,
+        behaviour: Behaviour,
+    ) -> Result<Self, LoadError> {
+        let mut ebpf = object::load(object, options, behaviour, &[])?;
         let memory = Memory::of(&ebpf)?;
         let maps = Maps::open(&mut ebpf)?;
         let events = take(&mut ebpf, "events")?;

@@ -17,7 +17,7 @@ fn prints_the_tables_and_reports_sizes_and_times() {
     assert_eq!(snapshot.endpoints.len(), 5);
     assert_eq!(snapshot.text().to_string(), run.stdout);
     for line in
-        ["classes", "programs", "cells", "tables", "bytes, encoded", "read", "commit", "lower to matcher"]
+        ["classes", "programs", "cells", "tables", "bytes, encoded", "read", "compile", "lower to matcher"]
     {
         assert!(run.stderr.contains(line), "{line}: {}", run.stderr);
     }

@@ -67,9 +67,58 @@ fn rule(
     path: &Path<'_>,
     spec: &RuleSpec,
     direction: Direction,
-    Rules { namespace, families }: Rules<'_>,
+    common: Rules<'_>,
 ) -> Option<Rule> {
     let action = action(cx, &path.field("action"), spec.action.as_deref());
+    let header = header(cx, path, spec);
+    let (source, destination) = ends(cx, path, spec, &header, direction, common);
+    check_ports(cx, path, header.protocol, &source, &destination);
+    let http = spec
+        .http
+        .as_ref()
+        .and_then(|http| self::http(cx, &path.field("http"), http, action, direction, header.protocol));
+    let annotations = spec.metadata.iter().flat_map(|metadata| metadata.annotations.iter().flatten());
+    for (key, _) in annotations {
+        if let Err(reason) = validate::label_key(&key.to_lowercase()) {
+            cx.error(&path.field("metadata").field("annotations").key(key), reason);
+        }
+    }
+
+    let l4 = L4Match {
+        protocol: header.protocol,
+        not_protocol: header.not_protocol,
+        icmp: header.icmp,
+        not_icmp: header.not_icmp,
+        source_ports: source.ports,
+        not_source_ports: source.not_ports,
+        destination_ports: destination.ports,
+        not_destination_ports: destination.not_ports,
+    };
+    let (peer, local) = match direction {
+        Direction::Ingress => (source.matches, destination.matches),
+        Direction::Egress => (destination.matches, source.matches),
+    };
+    let mut rule = Rule::new(action?);
+    rule.ip_version = header.version.or(header.implied);
+    rule.peers = if peer.is_any() { Vec::new() } else { vec![peer] };
+    rule.local = local;
+    rule.l4 = if l4 == L4Match::default() { Vec::new() } else { vec![l4] };
+    rule.http = http;
+    Some(rule)
+}
+
+/// What a rule says about family, protocol and ICMP.
+struct Header {
+    version: Option<IpVersion>,
+    protocol: Option<Protocol>,
+    not_protocol: Option<Protocol>,
+    /// The family that the protocol belongs to.
+    implied: Option<IpVersion>,
+    icmp: Option<IcmpMatch>,
+    not_icmp: Option<IcmpMatch>,
+}
+
+fn header(cx: &mut Context<'_>, path: &Path<'_>, spec: &RuleSpec) -> Header {
     let version = ip_version(cx, &path.field("ipVersion"), spec.ip_version);
     let protocol = protocol(cx, &path.field("protocol"), spec.protocol.as_ref());
     let not_protocol = self::protocol(cx, &path.field("notProtocol"), spec.not_protocol.as_ref());
@@ -81,18 +130,29 @@ fn rule(
             cx.error(&path.field(field), format!("needs ipVersion {family}, not {version}"));
         }
     }
-
     let icmp = icmp(cx, &path.field("icmp"), spec.icmp);
     let not_icmp = self::icmp(cx, &path.field("notICMP"), spec.not_icmp);
     if spec.icmp.is_some() && implied.is_none() {
         cx.error(&path.field("icmp"), "needs protocol ICMP or ICMPv6");
     }
+    Header { version, protocol, not_protocol, implied, icmp, not_icmp }
+}
 
-    // The networks of all four lists and `ipVersion` must agree, or it is said that they do not.
+/// The source and the destination. The networks of all four lists and `ipVersion` must agree, or it is said that they do
+/// not.
+fn ends(
+    cx: &mut Context<'_>,
+    path: &Path<'_>,
+    spec: &RuleSpec,
+    header: &Header,
+    direction: Direction,
+    Rules { namespace, families }: Rules<'_>,
+) -> (Entity, Entity) {
+    let Header { version, implied, .. } = *header;
     let mut family = Family { families, version, is_mixed: false };
     let nothing = EntitySpec::default();
     let end = |services, identity| End { namespace, services, identity };
-    let (source_end, destination_end) = match direction {
+    let (source, destination) = match direction {
         Direction::Ingress => {
             (end(Services::Source, Identity::Checked), end(Services::Refused, Identity::Unknown))
         }
@@ -100,20 +160,11 @@ fn rule(
             (end(Services::Refused, Identity::Unknown), end(Services::Destination, Identity::Unknown))
         }
     };
-    let source = entity::convert(
-        cx,
-        &path.field("source"),
-        spec.source.as_ref().unwrap_or(&nothing),
-        source_end,
-        &mut family,
-    );
-    let destination = entity::convert(
-        cx,
-        &path.field("destination"),
-        spec.destination.as_ref().unwrap_or(&nothing),
-        destination_end,
-        &mut family,
-    );
+    let mut convert = |field, spec: &Option<EntitySpec>, end| {
+        entity::convert(cx, &path.field(field), spec.as_ref().unwrap_or(&nothing), end, &mut family)
+    };
+    let source = convert("source", &spec.source, source);
+    let destination = convert("destination", &spec.destination, destination);
     if family.is_mixed {
         let message = "it names networks of both families: for one of them it holds only where each of its lists names a network of that family";
         cx.warn(path, message);
@@ -128,40 +179,7 @@ fn rule(
             ),
         );
     }
-    check_ports(cx, path, protocol, &source, &destination);
-    let http = spec
-        .http
-        .as_ref()
-        .and_then(|http| self::http(cx, &path.field("http"), http, action, direction, protocol));
-
-    let annotations = spec.metadata.iter().flat_map(|metadata| metadata.annotations.iter().flatten());
-    for (key, _) in annotations {
-        if let Err(reason) = validate::label_key(&key.to_lowercase()) {
-            cx.error(&path.field("metadata").field("annotations").key(key), reason);
-        }
-    }
-
-    let l4 = L4Match {
-        protocol,
-        not_protocol,
-        icmp,
-        not_icmp,
-        source_ports: source.ports,
-        not_source_ports: source.not_ports,
-        destination_ports: destination.ports,
-        not_destination_ports: destination.not_ports,
-    };
-    let (peer, local) = match direction {
-        Direction::Ingress => (source.matches, destination.matches),
-        Direction::Egress => (destination.matches, source.matches),
-    };
-    let mut rule = Rule::new(action?);
-    rule.ip_version = version.or(implied);
-    rule.peers = if peer.is_any() { Vec::new() } else { vec![peer] };
-    rule.local = local;
-    rule.l4 = if l4 == L4Match::default() { Vec::new() } else { vec![l4] };
-    rule.http = http;
-    Some(rule)
+    (source, destination)
 }
 
 fn action(cx: &mut Context<'_>, path: &Path<'_>, text: Option<&str>) -> Option<Action> {

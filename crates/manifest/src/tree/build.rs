@@ -1,16 +1,21 @@
 //! Making a tree from the events of a parser, with every check that does not depend on the notation.
 
+mod merge;
+mod repeats;
+
 use alloc::collections::BTreeSet;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use portcullis_core::quote::quoted;
 
 use super::path::{Segment, push};
-use super::{Cell, CellKind, Repeat, Tree};
+use super::{Cell, CellKind, Tree};
 use crate::error::{ReadError, ReadErrorKind};
 use crate::limits::Limits;
 use crate::position::Position;
 use crate::scalar::{self, Scalar};
+
+pub(crate) use repeats::repeated_reason;
 
 /// A tree under construction.
 ///
@@ -309,152 +314,6 @@ impl<'l> Builder<'l> {
         }
     }
 
-    /// Notes the keys that occur twice in the innermost mapping, and leaves all but the first of each out.
-    ///
-    /// The API server refuses them when it validates strictly, and keeping either one could lose a rule. So they are
-    /// told: as errors where the values differ and are read, else as warnings.
-    fn note_repeats(&mut self) {
-        let Some(frame) = self.frames.last() else { return };
-        let keys = self.keys.get(frame.first_key..).unwrap_or_default();
-        let found =
-            if keys.len() <= 16 { few_repeats(&self.tree, keys) } else { many_repeats(&self.tree, keys) };
-        for (first, second) in found {
-            let (kept, left_out) = (self.tree.cell(first), self.tree.cell(second));
-            if left_out.kind == CellKind::Merge {
-                self.refuse_second_merge(kept.position(), left_out.position());
-                continue;
-            }
-            let value = |key: u32| self.tree.node(key.saturating_add(1));
-            // What is doubtful inside the value that goes makes all of it doubtful.
-            let is_sound =
-                |from: u32, value: u32| self.conflicts.range(from..self.tree.after(value)).next().is_none();
-            let target = value(second).index();
-            let is_same = is_sound(second, second.saturating_add(1))
-                && is_sound(target, target)
-                && value(first).is_same_as(value(second));
-            if !is_same {
-                self.conflicts.insert(second);
-                self.doubtful.insert(first, second);
-            }
-            self.tree.repeats.push(Repeat { first, second, is_same });
-            if let Some(cell) = self.tree.cells.get_mut(second as usize) {
-                cell.kind = CellKind::Repeated;
-            }
-            if let Some(frame) = self.frames.last_mut() {
-                frame.count = frame.count.saturating_sub(1);
-            }
-        }
-    }
-
-    /// YAML readers disagree on which of two merge keys wins.
-    fn refuse_second_merge(&mut self, first: Position, second: Position) {
-        if self.problem.is_some() {
-            return;
-        }
-        let mut path = self.path();
-        push(&mut path, &Segment::Key("<<".into()));
-        let error = ReadError::new(ReadErrorKind::DuplicateKey, repeated_reason("<<", first))
-            .with_position(Some(second))
-            .with_field(path);
-        self.problem = Some((error, self.object_cell()));
-    }
-
-    /// Appends what the merge keys of the innermost mapping bring in.
-    ///
-    /// A merged entry gives way to the mapping's own entry of that name when that one comes after the merge key. When
-    /// it comes before, YAML readers disagree on which of the two wins (source: goyaml.v2/decode.go lets the later
-    /// one win, the YAML 1.1 merge type the mapping's own), so that is refused.
-    fn merge(&mut self) -> Result<(), ReadError> {
-        let Some(frame) = self.frames.last() else { return Ok(()) };
-        if !frame.has_merge {
-            return Ok(());
-        }
-        let own: Vec<u32> = self.keys.get(frame.first_key..).unwrap_or_default().to_vec();
-        let order_of: HashMap<String, usize> = own
-            .iter()
-            .enumerate()
-            .map(|(order, key)| (order, self.tree.cell(*key)))
-            .filter(|(_, cell)| cell.kind == CellKind::String)
-            .map(|(order, cell)| (self.tree.cell_text(cell).to_owned(), order))
-            .collect();
-        let mut taken: HashSet<String> = HashSet::new();
-        let mut count = frame.count;
-        let mut added: Vec<(Cell, u32, Option<u32>)> = Vec::new();
-        for (order, key) in own.iter().enumerate() {
-            let key_cell = self.tree.cell(*key);
-            if key_cell.kind != CellKind::Merge {
-                continue;
-            }
-            count = count.saturating_sub(1);
-            for source in self.merge_sources(*key, key_cell.position()) {
-                let entries: Vec<(u32, u32)> = self.entry_cells(source);
-                for (entry_key, entry_value) in entries {
-                    let name_cell = self.tree.cell(entry_key);
-                    let name = self.tree.cell_text(name_cell);
-                    let rival = order_of.get(name);
-                    if rival.is_some_and(|rival| *rival < order) {
-                        let reason =
-                            format!("the merged key {} is set before the merge as well", quoted(name));
-                        self.refuse(ReadErrorKind::DuplicateKey, key_cell.position(), reason);
-                    } else if rival.is_none() && taken.insert(name.to_owned()) {
-                        let second = self.doubtful.get(&entry_key).copied();
-                        added.push((name_cell, self.tree.node(entry_value).index(), second));
-                    }
-                }
-            }
-        }
-        for (key, target, second) in added {
-            self.expanded = self.expanded.saturating_add(1);
-            self.check_nodes(key.position())?;
-            let first = self.push(key)?;
-            // What is doubtful where it comes from is doubtful here.
-            if let Some(second) = second {
-                self.conflicts.insert(first);
-                self.doubtful.insert(first, second);
-                self.tree.repeats.push(Repeat { first, second, is_same: false });
-            }
-            self.push(Cell { kind: CellKind::Alias, a: target, b: 0, ..key })?;
-            count = count.saturating_add(1);
-        }
-        if let Some(frame) = self.frames.last_mut() {
-            frame.count = count;
-        }
-        Ok(())
-    }
-
-    /// The mappings that the merge key at `key` names: its value, or the items of its value.
-    fn merge_sources(&mut self, key: u32, position: Position) -> Vec<u32> {
-        let value = self.tree.node(key.saturating_add(1));
-        let index = value.index();
-        let candidates = match self.tree.cell(index).kind {
-            CellKind::Sequence => value.items().map(|item| item.index()).collect(),
-            _ => vec![index],
-        };
-        if candidates.iter().any(|candidate| self.tree.cell(*candidate).kind != CellKind::Mapping) {
-            self.refuse(
-                ReadErrorKind::Object,
-                position,
-                "the merge key `<<` needs a mapping or a list of mappings",
-            );
-            return Vec::new();
-        }
-        candidates
-    }
-
-    /// The key and value cells of a complete mapping, merge keys left out.
-    fn entry_cells(&self, mapping: u32) -> Vec<(u32, u32)> {
-        let mut cells = Vec::new();
-        let mut next = mapping.saturating_add(1);
-        while next < self.tree.cell(mapping).a {
-            let value = next.saturating_add(1);
-            if !matches!(self.tree.cell(next).kind, CellKind::Merge | CellKind::Repeated) {
-                cells.push((next, value));
-            }
-            next = self.tree.after(value);
-        }
-        cells
-    }
-
     fn add(&mut self, kind: CellKind, text: &str, position: Position) -> Result<u32, ReadError> {
         self.expanded = self.expanded.saturating_add(1);
         self.check_nodes(position)?;
@@ -534,40 +393,4 @@ impl<'l> Builder<'l> {
 fn float_key(text: &str) -> Option<String> {
     let value = text.parse::<f32>().ok().filter(|value| (1e-4..1e20).contains(&value.abs()))?;
     Some(value.to_string())
-}
-
-/// What is said about a key that occurs twice.
-pub(crate) fn repeated_reason(key: &str, first: Position) -> String {
-    format!("duplicate key {}, first seen at {first}", quoted(key))
-}
-
-/// The keys that repeat an earlier one, each with the first of its name, by comparing all pairs.
-fn few_repeats(tree: &Tree, keys: &[u32]) -> Vec<(u32, u32)> {
-    let mut found = Vec::new();
-    for (index, second) in keys.iter().enumerate() {
-        let cell = tree.cell(*second);
-        let text = tree.cell_text(cell);
-        let is_equal = |first: &&u32| {
-            let first = tree.cell(**first);
-            first.kind == cell.kind && tree.cell_text(first) == text
-        };
-        if let Some(first) = keys.iter().take(index).find(is_equal) {
-            found.push((*first, *second));
-        }
-    }
-    found
-}
-
-/// As [`few_repeats`], for large mappings.
-fn many_repeats(tree: &Tree, keys: &[u32]) -> Vec<(u32, u32)> {
-    let mut seen = HashMap::with_capacity(keys.len());
-    let mut found = Vec::new();
-    for key in keys {
-        let cell = tree.cell(*key);
-        let first = *seen.entry((cell.kind == CellKind::Merge, tree.cell_text(cell))).or_insert(*key);
-        if first != *key {
-            found.push((first, *key));
-        }
-    }
-    found
 }

@@ -212,7 +212,7 @@ fn counters_events_and_reasons_say_what_happened() {
         assert_eq!(decision.cause.policy().unwrap().to_string(), "NetworkPolicy shop/shut");
         let counters = enforcer.counters().unwrap();
         let (_, counted) = counters.iter().find(|(counted, _)| counted == decision).unwrap();
-        assert_eq!((counted.packets, counted.bytes), (1, 47));
+        assert_eq!((counted.packets, counted.bytes), (1, 33));
         // An interface that nobody is bound to any more has no program; one whose endpoint is unknown lets nothing pass.
         let none = |reason| enforcer.reasons().unwrap()[&reason];
         assert_eq!(none(Reason::UnknownInterface), 0);

@@ -27,7 +27,7 @@ use portcullis_core::settings::Settings;
 use portcullis_core::verdict::Verdict;
 use portcullis_testkit::kernel_can_be_asked;
 
-use crate::load::attach::Direction;
+use crate::load::direction::Direction;
 use crate::load::enforcer::Enforcer;
 use crate::options::{AttachMode, Capacity, Options};
 

@@ -17,8 +17,8 @@ fn flags_are_those_of_the_kernel_program() {
         ("SENT_LOCAL", SENT & 1),
         ("SENT_REMOTE", SENT & 2),
         ("BEGAN_LOCAL", BEGAN_LOCAL),
-        ("CUT", CUT),
-        ("LEFT_OPEN", LEFT_OPEN),
+        ("TERMINATED", TERMINATED),
+        ("DEFERRED", DEFERRED),
     ];
     for (name, value) in ours {
         assert!(header.contains(&format!("#define {name} {value}\n")), "{name}");
@@ -37,8 +37,8 @@ fn a_flow_is_asked_about_as_it_began() {
     let came = key(80 << 16 | 40_000, 17).flow(state(1, SENT));
     let packet = Packet::new(two, one, Protocol::UDP).from_port(40_000).to_port(80);
     assert_eq!(came, Flow { interface: 7, began_local: false, packet, is_known: true });
-    assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | CUT)).is_known);
-    assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | LEFT_OPEN)).is_known);
+    assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | TERMINATED)).is_known);
+    assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | DEFERRED)).is_known);
     // A ping from here, one from there, and an answer that no question came before.
     for (ports, flags, kind) in
         [(8 << 8 | 1, BEGAN_LOCAL, 8), (8 << 8 | 2, 0, 8), (8 << 8 | 2, BEGAN_LOCAL, 0)]
@@ -54,7 +54,7 @@ fn the_newer_of_two_entries_counts_and_nobody_who_sent_is_forgotten() {
     let (old, new) = (state(5, 1 | 4), state(9, 2));
     assert_eq!(merged(new, old), state(9, 3));
     assert_eq!(merged(old, new), state(9, 7));
-    assert_eq!(merged(state(9, 1), state(9, 1 | 2 | CUT)), state(9, 3 | CUT));
+    assert_eq!(merged(state(9, 1), state(9, 1 | 2 | TERMINATED)), state(9, 3 | TERMINATED));
 }
 
 /// Tables that are loaded, without a program.
@@ -64,7 +64,8 @@ fn tables() -> Option<FlowTables> {
         return None;
     }
     let options = Options::new().with_capacity(Capacity::SMALL);
-    let mut ebpf = object::load(&options, Behaviour { track: 1, ..Behaviour::PLAIN }, &[]).unwrap();
+    let mut ebpf =
+        object::load(object::OBJECT, &options, Behaviour { track: 1, ..Behaviour::PLAIN }, &[]).unwrap();
     Some(FlowTables::open(&mut ebpf).unwrap())
 }
 

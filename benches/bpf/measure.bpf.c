@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* For measurements: programs that are loaded only when one asks for them. */
-#pragma once
+/* Our programs and, beside them, those of measurements, in one object: so that they share maps. */
+#include "../../backends/ebpf/bpf/portcullis.bpf.c"
+
 #include "draw.h"
 
 /* What a run costs that does nothing. */

@@ -6,7 +6,7 @@
  * with no store of its own on the way. The tables are small, so that the caches are left to what is measured.
  */
 #pragma once
-#include "kernel.h"
+#include "../../backends/ebpf/bpf/kernel.h"
 
 #define DRAWN_SERVICES 4
 
