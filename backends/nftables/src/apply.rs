@@ -16,4 +16,10 @@ pub use nft_program::Nft;
 pub(crate) use transport::{ApplyError, Transport};
 
 #[cfg(all(test, feature = "oracle"))]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test helpers stop at the first surprise, and say what was not run"
+)]
 mod tests;

@@ -19,4 +19,5 @@ mod transaction;
 pub use lowering::Lowering;
 
 #[cfg(test)]
+#[expect(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
 mod tests;

@@ -119,9 +119,8 @@ fn change(f: &mut fmt::Formatter<'_>, word: &str, table: &str, change: &Elements
 }
 
 fn element(key: &[Field], element: &Element) -> String {
-    let values: Vec<String> = match &element.key[..] {
-        values => key.iter().zip(values).map(|(field, value)| self::value(*field, value)).collect(),
-    };
+    let values: Vec<String> =
+        key.iter().zip(&element.key).map(|(field, value)| self::value(*field, value)).collect();
     let key = values.join(" . ");
     match &element.target {
         Some(to) => format!("{key} : {}", target(to)),

@@ -45,6 +45,7 @@ impl LogMessage {
 
     /// Whether a Log rule sent it; otherwise it is the decision itself.
     #[must_use]
+    #[cfg(feature = "oracle")]
     pub(crate) fn is_log(&self) -> bool {
         self.prefix.split(' ').nth(1) == Some("log")
     }

@@ -299,7 +299,7 @@ fn a_load_gives_no_chain_a_name_that_was_another_s() {
         let mut world = World::new(4);
         let mut enforcer = Enforcer::open(Options::new()).unwrap();
         world.load(&mut enforcer).unwrap();
-        let mut meanings = std::collections::BTreeMap::new();
+        let mut meanings = alloc::collections::BTreeMap::new();
         for round in 0..12 {
             for name in names("chain").into_iter().filter(|name| name.starts_with('d')) {
                 let meaning = enforcer.meaning(&name).unwrap().clone();
