@@ -10,11 +10,11 @@
 #define CLOSING 4
 /* Who sent the packet that policy was asked about. */
 #define BEGAN_LOCAL 8
-/* Policy denies it by now (decision D16): it is not known any more, and only a packet that opens a flow makes it so. */
+/* Policy denies this flow now (decision D16). It counts as unknown until a packet opens the flow anew. */
 #define TERMINATED 16
 /* Packets from the initiator skip later hooks: an untracked or pre-DNAT rule already allowed this flow. */
 #define EXEMPTED 32
-/* The decision about packets from the initiator was deferred. Such a flow is known where it was deferred, and nowhere else. */
+/* The decision about packets from the initiator is deferred. The flow is known only at the interface that deferred it. */
 #define DEFERRED 64
 
 #define SECOND 1000000000ull
@@ -27,11 +27,11 @@ struct place {
 	u32 interface;
 	u32 from_local;
 	u32 begins; /* flags of the flow that begins here */
-	u32 peer;   /* whom the flow is with, where another may come to have the address of one; or 0 */
+	u32 peer;   /* interface of the other end, where its address may get a new owner; else 0 */
 };
 
 /*
- * What is known of a packet. Where a packet is settled, the other hooks that ask for this end need not ask: it is an answer, or
+ * How a packet stands to the flow table. SETTLED: later hooks of the same end need not ask, because the packet is a reply or
  * its flow is exempt.
  */
 #define UNKNOWN 0
@@ -113,7 +113,7 @@ FUNCTION int is_related(const struct packet *p, const struct place *at)
 	return state && is_alive(state, p->inner_protocol, coarse_ns());
 }
 
-/* What is known of the packet here, by the flow that it belongs to. */
+/* How the packet stands to the flow table at this interface. */
 INLINE int is_established(const struct packet *p, const struct place *at)
 {
 	const u32 *local = at->from_local ? p->source : p->destination;
@@ -145,7 +145,7 @@ INLINE int is_established(const struct packet *p, const struct place *at)
 		state->seen = now;
 	if (flags != state->flags)
 		state->flags = flags;
-	/* The flow was somebody else's. */
+	/* The address has a new owner; the flow was that of the old one. */
 	if (at->peer && state->peer && at->peer != state->peer)
 		return UNKNOWN;
 	if (flags & EXEMPTED || !(flags & BEGAN_LOCAL) == !!at->from_local)

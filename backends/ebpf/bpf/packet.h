@@ -485,8 +485,8 @@ INLINE int parse_plain_v6(struct __sk_buff *skb, struct packet *p)
 }
 
 /*
- * Most packets cost one call of a helper. Whatever is not plain is read again from the start, by the code that says what
- * every packet means; for plain ones both say the same.
+ * Most packets cost one call of a helper. A packet that is not plain is read again from the start by the complete parser.
+ * For plain packets both parsers give the same result.
  */
 INLINE int parse(struct __sk_buff *skb, struct packet *p)
 {

@@ -80,7 +80,7 @@ FUNCTION u32 descend_source(u32 node, u32 port)
 	return descend(node, TAG_SOURCE, port);
 }
 
-/* The leaf for a packet. Whatever is not there is zero, which denies. */
+/* The leaf for a packet. A missing entry is zero, which denies. */
 INLINE u32 find_leaf(u32 node, const struct packet *p)
 {
 	if (node >> 30 == TAG_PROTOCOL) {
@@ -96,7 +96,7 @@ INLINE u32 find_leaf(u32 node, const struct packet *p)
 	return node >> 30 == TAG_LEAF ? node : 0;
 }
 
-/* What is asked: one hook, and the classes as far as they are known. */
+/* One look-up of policy: the hook, and the classes that are known already. */
 struct question {
 	u32 program;
 	u32 hook;

@@ -97,7 +97,7 @@ INLINE int has_ports(const struct packet *p)
 #define ACCEPTED 1
 #define ESTABLISHED 2
 #define EXEMPT 3 /* by a hook that ends the host endpoint's say */
-#define ANSWERED 4 /* established, and settled */
+#define ANSWERED 4 /* established, and final */
 
 /* The class of a packet that was on its way while classes got other numbers. */
 #define STALE 0xfffffffe
@@ -229,7 +229,7 @@ INLINE int accept(const struct packet *p, const struct place *at)
 #define MARK_NONE 0
 /* Up to two: numbers of classes are those of the epoch, as far as one bit can tell. */
 #define MARK_CLASS 1
-/* The endpoint that the packet came in by need not be asked again, whatever addresses are seen later. */
+/* Final: the endpoint of the incoming interface is not asked again, even if the addresses change later. */
 #define MARK_FINAL 3
 
 /*
