@@ -8,6 +8,22 @@
 //!
 //! When not to use it: on kernels before 6.1, on anything but Linux, and where netfilter has to see denied packets.
 //!
+//! # Pods that come and go
+//!
+//! An interface without a binding is not touched, so what passes there is not policy's. Close it
+//! ([`Bindings::close`](portcullis_core::backend::Bindings::close)) when the pod's network is set up and bind it when the
+//! pod is known: it is guarded from its first packet on. An interface that is gone does not keep the rest of an update from
+//! being in force; it is told in [`Applied`](portcullis_core::backend::Applied), and tried again until it is there or unbound.
+//! Close the interface of a pod that ends, and take it out when it is gone.
+//!
+//! # Threads, memory, namespaces
+//!
+//! An `Enforcer` can be moved to another thread, and refuses to work in another network namespace than the one it was made in.
+//! `ip netns exec` mounts a `/sys` of its own, in which no BPF file system is: mount one, and name it by
+//! [`Options::with_pins`]. The kernel sets the memory of the maps aside when they are made, by [`Capacity`]: the default
+//! takes about 94 MB on two CPUs. The process keeps what it told the kernel beside that, and the enforcer as many decisions as
+//! `Capacity::decisions` says.
+//!
 //! | feature | adds |
 //! |---|---|
 //! | `load` | [`Enforcer`]: loads, attaches, updates, hands over to the next process (Linux 6.1, root) |

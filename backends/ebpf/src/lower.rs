@@ -1,16 +1,15 @@
 //! From snapshots and deltas to writes.
 
 mod addresses;
+mod check;
 pub(crate) mod endpoint;
 pub(crate) mod image;
+mod in_flight;
 pub(crate) mod refcounted;
 pub(crate) mod slots;
 
-use alloc::borrow::ToOwned as _;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,13 +17,15 @@ use alloc::vec::Vec;
 use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower, LowerError, Usage};
 use portcullis_core::ir::{ClassId, DecisionEntry, Delta, ProjectionChange, ProjectionId};
 use portcullis_core::model::EndpointId;
-use portcullis_core::net::{Cidr, IpVersion};
+use portcullis_core::net::Cidr;
 use portcullis_core::verdict::Hook;
 
 use crate::layout::{BUFFER_WORDS, COVERED, hook_index};
 use crate::lower::addresses::{Addresses, Entry};
+use crate::lower::check::{check_bindings, cover_of, index_of};
 use crate::lower::endpoint::{Buffer, both};
 use crate::lower::image::{Changed, Image};
+use crate::lower::in_flight::{Recent, StaleBuffers, is_one_change};
 use crate::options::{Capacity, Options};
 use crate::write::{Update, Write};
 
@@ -60,18 +61,6 @@ pub struct Lowering {
 struct Bound {
     words: Buffer,
     programs: Vec<u32>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Recent {
-    endpoints: bool,
-    addresses: BTreeSet<Cidr>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct StaleBuffers {
-    addresses: BTreeMap<Cidr, Option<[u32; 2]>>,
-    endpoints: BTreeSet<u32>,
 }
 
 /// The differences from the state that the maps are in.
@@ -183,7 +172,7 @@ impl Lowering {
         let DesiredState { snapshot, bindings } = desired;
         let rebound = *bindings != self.bindings;
         if rebound {
-            check_bindings(bindings, &self.bound, self.options.capacity.endpoints)?;
+            check_bindings(bindings, &self.bound.keys().copied().collect(), self.options.capacity.endpoints)?;
         }
         let arriving: BTreeSet<ClassId> = change.addresses.iter().filter_map(|(_, class)| *class).collect();
         let mut fresh: BTreeSet<ClassId> =
@@ -460,89 +449,5 @@ impl Lower for Lowering {
     }
 }
 
-impl Recent {
-    fn any(&self) -> bool {
-        self.endpoints || !self.addresses.is_empty()
-    }
-
-    /// Whether `entries` may change at once, too: however a packet's reads fall between all these changes, it gets the
-    /// decision of a state that was in force. Endpoints are read before addresses, so a packet may have met an old endpoint
-    /// already, and must not find a new address then. Of addresses, it may meet one change at most: where programs ask for
-    /// both ends, there is only one; where they ask for one, it is not looked for twice, as an address is first by itself and
-    /// then in networks.
-    fn allows(&self, entries: &[Entry], looks_both_ways: bool) -> bool {
-        if self.endpoints {
-            return false;
-        }
-        let nets: BTreeSet<Cidr> =
-            entries.iter().map(|entry| entry.net).chain(self.addresses.iter().copied()).collect();
-        if looks_both_ways {
-            let [v4, v6] = [IpVersion::V4, IpVersion::V6]
-                .map(|version| nets.iter().filter(|net| net.version() == version).count());
-            return v4 <= 1 && v6 <= 1 && nets.iter().all(|net| net.is_host());
-        }
-        // In this order, what a network covers comes right behind it.
-        nets.iter().zip(nets.iter().skip(1)).all(|(net, next)| !net.covers(next))
-    }
-}
-
 /// The hooks of the host endpoint for all interfaces that packets meet at the interface of a workload.
 const COVERING: [Hook; 4] = [Hook::PreDnat, Hook::ForwardIngress, Hook::ForwardEgress, Hook::HostIngress];
-
-/// The host endpoint for all interfaces.
-fn cover_of(bindings: &Bindings) -> Option<(&EndpointId, &Binding)> {
-    bindings.endpoints().find(|(_, binding)| is_for_all(binding))
-}
-
-const fn is_for_all(binding: &Binding) -> bool {
-    matches!(binding, Binding::AllInterfaces { .. })
-}
-
-/// Whether an endpoint can change word by word while packets read it: one that comes or goes, or programs of a workload, of
-/// which each run reads one.
-fn is_one_change(before: Option<&Buffer>, after: Option<&Buffer>) -> bool {
-    let (Some(before), Some(after)) = (before, after) else { return true };
-    let read_alone = [Hook::WorkloadIngress, Hook::WorkloadEgress].map(hook_index);
-    let words = before.iter().zip(after).enumerate();
-    words.into_iter().all(|(at, (old, new))| old == new || read_alone.contains(&at))
-}
-
-/// What the kernel knows an interface of `endpoint` by.
-fn index_of(endpoint: &EndpointId, interface: &Interface) -> Result<u32, LowerError> {
-    let missing = || LowerError::unsupported(Some(endpoint), format!("interface {interface} has no index"));
-    interface.index().ok_or_else(missing)
-}
-
-/// Interfaces that are bound no longer may have their entry a little longer than others get theirs.
-fn check_bindings(bindings: &Bindings, bound: &BTreeMap<u32, Bound>, limit: u32) -> Result<(), LowerError> {
-    bindings.check()?;
-    let mut seen: BTreeMap<u32, String> = BTreeMap::new();
-    for (id, binding) in bindings.endpoints() {
-        for interface in binding.interfaces() {
-            if let Some(other) = seen.insert(index_of(id, interface)?, id.to_string()) {
-                let reason = format!(
-                    "interface {interface} is that of {other}, and eBPF tells one endpoint an interface"
-                );
-                return Err(LowerError::unsupported(Some(id), reason));
-            }
-        }
-    }
-    let unbound = bindings.uplinks().map(|uplink| (uplink, "an uplink"));
-    for (interface, role) in unbound.chain(bindings.closed().map(|closed| (closed, "closed"))) {
-        let Some(index) = interface.index() else {
-            return Err(LowerError::unsupported(None, format!("interface {interface} has no index")));
-        };
-        if let Some(other) = seen.insert(index, role.to_owned()) {
-            let reason = format!("interface {interface} is {role}, and by its index that of {other}");
-            return Err(LowerError::unsupported(None, reason));
-        }
-    }
-    // Closed ones have no entry.
-    let closed: BTreeSet<u32> = bindings.closed().filter_map(Interface::index).collect();
-    let entries: BTreeSet<u32> = seen.into_keys().filter(|index| !closed.contains(index)).collect();
-    let needed = entries.union(&bound.keys().copied().collect()).count();
-    if needed > usize::try_from(limit).unwrap_or(usize::MAX) {
-        return Err(LowerError::limit("endpoints", limit, needed));
-    }
-    Ok(())
-}

@@ -9,16 +9,16 @@ mod interfaces;
 
 use alloc::boxed::Box;
 
-use portcullis_core::backend::{Oracle, OracleError};
+use portcullis_core::backend::{Dataplane, DataplaneError, DataplaneOptions, Oracle, OracleError};
 use portcullis_core::ir::{Snapshot, View};
 
 /// What a feature adds to a backend, where the feature is on and the system is Linux.
 macro_rules! face {
     ($feature:literal, $kind:ty, $open:expr) => {{
         #[cfg(all(target_os = "linux", feature = $feature))]
-        let open = Some($open as $kind);
+        let open: Option<$kind> = Some($open);
         #[cfg(not(all(target_os = "linux", feature = $feature)))]
-        let open = None::<$kind>;
+        let open: Option<$kind> = None;
         Face { feature: $feature, open }
     }};
 }
@@ -31,12 +31,22 @@ pub const ALL: &[Backend] = &[
     Backend {
         name: "nftables",
         summary: "The Linux kernel, through nftables",
-        oracle: face!("nftables-oracle", OpenOracle, adapters::nftables),
+        dataplane: face!("nftables-apply", OpenDataplane, |options| {
+            Ok(Box::new(portcullis_nftables::Enforcer::open(options.into())?))
+        }),
+        oracle: face!("nftables-oracle", OpenOracle, |snapshot, view| {
+            Ok(Box::new(portcullis_nftables::oracle::Oracle::load(snapshot.clone(), view)?))
+        }),
     },
     Backend {
         name: "ebpf",
         summary: "The Linux kernel, through eBPF",
-        oracle: face!("ebpf-oracle", OpenOracle, adapters::ebpf),
+        dataplane: face!("ebpf-load", OpenDataplane, |options| {
+            Ok(Box::new(portcullis_ebpf::Enforcer::open(options.into())?))
+        }),
+        oracle: face!("ebpf-oracle", OpenOracle, |snapshot, view| {
+            Ok(Box::new(portcullis_ebpf::oracle::Oracle::load(snapshot.clone(), view)?))
+        }),
     },
 ];
 
@@ -51,9 +61,11 @@ pub fn named(name: &str) -> Option<&'static Backend> {
 pub struct Backend {
     name: &'static str,
     summary: &'static str,
+    dataplane: Face<OpenDataplane>,
     oracle: Face<OpenOracle>,
 }
 
+type OpenDataplane = fn(DataplaneOptions) -> Result<Box<dyn Dataplane>, DataplaneError>;
 type OpenOracle = fn(&Snapshot, View) -> Result<Box<dyn Oracle>, OracleError>;
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +92,16 @@ impl Backend {
     #[must_use]
     pub const fn summary(&self) -> &'static str {
         self.summary
+    }
+
+    /// Opens the dataplane, in the network namespace of this thread. Nothing is in force before its first
+    /// [load](Dataplane::load); what an earlier process left stays until then.
+    ///
+    /// # Errors
+    /// This build is without it, the options are none for this backend, or rights or kernel features are missing.
+    pub fn open(&self, options: DataplaneOptions) -> Result<Box<dyn Dataplane>, OpenError> {
+        let open = self.dataplane.open()?;
+        open(options).map_err(|source| OpenError::Dataplane { backend: self.name, source })
     }
 
     /// Loads what `view` of `snapshot` says for all of its endpoints where no traffic meets it, to ask the kernel about
@@ -109,7 +131,15 @@ pub enum OpenError {
     /// This build is without it.
     #[error(transparent)]
     NotBuilt(#[from] NotBuilt),
-    /// The machine cannot do it.
+    /// The dataplane cannot be opened.
+    #[error("`{backend}`: {source}")]
+    Dataplane {
+        /// The name of the backend.
+        backend: &'static str,
+        /// Why.
+        source: DataplaneError,
+    },
+    /// The oracle cannot be loaded.
     #[error("`{backend}`: {source}")]
     Oracle {
         /// The name of the backend.
@@ -131,39 +161,5 @@ impl NotBuilt {
     #[must_use]
     pub const fn feature(&self) -> &'static str {
         self.feature
-    }
-}
-
-/// How each is opened.
-mod adapters {
-    #[cfg(all(target_os = "linux", feature = "ebpf-oracle"))]
-    pub(super) use ebpf::open as ebpf;
-    #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
-    pub(super) use nftables::open as nftables;
-
-    #[cfg(all(target_os = "linux", feature = "nftables-oracle"))]
-    mod nftables {
-        use alloc::boxed::Box;
-
-        use portcullis_core::backend::{Oracle, OracleError};
-        use portcullis_core::ir::{Snapshot, View};
-        use portcullis_nftables::oracle;
-
-        pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
-            Ok(Box::new(oracle::Oracle::load(snapshot.clone(), view)?))
-        }
-    }
-
-    #[cfg(all(target_os = "linux", feature = "ebpf-oracle"))]
-    mod ebpf {
-        use alloc::boxed::Box;
-
-        use portcullis_core::backend::{Oracle, OracleError};
-        use portcullis_core::ir::{Snapshot, View};
-        use portcullis_ebpf::oracle;
-
-        pub(crate) fn open(snapshot: &Snapshot, view: View) -> Result<Box<dyn Oracle>, OracleError> {
-            Ok(Box::new(oracle::Oracle::load(snapshot.clone(), view)?))
-        }
     }
 }

@@ -1,4 +1,5 @@
 //! One call does what a change needs, and nothing is forgotten when the dataplane fails in between.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 use portcullis::backend::{Binding, DataplaneOptions, Interface, NodeInterfaces};
 use portcullis::compile::{CompileScope, Compiler};

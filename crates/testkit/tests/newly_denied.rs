@@ -1,4 +1,5 @@
 //! The rule for newly denied flows against the reference evaluator, on generated clusters and changes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 extern crate alloc;
 

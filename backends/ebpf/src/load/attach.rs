@@ -2,10 +2,13 @@
 //! the clsact qdisc.
 
 use alloc::collections::BTreeSet;
+use core::time::Duration;
+use std::io::ErrorKind;
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 
 use crate::error::{Context as _, LoadError};
@@ -113,9 +116,7 @@ impl Pins {
         self.unpin(&pin)?;
         let what = "cannot attach";
         let name = interface_name(interface)?;
-        // Before others: what one of them accepts is not shown to those behind it.
-        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(&name, direction.attach_type(), options).context(what)?;
+        let id = attach_first(program, &name, direction).context(what)?;
         let link = FdLink::try_from(program.take_link(id).context(what)?).context(what)?;
         link.pin(self.path(&pin)).context(what)?;
         self.note(pin);
@@ -160,6 +161,32 @@ impl Pins {
     }
 }
 
+/// Attaches `program` before others: what one of them accepts is not shown to those behind it.
+///
+/// The kernel takes a link off some time after its pin was removed, and refuses a second link of the same program until then;
+/// so a program that comes back to an interface waits for that.
+fn attach_first(
+    program: &mut SchedClassifier,
+    interface: &str,
+    direction: Direction,
+) -> Result<SchedClassifierLinkId, ProgramError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        match program.attach_with_options(interface, direction.attach_type(), options) {
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.kind() == ErrorKind::AlreadyExists && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// How long a link of ours may take to go. It takes milliseconds, and longer while the kernel frees maps.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The name that the link of a direction is pinned under.
 fn link(interface: u32, direction: Direction) -> String {
     format!("{interface}-{}", direction.name())
@@ -171,8 +198,7 @@ fn attached_links(interface: &str, direction: Direction) -> Result<Vec<u32>, Loa
     for _ in 0..RETRIES {
         match SchedClassifier::query_tcx(interface, direction.attach_type()) {
             Ok((_, programs)) => return Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect()),
-            Err(ProgramError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(LoadError::new("cannot ask what is attached", error)),
         }
     }

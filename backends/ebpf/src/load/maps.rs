@@ -12,7 +12,7 @@ use portcullis_core::net::Cidr;
 use crate::error::{Context as _, LoadError};
 use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
 use crate::lower::endpoint::words_of;
-use crate::write::{Update, Write};
+use crate::write::Write;
 
 /// The maps that [`Write`]s are for.
 pub(crate) struct Maps {
@@ -80,7 +80,8 @@ impl Maps {
     }
 
     /// Carries out the writes of `update`, in order.
-    pub(crate) fn carry_out(&mut self, update: &Update) -> Result<(), LoadError> {
+    #[cfg(any(test, feature = "oracle"))]
+    pub(crate) fn carry_out(&mut self, update: &crate::write::Update) -> Result<(), LoadError> {
         update.writes().iter().try_for_each(|write| self.write(write))
     }
 

@@ -198,19 +198,8 @@ impl Builder<'_> {
             self.plain(base_names.name(name), rules);
         }
 
-        // Neighbour discovery of a workload whose link-local address nobody listed.
-        // Source: Calico `felix/rules/endpoints.go`, types 130 to 133, 135 and 136.
-        let mut rules: Content = [(130, 133), (135, 136)]
-            .map(|(first, last)| {
-                let parts = vec![
-                    Part::Is(Field::Family, Value::Family(IpVersion::V6)),
-                    Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into())),
-                    Part::Is(Field::IcmpType, Value::Numbers(first, last)),
-                    Part::Go(Target::Return),
-                ];
-                (parts, None)
-            })
-            .to_vec();
+        // Of a workload whose link-local address nobody listed.
+        let mut rules = neighbour_discovery();
         if self.options.shared.events != LoggedEvents::LogRules {
             rules.push((
                 vec![Part::Log(self.options.log_group, label("unknown deny workload without a binding"))],
@@ -222,6 +211,9 @@ impl Builder<'_> {
         self.plain(base_names.name(UNKNOWN), rules);
 
         let mut rules = vec![go(Target::Jump(base_names.name("egress")))];
+        if self.options.shared.workload_to_host != WorkloadToHost::Accept {
+            rules.extend(neighbour_discovery());
+        }
         match self.options.shared.workload_to_host {
             // A process must not get our mark: its answer could carry it, and would not be asked about.
             WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
@@ -336,6 +328,22 @@ impl Builder<'_> {
 /// Whether `hook` comes before connection tracking.
 pub(crate) const fn is_untracked(hook: Hook) -> bool {
     matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
+}
+
+/// What IPv6 needs between a workload and its node, whatever policy says: they find each other's link address anew every
+/// minute.
+/// Source: Calico `felix/rules/endpoints.go`, types 130 to 133, 135 and 136.
+fn neighbour_discovery() -> Content {
+    let rule = |(first, last)| {
+        let parts = vec![
+            Part::Is(Field::Family, Value::Family(IpVersion::V6)),
+            Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into())),
+            Part::Is(Field::IcmpType, Value::Numbers(first, last)),
+            Part::Go(Target::Return),
+        ];
+        (parts, None)
+    };
+    [(130, 133), (135, 136)].map(rule).to_vec()
 }
 
 fn go(target: Target) -> (Vec<Part>, Option<String>) {

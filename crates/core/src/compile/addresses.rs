@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use smallvec::SmallVec;
 
 use crate::compile::groups::Groups;
 use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
@@ -33,9 +34,10 @@ pub(super) struct Addresses {
 
 #[derive(Debug, Default)]
 struct Prefix {
-    /// Why it is here; most have one reason. With the number of times it was given.
-    first: Option<(Reason, u32)>,
-    rest: Option<Box<Rest>>,
+    /// Why it is here, each with the number of times it was given; most have one reason.
+    reasons: SmallVec<[(Reason, u32); 1]>,
+    /// Ports of services at the address; few have any.
+    ports: Option<Box<ServicePorts>>,
     class: Option<ClassId>,
     /// The entries of the table. It leaves out prefixes that have the class of the prefix above.
     listed: Option<ClassId>,
@@ -50,63 +52,35 @@ enum Reason {
     Holds(PredicateId),
 }
 
-#[derive(Debug, Default)]
-struct Rest {
-    reasons: Vec<(Reason, u32)>,
-    /// Ports of services at the address.
-    ports: Vec<(PortPredicateId, Ports)>,
-}
+#[derive(Clone, Debug, Default)]
+struct ServicePorts(Vec<(PortPredicateId, Ports)>);
 
 impl Prefix {
-    const fn is_vacant(&self) -> bool {
-        self.first.is_none() && self.rest.is_none()
+    fn is_vacant(&self) -> bool {
+        self.reasons.is_empty() && self.ports.is_none()
     }
 
     fn add(&mut self, reason: Reason) {
-        match &mut self.first {
-            None => self.first = Some((reason, 1)),
-            Some((first, count)) if *first == reason => *count = count.saturating_add(1),
-            Some(_) => {
-                let reasons = &mut self.rest.get_or_insert_default().reasons;
-                match reasons.iter_mut().find(|(other, _)| *other == reason) {
-                    Some((_, count)) => *count = count.saturating_add(1),
-                    None => reasons.push((reason, 1)),
-                }
-            }
+        match self.reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.reasons.push((reason, 1)),
         }
     }
 
     /// Takes the reason away as often as it was given, or once.
     fn remove(&mut self, reason: Reason, times: u32) {
-        match &mut self.first {
-            Some((first, count)) if *first == reason => {
-                *count = count.saturating_sub(times);
-                if *count == 0 {
-                    self.first = self.rest.as_mut().and_then(|rest| rest.reasons.pop());
-                }
-            }
-            _ => {
-                let reasons = self.rest.iter_mut().flat_map(|rest| &mut rest.reasons);
-                for (_, count) in reasons.filter(|(other, _)| *other == reason) {
-                    *count = count.saturating_sub(times);
-                }
-            }
-        }
-        self.tidy();
-    }
-
-    fn tidy(&mut self) {
-        if let Some(rest) = &mut self.rest {
-            rest.reasons.retain(|(_, count)| *count > 0);
-            if rest.reasons.is_empty() && rest.ports.is_empty() {
-                self.rest = None;
+        if let Some(at) = self.reasons.iter().position(|(other, _)| *other == reason)
+            && let Some((_, count)) = self.reasons.get_mut(at)
+        {
+            *count = count.saturating_sub(times);
+            if *count == 0 {
+                self.reasons.swap_remove(at);
             }
         }
     }
 
     fn reasons(&self) -> impl Iterator<Item = Reason> + '_ {
-        let rest = self.rest.iter().flat_map(|rest| &rest.reasons);
-        self.first.iter().chain(rest).map(|(reason, _)| *reason)
+        self.reasons.iter().map(|(reason, _)| *reason)
     }
 }
 
@@ -150,13 +124,12 @@ impl Addresses {
     /// Sets the ports of a service at an address; none removes them.
     pub(super) fn set_ports(&mut self, net: Cidr, service: PortPredicateId, ports: Ports) {
         let prefix = self.touch(net);
-        if let Some(rest) = &mut prefix.rest {
-            rest.ports.retain(|(id, _)| *id != service);
-        }
+        let mut all = prefix.ports.take().unwrap_or_default();
+        all.0.retain(|(id, _)| *id != service);
         if !ports.is_empty() {
-            prefix.rest.get_or_insert_default().ports.push((service, ports));
+            all.0.push((service, ports));
         }
-        prefix.tidy();
+        prefix.ports = Some(all).filter(|all| !all.0.is_empty());
     }
 
     pub(super) fn mark(&mut self, net: Cidr) {
@@ -368,13 +341,13 @@ impl Addresses {
         }
         prefix.dirty = false;
         let old = prefix.class;
-        let class = match (prefix.first, &prefix.rest) {
-            (None, None) => {
+        let class = match (prefix.reasons.as_slice(), &prefix.ports) {
+            ([], None) => {
                 self.vacated = self.vacated.saturating_add(1);
                 None
             }
-            (Some((Reason::Owned(group), _)), None) if above == ClassId::UNKNOWN => {
-                let signature = groups.lookup(group).map(|group| &group.signature);
+            ([(Reason::Owned(group), _)], None) if above == ClassId::UNKNOWN => {
+                let signature = groups.lookup(*group).map(|group| &group.signature);
                 signature.map(|signature| self.classes.acquire_ref(signature).0)
             }
             _ => {
@@ -454,7 +427,7 @@ fn signature(prefix: &Prefix, above: Signature, groups: &Groups) -> Signature {
         }
     }
     holds.sort_unstable();
-    let mut ports = prefix.rest.as_ref().map(|rest| rest.ports.clone()).unwrap_or_default();
+    let mut ports = prefix.ports.as_ref().map(|ports| ports.0.clone()).unwrap_or_default();
     ports.sort_unstable();
     signature.merge(&Signature { holds, ports });
     signature

@@ -2,13 +2,15 @@
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 /// A set as a sorted list. Most sets here have a few members, and large ones grow at their end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IdSet<I>(Vec<I>);
+pub(super) struct IdSet<I>(SmallVec<[I; INLINE]>);
 
 impl<I> Default for IdSet<I> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
@@ -16,7 +18,7 @@ impl<I: Copy + Ord> IdSet<I> {
     pub(super) fn from_unsorted(mut ids: Vec<I>) -> Self {
         ids.sort_unstable();
         ids.dedup();
-        Self(ids)
+        Self(ids.into_iter().collect())
     }
 
     pub(super) fn insert(&mut self, id: I) {
@@ -45,3 +47,6 @@ impl<I: Copy + Ord> IdSet<I> {
         &self.0
     }
 }
+
+/// Members that need no allocation: four ids take the room of a pointer and a capacity.
+const INLINE: usize = 4;

@@ -1,11 +1,11 @@
 //! Owners of prefixes: endpoints, network sets and nodes.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::BuildHasher;
 use core::net::IpAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
 use crate::compile::ids::{AddressOwnerIx, GroupId};
 use crate::ir::{Arena, Id};
@@ -34,28 +34,29 @@ pub(super) struct AddressOwner {
 
 /// Sorted prefixes without duplicates; nearly every owner has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prefixes {
-    first: Option<Cidr>,
-    rest: Box<[Cidr]>,
-}
+pub(super) struct Prefixes(SmallVec<[Cidr; 1]>);
 
 impl Prefixes {
     pub(super) fn hosts(addresses: &[IpAddr]) -> Self {
-        match addresses {
-            [only] => Self { first: Some(Cidr::host(*only)), rest: Box::default() },
-            _ => Self::nets(addresses.iter().map(|address| Cidr::host(*address)).collect()),
-        }
+        addresses.iter().map(|address| Cidr::host(*address)).collect()
     }
 
-    pub(super) fn nets(mut nets: Vec<Cidr>) -> Self {
-        nets.sort_unstable();
-        nets.dedup();
-        let mut nets = nets.into_iter();
-        Self { first: nets.next(), rest: nets.collect() }
+    pub(super) fn nets(nets: &[Cidr]) -> Self {
+        nets.iter().copied().collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Cidr> + '_ {
-        self.first.into_iter().chain(self.rest.iter().copied())
+        self.0.iter().copied()
+    }
+}
+
+impl FromIterator<Cidr> for Prefixes {
+    fn from_iter<T: IntoIterator<Item = Cidr>>(nets: T) -> Self {
+        let mut nets: SmallVec<[Cidr; 1]> = nets.into_iter().collect();
+        nets.sort_unstable();
+        nets.dedup();
+        nets.shrink_to_fit();
+        Self(nets)
     }
 }
 

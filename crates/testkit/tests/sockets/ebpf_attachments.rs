@@ -6,66 +6,20 @@ use std::path::Path;
 use aya::programs::SchedClassifier;
 use aya::programs::TcAttachType::{Egress, Ingress};
 use portcullis::backend::{Binding, Bindings};
-use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ebpf::{AttachMode, Enforcer};
 use portcullis::ir::Delta;
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 
-use crate::ebpf::{
-    self, ONLY_80, attached, bind, interface, on_a_node_with_bpf, remove, start_enforcer, update,
-};
+use crate::backends::{bind, interface};
+use crate::ebpf::{attached, on_a_node_with_bpf, remove, start_enforcer, update};
 use crate::foreign::{ACCEPT, At, Foreign, NEXT, leftovers};
+use crate::nftables::EDGE;
 use crate::node::{Pod, carries, connect, tcp, udp};
-use crate::{EDGE, PODS, compiled, place};
+use crate::{ONLY_80, PODS, compile, compiled, place};
 
 const BOTH: [AttachMode; 2] = [AttachMode::Tcx, AttachMode::Clsact];
-
-#[test]
-fn random_policies_hold_with_tcx() {
-    ebpf::random_policies_hold(AttachMode::Tcx);
-}
-
-#[test]
-fn random_policies_hold_with_clsact() {
-    ebpf::random_policies_hold(AttachMode::Clsact);
-}
-
-#[test]
-fn the_steps_of_yaobank_hold_with_tcx() {
-    ebpf::the_steps_of_yaobank_hold(AttachMode::Tcx);
-}
-
-#[test]
-fn the_steps_of_yaobank_hold_with_clsact() {
-    ebpf::the_steps_of_yaobank_hold(AttachMode::Clsact);
-}
-
-#[test]
-fn established_flows_survive_tighter_policy_and_restarts_with_tcx() {
-    ebpf::established_flows_survive_tighter_policy_and_restarts(AttachMode::Tcx);
-}
-
-#[test]
-fn established_flows_survive_tighter_policy_and_restarts_with_clsact() {
-    ebpf::established_flows_survive_tighter_policy_and_restarts(AttachMode::Clsact);
-}
-
-#[test]
-fn replacing_a_link_by_a_link_leaves_no_gap() {
-    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([AttachMode::Tcx; 2]);
-}
-
-#[test]
-fn replacing_a_filter_by_a_filter_leaves_no_gap() {
-    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through([AttachMode::Clsact; 2]);
-}
-
-#[test]
-fn changing_between_links_and_filters_leaves_no_gap() {
-    ebpf::replacing_the_program_drops_no_flow_and_lets_nothing_through(BOTH);
-}
 
 /// Runs `test` with two pods, where the first may reach port 80 of the second and no other.
 fn with_port_80_open(test: impl FnOnce(&[Pod], &Path, &dyn Fn(AttachMode) -> Enforcer) + Send + 'static) {
@@ -270,12 +224,13 @@ fn another_kind_of_endpoint_gets_its_own_programs() {
         for (id, pod) in ids.iter().zip(pods) {
             cluster.apply(Update::Endpoint(place(cluster.endpoints()[id].clone(), pod)));
         }
-        let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-        cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-        compiler.commit();
+        let compiler = compile(&cluster, &Settings::default());
         let (snapshot, workloads) = (compiler.snapshot(), bind(pods, &ids));
         let mut hosts = bind(&pods[1..], &ids[1..]);
-        hosts.bind(EndpointId::host("edge"), Binding::Host { interfaces: vec![interface(&pods[0])] });
+        hosts.bind(
+            EndpointId::host("edge"),
+            Binding::Host { interfaces: vec![interface(&pods[0].interface)] },
+        );
         let same = Delta { from: snapshot.generation, to: snapshot.generation, ..Delta::default() };
         for attachment in BOTH {
             let mut enforcer = start_enforcer(attached(attachment), pins, snapshot, &workloads).unwrap();

@@ -158,7 +158,7 @@ fn describe<'a>(
         AddressOwnerId::NetworkSet(id) => {
             let set = cluster.network_sets().get(id)?;
             let key = GroupKeyRef::plain(EntityKinds::NETWORK_SET, set.id.namespace.as_ref(), &set.labels);
-            Description { key, prefixes: Prefixes::nets(set.nets.clone()), local: false }
+            Description { key, prefixes: Prefixes::nets(&set.nets), local: false }
         }
         AddressOwnerId::Node(name) => {
             let node = cluster.nodes().get(name)?;

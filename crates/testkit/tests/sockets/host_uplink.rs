@@ -2,25 +2,23 @@
 //! ports. What comes through is compared with the reference.
 
 use std::net::IpAddr;
-use std::path::Path;
 
-use portcullis::backend::{Binding, Bindings};
-use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{Enforcer, Options};
+use portcullis::backend::DataplaneOptions;
 use portcullis::label::Labels;
 use portcullis::model::{
     Action, Cluster, Endpoint, EndpointId, EndpointKind, Profile, ProfileOrigin, Rule, Update,
 };
-use portcullis::packet::Protocol;
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 use portcullis_testkit::generate::Generator;
 
-use crate::ebpf::{bind, interface, options, remove, start_enforcer, with_more_services};
-use crate::ebpf_services::{Flows, Masquerade, REMOTE, kube_proxy, on_a_site, service, with_services};
+use crate::backends::{on_every_site, with_services};
+use crate::host_endpoints::bindings;
 use crate::host_judge::{Judge, compare, parties};
-use crate::place;
+use crate::host_scenarios::PROBES;
+use crate::services::{Flows, Masquerade, REMOTE, kube_proxy, service};
 use crate::wide::{NODE, Site, Tries, nft};
+use crate::{compile, place};
 
 const CLUSTER: &str = "
 apiVersion: v1
@@ -160,36 +158,6 @@ fn policies(set: &[(&str, &str, &str)]) -> String {
     set.iter().enumerate().map(policy).collect()
 }
 
-/// Ports that everybody serves, and failsafe ports.
-const PROBES: [(u16, Protocol); 8] = [
-    (80, Protocol::TCP),
-    (80, Protocol::UDP),
-    (8080, Protocol::TCP),
-    (8080, Protocol::UDP),
-    (22, Protocol::TCP),
-    (179, Protocol::TCP),
-    (53, Protocol::UDP),
-    (68, Protocol::UDP),
-];
-
-/// Puts `cluster` in force and gives the engine.
-fn enforce(
-    site: &Site,
-    pins: &Path,
-    options: Options,
-    cluster: &Cluster,
-    local: &[EndpointId],
-    guard: &EndpointId,
-) -> Enforcer {
-    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
-    cluster.updates().for_each(|update| compiler.apply(update).unwrap());
-    compiler.commit();
-    let mut bindings: Bindings = bind(&site.pods, local);
-    let uplink = interface(&site.second);
-    bindings.bind(guard.clone(), Binding::Host { interfaces: vec![uplink] });
-    start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap()
-}
-
 /// The cluster, with these workloads at the pods of the node.
 fn load(site: &Site, text: &str, names: [&str; 2]) -> Cluster {
     let scenario = Scenario::parse("host", text, LoadOptions::new()).unwrap();
@@ -203,21 +171,22 @@ fn load(site: &Site, text: &str, names: [&str; 2]) -> Cluster {
 
 #[test]
 fn every_hook_of_a_host_endpoint_decides_as_the_reference_says() {
-    on_a_site(2, |site, pins| {
+    on_every_site(2, |under, site| {
         site.serve_more(&[22, 179, 53, 68]);
         let local = ["web", "work"].map(|name| EndpointId::workload("shop", name));
         let remote = [EndpointId::workload("west", "remote")];
         let (guard, settings) = (EndpointId::host("edge"), Settings::default());
         // The answers are the same when destinations may be rewritten.
-        for options in [options(), with_services(site)] {
+        for options in [DataplaneOptions::new(), with_services()] {
             for Set(name, set) in SETS {
                 let cluster = load(site, &format!("{CLUSTER}{}", policies(set)), ["web", "work"]);
                 let judge = Judge::new(&cluster, &settings, &guard);
-                let enforcer = enforce(site, pins, options.clone(), &cluster, &local, &guard);
+                let bindings = bindings(site, &local, [Some(guard.clone()), None]);
+                let mut dataplane = under.load(options.clone(), &compile(&cluster, &settings), &bindings);
                 let parties = parties(site, &local, &remote);
                 let (all, came) = compare(&judge, &parties, &PROBES, name).unwrap();
-                eprintln!("{name}: {all} connections, {came} came through: as the reference says");
-                remove(enforcer);
+                eprintln!("{under}, {name}: {all} connections, {came} came through: as the reference says");
+                dataplane.remove().unwrap();
             }
         }
     });
@@ -225,7 +194,7 @@ fn every_hook_of_a_host_endpoint_decides_as_the_reference_says() {
 
 #[test]
 fn random_policies_of_host_endpoints_hold() {
-    on_a_site(2, |site, pins| {
+    on_every_site(2, |under, site| {
         let rounds = std::env::var("PORTCULLIS_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
         let settings = Settings::default();
         let (mut seed, mut sets, mut connections, mut through) = (1_000, 0, 0, 0);
@@ -235,15 +204,16 @@ fn random_policies_of_host_endpoints_hold() {
             let (local, remote) = workloads.split_at(2);
             let judge = Judge::new(&cluster, &settings, &hosts[0]);
             let parties = parties(site, local, remote);
-            let enforcer = enforce(site, pins, options(), &cluster, local, &hosts[0]);
+            let bindings = bindings(site, local, [Some(hosts[0].clone()), None]);
+            let mut dataplane = under.load(DataplaneOptions::new(), &compile(&cluster, &settings), &bindings);
             if let Some((all, came)) = compare(&judge, &parties, &PROBES[..4], &format!("seed {seed}")) {
                 (sets, connections, through) = (sets + 1, connections + all, through + came);
             }
-            remove(enforcer);
+            dataplane.remove().unwrap();
         }
         let tried = seed - 1_000;
         eprintln!(
-            "{sets} policy sets of {tried}, {connections} connections over the uplink, {through} came through: as the reference says"
+            "{under}: {sets} policy sets of {tried}, {connections} connections over the uplink, {through} came through: as the reference says"
         );
     });
 }
@@ -302,13 +272,13 @@ fn generated(site: &Site, seed: u64) -> (Cluster, [Vec<EndpointId>; 2]) {
 /// Node ports: a policy before destination NAT sees the port of the node, the others see the pod's.
 #[test]
 fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
-    on_a_site(3, |site, pins| {
+    on_every_site(3, |under, site| {
         nft(&kube_proxy(Masquerade::All));
         let node: [IpAddr; 2] = NODE.map(|text| text.parse().unwrap());
         let local = ["work", "web"].map(|name| EndpointId::workload("shop", name));
         let guard = EndpointId::host("edge");
         let own = NODE.map(|text| portcullis::net::Cidr::host(text.parse().unwrap()));
-        let names_node = || with_more_services(with_services(site), own);
+        let names_node = || own.into_iter().fold(with_services(), DataplaneOptions::with_services);
         let both = "{action: Allow, protocol: TCP, destination: {ports: [PORT]}}, {action: Allow, protocol: UDP, destination: {ports: [PORT]}}";
         let rules = |port: &str| format!("[{}]", both.replace("PORT", port));
         let (of_node, of_pod, none) = (rules("30080"), rules("80"), "[]".to_owned());
@@ -320,7 +290,7 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             (
                 "allowed before",
                 vec![(before, of_node.as_str(), ""), (after, none.as_str(), all)],
-                with_services(site),
+                with_services(),
                 true,
                 false,
             ),
@@ -350,7 +320,8 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             ("denied as forwarded", vec![(after, of_node.as_str(), all)], names_node(), false, false),
         ] {
             let cluster = load(site, &format!("{CLUSTER}{}", policies(&set)), ["work", "web"]);
-            let enforcer = enforce(site, pins, options, &cluster, &local, &guard);
+            let bindings = bindings(site, &local, [Some(guard.clone()), None]);
+            let mut dataplane = under.load(options, &compile(&cluster, &Settings::default()), &bindings);
             let mut tries = Tries::default();
             tries.add(name, &site.far[0], node, 30_080, port);
             tries.add(name, &site.far[0], node, 80, own);
@@ -362,7 +333,7 @@ fn ports_of_the_node_meet_the_hooks_of_forwarded_traffic() {
             if port {
                 node.into_iter().for_each(|to| drop(Flows::begin(&site.far[0], to, 30_080)));
             }
-            remove(enforcer);
+            dataplane.remove().unwrap();
         }
     });
 }
