@@ -162,8 +162,8 @@ pub(crate) enum Part {
 /// Rules of a chain with their comments.
 pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
 
-/// The kinds of destinations that this host takes for itself. What is of none of them may be forwarded: also an address that
-/// the look-up finds no route for, because another table may have one (policy routing, VRF).
+/// The kinds of destinations that this host takes for itself. All others may be forwarded, also an address without a route in
+/// the look-up, because another table may have one (policy routing, VRF).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum AddressKind {
     /// An address of this host.

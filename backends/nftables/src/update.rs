@@ -1,4 +1,4 @@
-//! What has to be told to the kernel, in order.
+//! The commands for the kernel, in order.
 
 use alloc::collections::BTreeSet;
 use core::fmt;
@@ -12,8 +12,7 @@ use crate::text::text;
 /// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
 /// every packet gets, at each hook, its old or its new decision.
 ///
-/// Nothing is deleted in the batch that stops using it: a packet that is on its way keeps the old rules, but looks into
-/// the new sets.
+/// Nothing is deleted in the batch that stops using it: a packet in flight keeps the old rules, but reads the new sets.
 ///
 /// It prints itself as nft text, a blank line between batches. Loading the text of a whole snapshot with `nft -f` does
 /// what a load does where there was no table.

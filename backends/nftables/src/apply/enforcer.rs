@@ -43,15 +43,15 @@ pub struct Enforcer {
     last_number: u64,
     /// The kernel's generation after our last batch.
     generation: u32,
-    /// Whether somebody changed nf_tables since the table was last looked at.
+    /// Whether another program changed nf_tables since the table was last compared.
     unsure: bool,
     retired: RetiredDecisions,
     events: Option<Events>,
-    /// Events of decisions that nobody knows any more.
+    /// Events of decisions that are no longer remembered.
     unresolved: u64,
 }
 
-/// What somebody else did to the table.
+/// How the table in the kernel differs from the table that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Drift {
     /// Nothing that shows.
@@ -87,9 +87,9 @@ impl Enforcer {
         })
     }
 
-    /// Looks whether the table is what it was left as. Costs one question as long as nobody changed anything in
-    /// nf_tables; otherwise all names, numbers of rules and elements are compared. The content of a rule that somebody
-    /// replaced by another is not.
+    /// Compares the table with the one that was written. Costs one question to the kernel as long as no program changed
+    /// nf_tables; otherwise all names, numbers of rules and elements are compared. The content of a rule that was
+    /// replaced by another rule is not.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -130,7 +130,7 @@ impl Enforcer {
         Ok(Drift::None)
     }
 
-    /// Carries out the batches of `update`; what the counters that it removes counted last.
+    /// Carries out the batches of `update` and returns the last values of the counters that it removes.
     fn carry_out(&mut self, update: &Update) -> Result<BTreeMap<Name, Counter>, DataplaneError> {
         let mut counted = BTreeMap::new();
         for stage in update.stages() {
@@ -155,7 +155,7 @@ impl Enforcer {
         Ok(counted)
     }
 
-    /// What the counters that `stage` removes counted. No packet comes to them any more.
+    /// The values of the counters that `stage` removes. No packet reaches them any more.
     fn last_counts(&mut self, stage: &Stage) -> Result<BTreeMap<Name, Counter>, ApplyError> {
         let gone: Vec<&Name> = stage
             .commands
@@ -204,7 +204,7 @@ impl Enforcer {
         self.lowering.as_ref().map_or(0, portcullis_core::backend::Lower::generation)
     }
 
-    /// What the decision chain called `name` stands for, also when it is gone.
+    /// The decision that the chain called `name` stands for, also when the chain is gone.
     pub(super) fn meaning(&self, name: &str) -> Option<&Meaning> {
         self.lowering
             .as_ref()
@@ -267,7 +267,7 @@ impl Dataplane for Enforcer {
                 self.retired.count(counted, &BTreeMap::new());
                 Ok(Applied::COMPLETE)
             }
-            // The table is not what it was left as.
+            // The table differs from the one that was written.
             Err(_) => {
                 self.is_behind = true;
                 self.load(desired)
@@ -275,7 +275,7 @@ impl Dataplane for Enforcer {
         }
     }
 
-    /// Costs one question to the kernel as long as nobody changed nf_tables, see [`Enforcer::drift`].
+    /// Costs one question to the kernel as long as no program changed nf_tables, see [`Enforcer::drift`].
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
         let mut health = Health::default();
         let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };

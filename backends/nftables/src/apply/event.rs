@@ -18,7 +18,7 @@ pub(crate) enum Told {
     Event(Event),
     /// More about a packet whose event was told: each Log rule and the decision log for themselves.
     Before,
-    /// Nobody knows the decision, or the packet cannot be read.
+    /// The decision is not known, or the packet cannot be read.
     Unknown,
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected
     Told::Event(event)
 }
 
-/// What is decided about a workload that nobody bound, and at a closed interface.
+/// The decision about a workload without a binding, and at a closed interface.
 const UNKNOWN: DecisionEntry =
     DecisionEntry { verdict: Verdict::Deny, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
 

@@ -1,4 +1,4 @@
-//! Commands over netlink: the way for live updates. One element takes some microseconds, whatever the size of the
+//! Commands over netlink: the way for live updates. One element takes some microseconds, for any size of the
 //! table.
 
 mod attr;
@@ -141,7 +141,7 @@ impl Netlink {
         Ok(found == all.map(|element| shape(&value(&element))).collect())
     }
 
-    /// Carries out `batch` unless somebody changed nf_tables since `generation`; whether it was carried out.
+    /// Carries out `batch` unless nf_tables changed since `generation`. Returns whether it was carried out.
     ///
     /// # Errors
     /// When the kernel refuses. Then nothing changed.

@@ -1,4 +1,4 @@
-//! Decisions of retired policies, until their counts are told and their events are read.
+//! Decisions of retired policies, until their counts are reported and their events are read.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -9,19 +9,19 @@ use portcullis_core::label::Name;
 
 use crate::lower::interned::Meaning;
 
-/// What chains stood for that are gone, or about to go. Of the latest [`RetiredDecisions::KEPT`], others are forgotten.
+/// The decisions of chains that are gone, or about to go: the latest [`RetiredDecisions::KEPT`]; older ones are forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct RetiredDecisions {
     by_chain: BTreeMap<Name, Retired>,
     order: VecDeque<Name>,
-    /// What earlier chains counted of decisions that others carry out now, by name of the present chain.
+    /// Counts of earlier chains whose decision another chain carries out now, by name of the present chain.
     carried: BTreeMap<Name, Counter>,
 }
 
 #[derive(Debug)]
 struct Retired {
     meaning: Meaning,
-    /// What it counted last, until that is told.
+    /// Its last count, until that is reported.
     untold: Option<Counter>,
 }
 
@@ -29,7 +29,7 @@ impl RetiredDecisions {
     /// How many are remembered.
     pub(crate) const KEPT: usize = 8_192;
 
-    /// Remembers what chains stand for that are about to go.
+    /// Remembers the decisions of chains that are about to go.
     pub(crate) fn note(&mut self, retired: impl IntoIterator<Item = (Name, Meaning)>) {
         for (name, meaning) in retired {
             if self.by_chain.insert(name.clone(), Retired { meaning, untold: None }).is_none() {
@@ -44,8 +44,8 @@ impl RetiredDecisions {
         }
     }
 
-    /// Takes what the counters of chains that are gone counted last. A decision that a chain of `present` carries out goes
-    /// on counting from there.
+    /// Takes the last values of counters whose chains are gone. A decision that a chain of `present` carries out continues
+    /// from its value.
     pub(crate) fn count(&mut self, counted: BTreeMap<Name, Counter>, present: &BTreeMap<Name, Meaning>) {
         if counted.is_empty() {
             return;
@@ -66,17 +66,17 @@ impl RetiredDecisions {
         }
     }
 
-    /// What `chain`, whose counter says `counter`, counted with its predecessors.
+    /// The count of `chain`, whose counter has the value `counter`, together with its predecessors.
     pub(crate) fn with_carried(&self, chain: &Name, counter: Counter) -> Counter {
         sum(self.carried.get(chain).copied().unwrap_or_default(), counter)
     }
 
-    /// What the chain stood for.
+    /// The decision that the chain stood for.
     pub(crate) fn find(&self, chain: &str) -> Option<&Meaning> {
         self.by_chain.get(chain).map(|retired| &retired.meaning)
     }
 
-    /// Last counts that were not told yet.
+    /// Last counts that were not reported yet.
     pub(crate) fn take_untold(&mut self) -> impl Iterator<Item = (Arc<DecisionEntry>, Counter)> {
         let told =
             |retired: &mut Retired| Some((Arc::clone(&retired.meaning.decision), retired.untold.take()?));

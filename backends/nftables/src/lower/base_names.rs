@@ -1,5 +1,5 @@
-//! Names of the sets and chains that every table has. Of hooked chains there is one each; the others carry a suffix
-//! once a table was replaced while it was in use, so that old and new stand side by side.
+//! Names of the sets and chains that every table has. A base chain has one fixed name. The names of the others get a
+//! suffix once a table was replaced while it was in use, so that old and new ones exist side by side.
 
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;

@@ -12,7 +12,7 @@ use crate::lower::base_names::BaseNames;
 use crate::lower::names::label;
 use crate::options::Options;
 
-/// What an answer means where it is asked for.
+/// What an answer means at the hook that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HookKind {
     /// At workload, host and forward hooks: what is not dropped goes on to the next hook.

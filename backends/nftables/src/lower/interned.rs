@@ -20,8 +20,8 @@ use crate::options::Options;
 /// Names of chains and sets that packets can come to.
 pub(crate) type Used = HashSet<Name>;
 
-/// What a decision chain is made from. The L7 program takes no part in the kernel; whoever reads the chain's events
-/// contents to know which it is.
+/// The content of a decision chain. The L7 program takes no part in the kernel; it is here so that an event tells which one
+/// it is.
 type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, HookKind);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,13 +135,13 @@ impl Interned {
         self.content.keys()
     }
 
-    /// Drops what was made since [`Interned::keep`], which is what a failed update made.
+    /// Drops the chains that were made since [`Interned::keep`], by an update that failed.
     pub(crate) fn drop_made(&mut self) {
         let made: Used = self.made.drain(..).collect();
         self.retain(|name| !made.contains(name));
     }
 
-    /// Drops what is not in `kept`: the decisions among it.
+    /// Drops everything that is not in `kept`, and returns the decisions among it.
     pub(crate) fn keep(&mut self, kept: &Used) -> Vec<(Name, Meaning)> {
         let made: Used = self.made.drain(..).collect();
         let gone = self.meaning.iter().filter(|(name, _)| !kept.contains(*name) && !made.contains(*name));

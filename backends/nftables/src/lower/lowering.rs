@@ -25,7 +25,7 @@ use crate::update::{Existing, Update};
 
 /// The table, as it follows from a snapshot, the endpoints of this node, and [`Options`].
 ///
-/// It notes what it told the kernel, so that a [`Delta`] becomes the few commands that lead on from there.
+/// It remembers the state of the kernel, so that a [`Delta`] becomes a few commands on top of that.
 #[derive(Clone, Debug)]
 pub struct Lowering {
     pub(super) options: Options,
@@ -43,8 +43,8 @@ impl Lower for Lowering {
     type Existing = Existing;
     type Update = Update;
 
-    /// Lowers a whole snapshot. `existing` is what the table holds now, if it is there: the new state is built beside it, takes
-    /// over, and the old is removed.
+    /// Lowers a whole snapshot. `existing` is the content of the table, if there is one: the new state is built beside it, takes
+    /// over, and the old state is removed.
     fn load(
         options: Options,
         desired: DesiredState<'_>,
@@ -176,7 +176,7 @@ impl Lowering {
         changing_sets
     }
 
-    /// Any update but that of single elements. On an error everything but the addresses and what is live is as it was.
+    /// Any update but that of single elements. On an error, all fields but the addresses and the live objects are as before.
     fn restructure(
         &mut self,
         desired: DesiredState<'_>,
@@ -226,7 +226,7 @@ impl Lowering {
                 self.state.programs = programs;
                 self.state.peer_sets.go_back(changes.unwrap_or_default());
                 self.state.interned.drop_made();
-                // What was derived from them is of the snapshot that is not in force.
+                // Chains that were made from them belong to the snapshot that is not in force.
                 self.state.interned.forget(touched.tables());
                 Err(error)
             }

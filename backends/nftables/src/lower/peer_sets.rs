@@ -22,7 +22,7 @@ pub(crate) enum SetContent {
     Members(Classes),
     /// The addresses of these classes, each with the chain for its class.
     Targets(BTreeMap<ClassId, Name>),
-    /// All single addresses that have a class: they are not what the networks around them are.
+    /// All single addresses that have a class of their own, which differs from that of the networks around them.
     Known,
 }
 
@@ -145,7 +145,7 @@ impl PeerSets {
         Some(core::mem::replace(&mut peer.content, content))
     }
 
-    /// Takes back what an update that failed changed.
+    /// Takes back the changes of an update that failed.
     pub(crate) fn go_back(&mut self, changes: SetChanges) {
         for name in &changes.created {
             self.remove(name);
@@ -155,7 +155,7 @@ impl PeerSets {
         }
     }
 
-    /// Drops what is not in `kept`.
+    /// Drops every set that is not in `kept`.
     pub(crate) fn keep(&mut self, kept: &Used) {
         let gone: Vec<Name> = self.peer_sets.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         for name in gone {

@@ -44,7 +44,7 @@ pub(crate) struct BuildContext<'a, 'w> {
     pub(crate) work: &'a LowerContext<'w>,
     /// Sets whose elements change in this update because addresses do.
     pub(crate) changing_sets: &'a BTreeSet<Name>,
-    /// Programs that endpoints with another program before now have.
+    /// Programs that an endpoint is moved to from another program.
     pub(crate) taken_over: &'a BTreeSet<ProgramId>,
 }
 
@@ -66,7 +66,7 @@ impl ProgramChains {
     ) -> Option<SetChanges> {
         self.0.retain(|key, _| wanted.contains(key));
         let mut rows = BTreeMap::new();
-        // ProgramChains whose chains can stay if their sets can become what they content; the others are built anew.
+        // Programs whose chains can stay, if the sets can take their new content; the others are built anew.
         let mut reusable: BTreeMap<ProgramKey, Vec<SetContent>> = BTreeMap::new();
         let mut rebuilt: BTreeMap<ProgramKey, Node> = BTreeMap::new();
         for key in wanted.iter().filter(|key| !self.0.contains_key(*key) || affected(key)) {
@@ -102,9 +102,9 @@ impl ProgramChains {
         Some(changes)
     }
 
-    /// ProgramChains whose sets cannot change in place. Where those for the source and those for the destination change, a
-    /// packet would get neither its old nor its new decision in between; so it would where an endpoint comes over
-    /// from another program.
+    /// Programs whose sets cannot change in place: those whose sets for the source and for the destination both change,
+    /// and those that an endpoint is moved to from another program. A packet in between would get neither its old nor
+    /// its new decision.
     fn cannot_update_in_place(
         &self,
         reusable: &BTreeMap<ProgramKey, Vec<SetContent>>,
@@ -290,8 +290,8 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// Single addresses decide first. What is known as one is not what the networks around it are; what is not known
-    /// is what the networks say.
+    /// Single addresses decide first. A known address does not take the class of the networks around it; an unknown one
+    /// does.
     fn split(&mut self, split: &Split) -> Name {
         let key = vec![split.side.field(self.version)];
         let rest = go(self.render(&split.rest));

@@ -27,7 +27,7 @@ pub(crate) struct State {
     pub(crate) live: Live,
 }
 
-/// What the kernel holds of what is generated.
+/// The generated objects that the kernel holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Live {
     pub(crate) chains: BTreeSet<Name>,
@@ -37,7 +37,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// What the kernel holds once it was told all of these.
+    /// The objects that the kernel holds once all of these are written.
     pub(crate) fn of(interned: &Interned, peer_sets: &PeerSets, addresses: &Addresses) -> Self {
         let of_peers = peer_sets.iter().map(|(name, peer)| {
             let count = match &peer.content {

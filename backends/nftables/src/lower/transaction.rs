@@ -1,4 +1,4 @@
-//! The commands that lead from what was to what is.
+//! The commands that lead from the old state to the new one.
 //!
 //! 1. New sets, chains and counters, complete, used by nothing.
 //! 2. The base sets and the base chains switch to them: every packet meets the old chains or the new.
@@ -166,7 +166,7 @@ fn switch(state: &State, before: &Before, load: Option<&Existing>, update: &mut 
             key: key.clone(),
             target: target.clone(),
         };
-        // What was closed is opened with the new keys, and what is closed is so at once: in between neither passes.
+        // A closed interface is opened with its new keys, and a newly closed one is closed at once: in between, neither passes.
         let gone = delete(name, set.key.clone(), set.kind, gone.map(owned).collect());
         if *name == closed {
             late.extend(gone);

@@ -16,7 +16,7 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::apply::{Events, LogMessage};
 
-/// The namespace of the calling thread, and its interfaces. It ends with the thread, whatever ends that: nothing is
+/// The namespace of the calling thread, and its interfaces. It ends with the thread, also when that is killed: nothing is
 /// left behind.
 pub(super) struct Wire {
     devices: [SyncDevice; 5],

@@ -76,10 +76,10 @@ const ATTR_PREFIX: u16 = 10;
 const COPIED: u32 = 128;
 
 impl Events {
-    /// Listens to `group`, which nobody else may listen to.
+    /// Listens to `group`, which has one listener at most.
     ///
     /// # Errors
-    /// When the right is missing, the kernel has no nflog, or somebody listens already.
+    /// When the right is missing, the kernel has no nflog, or another process listens already.
     pub(crate) fn open(group: u16) -> Result<Self, ApplyError> {
         let mut events =
             Self { socket: Socket::open()?, waiting: alloc::collections::VecDeque::new(), lost: 0 };
@@ -106,7 +106,7 @@ impl Events {
     /// The next event, if there is one within `patience`.
     ///
     /// # Errors
-    /// When the socket fails. Events that were lost because nobody read them are no error, see [`Events::lost`].
+    /// When the socket fails. Events that were lost because they were not read in time are no error, see [`Events::lost`].
     pub(crate) fn next(&mut self, patience: Duration) -> Result<Option<LogMessage>, ApplyError> {
         let end = Instant::now() + patience;
         loop {
@@ -128,7 +128,7 @@ impl Events {
         self.socket.fd()
     }
 
-    /// How many times events were lost because nobody read them in time.
+    /// How many times events were lost because they were not read in time.
     #[must_use]
     pub(crate) const fn lost(&self) -> u64 {
         self.lost

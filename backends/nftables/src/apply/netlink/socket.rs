@@ -127,7 +127,7 @@ impl Socket {
             self.send(&bytes)?;
             match self.answers(header.sequence_number, flags)? {
                 Some(answers) => return Ok(answers),
-                // Somebody changed the tables during the dump.
+                // The tables changed during the dump.
                 None => continue,
             }
         }
