@@ -3,7 +3,6 @@
 pub(crate) mod attach;
 pub(crate) mod cgroup;
 pub(crate) mod clsact;
-pub(crate) mod cut;
 pub(crate) mod dataplane;
 pub(crate) mod decisions;
 pub(crate) mod direction;

@@ -126,12 +126,6 @@ impl Lowering {
         &self.options
     }
 
-    /// What the interfaces of this node are bound to.
-    #[cfg(feature = "load")]
-    pub(crate) const fn bindings(&self) -> &Bindings {
-        &self.bindings
-    }
-
     /// The decision that the kernel knows by this number, which events and counters carry. `None` when it is not used any
     /// more: ask before the update that drops it.
     #[must_use]

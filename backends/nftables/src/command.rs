@@ -10,7 +10,7 @@ use portcullis_core::net::IpVersion;
 
 /// One change of the table. Commands of one batch take effect together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Creates the table unless it is there.
     AddTable,
     /// Removes the table and all that is in it. An error when there is none.
@@ -39,20 +39,20 @@ pub enum Command {
 
 /// A named set, or a map to verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Set {
+pub(crate) struct Set {
     /// Its name, unique among sets and maps of the table.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The fields of the key, in order; more than one is a concatenation.
-    pub key: Vec<Field>,
+    pub(crate) key: Vec<Field>,
     /// What an element carries.
-    pub kind: SetKind,
+    pub(crate) kind: SetKind,
     /// Shown to operators; at most 127 bytes.
-    pub comment: Option<String>,
+    pub(crate) comment: Option<String>,
 }
 
 /// What an element of a set carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetKind {
+pub(crate) enum SetKind {
     /// Single values: membership only, a hash table.
     Values,
     /// Ranges that do not overlap: membership only. Such a set is filled once and never changed.
@@ -63,50 +63,49 @@ pub enum SetKind {
 
 /// Elements of one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Elements {
+pub(crate) struct Elements {
     /// The set.
-    pub set: Name,
+    pub(crate) set: Name,
     /// The fields of its key, as in [`Set::key`].
-    pub key: Vec<Field>,
+    pub(crate) key: Vec<Field>,
     /// What they carry.
-    pub kind: SetKind,
+    pub(crate) kind: SetKind,
     /// The elements.
-    pub elements: Vec<Element>,
+    pub(crate) elements: Vec<Element>,
 }
 
 /// One element of a set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Element {
-    /// A value for each field of the key; the single [`Value::Any`] is the element for everything that no other
-    /// matches.
-    pub key: Vec<Value>,
+pub(crate) struct Element {
+    /// A value for each field of the key.
+    pub(crate) key: Vec<Value>,
     /// Where a match leads; `None` in sets.
-    pub target: Option<Target>,
+    pub(crate) target: Option<Target>,
 }
 
 /// A chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chain {
+pub(crate) struct Chain {
     /// Its name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// Where it is hooked in; `None` for a chain that is only jumped to. The policy of a hooked chain is accept.
-    pub hook: Option<BaseHook>,
+    pub(crate) hook: Option<BaseHook>,
     /// Shown to operators; at most 127 bytes.
-    pub comment: Option<String>,
+    pub(crate) comment: Option<String>,
 }
 
 /// A place in the kernel's way of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BaseHook {
+pub(crate) struct BaseHook {
     /// The netfilter hook.
-    pub point: HookPoint,
+    pub(crate) point: HookPoint,
     /// Its priority: lower runs earlier.
-    pub priority: i32,
+    pub(crate) priority: i32,
 }
 
 /// A netfilter hook of the `inet` family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum HookPoint {
+pub(crate) enum HookPoint {
     /// Everything that comes in, before routing.
     Prerouting,
     /// What is for the host itself.
@@ -119,19 +118,19 @@ pub enum HookPoint {
 
 /// A rule: its parts are evaluated in order until one does not match or leads away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// The chain it stands in.
-    pub chain: Name,
+    pub(crate) chain: Name,
     /// Its parts.
-    pub parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// Shown to operators; at most 127 bytes.
-    pub comment: Option<String>,
+    pub(crate) comment: Option<String>,
 }
 
 /// One part of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
-    /// Matches when the field has the value. Never with [`Value::Any`].
+pub(crate) enum Part {
+    /// Matches when the field has the value.
     Is(Field, Value),
     /// Matches when the fields, together, are in the named set.
     In(Vec<Field>, Name),
@@ -160,10 +159,13 @@ pub enum Part {
     Go(Target),
 }
 
+/// Rules of a chain with their comments.
+pub(crate) type Content = Vec<(Vec<Part>, Option<String>)>;
+
 /// The kinds of destinations that this host takes for itself. What is of none of them may be forwarded: also an address that
 /// the look-up finds no route for, because another table may have one (policy routing, VRF).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AddressKind {
+pub(crate) enum AddressKind {
     /// An address of this host.
     Local,
     /// A broadcast address of one of its networks.
@@ -176,12 +178,12 @@ pub enum AddressKind {
 
 impl AddressKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Local, Self::Broadcast, Self::Anycast, Self::Multicast];
+    pub(crate) const ALL: [Self; 4] = [Self::Local, Self::Broadcast, Self::Anycast, Self::Multicast];
 }
 
 /// Where a packet goes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
+pub(crate) enum Target {
     /// On to the next hook.
     Accept,
     /// Away.
@@ -197,7 +199,7 @@ pub enum Target {
 impl Target {
     /// The chain it leads to.
     #[must_use]
-    pub const fn chain(&self) -> Option<&Name> {
+    pub(crate) const fn chain(&self) -> Option<&Name> {
         match self {
             Self::Jump(chain) | Self::Goto(chain) => Some(chain),
             Self::Accept | Self::Drop | Self::Return => None,
@@ -207,7 +209,7 @@ impl Target {
 
 /// Something of a packet that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Field {
+pub(crate) enum Field {
     /// IPv4 or IPv6.
     Family,
     /// Name of the interface it came in through.
@@ -234,7 +236,7 @@ pub enum Field {
 
 /// A value, or a range of values, of a field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Value {
+pub(crate) enum Value {
     /// Of [`Field::Family`].
     Family(IpVersion),
     /// Of an interface field, at most 15 bytes.
@@ -251,13 +253,11 @@ pub enum Value {
     Numbers(u16, u16),
     /// Of [`Field::ConnectionState`].
     State(ConnectionState),
-    /// Whatever has no element of its own.
-    Any,
 }
 
 /// What connection tracking says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// Belongs to no connection and cannot start one.
     Invalid,
     /// Belongs to a connection that was seen in both directions.

@@ -28,9 +28,9 @@ use portcullis_core::verdict::{Cause, Decision, Hook, Verdict};
 use portcullis_core::wire::craft;
 
 use crate::apply::Transport as _;
+use crate::apply::{Events, Netlink};
 use crate::command::{Command, Element, Elements, SetKind, Value};
-use crate::lowering::Lowering;
-use crate::netlink::{Events, Netlink};
+use crate::lower::Lowering;
 use crate::options::{Limits, Options};
 use crate::update::Existing;
 use wire::{Way, Wire};
@@ -197,7 +197,7 @@ impl Judge {
         }
         match decided {
             Some(chain) if asked => self.resolve(&chain, logged, passed, packet),
-            Some(chain) if chain == crate::skeleton::UNKNOWN && !passed => {
+            Some(chain) if chain == crate::lower::base_chains::UNKNOWN && !passed => {
                 Ok(Decision::new(Verdict::Deny, Cause::NoPolicy))
             }
             Some(chain) => Err(contradiction(format!("{chain} decided for an endpoint that is not bound"))),
@@ -298,12 +298,12 @@ impl Lowering {
         other: &str,
     ) -> Option<Elements> {
         let (set, key) = match hook {
-            Hook::WorkloadIngress => self.fixed.receivers(),
-            Hook::WorkloadEgress => self.fixed.senders(),
-            hook => self.fixed.host(hook),
+            Hook::WorkloadIngress => self.state.base_names.receivers(),
+            Hook::WorkloadEgress => self.state.base_names.senders(),
+            hook => self.state.base_names.host(hook),
         };
         let of = |name: Name| vec![Value::Family(version), Value::Interface(name)];
-        let target = self.sets.get(&set)?.elements.get(&of(interface.name().into()))?.clone();
+        let target = self.state.sets.get(&set)?.elements.get(&of(interface.name().into()))?.clone();
         let elements = vec![Element { key: of(other.into()), target }];
         Some(Elements { set, key, kind: SetKind::Verdicts, elements })
     }

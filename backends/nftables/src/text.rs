@@ -12,7 +12,7 @@ use crate::command::{
 
 /// Prints `commands` for the table called `table`.
 #[must_use]
-pub fn text(table: &Name, commands: &[Command]) -> String {
+pub(crate) fn text(table: &Name, commands: &[Command]) -> String {
     let mut out = String::new();
     for command in commands {
         out.push_str(&Line { table, command }.to_string());
@@ -119,10 +119,8 @@ fn change(f: &mut fmt::Formatter<'_>, word: &str, table: &str, change: &Elements
 }
 
 fn element(key: &[Field], element: &Element) -> String {
-    let values: Vec<String> = match &element.key[..] {
-        [Value::Any] => vec!["*".into()],
-        values => key.iter().zip(values).map(|(field, value)| self::value(*field, value)).collect(),
-    };
+    let values: Vec<String> =
+        key.iter().zip(&element.key).map(|(field, value)| self::value(*field, value)).collect();
     let key = values.join(" . ");
     match &element.target {
         Some(to) => format!("{key} : {}", target(to)),
@@ -167,7 +165,6 @@ fn value(field: Field, value: &Value) -> String {
         Value::State(ConnectionState::Invalid) => "invalid".into(),
         Value::State(ConnectionState::Established) => "established".into(),
         Value::State(ConnectionState::Related) => "related".into(),
-        Value::Any => "*".into(),
     }
 }
 

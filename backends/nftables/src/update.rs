@@ -1,19 +1,25 @@
 //! What has to be told to the kernel, in order.
 
 use alloc::collections::BTreeSet;
+use core::fmt;
 
 use portcullis_core::label::Name;
 
 use crate::command::Command;
-use crate::pool::Meaning;
+use crate::lower::interned::Meaning;
+use crate::text::text;
 
 /// Batches that lead from one state of the table to the next. Each takes effect as a whole; between any two of them
 /// every packet gets, at each hook, its old or its new decision.
 ///
 /// Nothing is deleted in the batch that stops using it: a packet that is on its way keeps the old rules, but looks into
 /// the new sets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// It prints itself as nft text, a blank line between batches. Loading the text of a whole snapshot with `nft -f` does
+/// what a load does where there was no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
+    pub(crate) table: Name,
     pub(crate) stages: Vec<Stage>,
     /// Decisions whose chains go.
     pub(crate) retired: Vec<(Name, Meaning)>,
@@ -21,23 +27,35 @@ pub struct Update {
 
 /// One batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// Whether packets that were on their way before the batches so far must be done before this one: wait for
     /// [`Stage::GRACE`].
-    pub after_grace: bool,
+    pub(crate) after_grace: bool,
     /// What changes, in order.
-    pub commands: Vec<Command>,
+    pub(crate) commands: Vec<Command>,
 }
 
 impl Stage {
     /// How long a packet may take through the table, with a wide margin.
-    pub const GRACE: core::time::Duration = core::time::Duration::from_millis(1);
+    pub(crate) const GRACE: core::time::Duration = core::time::Duration::from_millis(1);
 }
 
 impl Update {
+    /// The batches as JSON for `nft -j -f`, one value for each.
+    ///
+    /// # Errors
+    /// When the types of the crate `nftables` cannot be serialised, which would be a fault of it.
+    #[cfg(feature = "nftables-json")]
+    pub fn json(&self) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+        self.stages.iter().map(|stage| crate::json::batch(&self.table, &stage.commands)).collect()
+    }
+
+    pub(crate) const fn new(table: Name) -> Self {
+        Self { table, stages: Vec::new(), retired: Vec::new() }
+    }
+
     /// The batches, in order.
-    #[must_use]
-    pub fn stages(&self) -> &[Stage] {
+    pub(crate) fn stages(&self) -> &[Stage] {
         &self.stages
     }
 
@@ -55,17 +73,29 @@ impl Update {
     }
 }
 
-/// What a table holds already.
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, stage) in self.stages.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&text(&self.table, &stage.commands))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a table holds already: nothing, unless an enforcer has looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Existing {
     /// Its chains.
-    pub chains: BTreeSet<Name>,
+    pub(crate) chains: BTreeSet<Name>,
     /// Its named sets and maps.
-    pub sets: BTreeSet<Name>,
+    pub(crate) sets: BTreeSet<Name>,
     /// Its named counters.
-    pub counters: BTreeSet<Name>,
+    pub(crate) counters: BTreeSet<Name>,
     /// A number that names ended in before and are not to end in again; 0 for none.
-    pub last_number: u64,
+    pub(crate) last_number: u64,
 }
 
 impl Existing {

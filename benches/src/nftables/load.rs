@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use portcullis::backend::{Bindings, Dataplane as _, DesiredState, Lower as _};
 use portcullis::model::{EndpointId, Update};
-use portcullis::nftables::{Enforcer, Existing, Lowering, Nft, Options, Transport as _};
+use portcullis::nftables::{Enforcer, Existing, Lowering, Nft, Options};
 
 use super::Failure;
 use super::world::{POD, bindings, compiler, endpoint, isolated, peer, policy};
@@ -65,7 +65,7 @@ fn one(size: usize) -> Result<String, Failure> {
         }
     }
     // The same event by starting `nft`.
-    let mut program = Nft::probe()?;
+    let program = Nft::probe()?;
     let mut started = Times::default();
     let (mut lowering, _) = Lowering::load(
         Options::new(),
@@ -78,9 +78,7 @@ fn one(size: usize) -> Result<String, Failure> {
         let delta = compiler.commit();
         let update = lowering.update(DesiredState::new(compiler.snapshot(), &bindings), &delta)?;
         let start = Instant::now();
-        for stage in update.stages() {
-            program.commit(&"portcullis".into(), &stage.commands)?;
-        }
+        program.carry_out(&update)?;
         started.push(start.elapsed().as_secs_f64() * 1e3);
     }
     Ok(format!(
@@ -107,10 +105,7 @@ fn isolated_load(
     )?;
     *lowering = fresh;
     core::mem::replace(enforcer, Enforcer::open(options)?).remove()?;
-    let mut netlink = portcullis::nftables::Netlink::open()?;
-    for stage in update.stages() {
-        netlink.commit(&"portcullis".into(), &stage.commands)?;
-    }
+    Nft::probe()?.carry_out(&update)?;
     Ok(())
 }
 

@@ -44,7 +44,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("kube", &[]),
     ("k8s-openapi", &[]),
     ("aya", &["portcullis-ebpf", "portcullis", "portcullis-cli", "portcullis-testkit", "portcullis-bench"]),
-    ("nftables", &[]),
+    (
+        "nftables",
+        &["portcullis-nftables", "portcullis", "portcullis-cli", "portcullis-testkit", "portcullis-bench"],
+    ),
     ("clap", &["portcullis-cli", "portcullis-bench"]),
     ("granit-parser", READS_FILES),
     (
@@ -53,6 +56,8 @@ const RESERVED: &[(&str, &[&str])] = &[
             // Stored objects of Calico keep JSON in an annotation.
             "portcullis-k8s",
             "portcullis-manifest",
+            // Of nft, on demand.
+            "portcullis-nftables",
             "portcullis",
             "portcullis-cli",
             "portcullis-testkit",

@@ -319,3 +319,8 @@ impl LocalNode {
         self.dataplane.terminate(&|flow| newly_denied.contains(flow))
     }
 }
+
+const _: () = {
+    const fn moved_to_a_thread<T: Send>() {}
+    moved_to_a_thread::<LocalNode>();
+};

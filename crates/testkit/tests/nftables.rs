@@ -5,7 +5,7 @@ use std::path::Path;
 
 use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
 use portcullis::model::{EndpointId, EndpointKind};
-use portcullis::nftables::{Existing, Lowering, Options, text};
+use portcullis::nftables::{Existing, Lowering, Options};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
 
@@ -30,12 +30,10 @@ fn the_table_of_a_small_cluster() {
     let scenario = Scenario::parse("cluster.yaml", CLUSTER, LoadOptions::new()).unwrap();
     let engine = scenario.compile(&Settings::default()).unwrap();
     let options = Options::new().with_workload_interfaces(Interface::new("cali").unwrap());
-    let name = options.shared().name.clone();
     let bindings = bindings(&scenario);
     let desired = DesiredState::new(engine.snapshot(), &bindings);
     let (_, update) = Lowering::load(options, desired, &Existing::default()).unwrap();
-    let stages: Vec<String> = update.stages().iter().map(|stage| text(&name, &stage.commands)).collect();
-    let got = stages.join("\n");
+    let got = update.to_string();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nftables/cluster.nft");
     if std::env::var_os("PORTCULLIS_BLESS").is_some() {
         std::fs::write(&path, &got).unwrap();

@@ -6,10 +6,9 @@ use portcullis_core::backend::{
     Applied, DataplaneError, DataplaneErrorKind, DesiredState, Health, LowerError, TrackedAt, TrackedFlow,
     Usage,
 };
-use portcullis_core::ir::{Delta, Snapshot};
+use portcullis_core::ir::Delta;
 
 use crate::error::{Context as _, LoadError};
-use crate::load::cut::Tightened;
 use crate::load::pins::Pins;
 use crate::load::reason::Reason;
 use crate::load::running::Running;
@@ -87,24 +86,6 @@ impl Enforcer {
     #[must_use]
     pub fn attach_mode(&self) -> Option<AttachMode> {
         Some(self.running.as_ref()?.mode)
-    }
-
-    /// Cuts the flows that `old` allowed and `new`, which is in force by now, denies; others go on (decision D16). How many
-    /// entries of the flow tables that were: a flow between two workloads of this node has one at each.
-    ///
-    /// Policy is asked again about the first packet of each flow, at the interface that noted it. A TCP or SCTP flow that was
-    /// cut stays so until it is opened anew; of others, what an end sends on that may begin such a flow is a new one. Left
-    /// alone is what policy did not decide, and what cannot be known: flows from
-    /// the node itself or behind its source NAT to a workload; of flows to services, the entry with
-    /// the service's address, but not the one with the backend's. The code of ICMP is taken to be 0. At host endpoints,
-    /// flows that begin with an address of the node are asked about as the node's own.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked. Some flows may be cut then, and others not.
-    pub fn cut_tightened(&mut self, old: &Snapshot, new: &Snapshot) -> Result<usize, DataplaneError> {
-        let running = self.running.as_mut().ok_or_else(DataplaneError::not_loaded)?;
-        let tightened = Tightened::new(&self.options, running.lowering.bindings(), old, new);
-        Ok(running.flows.end(|flow| tightened.contains(flow))?)
     }
 
     pub(crate) fn loaded(&self) -> Result<&Running, DataplaneError> {

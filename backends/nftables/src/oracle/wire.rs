@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::netlink::{Events, LogMessage};
+use crate::apply::{Events, LogMessage};
 
 /// The namespace of the calling thread, and its interfaces. It ends with the thread, whatever ends that: nothing is
 /// left behind.

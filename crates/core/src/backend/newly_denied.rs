@@ -36,6 +36,9 @@ use way::{Answer, Way};
 /// [handed over](crate::backend::Inspected::HandOver). An endpoint that was not there before has not been asked, so it
 /// did not deny; one that is bound and not there now denies. About a workload's traffic to itself only pre-DNAT policy
 /// is asked (decision D10), and about the node's traffic to its workloads no policy is (decision D11).
+///
+/// Not found are flows whose entry does not tell enough: flows from behind the node's source NAT to a workload, and at
+/// the interface of a host endpoint those that the node's source NAT has rewritten, which count as the node's own.
 #[derive(Debug)]
 pub struct NewlyDenied<'a> {
     before: Previous<'a>,

@@ -1,0 +1,362 @@
+//! The table kept as it should be: loaded, updated, watched, repaired, removed.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::ffi::c_int;
+use core::time::Duration;
+
+use portcullis_core::backend::{
+    Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState, Event, Health, Lower as _,
+    LowerErrorKind, TrackedFlow, Usage,
+};
+use portcullis_core::ir::{DecisionEntry, Delta};
+use portcullis_core::label::Name;
+
+use crate::apply::event::{self, Told};
+use crate::apply::netlink::{Events, Flow, Netlink};
+use crate::apply::retired::RetiredDecisions;
+use crate::apply::transport::{ApplyError, Transport as _};
+use crate::command::Command;
+use crate::lower::Lowering;
+use crate::lower::interned::Meaning;
+use crate::options::Options;
+use crate::update::{Existing, Stage, Update};
+
+/// Enforces snapshots in the network namespace of the thread that made it.
+///
+/// A load or update takes effect as a whole. When the kernel refuses, or the process ends half-way, every packet gets,
+/// at each hook, its old or its new decision, and the next load puts the rest right. Dropping it leaves the table in force; see
+/// [`Dataplane::remove`].
+///
+/// Events come by the nflog group of the options, which takes one listener. When another program listens, policy is
+/// enforced all the same, and [`Dataplane::next_event`] fails and tries again each time it is called. Decisions of retired
+/// policies are remembered for their events and last counts: the latest 8,192 of them.
+#[derive(Debug)]
+pub struct Enforcer {
+    options: Options,
+    pub(super) table: Name,
+    netlink: Netlink,
+    lowering: Option<Lowering>,
+    /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
+    is_behind: bool,
+    /// The number that a generated name ended in last, whether or not it is still there.
+    last_number: u64,
+    /// The kernel's generation after our last batch.
+    generation: u32,
+    /// Whether somebody changed nf_tables since the table was last looked at.
+    unsure: bool,
+    retired: RetiredDecisions,
+    events: Option<Events>,
+    /// Events of decisions that nobody knows any more.
+    unresolved: u64,
+}
+
+/// What somebody else did to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Nothing that shows.
+    None,
+    /// An object is missing, or has other rules or elements: its name, or the table's when that is gone.
+    Changed(Name),
+    /// There is an object that is not ours.
+    Stray(Name),
+}
+
+impl Enforcer {
+    /// Opens netlink and asks the kernel for everything that tables need. Changes nothing.
+    ///
+    /// # Errors
+    /// When rights or kernel features are missing.
+    pub fn open(options: Options) -> Result<Self, DataplaneError> {
+        options.check()?;
+        let mut netlink = Netlink::open()?;
+        netlink.probe()?;
+        let generation = netlink.generation()?;
+        Ok(Self {
+            table: options.shared.name.clone(),
+            options,
+            netlink,
+            lowering: None,
+            is_behind: false,
+            last_number: 0,
+            generation,
+            unsure: false,
+            retired: RetiredDecisions::default(),
+            events: None,
+            unresolved: 0,
+        })
+    }
+
+    /// Looks whether the table is what it was left as. Costs one question as long as nobody changed anything in
+    /// nf_tables; otherwise all names, numbers of rules and elements are compared. The content of a rule that somebody
+    /// replaced by another is not.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn drift(&mut self) -> Result<Drift, DataplaneError> {
+        let now = self.netlink.generation()?;
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        if now == self.generation && !self.unsure {
+            return Ok(Drift::None);
+        }
+        let (chains, sets, counters) = lowering.state.expected();
+        let existing = self.netlink.existing(&self.table)?;
+        if existing.is_empty() {
+            return Ok(Drift::Changed(self.table.clone()));
+        }
+        let rules = self.netlink.rules(&self.table)?;
+        for (name, count) in &chains {
+            if !existing.chains.contains(name) || rules.get(name).copied().unwrap_or(0) != *count {
+                return Ok(Drift::Changed(name.clone()));
+            }
+        }
+        for set in &sets {
+            if !existing.sets.contains(&set.set) || !self.netlink.holds(&self.table, set)? {
+                return Ok(Drift::Changed(set.set.clone()));
+            }
+        }
+        if let Some(name) = counters.iter().find(|name| !existing.counters.contains(*name)) {
+            return Ok(Drift::Changed(name.clone()));
+        }
+        let ours = |name: &Name| sets.iter().any(|set| set.set == *name);
+        let stray = existing.chains.iter().find(|name| !chains.contains_key(*name));
+        let stray = stray.or_else(|| existing.sets.iter().find(|name| !ours(name)));
+        if let Some(name) = stray {
+            return Ok(Drift::Stray(name.clone()));
+        }
+        // Others changed tables of their own.
+        self.generation = now;
+        self.unsure = false;
+        Ok(Drift::None)
+    }
+
+    /// Carries out the batches of `update`; what the counters that it removes counted last.
+    fn carry_out(&mut self, update: &Update) -> Result<BTreeMap<Name, Counter>, DataplaneError> {
+        let mut counted = BTreeMap::new();
+        for stage in update.stages() {
+            if stage.after_grace {
+                std::thread::sleep(Stage::GRACE);
+            }
+            counted.extend(self.last_counts(stage)?);
+            let mut attempts = 0..ATTEMPTS;
+            // Mostly others change tables of their own, and the next look at ours finds nothing.
+            while !self.netlink.commit_at(&self.table, &stage.commands, self.generation)? {
+                if attempts.next().is_none() {
+                    let reason = "others change nf_tables so often that no update gets through";
+                    return Err(DataplaneError::new(DataplaneErrorKind::Contended, reason));
+                }
+                self.unsure = true;
+                self.generation = self.netlink.generation()?;
+            }
+            let now = self.netlink.generation()?;
+            self.unsure |= now != self.generation.wrapping_add(1);
+            self.generation = now;
+        }
+        Ok(counted)
+    }
+
+    /// What the counters that `stage` removes counted. No packet comes to them any more.
+    fn last_counts(&mut self, stage: &Stage) -> Result<BTreeMap<Name, Counter>, ApplyError> {
+        let gone: Vec<&Name> = stage
+            .commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::DeleteCounter(name) => Some(name),
+                _ => None,
+            })
+            .collect();
+        if gone.len() > ASKED_ONE_BY_ONE {
+            return self.netlink.counters(&self.table);
+        }
+        self.netlink.some_counters(&self.table, gone)
+    }
+
+    /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
+    fn undo(&mut self, update: &Update, existing: &Existing) {
+        let mut new = Existing::default();
+        for command in update.stages().iter().flat_map(|stage| &stage.commands) {
+            match command {
+                Command::AddChain(chain) if chain.hook.is_none() => {
+                    new.chains.insert(chain.name.clone());
+                }
+                Command::AddSet(set) => {
+                    new.sets.insert(set.name.clone());
+                }
+                Command::AddCounter(name) if !existing.counters.contains(name) => {
+                    new.counters.insert(name.clone());
+                }
+                _ => {}
+            }
+        }
+        let batch =
+            if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
+        drop(self.netlink.commit(&self.table, &batch));
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn limit(&mut self, limits: crate::Limits) {
+        self.options.limits = limits;
+        self.lowering.iter_mut().for_each(|lowering| lowering.limit(limits));
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn lowered(&self) -> u64 {
+        self.lowering.as_ref().map_or(0, portcullis_core::backend::Lower::generation)
+    }
+
+    /// What the decision chain called `name` stands for, also when it is gone.
+    pub(super) fn meaning(&self, name: &str) -> Option<&Meaning> {
+        self.lowering
+            .as_ref()
+            .and_then(|lowering| lowering.meaning().get(name))
+            .or_else(|| self.retired.find(name))
+    }
+}
+
+impl Dataplane for Enforcer {
+    fn name(&self) -> &'static str {
+        "nftables"
+    }
+
+    /// Packets are only hooked once all is there.
+    fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        let mut existing = self.netlink.existing(&self.table)?;
+        existing.last_number = self.last_number;
+        let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
+        self.last_number = self.last_number.max(lowering.last_number());
+        let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
+        let counted = match self.carry_out(&update) {
+            Ok(counted) => counted,
+            Err(error) => {
+                self.undo(&update, &existing);
+                // Packets may have met the new chains already.
+                self.retired.note(lowering.meaning().iter().map(owned));
+                self.is_behind = self.lowering.is_some();
+                return Err(error);
+            }
+        };
+        if let Some(former) = &self.lowering {
+            self.retired.note(former.meaning().iter().map(owned));
+        }
+        self.retired.count(counted, lowering.meaning());
+        self.lowering = Some(lowering);
+        self.is_behind = false;
+        if self.events.is_none() {
+            // Policy is worth more than its events: without them it is in force all the same, see `next_event`.
+            self.events = Events::open(self.options.log_group()).ok();
+        }
+        Ok(Applied::COMPLETE)
+    }
+
+    fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Applied, DataplaneError> {
+        let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
+        if self.is_behind {
+            return self.load(desired);
+        }
+        let mut update = match lowering.update(desired, delta) {
+            Ok(update) => update,
+            Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => {
+                return self.load(desired);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.last_number = self.last_number.max(lowering.last_number());
+        self.retired.note(core::mem::take(&mut update.retired));
+        match self.carry_out(&update) {
+            Ok(counted) => {
+                self.retired.count(counted, &BTreeMap::new());
+                Ok(Applied::COMPLETE)
+            }
+            // The table is not what it was left as.
+            Err(_) => {
+                self.is_behind = true;
+                self.load(desired)
+            }
+        }
+    }
+
+    /// Costs one question to the kernel as long as nobody changed nf_tables, see [`Enforcer::drift`].
+    fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
+        let mut health = Health::default();
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        let is_desired =
+            lowering.generation() == desired.snapshot.generation && lowering.bindings() == desired.bindings;
+        match self.drift()? {
+            Drift::None if is_desired && !self.is_behind => return Ok(health),
+            Drift::None => {}
+            Drift::Changed(name) | Drift::Stray(name) => health.repaired.push(name.as_str().to_owned()),
+        }
+        health.applied = self.load(desired)?;
+        Ok(health)
+    }
+
+    fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
+        if self.lowering.is_none() {
+            return Err(DataplaneError::not_loaded());
+        }
+        let counters = self.netlink.counters(&self.table)?;
+        let of_decision = |(name, counter): (Name, Counter)| {
+            let decision = Arc::clone(&self.meaning(&name)?.decision);
+            Some((decision, self.retired.with_carried(&name, counter)))
+        };
+        let mut all: Vec<_> = counters.into_iter().filter_map(of_decision).collect();
+        all.extend(self.retired.take_untold());
+        Ok(all)
+    }
+
+    /// One event for each packet that a decision with Log rules, or one that the options name, was taken for.
+    fn next_event(&mut self) -> Result<Option<Event>, DataplaneError> {
+        if self.events.is_none() {
+            self.events = Some(Events::open(self.options.log_group())?);
+        }
+        while let Some(events) = &mut self.events {
+            let Some(message) = events.next(Duration::ZERO)? else { return Ok(None) };
+            match event::resolve(&message, self.meaning(message.chain()), self.options.shared.inspected) {
+                Told::Event(event) => return Ok(Some(event)),
+                Told::Before => {}
+                Told::Unknown => self.unresolved = self.unresolved.saturating_add(1),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of chains that an earlier process made count as lost, too.
+    fn lost_events(&mut self) -> u64 {
+        self.events.as_ref().map_or(0, Events::lost).saturating_add(self.unresolved)
+    }
+
+    fn event_fd(&self) -> Option<c_int> {
+        self.events.as_ref().map(Events::fd)
+    }
+
+    fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
+        let denied: Vec<Flow> =
+            self.netlink.flows()?.into_iter().filter(|flow| is_denied(&flow.tracked)).collect();
+        Ok(self.netlink.cut(&denied)?)
+    }
+
+    fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError> {
+        let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let usage = |(name, limit, used)| Usage { name, used: number(used), limit: Some(number(limit)) };
+        Ok(lowering.usage().map(usage).into())
+    }
+
+    /// Other tables are not touched.
+    fn remove(&mut self) -> Result<(), DataplaneError> {
+        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
+        if let Some(lowering) = self.lowering.take() {
+            self.retired
+                .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
+        }
+        self.is_behind = false;
+        self.events = None;
+        Ok(())
+    }
+}
+
+/// Up to so many counters are asked for one by one, more are read with all others.
+const ASKED_ONE_BY_ONE: usize = 64;
+
+/// How often a batch is tried while others change nf_tables.
+const ATTEMPTS: usize = 10;

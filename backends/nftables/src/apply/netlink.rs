@@ -1,0 +1,223 @@
+//! Commands over netlink: the way for live updates. One element takes some microseconds, whatever the size of the
+//! table.
+
+mod attr;
+mod encode;
+mod events;
+mod expr;
+mod flows;
+mod probe;
+mod socket;
+mod value;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use netlink_packet_core::{DefaultNla, Nla as _};
+
+use portcullis_core::backend::Counter;
+use portcullis_core::label::Name;
+
+use crate::apply::transport::{ApplyError, Transport};
+use crate::command::{Command, Elements, SetKind};
+use crate::update::Existing;
+use attr::{as_text, as_u32, as_u64, find, read};
+pub(crate) use events::{Events, LogMessage};
+pub(crate) use flows::Flow;
+use socket::Socket;
+
+/// nf_tables of one network namespace: that of the thread which opened it.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+const GET_CHAIN: u8 = 4;
+const GET_RULE: u8 = 7;
+const GET_SET: u8 = 10;
+const GET_ELEMENT: u8 = 13;
+const GET_GENERATION: u8 = 16;
+const GET_OBJECT: u8 = 19;
+const NFTA_CHAIN_TABLE: u16 = 1;
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel has no nf_tables, or gives no socket.
+    pub(crate) fn open() -> Result<Self, ApplyError> {
+        let mut netlink = Self { socket: Socket::open()?, sequence: 1 };
+        netlink.generation()?;
+        Ok(netlink)
+    }
+
+    /// The kernel's generation id: another after every transaction of anybody in the namespace.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn generation(&mut self) -> Result<u32, ApplyError> {
+        let messages = self.socket.request(GET_GENERATION, false, Vec::new(), &mut self.sequence)?;
+        let id = messages.iter().find_map(|message| as_u32(find(&read(message), 1)?));
+        id.ok_or_else(|| ApplyError::environment("the kernel does not tell the generation of its nf_tables"))
+    }
+
+    /// All named counters of the table; none when there is no table.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::number(3, 1)];
+        let messages = self.socket.request(GET_OBJECT, true, attributes, &mut self.sequence)?;
+        Ok(messages.iter().filter_map(|message| counter(message)).collect())
+    }
+
+    /// Some named counters of the table; those that are not there are left out.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn some_counters<'n>(
+        &mut self,
+        table: &Name,
+        names: impl IntoIterator<Item = &'n Name>,
+    ) -> Result<BTreeMap<Name, Counter>, ApplyError> {
+        let mut counters = BTreeMap::new();
+        for name in names {
+            let attributes = vec![attr::text(1, table), attr::text(2, name), attr::number(3, 1)];
+            let messages = self.socket.request(GET_OBJECT, false, attributes, &mut self.sequence)?;
+            counters.extend(messages.iter().filter_map(|message| counter(message)));
+        }
+        Ok(counters)
+    }
+
+    /// What the table holds, by name; empty when there is no table. Elements are not read.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn existing(&mut self, table: &Name) -> Result<Existing, ApplyError> {
+        let mut existing = Existing::default();
+        for (kind, name, names) in [
+            (GET_CHAIN, 3, &mut existing.chains),
+            (GET_SET, 2, &mut existing.sets),
+            (GET_OBJECT, 2, &mut existing.counters),
+        ] {
+            for attributes in self.dump(kind, table)? {
+                names.extend(find(&attributes, name).map(|name| Name::from(as_text(name).as_str())));
+            }
+        }
+        // Those that belong to rules go with them.
+        existing.sets.retain(|name| !name.starts_with("__"));
+        Ok(existing)
+    }
+
+    /// The number of rules of each chain.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn rules(&mut self, table: &Name) -> Result<BTreeMap<Name, usize>, ApplyError> {
+        let mut rules: BTreeMap<Name, usize> = BTreeMap::new();
+        for attributes in self.dump(GET_RULE, table)? {
+            if let Some(chain) = find(&attributes, 2) {
+                let count = rules.entry(as_text(chain).as_str().into()).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Whether a set holds `elements`, as given to the commands, and nothing else.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn holds(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::text(2, &wanted.set)];
+        let messages = self.socket.request(GET_ELEMENT, true, attributes, &mut self.sequence)?;
+        let mut found = BTreeSet::new();
+        for message in messages {
+            let list = find(&read(&message), 3).map(read).unwrap_or_default();
+            found.extend(list.iter().map(|(_, element)| shape(element)));
+        }
+        let ranged = wanted.kind == SetKind::Ranges;
+        let all = wanted.elements.iter().flat_map(|element| encode::element(&wanted.key, element, ranged));
+        Ok(found == all.map(|element| shape(&value(&element))).collect())
+    }
+
+    /// Carries out `batch` unless somebody changed nf_tables since `generation`; whether it was carried out.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Then nothing changed.
+    pub(crate) fn commit_at(
+        &mut self,
+        table: &Name,
+        batch: &[Command],
+        generation: u32,
+    ) -> Result<bool, ApplyError> {
+        match self.send(table, batch, Some(generation)) {
+            Err(error) if error.errno() == Some(ERESTART) => Ok(false),
+            sent => sent.map(|()| true),
+        }
+    }
+
+    fn send(&mut self, table: &Name, batch: &[Command], generation: Option<u32>) -> Result<(), ApplyError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let encoded = encode::batch(table, batch, self.sequence, generation);
+        self.sequence = encoded.last.wrapping_add(2);
+        self.socket.commit(&encoded, batch)
+    }
+
+    /// Asks for everything that tables are made of, in a table that does not outlive the question.
+    ///
+    /// # Errors
+    /// When the kernel lacks something, or the right to change its tables is missing.
+    pub(crate) fn probe(&mut self) -> Result<(), ApplyError> {
+        self.send(&PROBE.into(), &probe::commands(), None)
+    }
+
+    /// The objects of one kind that belong to the table.
+    fn dump(&mut self, kind: u8, table: &Name) -> Result<Vec<attr::Read>, ApplyError> {
+        let messages = self.socket.request(kind, true, vec![attr::text(1, table)], &mut self.sequence)?;
+        let all = messages.iter().map(|message| read(message));
+        Ok(all
+            .filter(|found| find(found, NFTA_CHAIN_TABLE).is_some_and(|of| as_text(of) == **table))
+            .collect())
+    }
+}
+
+impl Transport for Netlink {
+    fn commit(&mut self, table: &Name, batch: &[Command]) -> Result<(), ApplyError> {
+        self.send(table, batch, None)
+    }
+}
+
+/// The name and the count of a counter.
+fn counter(message: &[u8]) -> Option<(Name, Counter)> {
+    let attributes = read(message);
+    let values = read(find(&attributes, 4)?);
+    let value = |kind| find(&values, kind).and_then(as_u64).unwrap_or(0);
+    let name = as_text(find(&attributes, 2)?).as_str().into();
+    Some((name, Counter { packets: value(2), bytes: value(1) }))
+}
+
+/// The kernel's `ERESTART`: the tables are of another generation.
+const ERESTART: i32 = 85;
+const PROBE: &str = "portcullis-probe";
+
+/// What tells one element from another: key, flags, verdict and chain.
+type Shape = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
+fn shape(element: &[u8]) -> Shape {
+    let attributes = read(element);
+    let inner = |attributes: &attr::Read, kind| find(attributes, kind).map(read).unwrap_or_default();
+    let bytes =
+        |attributes: &attr::Read, kind| find(attributes, kind).map(<[u8]>::to_vec).unwrap_or_default();
+    let verdict = inner(&inner(&attributes, 2), 2);
+    (bytes(&inner(&attributes, 1), 1), bytes(&attributes, 3), bytes(&verdict, 1), bytes(&verdict, 2))
+}
+
+/// The bytes of an attribute.
+fn value(attribute: &DefaultNla) -> Vec<u8> {
+    let mut bytes = vec![0; attribute.value_len()];
+    attribute.emit_value(&mut bytes);
+    bytes
+}

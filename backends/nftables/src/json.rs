@@ -1,0 +1,355 @@
+//! Commands as JSON for `nft -j`, typed by the crate `nftables`.
+//!
+//! Three things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
+//! key is the family of the packet (`nf_proto`), and `notrack` as a statement that `nft` takes. Everything else is typed.
+
+use std::collections::HashSet;
+
+use nftables::expr::{
+    BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    PayloadBase, PayloadField, PayloadRaw, Range, SetItem, Verdict,
+};
+use nftables::schema::{
+    Chain, Counter, Element, FlushObject, Map, NfCmd, NfListObject, NfObject, Nftables, Rule, Set, SetFlag,
+    SetType, SetTypeValue, Table,
+};
+use nftables::stmt::{self, JumpTarget, Log, Mangle, Match, Operator, Statement, VerdictMap};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+use serde_json::{Error, Value as Json};
+
+use crate::command::{
+    self, AddressKind, BaseHook, Command, ConnectionState, Elements, Field, HookPoint, Part, SetKind, Target,
+    Value,
+};
+
+/// One object of libnftables-json for each batch, to be carried out one after the other with `nft -j -f -`.
+pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, Error> {
+    let table = table.as_str();
+    let objects: Vec<NfObject<'_>> =
+        commands.iter().map(|command| NfObject::CmdObject(self::command(table, command))).collect();
+    let mut json = serde_json::to_value(Nftables { objects: objects.into() })?;
+    let typed = json.get_mut("nftables").and_then(Json::as_array_mut).into_iter().flatten().zip(commands);
+    for (object, command) in typed {
+        match command {
+            Command::AddSet(set) => set_types(object, set),
+            Command::AddRule(_) => {
+                let statements = object.pointer_mut("/add/rule/expr").and_then(Json::as_array_mut);
+                for statement in statements.into_iter().flatten().filter(|statement| *statement == "notrack")
+                {
+                    *statement = serde_json::json!({ "notrack": null });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(json)
+}
+
+/// Says what the crate cannot: see the module.
+fn set_types(object: &mut Json, set: &command::Set) {
+    let word = if set.kind == SetKind::Verdicts { "map" } else { "set" };
+    let Some(body) = object.pointer_mut(&format!("/add/{word}")).and_then(Json::as_object_mut) else {
+        return;
+    };
+    let mut names = set.key.iter().map(|field| Json::from(type_name(*field)));
+    let types = if set.key.len() == 1 { names.next() } else { Some(names.collect()) };
+    if let Some(types) = types {
+        body.insert("type".into(), types);
+    }
+    if set.kind == SetKind::Verdicts {
+        body.insert("map".into(), "verdict".into());
+    }
+}
+
+const FAMILY: NfFamily = NfFamily::INet;
+
+fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
+    let counter = |name: &'a Name| {
+        NfListObject::Counter(Counter {
+            family: FAMILY,
+            table: table.into(),
+            name: name.as_str().into(),
+            ..Counter::default()
+        })
+    };
+    match command {
+        Command::AddTable => NfCmd::Add(whole(table)),
+        Command::DeleteTable => NfCmd::Delete(whole(table)),
+        Command::AddCounter(name) => NfCmd::Add(counter(name)),
+        Command::DeleteCounter(name) => NfCmd::Delete(counter(name)),
+        Command::AddSet(set) => NfCmd::Add(self::set(table, set)),
+        // Also a map goes by the name of a set.
+        Command::DeleteSet(name) => NfCmd::Delete(NfListObject::Set(Box::new(Set {
+            family: FAMILY,
+            table: table.into(),
+            name: name.as_str().into(),
+            ..Set::default()
+        }))),
+        Command::AddChain(chain) => NfCmd::Add(NfListObject::Chain(self::chain(table, chain))),
+        Command::FlushChain(name) => NfCmd::Flush(FlushObject::Chain(plain_chain(table, name))),
+        Command::DeleteChain(name) => NfCmd::Delete(NfListObject::Chain(plain_chain(table, name))),
+        Command::AddRule(rule) => NfCmd::Add(NfListObject::Rule(Rule {
+            family: FAMILY,
+            table: table.into(),
+            chain: rule.chain.as_str().into(),
+            expr: rule.parts.iter().flat_map(statements).collect(),
+            comment: rule.comment.as_deref().map(Into::into),
+            ..Rule::default()
+        })),
+        Command::AddElements(change) => NfCmd::Add(elements(table, change)),
+        Command::DeleteElements(change) => NfCmd::Delete(elements(table, change)),
+    }
+}
+
+fn whole(table: &str) -> NfListObject<'_> {
+    NfListObject::Table(Table { family: FAMILY, name: table.into(), ..Table::default() })
+}
+
+fn plain_chain<'a>(table: &'a str, name: &'a Name) -> Chain<'a> {
+    Chain { family: FAMILY, table: table.into(), name: name.as_str().into(), ..Chain::default() }
+}
+
+fn chain<'a>(table: &'a str, chain: &'a command::Chain) -> Chain<'a> {
+    let mut made = plain_chain(table, &chain.name);
+    if let Some(BaseHook { point, priority }) = chain.hook {
+        made._type = Some(NfChainType::Filter);
+        made.hook = Some(match point {
+            HookPoint::Prerouting => NfHook::Prerouting,
+            HookPoint::Input => NfHook::Input,
+            HookPoint::Forward => NfHook::Forward,
+            HookPoint::Output => NfHook::Output,
+        });
+        made.prio = Some(priority);
+        made.policy = Some(NfChainPolicy::Accept);
+    }
+    made
+}
+
+/// The types that the crate knows; others are set by [`set_types`].
+fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
+    let (table, name) = (table.into(), set.name.as_str().into());
+    let comment = set.comment.as_deref().map(Into::into);
+    let set_type = SetTypeValue::Concatenated(set.key.iter().map(|field| known_type(*field)).collect());
+    if set.kind == SetKind::Verdicts {
+        let map = Map { family: FAMILY, table, name, set_type, comment, ..Map::default() };
+        return NfListObject::Map(Box::new(map));
+    }
+    let flags = (set.kind == SetKind::Ranges).then(|| HashSet::from([SetFlag::Interval]));
+    NfListObject::Set(Box::new(Set {
+        family: FAMILY,
+        table,
+        name,
+        set_type,
+        flags,
+        comment,
+        ..Set::default()
+    }))
+}
+
+const fn known_type(field: Field) -> SetType {
+    match field {
+        Field::Source(IpVersion::V4) | Field::Destination(IpVersion::V4) => SetType::Ipv4Addr,
+        Field::Source(IpVersion::V6) | Field::Destination(IpVersion::V6) => SetType::Ipv6Addr,
+        Field::InputInterface | Field::OutputInterface => SetType::Ifname,
+        Field::SourcePort | Field::DestinationPort => SetType::InetService,
+        Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::ConnectionState => {
+            SetType::InetProto
+        }
+    }
+}
+
+const fn type_name(field: Field) -> &'static str {
+    match known_type(field) {
+        SetType::Ipv4Addr => "ipv4_addr",
+        SetType::Ipv6Addr => "ipv6_addr",
+        SetType::Ifname => "ifname",
+        SetType::InetService => "inet_service",
+        _ if matches!(field, Field::Family) => "nf_proto",
+        _ => "inet_proto",
+    }
+}
+
+fn elements<'a>(table: &'a str, change: &'a Elements) -> NfListObject<'a> {
+    let element = |element: &'a command::Element| {
+        let values = element.key.iter().map(value);
+        let key = joined(values.collect());
+        match &element.target {
+            Some(to) => Expression::List(vec![key, Expression::Verdict(verdict(to))]),
+            None => key,
+        }
+    };
+    NfListObject::Element(Element {
+        family: FAMILY,
+        table: table.into(),
+        name: change.set.as_str().into(),
+        elem: change.elements.iter().map(element).collect(),
+    })
+}
+
+fn statements(part: &Part) -> Vec<Statement<'_>> {
+    vec![match part {
+        Part::Is(field, value) => is(field_of(*field), self::value(value)),
+        Part::In(key, set) => is(fields(key), by_name(set)),
+        Part::Dispatch(key, map) => {
+            Statement::VerdictMap(VerdictMap { key: fields(key), data: by_name(map) })
+        }
+        Part::Switch(field, cases) => {
+            let case = |(value, to): &(Value, Target)| SetItem::MappingStatement(self::value(value), go(to));
+            // As statements, because the crate writes verdicts without a chain as words, which `nft` does not take there.
+            let items = cases.iter().map(case);
+            let data = Expression::Named(NamedExpression::Set(items.collect()));
+            Statement::VerdictMap(VerdictMap { key: field_of(*field), data })
+        }
+        Part::DestinationIsNot(kind) => {
+            let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr]) };
+            matches(Expression::Named(NamedExpression::Fib(fib)), text(address_kind(*kind)), Operator::NEQ)
+        }
+        Part::IsTranslated => {
+            let ct = CT { key: "status".into(), family: None, dir: None };
+            matches(Expression::Named(NamedExpression::CT(ct)), text("dnat"), Operator::IN)
+        }
+        Part::HasMark(bits) => is(and(mark(), *bits), Expression::Number(*bits)),
+        Part::SetMark(bits) => {
+            let or = BinaryOperation::OR(vec![mark(), Expression::Number(*bits)]);
+            set_mark(Expression::BinaryOperation(Box::new(or)))
+        }
+        Part::ClearMark(bits) => set_mark(and(mark(), !*bits)),
+        Part::NoTrack => Statement::Notrack,
+        Part::Count(name) => Statement::Counter(stmt::Counter::Named(name.as_str().into())),
+        Part::Log(group, prefix) => {
+            let mut log = Log::new(Some(u32::from(*group)));
+            log.prefix = Some(prefix.as_str().into());
+            log.snaplen = Some(128);
+            log.queue_threshold = Some(1);
+            Statement::Log(Some(log))
+        }
+        Part::Go(to) => go(to),
+    }]
+}
+
+fn go(to: &Target) -> Statement<'static> {
+    let target = |chain: &Name| JumpTarget { target: chain.as_str().to_owned().into() };
+    match to {
+        Target::Accept => Statement::Accept(None),
+        Target::Drop => Statement::Drop(None),
+        Target::Return => Statement::Return(None),
+        Target::Jump(chain) => Statement::Jump(target(chain)),
+        Target::Goto(chain) => Statement::Goto(target(chain)),
+    }
+}
+
+fn verdict(to: &Target) -> Verdict<'static> {
+    let target = |chain: &Name| JumpTarget { target: chain.as_str().to_owned().into() };
+    match to {
+        Target::Accept => Verdict::Accept,
+        Target::Drop => Verdict::Drop,
+        Target::Return => Verdict::Return,
+        Target::Jump(chain) => Verdict::Jump(target(chain)),
+        Target::Goto(chain) => Verdict::Goto(target(chain)),
+    }
+}
+
+fn is<'a>(left: Expression<'a>, right: Expression<'a>) -> Statement<'a> {
+    matches(left, right, Operator::EQ)
+}
+
+const fn matches<'a>(left: Expression<'a>, right: Expression<'a>, op: Operator) -> Statement<'a> {
+    Statement::Match(Match { left, right, op })
+}
+
+fn and(left: Expression<'static>, bits: u32) -> Expression<'static> {
+    Expression::BinaryOperation(Box::new(BinaryOperation::AND(left, Expression::Number(bits))))
+}
+
+const fn set_mark(value: Expression<'static>) -> Statement<'static> {
+    Statement::Mangle(Mangle { key: mark(), value })
+}
+
+const fn mark() -> Expression<'static> {
+    meta(MetaKey::Mark)
+}
+
+const fn meta(key: MetaKey) -> Expression<'static> {
+    Expression::Named(NamedExpression::Meta(Meta { key }))
+}
+
+fn text(text: &str) -> Expression<'static> {
+    Expression::String(text.to_owned().into())
+}
+
+fn by_name(set: &Name) -> Expression<'static> {
+    text(&format!("@{set}"))
+}
+
+fn fields(key: &[Field]) -> Expression<'static> {
+    joined(key.iter().map(|field| field_of(*field)).collect())
+}
+
+/// More than one is a concatenation.
+fn joined<'a>(mut parts: Vec<Expression<'a>>) -> Expression<'a> {
+    match (parts.len(), parts.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            parts.extend(last);
+            Expression::Named(NamedExpression::Concat(parts))
+        }
+    }
+}
+
+fn field_of(field: Field) -> Expression<'static> {
+    let payload = |protocol: &'static str, field: &'static str| {
+        let field = PayloadField { protocol: protocol.into(), field: field.into() };
+        Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
+    };
+    let transport = |offset| {
+        let raw = PayloadRaw { base: PayloadBase::TH, offset, len: 8 };
+        Expression::Named(NamedExpression::Payload(Payload::PayloadRaw(raw)))
+    };
+    match field {
+        Field::Family => meta(MetaKey::Nfproto),
+        Field::InputInterface => meta(MetaKey::Iifname),
+        Field::OutputInterface => meta(MetaKey::Oifname),
+        Field::Source(IpVersion::V4) => payload("ip", "saddr"),
+        Field::Source(IpVersion::V6) => payload("ip6", "saddr"),
+        Field::Destination(IpVersion::V4) => payload("ip", "daddr"),
+        Field::Destination(IpVersion::V6) => payload("ip6", "daddr"),
+        Field::Protocol => meta(MetaKey::L4proto),
+        Field::SourcePort => payload("th", "sport"),
+        Field::DestinationPort => payload("th", "dport"),
+        // By position, because `icmp type` would only match IPv4.
+        Field::IcmpType => transport(0),
+        Field::IcmpCode => transport(8),
+        Field::ConnectionState => {
+            Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }))
+        }
+    }
+}
+
+fn value(value: &Value) -> Expression<'static> {
+    let number = |number: u16| Expression::Number(number.into());
+    let range = |first, last| Expression::Range(Box::new(Range { range: [first, last] }));
+    match value {
+        Value::Family(IpVersion::V4) => text("ipv4"),
+        Value::Family(IpVersion::V6) => text("ipv6"),
+        Value::Interface(name) => text(name),
+        Value::InterfacePrefix(name) => text(&format!("{name}*")),
+        Value::Address(address) => text(&address.to_string()),
+        Value::Addresses(first, last) => range(text(&first.to_string()), text(&last.to_string())),
+        Value::Number(one) => number(*one),
+        Value::Numbers(first, last) => range(number(*first), number(*last)),
+        Value::State(ConnectionState::Invalid) => text("invalid"),
+        Value::State(ConnectionState::Established) => text("established"),
+        Value::State(ConnectionState::Related) => text("related"),
+    }
+}
+
+const fn address_kind(kind: AddressKind) -> &'static str {
+    match kind {
+        AddressKind::Local => "local",
+        AddressKind::Broadcast => "broadcast",
+        AddressKind::Anycast => "anycast",
+        AddressKind::Multicast => "multicast",
+    }
+}

@@ -1,0 +1,23 @@
+//! From snapshots and deltas to updates of the table. Pure.
+
+mod addresses;
+pub(crate) mod base_chains;
+pub(crate) mod base_names;
+pub(crate) mod decision_chains;
+mod decision_tree;
+mod dispatch_maps;
+pub(crate) mod interned;
+mod l4_chains;
+mod lowering;
+mod names;
+mod peer_sets;
+mod program_chains;
+mod ranges;
+mod state;
+mod transaction;
+
+pub use lowering::Lowering;
+
+#[cfg(test)]
+#[expect(clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "tests have std")]
+mod tests;

@@ -1,0 +1,369 @@
+//! The chains that bring packets to the programs. They change when the kinds of endpoints on the node do, not when
+//! endpoints or policies come and go.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use portcullis_core::backend::LoggedEvents;
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+use portcullis_core::packet::Protocol;
+use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::verdict::Hook;
+
+use crate::command::Content;
+use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
+use crate::lower::base_names::{BaseNames, BaseSet, interface};
+use crate::lower::names::label;
+use crate::options::Options;
+
+/// What the node has, as far as these chains depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    /// Workloads that may use any address.
+    pub(crate) any_address: bool,
+    /// Whether the interface of every workload begins as [`Options::with_workload_interfaces`] says, so that one look at
+    /// its name tells a workload.
+    pub(crate) named: bool,
+    /// Families of the local networks.
+    pub(crate) local: BTreeSet<IpVersion>,
+    /// Whether there is a host endpoint for all interfaces, which guards those of workloads, too.
+    pub(crate) all_interfaces: bool,
+    /// Host hooks whose programs can do something.
+    pub(crate) host: BTreeSet<Hook>,
+    /// Whether interfaces can be closed.
+    pub(crate) closes: bool,
+}
+
+/// A chain: where it is hooked in, and its rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BaseChain {
+    pub(crate) hook: Option<BaseHook>,
+    pub(crate) rules: Content,
+}
+
+/// Counts packets of unknown workloads.
+pub(crate) const UNKNOWN: &str = "unknown";
+/// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
+pub(crate) const TO_HOST: &str = "workload_to_host";
+
+/// The hooked chains that a table can have.
+pub(crate) const HOOKED: [&str; 6] =
+    ["forward", "input", "output", "before_dnat", "raw_prerouting", "raw_output"];
+
+pub(crate) fn chains(
+    options: &Options,
+    base_names: &BaseNames,
+    facts: &NodeFacts,
+) -> BTreeMap<Name, BaseChain> {
+    let mut builder = Builder { options, base_names, facts, chains: BTreeMap::new() };
+    builder.workloads();
+    builder.hosts();
+    builder.base();
+    builder.chains
+}
+
+/// netfilter's `NF_IP_PRI_RAW`: before connection tracking.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_MANGLE`: after connection tracking, before destination NAT.
+const MANGLE: i32 = -150;
+/// `NF_IP_PRI_FILTER`.
+const FILTER: i32 = 0;
+
+const LOOPBACK: &str = "lo";
+const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
+
+struct Builder<'a> {
+    options: &'a Options,
+    base_names: &'a BaseNames,
+    facts: &'a NodeFacts,
+    chains: BTreeMap<Name, BaseChain>,
+}
+
+impl Builder<'_> {
+    fn base(&mut self) {
+        let base_names = self.base_names;
+        let jump = |name: Name| go(Target::Jump(name));
+        let (egress, ingress) = (base_names.name("egress"), base_names.name("ingress"));
+        let from_workload = base_names.name("from_workload");
+
+        // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
+        let forwarded = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
+        let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
+        let mut forward = self.closed(Field::InputInterface);
+        forward.extend(self.closed(Field::OutputInterface));
+        forward.push(track());
+        forward.extend(comes_in);
+        forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
+        forward.extend(self.workload_traffic(
+            "entering",
+            Field::OutputInterface,
+            Field::Destination,
+            &ingress,
+        ));
+        forward.extend(goes_out);
+        self.hooked("forward", HookPoint::Forward, FILTER, forward);
+
+        let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
+        input.extend(self.closed(Field::InputInterface));
+        input.push(track());
+        input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
+        // BoundEndpoint addresses that do not come from a workload's interface.
+        input.extend(self.local_addresses(Field::Source, &Target::Jump(egress)));
+        input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
+        self.hooked("input", HookPoint::Input, FILTER, input);
+
+        if self.asks(Hook::HostEgress) || self.facts.closes {
+            let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
+            output.extend(self.closed(Field::OutputInterface));
+            if self.asks(Hook::HostEgress) {
+                output.extend([track(), jump(base_names.host_chain(Hook::HostEgress))]);
+            }
+            self.hooked("output", HookPoint::Output, FILTER, output);
+        }
+        if self.asks(Hook::PreDnat) {
+            let rules = vec![track(), jump(base_names.host_chain(Hook::PreDnat))];
+            self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
+        }
+        for (hook, name, point) in [
+            (Hook::UntrackedIngress, "raw_prerouting", HookPoint::Prerouting),
+            (Hook::UntrackedEgress, "raw_output", HookPoint::Output),
+        ] {
+            if self.asks(hook) {
+                self.hooked(name, point, RAW, vec![jump(base_names.host_chain(hook))]);
+            }
+        }
+    }
+
+    /// The rule that drops what passes closed interfaces. It stands before connection tracking is asked: flows of a
+    /// workload that is gone end, too.
+    fn closed(&self, field: Field) -> Content {
+        let (set, _) = self.base_names.closed();
+        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.base_names.name(UNKNOWN)))];
+        if self.facts.closes { vec![(parts, None)] } else { Content::new() }
+    }
+
+    /// Rules that bring the traffic of workloads to `chain`. Where a name tells a workload, other packets do not even
+    /// get there.
+    fn workload_traffic(
+        &mut self,
+        name: &str,
+        interface: Field,
+        address: fn(IpVersion) -> Field,
+        chain: &Name,
+    ) -> Content {
+        if !self.facts.named {
+            return vec![go(Target::Jump(chain.clone()))];
+        }
+        if self.options.workload_prefixes.len() == 1 && self.facts.local.is_empty() {
+            return self.workload_interfaces(interface, &Target::Jump(chain.clone()));
+        }
+        let mut rules = self.workload_interfaces(interface, &Target::Goto(chain.clone()));
+        rules.extend(self.local_addresses(address, &Target::Goto(chain.clone())));
+        let name = self.base_names.name(name);
+        self.plain(name.clone(), rules);
+        vec![go(Target::Jump(name))]
+    }
+
+    /// Rules that lead packets of local networks away.
+    fn local_addresses(&self, address: fn(IpVersion) -> Field, to: &Target) -> Content {
+        let rule = |version: &IpVersion| {
+            let local = Part::In(vec![address(*version)], self.base_names.local(*version));
+            (vec![local, Part::Go(to.clone())], None)
+        };
+        self.facts.local.iter().map(rule).collect()
+    }
+
+    /// The chains of the workload hooks, and what becomes of workloads that nobody bound.
+    fn workloads(&mut self) {
+        let base_names = self.base_names;
+        let unknown = Target::Goto(base_names.name(UNKNOWN));
+        for (name, of, any, field, address) in [
+            (
+                "egress",
+                BaseNames::from as fn(&BaseNames, IpVersion) -> BaseSet,
+                base_names.senders(),
+                Field::InputInterface,
+                Field::Source as fn(IpVersion) -> Field,
+            ),
+            ("ingress", BaseNames::to, base_names.receivers(), Field::OutputInterface, Field::Destination),
+        ] {
+            let mut rules: Content = FAMILIES.map(|version| dispatch(of(base_names, version))).to_vec();
+            rules.extend(self.facts.any_address.then(|| dispatch(any)));
+            if self.facts.named {
+                rules.push(go(unknown.clone()));
+            } else {
+                rules.extend(self.workload_interfaces(field, &unknown));
+                rules.extend(self.local_addresses(address, &unknown));
+            }
+            self.plain(base_names.name(name), rules);
+        }
+
+        // Of a workload whose link-local address nobody listed.
+        let mut rules = neighbour_discovery();
+        if self.options.shared.events != LoggedEvents::LogRules {
+            rules.push((
+                vec![Part::Log(self.options.log_group, label("unknown deny workload without a binding"))],
+                None,
+            ));
+        }
+        let count = vec![Part::Count(UNKNOWN.into()), Part::Go(Target::Drop)];
+        rules.push((count, Some("deny: workload without a binding".into())));
+        self.plain(base_names.name(UNKNOWN), rules);
+
+        let mut rules = vec![go(Target::Jump(base_names.name("egress")))];
+        if self.options.shared.workload_to_host != WorkloadToHost::Accept {
+            rules.extend(neighbour_discovery());
+        }
+        match self.options.shared.workload_to_host {
+            // A process must not get our mark: its answer could carry it, and would not be asked about.
+            WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
+                rules.push((vec![Part::ClearMark(self.options.mark)], None));
+            }
+            WorkloadToHost::Accept => {}
+            WorkloadToHost::Drop => {
+                let count = vec![Part::Count(TO_HOST.into()), Part::Go(Target::Drop)];
+                rules.push((count, Some("deny: traffic from a workload to its own host".into())));
+            }
+            WorkloadToHost::HostPolicy if self.asks(Hook::HostIngress) => {
+                rules.push(go(Target::Jump(base_names.host_chain(Hook::HostIngress))));
+            }
+            WorkloadToHost::HostPolicy => {}
+        }
+        self.plain(base_names.name("from_workload"), rules);
+    }
+
+    /// The chains that ask host endpoints.
+    fn hosts(&mut self) {
+        let base_names = self.base_names;
+        let marked = Part::HasMark(self.options.mark);
+        let asked: Vec<Hook> = Hook::ALL.into_iter().filter(|hook| self.asks(*hook)).collect();
+        for hook in asked {
+            let mut rules = Content::new();
+            match hook {
+                Hook::UntrackedIngress | Hook::UntrackedEgress => {}
+                Hook::PreDnat => rules.push((vec![marked.clone(), Part::Go(Target::Return)], None)),
+                // What an earlier hook of the same direction allowed is not asked again; the mark has done its work.
+                Hook::HostIngress | Hook::HostEgress | Hook::ForwardIngress if self.marks() => {
+                    let clear = Part::ClearMark(self.options.mark);
+                    rules.push((vec![marked.clone(), clear, Part::Go(Target::Return)], None));
+                }
+                _ => {}
+            }
+            if self.facts.host.contains(&hook) {
+                rules.extend(self.host_rules(hook));
+            }
+            self.plain(base_names.host_chain(hook), rules);
+        }
+    }
+
+    /// The rules that find the program of a host endpoint, where there are any.
+    ///
+    /// A host endpoint with an interface guards that, and never one of a workload. The one for all interfaces guards
+    /// also those of workloads (decision D24), but for what processes of the host send to workloads (decision D11).
+    /// Source: Calico `felix/rules/dispatch.go`, `hostDispatchChains`.
+    fn host_rules(&mut self, hook: Hook) -> Content {
+        let (base_names, field) = (self.base_names, interface(hook));
+        let mut rules = Content::new();
+        match hook {
+            Hook::HostIngress => {}
+            Hook::HostEgress if !self.facts.all_interfaces => {}
+            Hook::HostEgress => rules.extend(self.workload_interfaces(field, &Target::Return)),
+            _ => {
+                rules.push(loopback(field, Target::Return));
+                let mut to = Target::Return;
+                if self.guards_workloads(hook) {
+                    let chain = base_names.host_all_chain(hook);
+                    self.plain(chain.clone(), vec![dispatch(base_names.host_all(hook))]);
+                    to = Target::Goto(chain);
+                }
+                rules.extend(self.workload_interfaces(field, &to));
+            }
+        }
+        rules.push(dispatch(base_names.host(hook)));
+        rules.extend(
+            (self.facts.all_interfaces && !is_untracked(hook)).then(|| dispatch(base_names.host_all(hook))),
+        );
+        rules
+    }
+
+    /// Whether a host endpoint is asked at `hook` about packets of workload interfaces.
+    fn guards_workloads(&self, hook: Hook) -> bool {
+        let guarded = matches!(hook, Hook::PreDnat | Hook::ForwardIngress | Hook::ForwardEgress);
+        guarded && self.facts.all_interfaces && self.facts.host.contains(&hook)
+    }
+
+    /// Whether the chain of a host hook is there: for its programs, or to clear the mark.
+    fn asks(&self, hook: Hook) -> bool {
+        let clears = matches!(hook, Hook::HostIngress | Hook::HostEgress | Hook::ForwardIngress);
+        self.facts.host.contains(&hook) || (clears && self.marks())
+    }
+
+    /// Whether packets may carry our mark.
+    fn marks(&self) -> bool {
+        [Hook::PreDnat, Hook::UntrackedIngress, Hook::UntrackedEgress]
+            .iter()
+            .any(|hook| self.facts.host.contains(hook))
+    }
+
+    /// Rules that lead packets of workload interfaces away.
+    fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
+        let bound = || (vec![Part::In(vec![field], self.base_names.workloads()), Part::Go(to.clone())], None);
+        let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
+        for prefix in &self.options.workload_prefixes {
+            let is = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));
+            rules.push((vec![is, Part::Go(to.clone())], None));
+        }
+        rules
+    }
+
+    fn hooked(&mut self, name: &str, point: HookPoint, priority: i32, rules: Content) {
+        self.chains.insert(name.into(), BaseChain { hook: Some(BaseHook { point, priority }), rules });
+    }
+
+    fn plain(&mut self, name: Name, rules: Content) {
+        self.chains.insert(name, BaseChain { hook: None, rules });
+    }
+}
+
+/// Whether `hook` comes before connection tracking.
+pub(crate) const fn is_untracked(hook: Hook) -> bool {
+    matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
+}
+
+/// What IPv6 needs between a workload and its node, whatever policy says: they find each other's link address anew every
+/// minute.
+/// Source: Calico `felix/rules/endpoints.go`, types 130 to 133, 135 and 136.
+fn neighbour_discovery() -> Content {
+    let rule = |(first, last)| {
+        let parts = vec![
+            Part::Is(Field::Family, Value::Family(IpVersion::V6)),
+            Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into())),
+            Part::Is(Field::IcmpType, Value::Numbers(first, last)),
+            Part::Go(Target::Return),
+        ];
+        (parts, None)
+    };
+    [(130, 133), (135, 136)].map(rule).to_vec()
+}
+
+fn go(target: Target) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Go(target)], None)
+}
+
+fn dispatch((map, key): BaseSet) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Dispatch(key, map)], None)
+}
+
+fn loopback(field: Field, target: Target) -> (Vec<Part>, Option<String>) {
+    (vec![Part::Is(field, Value::Interface(LOOPBACK.into())), Part::Go(target)], None)
+}
+
+/// Packets of flows that were decided before pass; those that cannot start a flow do not.
+fn track() -> (Vec<Part>, Option<String>) {
+    let cases = vec![
+        (Value::State(ConnectionState::Established), Target::Accept),
+        (Value::State(ConnectionState::Related), Target::Accept),
+        (Value::State(ConnectionState::Invalid), Target::Drop),
+    ];
+    (vec![Part::Switch(Field::ConnectionState, cases)], None)
+}

@@ -1,0 +1,123 @@
+//! Names of the sets and chains that every table has. Of hooked chains there is one each; the others carry a suffix
+//! once a table was replaced while it was in use, so that old and new stand side by side.
+
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+use portcullis_core::verdict::Hook;
+
+use crate::command::Field;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BaseNames {
+    suffix: String,
+}
+
+/// A base set: its name and the fields of its key.
+pub(crate) type BaseSet = (Name, Vec<Field>);
+
+impl BaseNames {
+    /// Names that end in this number.
+    pub(crate) fn numbered(name: &Name) -> Self {
+        Self { suffix: format!("_{name}") }
+    }
+
+    pub(crate) fn name(&self, base: &str) -> Name {
+        format!("{base}{}", self.suffix).as_str().into()
+    }
+
+    fn of_family(&self, base: &str, version: IpVersion) -> Name {
+        let family = match version {
+            IpVersion::V4 => "v4",
+            IpVersion::V6 => "v6",
+        };
+        self.name(&format!("{base}_{family}"))
+    }
+
+    /// Interface and address of workloads that send, to their egress program.
+    pub(crate) fn from(&self, version: IpVersion) -> BaseSet {
+        (self.of_family("from", version), vec![Field::InputInterface, Field::Source(version)])
+    }
+
+    /// Interface and address of workloads that receive, to their ingress program.
+    pub(crate) fn to(&self, version: IpVersion) -> BaseSet {
+        (self.of_family("to", version), vec![Field::OutputInterface, Field::Destination(version)])
+    }
+
+    /// Interfaces of workloads that may send from any address.
+    pub(crate) fn senders(&self) -> BaseSet {
+        (self.name("senders"), vec![Field::Family, Field::InputInterface])
+    }
+
+    /// Interfaces of workloads that may receive at any address.
+    pub(crate) fn receivers(&self) -> BaseSet {
+        (self.name("receivers"), vec![Field::Family, Field::OutputInterface])
+    }
+
+    /// Interfaces of all bound workloads.
+    pub(crate) fn workloads(&self) -> Name {
+        self.name("workloads")
+    }
+
+    /// Interfaces that nothing passes.
+    pub(crate) fn closed(&self) -> BaseSet {
+        (self.name("closed"), vec![Field::InputInterface])
+    }
+
+    /// A workload's interface and address, twice.
+    pub(crate) fn own(&self, version: IpVersion) -> BaseSet {
+        let key = vec![Field::InputInterface, Field::Source(version), Field::Destination(version)];
+        (self.of_family("self", version), key)
+    }
+
+    /// Addresses of this node's workloads, for the host's own packets to them.
+    pub(crate) fn workload_addresses(&self, version: IpVersion) -> BaseSet {
+        (self.of_family("addresses", version), vec![Field::Destination(version)])
+    }
+
+    /// Networks of this node's workloads.
+    pub(crate) fn local(&self, version: IpVersion) -> Name {
+        self.of_family("local", version)
+    }
+
+    /// Interfaces with a host endpoint of their own, to its program for `hook`.
+    pub(crate) fn host(&self, hook: Hook) -> BaseSet {
+        (self.name(host(hook)), vec![Field::Family, interface(hook)])
+    }
+
+    /// The program for `hook` of the host endpoint for all other interfaces.
+    pub(crate) fn host_all(&self, hook: Hook) -> BaseSet {
+        (self.name(&format!("{}_all", host(hook))), vec![Field::Family])
+    }
+
+    /// The chain that asks the host endpoint for all interfaces at `hook`, and no other.
+    pub(crate) fn host_all_chain(&self, hook: Hook) -> Name {
+        self.name(&format!("{}_all", host(hook)))
+    }
+
+    /// The chain that asks host endpoints at `hook`.
+    pub(crate) fn host_chain(&self, hook: Hook) -> Name {
+        self.name(host(hook))
+    }
+}
+
+/// The interface that a host endpoint is found by at `hook`.
+pub(crate) const fn interface(hook: Hook) -> Field {
+    match hook {
+        Hook::HostEgress | Hook::ForwardEgress | Hook::UntrackedEgress => Field::OutputInterface,
+        _ => Field::InputInterface,
+    }
+}
+
+const fn host(hook: Hook) -> &'static str {
+    match hook {
+        Hook::HostIngress => "host_ingress",
+        Hook::HostEgress => "host_egress",
+        Hook::ForwardIngress => "forward_ingress",
+        Hook::ForwardEgress => "forward_egress",
+        Hook::PreDnat => "pre_dnat",
+        Hook::UntrackedIngress => "untracked_ingress",
+        Hook::UntrackedEgress => "untracked_egress",
+        Hook::WorkloadIngress => "ingress",
+        Hook::WorkloadEgress => "egress",
+    }
+}

@@ -1,0 +1,116 @@
+//! What was told to the kernel.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use portcullis_core::label::Name;
+use portcullis_core::net::IpVersion;
+
+use crate::command::{Element, Elements, Field, SetKind, Value};
+use crate::lower::addresses::Addresses;
+use crate::lower::base_chains::{self, BaseChain};
+use crate::lower::base_names::BaseNames;
+use crate::lower::dispatch_maps::BaseSets;
+use crate::lower::interned::Interned;
+use crate::lower::peer_sets::{Membership, PeerSet, PeerSets, SetContent, element};
+use crate::lower::program_chains::ProgramChains;
+
+/// Everything that the table is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) base_names: BaseNames,
+    pub(crate) addresses: Addresses,
+    pub(crate) interned: Interned,
+    pub(crate) peer_sets: PeerSets,
+    pub(crate) programs: ProgramChains,
+    pub(crate) sets: BaseSets,
+    pub(crate) base_chains: BTreeMap<Name, BaseChain>,
+    pub(crate) live: Live,
+}
+
+/// What the kernel holds of what is generated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) chains: BTreeSet<Name>,
+    pub(crate) counters: BTreeSet<Name>,
+    /// Sets of peers and of ranges, with their numbers of elements.
+    pub(crate) sets: BTreeMap<Name, usize>,
+}
+
+impl Live {
+    /// What the kernel holds once it was told all of these.
+    pub(crate) fn of(interned: &Interned, peer_sets: &PeerSets, addresses: &Addresses) -> Self {
+        let of_peers = peer_sets.iter().map(|(name, peer)| {
+            let count = match &peer.content {
+                SetContent::Known => {
+                    addresses.single.keys().filter(|a| IpVersion::of(a) == peer.version).count()
+                }
+                content => content
+                    .classes()
+                    .into_iter()
+                    .map(|class| addresses.members(class, peer.version).count())
+                    .sum(),
+            };
+            (name.clone(), count)
+        });
+        let of_ranges = interned.all_ranges().map(|(name, ranges)| (name.clone(), ranges.len()));
+        Self {
+            chains: interned.chains().cloned().collect(),
+            counters: interned.meaning().keys().cloned().collect(),
+            sets: of_peers.chain(of_ranges).collect(),
+        }
+    }
+}
+
+/// What the kernel should hold, for a comparison: the number of rules of each chain, the elements of each set, and the
+/// counters.
+type Expected = (BTreeMap<Name, usize>, Vec<Elements>, BTreeSet<Name>);
+
+impl State {
+    /// All elements of a set of peers.
+    pub(crate) fn members(&self, peer: &PeerSet) -> Vec<Element> {
+        if peer.content == SetContent::Known {
+            let all = self.addresses.single.keys().filter(|address| IpVersion::of(address) == peer.version);
+            return all.map(|address| single(Value::Address(*address))).collect();
+        }
+        let mut elements = Vec::new();
+        for class in peer.content.classes() {
+            let holding = peer.content.of(Some(class));
+            let addresses = self.addresses.members(class, peer.version);
+            elements.extend(addresses.filter_map(|address| element(address, Membership::clone(&holding))));
+        }
+        elements
+    }
+
+    #[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
+    pub(crate) fn expected(&self) -> Expected {
+        let made = self.live.chains.iter();
+        let mut chains: BTreeMap<Name, usize> =
+            made.map(|name| (name.clone(), self.interned.content(name).map_or(0, Vec::len))).collect();
+        chains.extend(self.base_chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len())));
+        let mut sets = Vec::new();
+        let mut fill = |set: &Name, key, kind, elements| {
+            sets.push(Elements { set: set.clone(), key, kind, elements });
+        };
+        for (name, set) in &self.sets {
+            let all =
+                set.elements.iter().map(|(key, target)| Element { key: key.clone(), target: target.clone() });
+            fill(name, set.key.clone(), set.kind, all.collect());
+        }
+        for (name, peer) in self.peer_sets.iter() {
+            fill(name, peer.key(), peer.content.kind(), self.members(peer));
+        }
+        for (name, ranges) in self.interned.all_ranges() {
+            let version = ranges.first().map_or(IpVersion::V4, |(first, _)| IpVersion::of(first));
+            let all = ranges.iter().map(|(first, last)| single(Value::Addresses(*first, *last)));
+            fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
+        }
+        let mut counters = self.live.counters.clone();
+        counters.extend([base_chains::UNKNOWN, base_chains::TO_HOST].map(Name::from));
+        (chains, sets, counters)
+    }
+}
+
+/// An element of a set that is no map.
+pub(crate) fn single(value: Value) -> Element {
+    Element { key: vec![value], target: None }
+}

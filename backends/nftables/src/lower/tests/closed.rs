@@ -1,0 +1,116 @@
+//! Closed interfaces, and updates that cannot be expressed.
+
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _, LowerErrorKind};
+use portcullis_core::compile::{CompileScope, Compiler};
+use portcullis_core::model::{Endpoint, EndpointId, Update};
+use portcullis_core::packet::{Packet, Protocol};
+use portcullis_core::settings::Settings;
+
+use super::table::{Table, Way};
+use crate::lower::Lowering;
+use crate::options::Options;
+use crate::update::Existing;
+
+const CLOSED: &str = "veth0";
+
+fn interface(name: &str) -> Interface {
+    Interface::new(name).unwrap()
+}
+
+fn binding() -> Binding {
+    Binding::workload(interface(CLOSED), ["10.0.0.1".parse().unwrap()])
+}
+
+/// One workload that is denied everything, because it has no policy and no profile.
+fn compiler() -> (Compiler, EndpointId) {
+    let id = EndpointId::workload("shop", "web");
+    let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
+    let mut endpoint = Endpoint::new(id.clone());
+    endpoint.addresses = vec!["10.0.0.1".parse().unwrap()];
+    compiler.apply(Update::Endpoint(endpoint)).unwrap();
+    drop(compiler.commit());
+    (compiler, id)
+}
+
+/// The directions in which packets of the interface pass: from it, to it, from it to the host, from the host to it.
+fn passes(table: &Table, name: &str, protocol: Protocol, icmp: u8) -> [bool; 4] {
+    let addresses =
+        if protocol == Protocol::ICMPV6 { ["fd00::1", "fd00::2"] } else { ["10.0.0.1", "10.0.0.2"] };
+    let [own, other] = addresses.map(|text| text.parse().unwrap());
+    let through = |chain: &str, from, to, input: &str, output: &str| {
+        let packet = Packet::new(from, to, protocol).to_port(80).with_icmp(icmp, 0);
+        !table.run(chain, &mut Way::through(&packet, input, output)).dropped
+    };
+    [
+        through("forward", own, other, name, "eth0"),
+        through("forward", other, own, "eth0", name),
+        through("input", own, other, name, ""),
+        through("output", other, own, "", name),
+    ]
+}
+
+#[test]
+fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
+    for options in [Options::new(), Options::new().with_workload_interfaces(interface("veth"))] {
+        let (compiler, id) = compiler();
+        let snapshot = compiler.snapshot();
+        let mut bindings = Bindings::new();
+        bindings.close(interface(CLOSED));
+        let mut table = Table::default();
+        let desired = DesiredState::new(snapshot, &bindings);
+        let (mut lowering, update) = Lowering::load(options, desired, &Existing::default()).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        let shut = [false; 4];
+        assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
+        assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [true; 4]);
+        // Neighbour discovery goes on.
+        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 135), [true; 4]);
+        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), shut);
+
+        // Its workload comes and goes; policy denies it everything, but for what the host sends.
+        let delta = snapshot.diff(snapshot);
+        for round in 0..3 {
+            bindings.bind(id.clone(), binding());
+            let update = lowering.update(DesiredState::new(snapshot, &bindings), &delta).unwrap();
+            for stage in update.stages() {
+                table.apply(&stage.commands);
+                assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[..3], shut[..3], "{round}");
+            }
+            assert!(passes(&table, CLOSED, Protocol::TCP, 0)[3], "the host reaches its workloads");
+            bindings.unbind(&id);
+            bindings.close(interface(CLOSED));
+            let update = lowering.update(DesiredState::new(snapshot, &bindings), &delta).unwrap();
+            for stage in update.stages() {
+                table.apply(&stage.commands);
+                assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[..3], shut[..3], "{round}");
+            }
+            assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
+        }
+        assert!(bindings.reopen(&interface(CLOSED)));
+        let update = lowering.update(DesiredState::new(snapshot, &bindings), &delta).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        let named = !lowering.options.workload_prefixes.is_empty();
+        assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[0], !named, "its name still tells a workload");
+    }
+}
+
+#[test]
+fn what_cannot_be_expressed_is_refused_by_name() {
+    let (compiler, id) = compiler();
+    let refused = |bindings: &Bindings, options: Options| {
+        let desired = DesiredState::new(compiler.snapshot(), bindings);
+        Lowering::load(options, desired, &Existing::default()).map(drop).unwrap_err()
+    };
+    let any = || Binding::WorkloadAnyAddress { interface: interface(CLOSED) };
+    let two = Bindings::from([(id.clone(), any()), (EndpointId::workload("shop", "db"), any())]);
+    let error = refused(&two, Options::new());
+    assert_eq!(error.to_string(), "shop/web: shop/db has any address at interface veth0, too");
+    let mut both = Bindings::from([(id, binding())]);
+    both.close(interface(CLOSED));
+    assert!(matches!(refused(&both, Options::new()).kind(), LowerErrorKind::Bindings(_)));
+    for name in ["", "7up", "a b", "x; flush ruleset", &"x".repeat(200)] {
+        let options = Options::from(portcullis_core::backend::DataplaneOptions::new().with_name(name));
+        let error = refused(&Bindings::new(), options).to_string();
+        assert!(error.contains("is no name for a table"), "{error}");
+    }
+}
