@@ -41,7 +41,6 @@ pub use flows::{
     Basis, Ends, Flow, FlowAnswer, FlowEnd, FlowLimits, FlowLimitsError, FlowPacket, FlowState, FlowTable,
     Gate, TcpFlags,
 };
-pub use lower::LowerError;
 pub use matcher::{Matcher, Viewed};
 pub use packet::PacketKey;
 #[cfg(feature = "std")]

@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 
+use portcullis_core::backend::{DesiredState, Lower, LowerError};
 use portcullis_core::ir::{
     Body, DecisionEntry, DecisionId, Delta, Id, L4Table, L4TableId, Program, ProgramId, Snapshot,
 };
@@ -19,34 +19,27 @@ use crate::matcher::Matcher;
 use crate::program::Programs;
 use crate::projection::RowMap;
 
-/// Why a snapshot or delta could not be lowered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LowerError(Kind);
+/// The update is the matcher of the next generation, to be [published](crate::Publisher); the one before goes on answering
+/// for its own. Bindings do not matter: every endpoint of the snapshot is answered for.
+impl Lower for Matcher {
+    type Options = ();
+    type Existing = ();
+    type Update = Self;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Generation { found: u64, expected: u64 },
-    Table(L4TableId),
-    Program(ProgramId),
-}
+    fn load((): (), desired: DesiredState<'_>, (): &()) -> Result<(Self, Self), LowerError> {
+        let matcher = Self::lower(desired.snapshot)?;
+        Ok((matcher.clone(), matcher))
+    }
 
-impl fmt::Display for LowerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Kind::Generation { found, expected } => {
-                write!(f, "the delta starts from generation {expected}, the matcher is at {found}")
-            }
-            Kind::Table(table) => {
-                write!(f, "table {table} has a gap or names a decision that does not exist")
-            }
-            Kind::Program(program) => {
-                write!(f, "program {program} has a wrong number of cells or names what does not exist")
-            }
-        }
+    fn update(&mut self, _: DesiredState<'_>, delta: &Delta) -> Result<Self, LowerError> {
+        *self = self.apply(delta)?;
+        Ok(self.clone())
+    }
+
+    fn generation(&self) -> u64 {
+        Self::generation(self)
     }
 }
-
-impl core::error::Error for LowerError {}
 
 impl Matcher {
     /// Lowers a whole snapshot.
@@ -99,8 +92,7 @@ impl Matcher {
     /// When the delta starts from another generation, or an entry of it breaks an invariant.
     pub fn apply(&self, delta: &Delta) -> Result<Self, LowerError> {
         if delta.from != self.generation {
-            let (found, expected) = (self.generation, delta.from);
-            return Err(LowerError(Kind::Generation { found, expected }));
+            return Err(LowerError::generation(self.generation, delta.from));
         }
         let mut next = self.clone();
         next.generation = delta.to;
@@ -163,7 +155,7 @@ impl Matcher {
             self.answer_of(id)
         };
         let (inline, overflow) = match table {
-            Some(table) => l4_table::lower(table, &known).ok_or(LowerError(Kind::Table(id)))?,
+            Some(table) => l4_table::lower(table, &known).ok_or_else(|| broken_table(id))?,
             None => (InlineTable::default(), None),
         };
         let (old, old_overflow) =
@@ -227,7 +219,7 @@ impl Matcher {
     fn set_program(&mut self, id: ProgramId, program: Option<&Program>) -> Result<(), LowerError> {
         let lowered = match program {
             Some(program) if !(self.is_sound(&program.v4) && self.is_sound(&program.v6)) => {
-                return Err(LowerError(Kind::Program(id)));
+                return Err(broken_program(id));
             }
             Some(program) => Programs::lower(program),
             None => Programs::default(),
@@ -249,4 +241,13 @@ impl Matcher {
         });
         whole && projected && tables
     }
+}
+
+fn broken_table(table: L4TableId) -> LowerError {
+    LowerError::invalid_entry(format_args!("table {table} has a gap or names a decision that does not exist"))
+}
+
+fn broken_program(program: ProgramId) -> LowerError {
+    let reason = "has a wrong number of cells or names what does not exist";
+    LowerError::invalid_entry(format_args!("program {program} {reason}"))
 }

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use arc_swap::{ArcSwap, Cache};
+use portcullis_core::backend::LowerError;
 use portcullis_core::ir::Delta;
 
-use crate::lower::LowerError;
 use crate::matcher::Matcher;
 
 /// The owner of the current [`Matcher`]. There is one, where policy changes arrive; each thread that answers packets
@@ -34,7 +34,7 @@ use crate::matcher::Matcher;
 ///
 /// let pod = EndpointId::workload("shop", "cart");
 /// compiler.apply(Update::Endpoint(Endpoint::new(pod.clone())))?;
-/// publisher.apply(&engine.commit())?;
+/// publisher.apply(&compiler.commit())?;
 /// assert!(publisher.reader().current().handle(&pod).is_some());
 /// assert!(thread.join().unwrap() <= publisher.current().generation());
 /// # Ok::<(), Box<dyn std::error::Error>>(())

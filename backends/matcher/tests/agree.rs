@@ -6,6 +6,7 @@ extern crate alloc;
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portcullis_core::backend::{Bindings, DesiredState, Lower, LowerErrorKind};
 use portcullis_core::evaluate::Evaluate;
 use portcullis_core::ir::{
     Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, HookPrograms, Id, Interpreter,
@@ -405,3 +406,30 @@ const TABLES: u32 = 20;
 const PROJECTIONS: u32 = 8;
 const PROGRAMS: u32 = 12;
 const ENDPOINTS: u32 = 12;
+
+#[test]
+fn what_cannot_be_lowered_changes_nothing() {
+    let bindings = Bindings::new();
+    let first = Random(7).snapshot();
+    let before = DesiredState::new(&first, &bindings);
+    let (mut lowered, update) = <Matcher as Lower>::load((), before, &()).unwrap();
+    assert_eq!((Lower::generation(&lowered), update.generation()), (first.generation, first.generation));
+
+    let mut broken = first.clone();
+    broken.generation += 1;
+    broken.tables.put(L4TableId::new(3), L4Table::constant(DecisionId::new(9999)));
+    let delta = first.diff(&broken);
+    let error = Lower::update(&mut lowered, DesiredState::new(&broken, &bindings), &delta).unwrap_err();
+    assert!(matches!(error.kind(), LowerErrorKind::InvalidEntry { .. }), "{error}");
+    assert_eq!(Lower::generation(&lowered), first.generation);
+
+    let mut second = first.clone();
+    second.generation += 1;
+    second.endpoints.clear();
+    let delta = first.diff(&second);
+    let next = Lower::update(&mut lowered, DesiredState::new(&second, &bindings), &delta).unwrap();
+    assert_eq!((Lower::generation(&lowered), next.generation()), (second.generation, second.generation));
+    assert_eq!(next.handle(&endpoint(1)), None);
+    let error = Lower::update(&mut lowered, DesiredState::new(&second, &bindings), &delta).unwrap_err();
+    assert!(matches!(error.kind(), LowerErrorKind::Generation { .. }), "{error}");
+}

@@ -49,6 +49,12 @@ pub enum LowerErrorKind {
     /// The snapshot breaks an invariant, see [`Snapshot::verify`](crate::ir::Snapshot::verify).
     #[error("the snapshot breaks an invariant, see `Snapshot::verify`")]
     Invalid,
+    /// The same, where the backend tells the entry.
+    #[error("{reason}")]
+    InvalidEntry {
+        /// The entry, and what is wrong with it.
+        reason: String,
+    },
 }
 
 impl From<BindingError> for LowerError {
@@ -83,6 +89,12 @@ impl LowerError {
     #[must_use]
     pub const fn invalid() -> Self {
         Self(LowerErrorKind::Invalid)
+    }
+
+    /// A snapshot or delta with an entry that breaks an invariant.
+    #[must_use]
+    pub fn invalid_entry(reason: impl fmt::Display) -> Self {
+        Self(LowerErrorKind::InvalidEntry { reason: alloc::string::ToString::to_string(&reason) })
     }
 
     /// Which kind it is, with the particulars.
