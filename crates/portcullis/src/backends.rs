@@ -82,7 +82,7 @@ impl<F: Copy> Face<F> {
 }
 
 impl Backend {
-    /// What it is called: `nftables` or `ebpf`. The same as [`Dataplane::name`](crate::backend::Dataplane::name).
+    /// What it is called: `nftables` or `ebpf`. The same as [`Dataplane::name`].
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
