@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use portcullis::backend::{Binding, DataplaneOptions, Interface, LoggedEvents};
 use portcullis::backends;
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::local_node::{Change, LocalNode, NewlyDeniedFlows};
+use portcullis::local_node::{Change, LocalNode};
 use portcullis::model::{
     Endpoint, EndpointId, EntitySelector, L4Match, Policy, PolicyId, Profile, Rule, Update,
 };
@@ -52,11 +52,9 @@ const PODS: [(&str, &str); 3] = [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("othe
 /// What the CNI does when it starts: it takes over what an earlier process left.
 fn start(backend: &str) -> Result<LocalNode, Error> {
     let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
-    let dataplane = backends::named(backend).ok_or("no such backend")?.open(options.clone())?;
+    let dataplane = backends::named(backend).ok_or("no such backend")?.open(options)?;
     let compiler = Compiler::new(Settings::default(), CompileScope::All);
-    let mut node = LocalNode::new(compiler, dataplane, options)
-        .with_flows(NewlyDeniedFlows::End)
-        .with_interfaces(backends::node_interfaces);
+    let mut node = LocalNode::new(compiler, dataplane)?.ending_newly_denied(backends::node_interfaces);
     let (policy, profile) = (only("app == 'web'")?, Profile::allow_all("open"));
     let pods: Vec<_> =
         PODS.into_iter().map(|(name, address)| pod(name, address)).collect::<Result<_, _>>()?;

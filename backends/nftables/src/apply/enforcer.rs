@@ -218,6 +218,10 @@ impl Dataplane for Enforcer {
         "nftables"
     }
 
+    fn options(&self) -> &DataplaneOptions {
+        &self.options.shared
+    }
+
     /// Packets are only hooked once all is there.
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         let mut existing = self.netlink.existing(&self.table)?;

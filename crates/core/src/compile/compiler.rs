@@ -167,6 +167,12 @@ impl Compiler {
         Ok(compiler)
     }
 
+    /// The settings that it was made with.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The objects as they are, changes that are not yet committed included.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
