@@ -9,7 +9,7 @@ use portcullis_core::backend::{
     Applied, Binding, BindingError, Bindings, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState,
     Health, Interface, LowerError, NewlyDenied, NodeInterfaces,
 };
-use portcullis_core::compile::{Compiler, UpdateError};
+use portcullis_core::compile::{CompileScope, Compiler, UpdateError};
 use portcullis_core::ir::{BeforeImages, Delta, DeltaError, Previous, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, Update};
 use portcullis_core::settings::WorkloadToHost;
@@ -189,13 +189,20 @@ impl LocalNode {
     /// [change](LocalNode::change), and what an earlier process left in force stays until then.
     ///
     /// # Errors
-    /// When the dataplane's [`workload_to_host`](portcullis_core::backend::DataplaneOptions::workload_to_host) is that of
-    /// no node in the [settings](Compiler::settings) of `compiler`.
+    /// When the dataplane's [`workload_to_host`](portcullis_core::backend::DataplaneOptions::workload_to_host) is not
+    /// that of this node in the [settings](Compiler::settings) of `compiler`; with
+    /// [`CompileScope::All`], when it is that of no node.
     pub fn new(compiler: Compiler, dataplane: Box<dyn Dataplane>) -> Result<Self, SettingsDiffer> {
         let enforced = dataplane.options().workload_to_host;
         let settings = compiler.settings();
-        let mut nodes = core::iter::once(&settings.every_node).chain(settings.nodes.values());
-        if !nodes.any(|node| node.workload_to_host == enforced) {
+        let agrees = if let CompileScope::Node(node) = compiler.scope() {
+            settings.of_node(Some(node)).workload_to_host == enforced
+        } else {
+            // Which node this is, is not known.
+            let mut nodes = core::iter::once(&settings.every_node).chain(settings.nodes.values());
+            nodes.any(|node| node.workload_to_host == enforced)
+        };
+        if !agrees {
             return Err(SettingsDiffer { dataplane: enforced });
         }
         let bindings = Bindings::new();

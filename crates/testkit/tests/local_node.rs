@@ -78,9 +78,9 @@ fn passes(recorder: &Recorder, port: u16) -> bool {
 
 #[test]
 fn a_change_is_in_force_and_ends_what_it_newly_denies() {
-    let (end, keep): (fn(&Recorder) -> LocalNode, fn(&Recorder) -> LocalNode) =
-        (start, |recorder| two_pods(open(recorder)));
-    for (start, ended) in [(end, 2), (keep, 0)] {
+    let keep = |recorder: &Recorder| two_pods(open(recorder));
+    let cases: [(fn(&Recorder) -> LocalNode, usize); 2] = [(start, 2), (keep, 0)];
+    for (start, ended) in cases {
         let recorder = Recorder::default();
         let mut node = start(&recorder);
         assert!(passes(&recorder, 1) && passes(&recorder, 2));
@@ -276,10 +276,17 @@ fn settings_that_differ_from_the_dataplane_are_refused() {
     let recorder = Recorder::default();
     let opened = |settings: Settings| {
         let options = DataplaneOptions::new().with_workload_to_host(WorkloadToHost::Drop);
-        LocalNode::new(Compiler::new(settings, CompileScope::All), recorder.open(options))
+        LocalNode::new(Compiler::new(settings, CompileScope::Node("a".into())), recorder.open(options))
     };
     let error = opened(Settings::default()).unwrap_err();
     assert_eq!(error.dataplane(), WorkloadToHost::Drop);
     assert!(error.to_string().contains("`drop`"));
     assert!(opened(Settings::default().with_workload_to_host(WorkloadToHost::Drop)).is_ok());
+    // The settings of this node count, not those of another one.
+    for (name, agrees) in [("a", true), ("b", false)] {
+        let mut settings = Settings::default();
+        let dropping = settings.clone().with_workload_to_host(WorkloadToHost::Drop).every_node;
+        settings.nodes.insert(name.into(), dropping);
+        assert_eq!(opened(settings).is_ok(), agrees, "{name}");
+    }
 }

@@ -173,6 +173,12 @@ impl Compiler {
         &self.settings
     }
 
+    /// Which endpoints get programs.
+    #[must_use]
+    pub const fn scope(&self) -> &CompileScope {
+        &self.scope
+    }
+
     /// The objects as they are, changes that are not yet committed included.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
