@@ -49,11 +49,14 @@ fn main() -> Result<(), Error> {
 
 const PODS: [(&str, &str); 3] = [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("other", "10.0.0.3")];
 
+/// The node that this agent enforces on: endpoints of other nodes are peers only.
+const NODE: &str = "node-1";
+
 /// What the CNI does when it starts: it takes over what an earlier process left.
 fn start(backend: &str) -> Result<LocalNode, Error> {
     let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
     let dataplane = backends::named(backend).ok_or("no such backend")?.open(options.clone())?;
-    let compiler = Compiler::new(Settings::default(), CompileScope::All);
+    let compiler = Compiler::new(Settings::default(), CompileScope::Node(NODE.into()));
     let mut node = LocalNode::new(compiler, dataplane, options)
         .with_flows(NewlyDeniedFlows::End)
         .with_interfaces(backends::node_interfaces);
@@ -70,6 +73,7 @@ fn start(backend: &str) -> Result<LocalNode, Error> {
 /// A pod and where it is.
 fn pod(name: &str, address: &str) -> Result<(Endpoint, Binding), Error> {
     let mut endpoint = Endpoint::new(EndpointId::workload("shop", name));
+    endpoint.node = Some(NODE.into());
     endpoint.labels.insert("app", name);
     (endpoint.addresses, endpoint.profiles) = ([address.parse()?].into_iter().collect(), vec!["open".into()]);
     let binding = Binding::workload(interface(name)?, endpoint.addresses.clone());
