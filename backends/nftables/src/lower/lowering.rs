@@ -267,9 +267,9 @@ impl Lowering {
             taken_over: &taken_over,
         };
         let changes = programs.update(&wanted, |key| touched.affects(key, snapshot), &mut context)?;
-        let facts = dispatch_maps::facts(options, bindings, &bound_endpoints, self.closes);
+        let facts = dispatch_maps::facts(options, desired, &bound_endpoints, self.closes);
         let mut place = DispatchContext { options, base_names, programs, interned, names };
-        *sets = dispatch_maps::sets(&bound_endpoints, bindings, &facts, &mut place);
+        *sets = dispatch_maps::sets(&bound_endpoints, desired, &facts, &mut place);
         *chains = base_chains::chains(options, base_names, &facts);
         self.assigned = now;
         Some(changes)

@@ -42,7 +42,7 @@ pub trait Dataplane: Send {
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError>;
 
     /// The counter of each decision since it was first in force. The decision of a retired policy is reported once more, with its
-    /// last count.
+    /// last count. Drops that no endpoint's program decided, as at closed interfaces, need not be among them.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -54,7 +54,8 @@ pub trait Dataplane: Send {
     /// When events cannot be read.
     fn next_event(&mut self) -> Result<Option<Event>, DataplaneError>;
 
-    /// How many events were lost since the load, because nobody read them in time or there were too many.
+    /// How many events were lost at least since the last call of [`Dataplane::load`] that succeeded, because nobody read them in
+    /// time or there were too many.
     fn lost_events(&mut self) -> u64;
 
     /// A file descriptor that polls as readable when [`Dataplane::next_event`] may have one. It is the dataplane's own and
@@ -75,7 +76,7 @@ pub trait Dataplane: Send {
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError>;
 
     /// Takes everything of this dataplane off the machine, with the state of earlier processes, and also without a load. No
-    /// error when there is nothing.
+    /// error when there is nothing. Counts end with it: ask for [`Dataplane::counters`] before.
     ///
     /// # Errors
     /// When the kernel refuses.
