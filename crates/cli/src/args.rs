@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use portcullis::backend::Interface;
 use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
 use portcullis::verdict::Verdict;
@@ -196,6 +197,17 @@ pub(crate) struct CompileArgs {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = CompileOutput::Text)]
     pub(crate) output: CompileOutput,
 
+    /// What to compile to
+    #[arg(long, value_enum, value_name = "TARGET", default_value_t = CompileTarget::Ir, conflicts_with = "output")]
+    pub(crate) to: CompileTarget,
+
+    /// The host's interface of an endpoint, for the nftables targets; may be repeated
+    ///
+    /// NAMESPACE/NAME=INTERFACE, or hep/NAME=INTERFACE for a host endpoint. Without it, the interfaceName of a
+    /// HostEndpoint or WorkloadEndpoint holds.
+    #[arg(long, value_name = "ENDPOINT=INTERFACE", value_parser = endpoint_interface)]
+    pub(crate) bind: Vec<(String, Interface)>,
+
     /// Compile for the endpoints of this node only, as its agent would
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
@@ -246,6 +258,22 @@ pub(crate) enum Output {
     Json,
     /// One JSON object a line
     Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompileTarget {
+    /// The decision tables that every backend is made from
+    Ir,
+    /// The nftables table as text, for nft -f
+    Nft,
+    /// The nftables table as JSON, for nft -j -f
+    NftJson,
+}
+
+/// Reads `ENDPOINT=INTERFACE`.
+fn endpoint_interface(text: &str) -> Result<(String, Interface), String> {
+    let (endpoint, interface) = text.split_once('=').ok_or("there is no `=`")?;
+    Ok((endpoint.to_owned(), Interface::new(interface).map_err(|error| error.to_string())?))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -383,6 +411,10 @@ Examples:
 
   How large do the tables get, and how long does it take?
     portcullis compile -f manifests/ -o none
+
+  Which nftables table would enforce it on a node?
+    portcullis compile -f manifests/ --node n1 --bind shop/web=veth0 --to nft
+    portcullis compile -f manifests/ --node n1 --bind shop/web=veth0 --to nft-json | nft -j -c -f -
 
 Exit codes:
   0  compiled

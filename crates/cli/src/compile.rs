@@ -1,5 +1,8 @@
 //! `portcullis compile`: the decision tables of a directory.
 
+#[cfg(feature = "nftables-json")]
+mod nftables;
+
 use alloc::collections::BTreeSet;
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -10,8 +13,9 @@ use std::time::Instant;
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::Snapshot;
 use portcullis::matcher::Matcher;
+use portcullis::settings::WorkloadToHost;
 
-use crate::args::{CompileArgs, CompileOutput};
+use crate::args::{CompileArgs, CompileOutput, CompileTarget};
 use crate::failure::Failure;
 use crate::load;
 use crate::output::{stdout, to_stderr};
@@ -25,6 +29,8 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         None => CompileScope::All,
     };
     let settings = load::settings(&args.readings, &scenario, args.quiet);
+    let node = args.node.as_deref().map(Into::into);
+    let workload_to_host = settings.of_node(node.as_ref()).workload_to_host;
     let compiler = times
         .of("compile", || Compiler::from_cluster(scenario.into_cluster(), settings, scope))
         .map_err(|error| Failure::Input(error.to_string()))?;
@@ -38,11 +44,13 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| broken("the matcher", &error))?;
     let bytes = times.of("encode", || snapshot.to_bytes());
 
+    let table = times.of("lower to nftables", || table(&compiler, args, workload_to_host))?;
     let mut out = stdout();
     match args.output {
+        CompileOutput::None => {}
+        _ if table.is_some() => out.write_all(table.unwrap_or_default().as_bytes())?,
         CompileOutput::Text => write!(out, "{}", snapshot.text())?,
         CompileOutput::Binary => out.write_all(&bytes)?,
-        CompileOutput::None => {}
     }
     out.flush()?;
     if !args.quiet {
@@ -50,6 +58,30 @@ pub(crate) fn run(args: &CompileArgs) -> Result<ExitCode, Failure> {
         to_stderr(&times.report());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The commands of another target than the IR.
+#[cfg(feature = "nftables-json")]
+fn table(
+    compiler: &Compiler,
+    args: &CompileArgs,
+    workload_to_host: WorkloadToHost,
+) -> Result<Option<String>, Failure> {
+    match args.to {
+        CompileTarget::Ir => Ok(None),
+        target => nftables::table(compiler, &args.bind, workload_to_host, target).map(Some),
+    }
+}
+
+#[cfg(not(feature = "nftables-json"))]
+fn table(_: &Compiler, args: &CompileArgs, _: WorkloadToHost) -> Result<Option<String>, Failure> {
+    match args.to {
+        CompileTarget::Ir => Ok(None),
+        CompileTarget::Nft | CompileTarget::NftJson => Err(Failure::Environment(
+            "`--to nft` and `--to nft-json` are not in this build; build portcullis-cli with the feature `nftables-json`"
+                .into(),
+        )),
+    }
 }
 
 /// How long each phase took.

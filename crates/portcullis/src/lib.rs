@@ -11,13 +11,15 @@
 //! | `matcher` | yes | the in-process matcher, the fastest way to a verdict (`no_std`); with `std` also its publisher |
 //! | `serde` | no | `Serialize` and `Deserialize` for the model, decisions and the IR, checked on the way in (`no_std`) |
 //! | `nftables` | no | the nftables backend: lowering to one table |
-//! | `nftables-apply` | no | the same with netlink and the `nft` program (Linux) |
+//! | `nftables-json` | no | the backend with updates as JSON for `nft -j` |
+//! | `nftables-apply` | no | the backend with netlink and the `nft` program (Linux) |
 //! | `nftables-oracle` | no | the same with the kernel as judge of single packets, in a private namespace (Linux, root) |
 //! | `ebpf` | no | the eBPF backend: lowering to the maps of one fixed program |
 //! | `ebpf-load` | no | the same with what loads and attaches the program (Linux) |
 //! | `ebpf-oracle` | no | the same with the program as judge of single packets (Linux, root) |
 //!
-//! Without features, this is the `no_std` core. Start with [`scenario::Scenario`]; the README has a working example.
+//! Without features, this is the `no_std` core. To enforce policy on a node, as a CNI does, start with
+//! [`local_node::LocalNode`]; to ask about manifests, with `scenario::Scenario`. The README has a working example of each.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;

@@ -59,3 +59,62 @@ fn bad_manifests_are_refused_as_by_eval() {
     assert_eq!((run.code, run.stdout.as_str()), (1, ""));
     assert!(run.stderr.starts_with(&format!("error: {file}:3")), "{run:?}");
 }
+
+/// The endpoints of the example, each behind an interface of its own.
+const BOUND: [&str; 10] = [
+    "--bind",
+    "kube-system/coredns=veth4",
+    "--bind",
+    "default/visitor=veth0",
+    "--bind",
+    "yaobank/customer=veth1",
+    "--bind",
+    "yaobank/database=veth2",
+    "--bind",
+    "yaobank/summary=veth3",
+];
+
+fn to(target: &str, bound: &[&str]) -> crate::Run {
+    portcullis(&[&["compile", "-q", "-f", BASE, "-f", POLICY, "--to", target], bound].concat())
+}
+
+#[test]
+fn the_nftables_table_is_printed_as_text_and_as_json() {
+    let text = to("nft", &BOUND);
+    if cfg!(not(feature = "nftables-json")) {
+        assert_eq!((text.code, text.stdout.as_str()), (3, ""));
+        assert!(text.stderr.contains("feature `nftables-json`"), "{text:?}");
+        return;
+    }
+    assert_eq!(text.code, 0, "{text:?}");
+    assert!(text.stdout.starts_with("add table inet portcullis"), "{text:?}");
+    let json = to("nft-json", &BOUND);
+    assert_eq!(json.code, 0, "{json:?}");
+    let value: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let commands = value["nftables"].as_array().unwrap();
+    // Both name each interface.
+    for interface in ["veth0", "veth1", "veth2", "veth3"] {
+        assert!(text.stdout.contains(interface) && json.stdout.contains(interface), "{interface}");
+    }
+    // The JSON has a command for each of the text, where a chain's rules are one command each.
+    let chains = |text: &str| text.lines().filter(|line| line.starts_with("add chain")).count();
+    let json_chains = commands.iter().filter(|command| command["add"].get("chain").is_some()).count();
+    assert_eq!(json_chains, chains(&text.stdout));
+}
+
+#[test]
+fn an_endpoint_that_the_table_would_not_guard_is_an_error() {
+    if cfg!(not(feature = "nftables-json")) {
+        return;
+    }
+    for (bound, said) in [
+        (&BOUND[..8], "yaobank/summary=veth0"),
+        (&[&BOUND[..], &["--bind", "yaobank/typo=veth4"]].concat(), "`yaobank/typo`"),
+        (&["--bind", "yaobank/summary"], "there is no `=`"),
+        (&["--bind", "yaobank/summary=a b"], "no interface name"),
+    ] {
+        let run = to("nft", bound);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{bound:?}: {run:?}");
+        assert!(run.stderr.contains(said), "{bound:?}: {run:?}");
+    }
+}
