@@ -1,7 +1,6 @@
 //! What an embedder can choose.
 
-use portcullis_core::backend::{DataplaneOptions, Interface, LowerError};
-use portcullis_core::net::Cidr;
+use portcullis_core::backend::{DataplaneOptions, LowerError};
 
 /// Choices about the table: those that every dataplane takes, and nftables' own. Each setter returns the changed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +8,6 @@ pub struct Options {
     pub(crate) shared: DataplaneOptions,
     pub(crate) log_group: u16,
     pub(crate) mark: u32,
-    pub(crate) workload_prefixes: Vec<Interface>,
-    pub(crate) local_nets: Vec<Cidr>,
     pub(crate) limits: Limits,
 }
 
@@ -39,16 +36,9 @@ impl Default for Options {
 }
 
 impl From<DataplaneOptions> for Options {
-    /// Nflog group 4789, mark bit 20, the default limits; no interface or network is known to hold workloads only.
+    /// Nflog group 4789, mark bit 20, the default limits.
     fn from(shared: DataplaneOptions) -> Self {
-        Self {
-            shared,
-            log_group: 4789,
-            mark: 0x0010_0000,
-            workload_prefixes: Vec::new(),
-            local_nets: Vec::new(),
-            limits: Limits::default(),
-        }
+        Self { shared, log_group: 4789, mark: 0x0010_0000, limits: Limits::default() }
     }
 }
 
@@ -72,21 +62,6 @@ impl Options {
     #[must_use]
     pub const fn with_mark(mut self, bit: u32) -> Self {
         self.mark = bit;
-        self
-    }
-
-    /// Interfaces whose name begins so hold workloads: one without a binding is cut off. May be given more than once.
-    #[must_use]
-    pub fn with_workload_interfaces(mut self, prefix: Interface) -> Self {
-        self.workload_prefixes.push(prefix);
-        self
-    }
-
-    /// Addresses in this network belong to workloads of this node: one without a binding is cut off when it is
-    /// forwarded. May be given more than once.
-    #[must_use]
-    pub fn with_local_net(mut self, net: Cidr) -> Self {
-        self.local_nets.push(net);
         self
     }
 

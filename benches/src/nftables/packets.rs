@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
-use portcullis::backend::{Dataplane as _, DesiredState, Interface};
+use portcullis::backend::{Dataplane as _, DataplaneOptions, DesiredState, Interface};
 use portcullis::model::Update;
 use portcullis::nftables::{Enforcer, Limits, Options};
 use portcullis::packet::{Packet, Protocol};
@@ -119,7 +119,8 @@ fn established(out: &mut dyn Write) -> Result<(), Failure> {
 /// The interfaces of workloads have names of their own, as CNIs give them.
 fn options() -> Result<Options, Failure> {
     let limits = Limits { chains: 40_000, sets: 40_000, ..Limits::default() };
-    Ok(Options::new().with_limits(limits).with_workload_interfaces(Interface::new("pod")?))
+    let shared = DataplaneOptions::new().with_workload_interfaces(Interface::new("pod")?);
+    Ok(Options::from(shared).with_limits(limits))
 }
 
 fn enforce(updates: Vec<Update>, others: usize) -> Result<Option<Enforcer>, Failure> {

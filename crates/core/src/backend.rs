@@ -44,5 +44,5 @@ pub use event::{Event, EventAction};
 pub use lower::{DesiredState, Lower};
 pub use newly_denied::NewlyDenied;
 pub use node_interfaces::NodeInterfaces;
-pub use options::{DataplaneOptions, Inspected, LoggedEvents};
+pub use options::{DataplaneOptions, Ended, Inspected, LoggedEvents};
 pub use oracle::{Oracle, OracleError, OracleErrorKind};

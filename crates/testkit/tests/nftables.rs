@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
+use portcullis::backend::{Binding, Bindings, DataplaneOptions, DesiredState, Interface, Lower as _};
 use portcullis::model::{EndpointId, EndpointKind};
 use portcullis::nftables::{Existing, Lowering, Options};
 use portcullis::scenario::{LoadOptions, Scenario};
@@ -29,7 +29,8 @@ fn bindings(scenario: &Scenario) -> Bindings {
 fn the_table_of_a_small_cluster() {
     let scenario = Scenario::parse("cluster.yaml", CLUSTER, LoadOptions::new()).unwrap();
     let engine = scenario.compile(&Settings::default()).unwrap();
-    let options = Options::new().with_workload_interfaces(Interface::new("cali").unwrap());
+    let options =
+        Options::from(DataplaneOptions::new().with_workload_interfaces(Interface::new("cali").unwrap()));
     let bindings = bindings(&scenario);
     let desired = DesiredState::new(engine.snapshot(), &bindings);
     let (_, update) = Lowering::load(options, desired, &Existing::default()).unwrap();

@@ -21,7 +21,7 @@ use crate::options::Options;
 pub(crate) struct NodeFacts {
     /// Workloads that may use any address.
     pub(crate) any_address: bool,
-    /// Whether the interface of every workload begins as [`Options::with_workload_interfaces`] says, so that one look at
+    /// Whether the interface of every workload begins as [`DataplaneOptions::with_workload_interfaces`] says, so that one look at
     /// its name tells a workload.
     pub(crate) named: bool,
     /// Families of the local networks.
@@ -159,7 +159,7 @@ impl Builder<'_> {
         if !self.facts.named {
             return vec![go(Target::Jump(chain.clone()))];
         }
-        if self.options.workload_prefixes.len() == 1 && self.facts.local.is_empty() {
+        if self.options.shared.workload_interfaces.len() == 1 && self.facts.local.is_empty() {
             return self.workload_interfaces(interface, &Target::Jump(chain.clone()));
         }
         let mut rules = self.workload_interfaces(interface, &Target::Goto(chain.clone()));
@@ -317,7 +317,7 @@ impl Builder<'_> {
     fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
         let bound = || (vec![Part::In(vec![field], self.base_names.workloads()), Part::Go(to.clone())], None);
         let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
-        for prefix in &self.options.workload_prefixes {
+        for prefix in &self.options.shared.workload_interfaces {
             let is = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));
             rules.push((vec![is, Part::Go(to.clone())], None));
         }

@@ -203,19 +203,21 @@ pub(crate) fn facts(
     let denies = unknown_hosts(snapshot, bindings).next().is_some();
     let is_host = |local: &BoundEndpoint<'_>| !local.binding.is_workload();
     let named = |binding: &Binding| match binding {
-        Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => {
-            options.workload_prefixes.iter().any(|prefix| interface.name().starts_with(prefix.name()))
-        }
+        Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => options
+            .shared
+            .workload_interfaces
+            .iter()
+            .any(|prefix| interface.name().starts_with(prefix.name())),
         _ => true,
     };
     NodeFacts {
         closes,
-        named: !options.workload_prefixes.is_empty()
+        named: !options.shared.workload_interfaces.is_empty()
             && bindings.endpoints().all(|(_, binding)| named(binding)),
         any_address: bound_endpoints
             .values()
             .any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
-        local: options.local_nets.iter().map(Cidr::version).collect(),
+        local: options.shared.local_nets.iter().map(Cidr::version).collect(),
         all_interfaces: bindings.all_interfaces().is_some(),
         host: bound_endpoints
             .values()
@@ -272,7 +274,9 @@ pub(crate) fn sets(
         }
     };
     for version in &facts.local {
-        for (first, last) in joined(place.options.local_nets.iter().filter(|net| net.version() == *version)) {
+        for (first, last) in
+            joined(place.options.shared.local_nets.iter().filter(|net| net.version() == *version))
+        {
             put((place.base_names.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
         }
     }

@@ -9,7 +9,9 @@ use crate::command::AddressKind;
 use crate::lower::Lowering;
 use crate::options::{Limits, Options};
 use crate::update::Existing;
-use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _, LowerErrorKind};
+use portcullis_core::backend::{
+    Binding, Bindings, DataplaneOptions, DesiredState, Interface, Lower as _, LowerErrorKind,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{DecisionEntry, Delta, Interpreter, Snapshot, View};
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
@@ -287,7 +289,7 @@ fn every_state_says_what_the_snapshot_before_or_after_says() {
         // Half of the time the names of interfaces tell workloads.
         let mut options = Options::new();
         if seed % 2 == 1 {
-            options = options.with_workload_interfaces(Interface::new("w").unwrap());
+            options = DataplaneOptions::new().with_workload_interfaces(Interface::new("w").unwrap()).into();
         }
         let mut world = World::new(&old, Table::default(), &options);
         for step in 0..12 {

@@ -1,5 +1,6 @@
 //! What means the same in every dataplane.
 
+use crate::backend::Interface;
 use crate::label::Name;
 use crate::net::Cidr;
 use crate::settings::WorkloadToHost;
@@ -28,6 +29,16 @@ pub enum Inspected {
     HandOver,
 }
 
+/// What becomes of the packets of a flow that was [ended](crate::backend::Dataplane::terminate) while policy still denies it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ended {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// TCP is answered with a reset, so that both ends learn of it at once; the rest is dropped.
+    Reset,
+}
+
 /// Choices that every dataplane takes. Each backend has options of its own besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +56,27 @@ pub struct DataplaneOptions {
     /// Addresses that destination NAT on this node rewrites: those of services. Only dataplanes that see packets before
     /// destination NAT need them.
     pub services: Vec<Cidr>,
+    /// Interfaces whose name begins so hold workloads: one without a binding is closed, as [`Bindings::close`] would do.
+    ///
+    /// [`Bindings::close`]: crate::backend::Bindings::close
+    pub workload_interfaces: Vec<Interface>,
+    /// Networks whose addresses are those of workloads of this node. One without a binding is closed, and a packet from
+    /// anywhere else that claims to come from such an address is dropped.
+    pub local_nets: Vec<Cidr>,
+    /// Addresses of the nodes of the cluster, this one included. Tunnels that end at this node are accepted from these only. Without any, they are accepted from everywhere but workloads.
+    pub tunnel_peers: Vec<Cidr>,
+    /// Whether ARP and neighbour advertisements of a workload are dropped when they claim an address that is not its own.
+    pub check_neighbour_claims: bool,
+    /// What becomes of flows that were ended.
+    pub ended: Ended,
+    /// Seconds without a packet after which an established TCP flow is forgotten, by dataplanes with a flow table of
+    /// their own. The default is that of the kernel's connection tracking, five days.
+    pub tcp_idle_seconds: u32,
+    /// Most flows that are tracked for one interface, by dataplanes with a flow table of their own. Packets of flows
+    /// beyond it are decided one by one.
+    pub flows_per_interface: u32,
+    /// Most events a second from one interface. Those beyond it count as lost; counters count all.
+    pub events_per_second: u32,
 }
 
 impl Default for DataplaneOptions {
@@ -56,6 +88,14 @@ impl Default for DataplaneOptions {
             inspected: Inspected::default(),
             workload_to_host: WorkloadToHost::default(),
             services: Vec::new(),
+            workload_interfaces: Vec::new(),
+            local_nets: Vec::new(),
+            tunnel_peers: Vec::new(),
+            check_neighbour_claims: true,
+            ended: Ended::default(),
+            tcp_idle_seconds: 432_000,
+            flows_per_interface: 16_384,
+            events_per_second: 100,
         }
     }
 }
@@ -99,6 +139,62 @@ impl DataplaneOptions {
     #[must_use]
     pub fn with_services(mut self, net: Cidr) -> Self {
         self.services.push(net);
+        self
+    }
+
+    /// Interfaces whose name begins so hold workloads: one without a binding is closed. May be given more than once.
+    #[must_use]
+    pub fn with_workload_interfaces(mut self, prefix: Interface) -> Self {
+        self.workload_interfaces.push(prefix);
+        self
+    }
+
+    /// A network of workloads of this node. May be given more than once.
+    #[must_use]
+    pub fn with_local_net(mut self, net: Cidr) -> Self {
+        self.local_nets.push(net);
+        self
+    }
+
+    /// Addresses of nodes that tunnels are accepted from. May be given more than once.
+    #[must_use]
+    pub fn with_tunnel_peers(mut self, net: Cidr) -> Self {
+        self.tunnel_peers.push(net);
+        self
+    }
+
+    /// Whether ARP and neighbour advertisements of a workload may only claim its own addresses.
+    #[must_use]
+    pub const fn with_check_neighbour_claims(mut self, check: bool) -> Self {
+        self.check_neighbour_claims = check;
+        self
+    }
+
+    /// What becomes of flows that were ended.
+    #[must_use]
+    pub const fn with_ended(mut self, ended: Ended) -> Self {
+        self.ended = ended;
+        self
+    }
+
+    /// Seconds without a packet after which an established TCP flow is forgotten.
+    #[must_use]
+    pub const fn with_tcp_idle_seconds(mut self, seconds: u32) -> Self {
+        self.tcp_idle_seconds = seconds;
+        self
+    }
+
+    /// Most flows that are tracked for one interface.
+    #[must_use]
+    pub const fn with_flows_per_interface(mut self, flows: u32) -> Self {
+        self.flows_per_interface = flows;
+        self
+    }
+
+    /// Most events a second from one interface.
+    #[must_use]
+    pub const fn with_events_per_second(mut self, events: u32) -> Self {
+        self.events_per_second = events;
         self
     }
 }

@@ -34,10 +34,10 @@ fn workloads_that_nobody_bound_are_cut_off() {
         let from = pods[0].addresses[0];
         let shared = DataplaneOptions::new().with_events(LoggedEvents::Denied);
         for options in [
-            Options::from(shared.clone()).with_workload_interfaces(Interface::new("cali").unwrap()),
-            Options::from(shared).with_local_net("10.0.9.0/24".parse().unwrap()),
+            shared.clone().with_workload_interfaces(Interface::new("cali").unwrap()),
+            shared.with_local_net("10.0.9.0/24".parse().unwrap()),
         ] {
-            let mut enforcer = Enforcer::open(options).unwrap();
+            let mut enforcer = Enforcer::open(options.into()).unwrap();
             load(&mut enforcer, open.snapshot(), &Bindings::new());
             assert!(!pods[1].run(move || udp(from, 80)).recv().unwrap());
             let event = next_event(&mut enforcer);

@@ -58,10 +58,13 @@ fn load(transport: &mut impl Transport, snapshot: &Snapshot, options: Options) -
 }
 
 pub(crate) fn options() -> Options {
-    Options::from(DataplaneOptions::new().with_events(LoggedEvents::Denied))
-        .with_workload_interfaces(Interface::new("cali").unwrap())
-        .with_local_net("10.0.9.0/24".parse().unwrap())
-        .with_local_net("fd00::9:0/112".parse().unwrap())
+    Options::from(
+        DataplaneOptions::new()
+            .with_events(LoggedEvents::Denied)
+            .with_workload_interfaces(Interface::new("cali").unwrap())
+            .with_local_net("10.0.9.0/24".parse().unwrap())
+            .with_local_net("fd00::9:0/112".parse().unwrap()),
+    )
 }
 
 #[test]

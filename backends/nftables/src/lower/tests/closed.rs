@@ -1,6 +1,8 @@
 //! Closed interfaces, and updates that cannot be expressed.
 
-use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, Lower as _, LowerErrorKind};
+use portcullis_core::backend::{
+    Binding, Bindings, DataplaneOptions, DesiredState, Interface, Lower as _, LowerErrorKind,
+};
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{Endpoint, EndpointId, Update};
 use portcullis_core::packet::{Packet, Protocol};
@@ -51,7 +53,9 @@ fn passes(table: &Table, name: &str, protocol: Protocol, icmp: u8) -> [bool; 4] 
 
 #[test]
 fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
-    for options in [Options::new(), Options::new().with_workload_interfaces(interface("veth"))] {
+    for options in
+        [Options::new(), DataplaneOptions::new().with_workload_interfaces(interface("veth")).into()]
+    {
         let (compiler, id) = compiler();
         let snapshot = compiler.snapshot();
         let mut bindings = Bindings::new();
@@ -91,7 +95,7 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
         assert!(bindings.reopen(CLOSED));
         let update = lowering.update(DesiredState::new(snapshot, &bindings), &delta).unwrap();
         update.stages().iter().for_each(|stage| table.apply(&stage.commands));
-        let named = !lowering.options.workload_prefixes.is_empty();
+        let named = !lowering.options.shared.workload_interfaces.is_empty();
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[0], !named, "its name still tells a workload");
     }
 }
@@ -99,7 +103,9 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
 /// Packets that no bound workload's addresses belong to, at the interface of one and at one that tells a workload by its name.
 #[test]
 fn what_looks_like_neighbour_discovery_is_not_forwarded_for_unknown_addresses() {
-    for options in [Options::new(), Options::new().with_workload_interfaces(interface("veth"))] {
+    for options in
+        [Options::new(), DataplaneOptions::new().with_workload_interfaces(interface("veth")).into()]
+    {
         let (compiler, id) = compiler();
         let bindings = Bindings::from([(id, binding())]);
         let desired = DesiredState::new(compiler.snapshot(), &bindings);
@@ -169,7 +175,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     both.close(interface(CLOSED));
     assert!(matches!(refused(&both, Options::new()).kind(), LowerErrorKind::Bindings(_)));
     for name in ["", "7up", "a b", "x; flush ruleset", &"x".repeat(200)] {
-        let options = Options::from(portcullis_core::backend::DataplaneOptions::new().with_name(name));
+        let options = Options::from(DataplaneOptions::new().with_name(name));
         let error = refused(&Bindings::new(), options).to_string();
         assert!(error.contains("is no name for a table"), "{error}");
     }
