@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use portcullis::backend::{Binding, DataplaneOptions, Interface, LoggedEvents};
 use portcullis::backends;
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::local_node::{Change, LocalNode, NewlyDeniedFlows};
+use portcullis::local_node::{Change, LocalNode};
 use portcullis::model::{
     Endpoint, EndpointId, EntitySelector, L4Match, Policy, PolicyId, Profile, Rule, Update,
 };
@@ -55,11 +55,9 @@ const NODE: &str = "node-1";
 /// What the CNI does when it starts: it takes over what an earlier process left.
 fn start(backend: &str) -> Result<LocalNode, Error> {
     let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
-    let dataplane = backends::named(backend).ok_or("no such backend")?.open(options.clone())?;
+    let dataplane = backends::named(backend).ok_or("no such backend")?.open(options)?;
     let compiler = Compiler::new(Settings::default(), CompileScope::Node(NODE.into()));
-    let mut node = LocalNode::new(compiler, dataplane, options)
-        .with_flows(NewlyDeniedFlows::End)
-        .with_interfaces(backends::node_interfaces);
+    let mut node = LocalNode::new(compiler, dataplane)?.ending_newly_denied(backends::node_interfaces);
     let (policy, profile) = (only("app == 'web'")?, Profile::allow_all("open"));
     let pods: Vec<_> =
         PODS.into_iter().map(|(name, address)| pod(name, address)).collect::<Result<_, _>>()?;

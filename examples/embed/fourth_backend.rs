@@ -15,8 +15,8 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use portcullis::backend::{
-    Applied, Bindings, Counter, Dataplane, DataplaneError, DesiredState, Event, EventAction, Health, Lower,
-    LowerError, TrackedFlow, Usage,
+    Applied, Bindings, Counter, Dataplane, DataplaneError, DataplaneOptions, DesiredState, Event,
+    EventAction, Health, Lower, LowerError, TrackedFlow, Usage,
 };
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::ir::{DecisionEntry, Delta, Interpreter, Snapshot};
@@ -66,6 +66,7 @@ impl Lower for Lowering {
 /// The half that is driven.
 #[derive(Default)]
 struct DryRun {
+    options: DataplaneOptions,
     lowering: Option<Lowering>,
     snapshot: Snapshot,
     bindings: Bindings,
@@ -112,6 +113,10 @@ impl DryRun {
 impl Dataplane for DryRun {
     fn name(&self) -> &'static str {
         "dry-run"
+    }
+
+    fn options(&self) -> &DataplaneOptions {
+        &self.options
     }
 
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
@@ -166,7 +171,7 @@ impl Dataplane for DryRun {
     }
 
     fn remove(&mut self) -> Result<(), DataplaneError> {
-        *self = Self::default();
+        *self = Self { options: std::mem::take(&mut self.options), ..Self::default() };
         Ok(())
     }
 }

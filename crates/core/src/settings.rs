@@ -27,6 +27,9 @@ pub struct NodeSettings {
     /// Ports of a host endpoint that no policy can close.
     pub failsafes: Failsafes,
     /// What happens to traffic from a workload to its own host after the workload's own policy allowed it.
+    ///
+    /// Evaluation answers by it. What is enforced on a node is
+    /// [`DataplaneOptions::workload_to_host`](crate::backend::DataplaneOptions::workload_to_host) of its dataplane.
     pub workload_to_host: WorkloadToHost,
 }
 

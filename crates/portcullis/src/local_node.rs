@@ -1,21 +1,23 @@
 //! The node that this process enforces policy on: compiler, bindings and dataplane kept together.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use portcullis_core::backend::{
-    Applied, Binding, Bindings, Dataplane, DataplaneError, DataplaneOptions, DesiredState, Health, Interface,
-    NewlyDenied, NodeInterfaces,
+    Applied, Binding, BindingError, Bindings, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState,
+    Health, Interface, LowerError, NewlyDenied, NodeInterfaces,
 };
-use portcullis_core::compile::{Compiler, UpdateError};
-use portcullis_core::ir::{BeforeImages, Delta, Previous, Snapshot};
+use portcullis_core::compile::{CompileScope, Compiler, UpdateError};
+use portcullis_core::ir::{BeforeImages, Delta, DeltaError, Previous, Snapshot};
 use portcullis_core::model::{Cluster, EndpointId, Update};
+use portcullis_core::settings::WorkloadToHost;
 
 /// Policy on this node: what objects, endpoints and interfaces are to mean, and the dataplane that enforces it.
 ///
 /// One call, [`LocalNode::change`], does everything that a change needs: it checks and applies updates, commits them,
-/// brings the result in force, and ends the flows that it newly denies where [that is chosen](LocalNode::with_flows).
+/// brings the result in force, and ends the flows that it newly denies where [that is chosen](LocalNode::ending_newly_denied).
 /// After an error of the dataplane, the next change brings everything in force that is missing, and ends the flows that
 /// were allowed by the policy before the error and are denied now.
 ///
@@ -24,27 +26,19 @@ pub struct LocalNode {
     compiler: Compiler,
     bindings: Bindings,
     dataplane: Box<dyn Dataplane>,
-    /// What the dataplane was opened with.
-    options: DataplaneOptions,
-    interfaces: Box<dyn FnMut() -> NodeInterfaces + Send>,
-    flows: NewlyDeniedFlows,
+    /// How to look up the node's interfaces, where newly denied flows are to be ended.
+    interfaces: Option<Box<LookUp>>,
     stage: Stage,
 }
 
-/// What becomes of tracked flows that a change of policy newly denies (decision D16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NewlyDeniedFlows {
-    /// They go on until they end by themselves.
-    #[default]
-    Keep,
-    /// They are ended; see [`NewlyDenied`].
-    End,
-}
+type LookUp = dyn FnMut() -> Result<NodeInterfaces, DataplaneError> + Send;
 
 /// How far the dataplane has followed.
 enum Stage {
-    /// Nothing was loaded yet.
+    /// No change was asked for yet. What an earlier process left is not touched.
     New,
+    /// A change was asked for, and the load failed.
+    NotLoaded,
     /// The last commit is in force, and no flow is left that should have been ended.
     Current,
     /// The last commit is not in force, or flows are left. The images lead back to the last state that was.
@@ -57,7 +51,7 @@ impl fmt::Debug for LocalNode {
             .field("dataplane", &self.dataplane.name())
             .field("generation", &self.snapshot().generation)
             .field("is_current", &self.is_current())
-            .field("flows", &self.flows)
+            .field("ends_newly_denied", &self.interfaces.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -74,9 +68,9 @@ enum Edit {
     Bind(EndpointId, Binding),
     Unbind(EndpointId),
     Close(Interface),
-    Reopen(Interface),
+    Reopen(String),
     Uplink(Interface),
-    RemoveUplink(Interface),
+    RemoveUplink(String),
 }
 
 impl Change {
@@ -101,8 +95,8 @@ impl Change {
     }
 
     /// As [`Bindings::reopen`].
-    pub fn reopen(&mut self, interface: Interface) {
-        self.edits.push(Edit::Reopen(interface));
+    pub fn reopen(&mut self, name: &str) {
+        self.edits.push(Edit::Reopen(name.into()));
     }
 
     /// As [`Bindings::uplink`].
@@ -111,8 +105,8 @@ impl Change {
     }
 
     /// As [`Bindings::remove_uplink`].
-    pub fn remove_uplink(&mut self, interface: Interface) {
-        self.edits.push(Edit::RemoveUplink(interface));
+    pub fn remove_uplink(&mut self, name: &str) {
+        self.edits.push(Edit::RemoveUplink(name.into()));
     }
 }
 
@@ -122,12 +116,12 @@ impl Edit {
             Self::Bind(id, binding) => bindings.bind(id, binding),
             Self::Unbind(id) => drop(bindings.unbind(&id)),
             Self::Close(interface) => bindings.close(interface),
-            Self::Reopen(interface) => {
-                bindings.reopen(&interface);
+            Self::Reopen(name) => {
+                bindings.reopen(&name);
             }
             Self::Uplink(interface) => bindings.uplink(interface),
-            Self::RemoveUplink(interface) => {
-                bindings.remove_uplink(&interface);
+            Self::RemoveUplink(name) => {
+                bindings.remove_uplink(&name);
             }
         }
     }
@@ -150,6 +144,9 @@ pub enum ChangeError {
     /// An update has no meaning. Nothing was changed at all.
     #[error(transparent)]
     Update(#[from] UpdateError),
+    /// The bindings would contradict each other. Nothing was changed at all.
+    #[error(transparent)]
+    Bindings(#[from] BindingError),
     /// The change is noted and not in force; the policy before is. The next change brings both in force.
     #[error("policy is not in force: {0}")]
     Dataplane(#[source] DataplaneError),
@@ -163,35 +160,66 @@ pub enum ChangeError {
     },
 }
 
+/// The dataplane does something else with traffic from a workload to its own host than the compiler's settings say, so
+/// that what is evaluated would not be what is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the dataplane has `{}` for traffic from workloads to their host, the settings say otherwise", word(*.dataplane))]
+pub struct SettingsDiffer {
+    dataplane: WorkloadToHost,
+}
+
+impl SettingsDiffer {
+    /// What the dataplane does.
+    #[must_use]
+    pub const fn dataplane(&self) -> WorkloadToHost {
+        self.dataplane
+    }
+}
+
+const fn word(action: WorkloadToHost) -> &'static str {
+    match action {
+        WorkloadToHost::Accept => "accept",
+        WorkloadToHost::Drop => "drop",
+        WorkloadToHost::HostPolicy => "host-policy",
+    }
+}
+
 impl LocalNode {
     /// A node with the objects of `compiler` and no endpoints. Nothing is enforced before the first
-    /// [change](LocalNode::change). `options` are those that `dataplane` was opened with.
-    #[must_use]
-    pub fn new(compiler: Compiler, dataplane: Box<dyn Dataplane>, options: DataplaneOptions) -> Self {
-        Self {
-            compiler,
-            bindings: Bindings::new(),
-            dataplane,
-            options,
-            interfaces: Box::new(NodeInterfaces::new),
-            flows: NewlyDeniedFlows::default(),
-            stage: Stage::New,
+    /// [change](LocalNode::change), and what an earlier process left in force stays until then.
+    ///
+    /// # Errors
+    /// When the dataplane's [`workload_to_host`](portcullis_core::backend::DataplaneOptions::workload_to_host) is not
+    /// that of this node in the [settings](Compiler::settings) of `compiler`; with
+    /// [`CompileScope::All`], when it is that of no node.
+    pub fn new(compiler: Compiler, dataplane: Box<dyn Dataplane>) -> Result<Self, SettingsDiffer> {
+        let enforced = dataplane.options().workload_to_host;
+        let settings = compiler.settings();
+        let agrees = if let CompileScope::Node(node) = compiler.scope() {
+            settings.of_node(Some(node)).workload_to_host == enforced
+        } else {
+            // Which node this is, is not known.
+            let mut nodes = core::iter::once(&settings.every_node).chain(settings.nodes.values());
+            nodes.any(|node| node.workload_to_host == enforced)
+        };
+        if !agrees {
+            return Err(SettingsDiffer { dataplane: enforced });
         }
+        let bindings = Bindings::new();
+        Ok(Self { compiler, bindings, dataplane, interfaces: None, stage: Stage::New })
     }
 
-    /// What becomes of flows that a change newly denies. The first change looks at none, because the policy that
-    /// allowed them is not known.
+    /// Tracked flows that a change newly denies are ended (decision D16), see [`NewlyDenied`]. Without this, they go on
+    /// until they end by themselves. The first change ends none, because the policy that allowed them is not known.
+    ///
+    /// Whenever flows are to be ended, `look_up` tells which interfaces and addresses the node has. With a kernel
+    /// backend, that is `backends::node_interfaces`. When it fails, so does the change, with [`ChangeError::Flows`].
     #[must_use]
-    pub const fn with_flows(mut self, flows: NewlyDeniedFlows) -> Self {
-        self.flows = flows;
-        self
-    }
-
-    /// How to find out which interfaces and addresses the node has, whenever flows are to be ended. Without it, none
-    /// are known. With a kernel backend, `backends::node_interfaces` asks the kernel.
-    #[must_use]
-    pub fn with_interfaces(mut self, look: impl FnMut() -> NodeInterfaces + Send + 'static) -> Self {
-        self.interfaces = Box::new(look);
+    pub fn ending_newly_denied(
+        mut self,
+        look_up: impl FnMut() -> Result<NodeInterfaces, DataplaneError> + Send + 'static,
+    ) -> Self {
+        self.interfaces = Some(Box::new(look_up));
         self
     }
 
@@ -205,15 +233,20 @@ impl LocalNode {
         let mut change = Change::default();
         edit(&mut change);
         change.updates.iter().try_for_each(Compiler::check)?;
+        if !change.edits.is_empty() {
+            let mut bindings = self.bindings.clone();
+            change.edits.into_iter().for_each(|edit| edit.make(&mut bindings));
+            bindings.check()?;
+            self.bindings = bindings;
+        }
         for update in change.updates {
             self.compiler.apply(update)?;
         }
-        change.edits.into_iter().for_each(|edit| edit.make(&mut self.bindings));
         let delta = self.compiler.commit();
         self.follow(&delta)
     }
 
-    /// Brings in force what is not yet.
+    /// Brings in force what is not yet. Before the first change, that is the state without endpoints: it loads it.
     ///
     /// # Errors
     /// As for [`LocalNode::change`].
@@ -222,16 +255,38 @@ impl LocalNode {
     }
 
     /// What an agent calls every few seconds and when an interface appears: catches up where that is due, and
-    /// [maintains](Dataplane::maintain) the dataplane.
+    /// [maintains](Dataplane::maintain) the dataplane. Before the first change it does nothing.
+    ///
+    /// As long as the last change cannot be brought in force, nothing is repaired either: a repair brings the whole
+    /// desired state in force, so it would fail for the same reason.
     ///
     /// # Errors
     /// As for [`LocalNode::change`], and when the dataplane cannot be looked at or repaired.
     pub fn maintain(&mut self) -> Result<Health, ChangeError> {
-        if !self.is_current() {
-            let Changed { .. } = self.catch_up()?;
-        }
+        let flows_are_left = match self.stage {
+            Stage::New => return Ok(Health::default()),
+            Stage::Current => None,
+            Stage::NotLoaded | Stage::Behind(_) => match self.catch_up() {
+                // What could not be reached is told by the health.
+                Ok(_) => None,
+                // The state is in force and can be looked after.
+                Err(error @ ChangeError::Flows { .. }) => Some(error),
+                Err(error) => return Err(error),
+            },
+        };
         let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
-        self.dataplane.maintain(desired).map_err(ChangeError::Dataplane)
+        let health = match self.dataplane.maintain(desired) {
+            Err(error) if error.kind() == DataplaneErrorKind::NotLoaded => {
+                self.dataplane.load(desired).map(|applied| {
+                    let mut health = Health::default();
+                    health.applied = applied;
+                    health
+                })
+            }
+            result => result,
+        };
+        let health = health.map_err(ChangeError::Dataplane)?;
+        flows_are_left.map_or(Ok(health), Err)
     }
 
     /// Whether the last change is in force, and no flow is left that it should have ended.
@@ -258,7 +313,8 @@ impl LocalNode {
         &self.bindings
     }
 
-    /// The dataplane, for its counters, events and usage.
+    /// The dataplane, for its counters, events and usage. When it is [removed](Dataplane::remove) by this, the next
+    /// change or [`LocalNode::maintain`] loads it again; [`LocalNode::remove`] is for good.
     pub fn dataplane(&mut self) -> &mut dyn Dataplane {
         &mut *self.dataplane
     }
@@ -273,30 +329,40 @@ impl LocalNode {
 
     fn follow(&mut self, delta: &Delta) -> Result<Changed, ChangeError> {
         let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
-        let behind = match core::mem::replace(&mut self.stage, Stage::New) {
-            Stage::New => {
+        // The images of commits that were not followed, or why there are none. `None`: those of the last commit do.
+        let behind = match core::mem::replace(&mut self.stage, Stage::NotLoaded) {
+            Stage::New | Stage::NotLoaded => {
                 let applied = self.dataplane.load(desired).map_err(ChangeError::Dataplane)?;
                 self.stage = Stage::Current;
                 return Ok(Changed { applied, ended_flows: 0 });
             }
-            Stage::Current => None,
+            Stage::Current => Ok(None),
             Stage::Behind(mut behind) => {
-                // Nobody else commits, so one follows the other.
-                let appended = behind.append(self.compiler.before_images().clone());
-                debug_assert!(appended.is_ok(), "commits follow each other");
-                Some(behind)
+                behind.append(self.compiler.before_images().clone()).map(|()| Some(behind))
             }
         };
-        let result = match self.dataplane.update(desired, delta) {
+        let updated = match self.dataplane.update(desired, delta) {
+            // It was removed in between.
+            Err(error) if error.kind() == DataplaneErrorKind::NotLoaded => self.dataplane.load(desired),
+            result => result,
+        };
+        let result = match updated {
             Err(error) => Err(ChangeError::Dataplane(error)),
-            Ok(applied) => match self.end_flows(behind.as_deref()) {
-                Err(source) => Err(ChangeError::Flows { applied, source }),
-                Ok(ended_flows) => Ok(Changed { applied, ended_flows }),
-            },
+            Ok(applied) => {
+                let ended = match &behind {
+                    Ok(behind) => self.end_flows(behind.as_deref()),
+                    Err(error) => Err(does_not_follow(*error)),
+                };
+                match ended {
+                    Err(source) => Err(ChangeError::Flows { applied, source }),
+                    Ok(ended_flows) => Ok(Changed { applied, ended_flows }),
+                }
+            }
         };
         self.stage = match &result {
             Ok(_) => Stage::Current,
             Err(_) => {
+                let behind = behind.ok().flatten();
                 Stage::Behind(behind.unwrap_or_else(|| Box::new(self.compiler.before_images().clone())))
             }
         };
@@ -307,17 +373,24 @@ impl LocalNode {
     /// now.
     fn end_flows(&mut self, behind: Option<&BeforeImages>) -> Result<usize, DataplaneError> {
         let before = behind.unwrap_or_else(|| self.compiler.before_images());
-        if self.flows == NewlyDeniedFlows::Keep || before.from() == before.to() {
+        let Some(look_up) = &mut self.interfaces else { return Ok(0) };
+        if before.from_generation() == before.to_generation() {
             return Ok(0);
         }
         let snapshot = self.compiler.snapshot();
-        let Ok(previous) = Previous::new(snapshot, before) else { return Ok(0) };
-        let node = (self.interfaces)();
+        let previous = Previous::new(snapshot, before).map_err(does_not_follow)?;
+        let node = look_up()?;
         let desired = DesiredState::new(snapshot, &self.bindings);
-        let newly_denied = NewlyDenied::new(previous, desired, &self.options, &node);
+        let options = self.dataplane.options().clone();
+        let newly_denied = NewlyDenied::new(previous, desired, &options, &node);
         let newly_denied = newly_denied.with_objects(self.compiler.cluster());
         self.dataplane.terminate(&|flow| newly_denied.contains(flow))
     }
+}
+
+/// Which flows were allowed is not known.
+fn does_not_follow(error: DeltaError) -> DataplaneError {
+    LowerError::generation(error.found, error.expected).into()
 }
 
 const _: () = {

@@ -71,6 +71,10 @@ impl Dataplane for Recording {
         "recording"
     }
 
+    fn options(&self) -> &DataplaneOptions {
+        &self.options
+    }
+
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         let (lowering, update) = Lowering::load((), desired, &())?;
         let mut recorded = self.recorder.lock();
@@ -118,12 +122,8 @@ impl Dataplane for Recording {
 
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
         let mut recorded = self.recorder.lock();
-        let before = recorded.flows.len();
-        let tracked = |packet: &Packet| TrackedFlow {
-            packet: packet.clone(),
-            arrived: packet.clone(),
-            at: TrackedAt::Node,
-        };
+        let (before, at) = (recorded.flows.len(), recorded.tracked_at.unwrap_or(TrackedAt::Node));
+        let tracked = |packet: &Packet| TrackedFlow { packet: packet.clone(), arrived: packet.clone(), at };
         recorded.flows.retain(|packet| !is_denied(&tracked(packet)));
         Ok(before.saturating_sub(recorded.flows.len()))
     }

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use core::ffi::c_int;
 
 use portcullis_core::backend::{
-    Applied, Counter, Dataplane, DataplaneError, DesiredState, Event, Health, TrackedFlow, Usage,
+    Applied, Counter, Dataplane, DataplaneError, DataplaneOptions, DesiredState, Event, Health, TrackedFlow,
+    Usage,
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 
@@ -21,6 +22,10 @@ use crate::load::reason::Reason;
 impl Dataplane for Enforcer {
     fn name(&self) -> &'static str {
         "ebpf"
+    }
+
+    fn options(&self) -> &DataplaneOptions {
+        &Self::options(self).dataplane
     }
 
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {

@@ -6,8 +6,8 @@ use core::ffi::c_int;
 use core::time::Duration;
 
 use portcullis_core::backend::{
-    Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DesiredState, Event, Health, Lower as _,
-    LowerErrorKind, TrackedFlow, Usage,
+    Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions, DesiredState, Event,
+    Health, Lower as _, LowerErrorKind, TrackedFlow, Usage,
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
@@ -216,6 +216,10 @@ impl Enforcer {
 impl Dataplane for Enforcer {
     fn name(&self) -> &'static str {
         "nftables"
+    }
+
+    fn options(&self) -> &DataplaneOptions {
+        &self.options.shared
     }
 
     /// Packets are only hooked once all is there.

@@ -1,6 +1,6 @@
 //! Which interfaces and addresses the endpoints of a node have.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -148,22 +148,23 @@ impl Binding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
     endpoints: BTreeMap<EndpointId, Binding>,
-    closed: BTreeSet<Interface>,
-    uplinks: BTreeSet<Interface>,
+    /// By name, as the uplinks are: an interface of that name has one role, whatever its index.
+    closed: BTreeMap<Name, Interface>,
+    uplinks: BTreeMap<Name, Interface>,
 }
 
 impl Bindings {
     /// No endpoints.
     #[must_use]
     pub const fn new() -> Self {
-        Self { endpoints: BTreeMap::new(), closed: BTreeSet::new(), uplinks: BTreeSet::new() }
+        Self { endpoints: BTreeMap::new(), closed: BTreeMap::new(), uplinks: BTreeMap::new() }
     }
 
     /// Binds `id`, in place of the binding it had. An interface that was [closed](Bindings::close) by this name is
     /// that endpoint's from now on. An endpoint that is bound and not in the snapshot is denied everything.
     pub fn bind(&mut self, id: EndpointId, binding: Binding) {
         for interface in binding.interfaces() {
-            self.closed.retain(|closed| closed.name() != interface.name());
+            self.closed.remove(interface.name());
         }
         self.endpoints.insert(id, binding);
     }
@@ -175,25 +176,26 @@ impl Bindings {
     }
 
     /// An interface whose workload is not known yet, or not any more: nothing passes it in either direction but ARP and what
-    /// the backend exempts everywhere.
+    /// the backend exempts everywhere. Takes the place of a closed interface of the same name.
     pub fn close(&mut self, interface: Interface) {
-        self.closed.insert(interface);
+        self.closed.insert(interface.name.clone(), interface);
     }
 
-    /// Takes an interface out of the closed ones, for example when it is gone.
-    pub fn reopen(&mut self, interface: &Interface) -> bool {
-        self.closed.remove(interface)
+    /// Takes the interface of this name out of the closed ones, for example when it is gone. Whether it was one.
+    pub fn reopen(&mut self, name: &str) -> bool {
+        self.closed.remove(name).is_some()
     }
 
     /// An interface of the host that no host endpoint guards: everything passes. On a node with services, eBPF has
-    /// to see the packets of all uplinks, because what workloads send to services is decided where it leaves.
+    /// to see the packets of all uplinks, because what workloads send to services is decided where it leaves. Takes the
+    /// place of an uplink of the same name.
     pub fn uplink(&mut self, interface: Interface) {
-        self.uplinks.insert(interface);
+        self.uplinks.insert(interface.name.clone(), interface);
     }
 
-    /// Forgets an uplink.
-    pub fn remove_uplink(&mut self, interface: &Interface) -> bool {
-        self.uplinks.remove(interface)
+    /// Forgets the uplink of this name. Whether there was one.
+    pub fn remove_uplink(&mut self, name: &str) -> bool {
+        self.uplinks.remove(name).is_some()
     }
 
     /// The binding of `id`.
@@ -209,12 +211,12 @@ impl Bindings {
 
     /// The closed interfaces.
     pub fn closed(&self) -> impl Iterator<Item = &Interface> {
-        self.closed.iter()
+        self.closed.values()
     }
 
     /// The uplinks.
     pub fn uplinks(&self) -> impl Iterator<Item = &Interface> {
-        self.uplinks.iter()
+        self.uplinks.values()
     }
 
     /// The endpoint for all interfaces, when there is one.
@@ -251,10 +253,10 @@ impl Bindings {
                 take_role(&mut roles, interface, role)?;
             }
         }
-        for interface in &self.closed {
+        for interface in self.closed.values() {
             take_role(&mut roles, interface, Role::Closed)?;
         }
-        for interface in &self.uplinks {
+        for interface in self.uplinks.values() {
             take_role(&mut roles, interface, Role::Uplink)?;
         }
         Ok(())
@@ -387,6 +389,21 @@ mod tests {
         assert_eq!(bindings.check(), Ok(()));
         let Some(Binding::Workload { addresses, .. }) = bindings.unbind(&id) else { panic!() };
         assert_eq!(addresses, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
-        assert!(bindings.reopen(&interface("veth1")) && bindings.is_empty());
+        assert!(bindings.reopen("veth1") && bindings.is_empty());
+    }
+
+    #[test]
+    fn interfaces_are_told_apart_by_name() {
+        let mut bindings = Bindings::new();
+        for index in [7, 8] {
+            bindings.close(interface("veth0").with_index(index));
+            bindings.uplink(interface("eth0").with_index(index));
+        }
+        // The interface was made anew: the last index holds.
+        assert_eq!(bindings.closed().map(Interface::index).collect::<Vec<_>>(), [Some(8)]);
+        assert_eq!(bindings.uplinks().map(Interface::index).collect::<Vec<_>>(), [Some(8)]);
+        assert!(!bindings.reopen("eth0") && !bindings.remove_uplink("veth0"));
+        assert!(bindings.reopen("veth0") && bindings.remove_uplink("eth0") && bindings.is_empty());
+        assert!(!bindings.reopen("veth0") && !bindings.remove_uplink("eth0"));
     }
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_int;
 
-use crate::backend::{Applied, DataplaneError, DesiredState, Event};
+use crate::backend::{Applied, DataplaneError, DataplaneOptions, DesiredState, Event};
 use crate::ir::{DecisionEntry, Delta};
 use crate::packet::Packet;
 
@@ -16,6 +16,9 @@ use crate::packet::Packet;
 pub trait Dataplane: Send {
     /// The name of the backend, for example `nftables`.
     fn name(&self) -> &'static str;
+
+    /// What it was opened with.
+    fn options(&self) -> &DataplaneOptions;
 
     /// Brings `desired` in force and replaces the state of an earlier load or an earlier process. Flows that were
     /// allowed go on.

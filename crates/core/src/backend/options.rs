@@ -39,7 +39,8 @@ pub struct DataplaneOptions {
     pub events: LoggedEvents,
     /// What happens to flows that only an HTTP rule can decide.
     pub inspected: Inspected,
-    /// What happens to traffic from a workload to its own host.
+    /// What happens to traffic from a workload to its own host. The dataplane does this, whatever the
+    /// [settings](crate::settings::NodeSettings::workload_to_host) of the compiler say; `LocalNode` refuses a difference.
     pub workload_to_host: WorkloadToHost,
     /// Addresses that destination NAT on this node rewrites: those of services. Only dataplanes that see packets before
     /// destination NAT need them.

@@ -167,6 +167,18 @@ impl Compiler {
         Ok(compiler)
     }
 
+    /// The settings that it was made with.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Which endpoints get programs.
+    #[must_use]
+    pub const fn scope(&self) -> &CompileScope {
+        &self.scope
+    }
+
     /// The objects as they are, changes that are not yet committed included.
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {

@@ -72,13 +72,13 @@ impl BeforeImages {
 
     /// The generation that is remembered.
     #[must_use]
-    pub const fn from(&self) -> u64 {
+    pub const fn from_generation(&self) -> u64 {
         self.from
     }
 
     /// The generation of the snapshot beside which it is remembered.
     #[must_use]
-    pub const fn to(&self) -> u64 {
+    pub const fn to_generation(&self) -> u64 {
         self.to
     }
 

@@ -30,8 +30,8 @@ impl<'a> Previous<'a> {
     /// # Errors
     /// When `before` belongs to a snapshot of another generation.
     pub const fn new(current: &'a Snapshot, before: &'a BeforeImages) -> Result<Self, DeltaError> {
-        if current.generation != before.to() {
-            return Err(DeltaError { found: current.generation, expected: before.to() });
+        if current.generation != before.to_generation() {
+            return Err(DeltaError { found: current.generation, expected: before.to_generation() });
         }
         Ok(Self { current, before: Some(before) })
     }
@@ -52,7 +52,7 @@ impl<'a> Previous<'a> {
     #[must_use]
     pub const fn generation(&self) -> u64 {
         match self.before {
-            Some(before) => before.from(),
+            Some(before) => before.from_generation(),
             None => self.current.generation,
         }
     }

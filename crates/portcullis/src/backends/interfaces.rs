@@ -1,21 +1,29 @@
 //! The node's interfaces, asked of the kernel.
 
+use alloc::format;
 use core::net::IpAddr;
 
+use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use portcullis_core::backend::NodeInterfaces;
+use portcullis_core::backend::{DataplaneError, DataplaneErrorKind, NodeInterfaces};
 
 /// The interfaces and addresses of the network namespace of this thread, for
-/// [`LocalNode::with_interfaces`](crate::local_node::LocalNode::with_interfaces). None are known where the kernel does
-/// not tell.
-#[must_use]
-pub fn node_interfaces() -> NodeInterfaces {
+/// [`LocalNode::ending_newly_denied`](crate::local_node::LocalNode::ending_newly_denied).
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn node_interfaces() -> Result<NodeInterfaces, DataplaneError> {
     let mut node = NodeInterfaces::new();
-    for entry in getifaddrs().into_iter().flatten() {
+    for entry in getifaddrs().map_err(unreadable)? {
         let name = entry.interface_name.as_str();
-        if let (None, Ok(index)) = (node.index(name), if_nametoindex(name)) {
-            node = node.with_interface(name, index);
+        if node.index(name).is_none() {
+            match if_nametoindex(name) {
+                Ok(index) => node = node.with_interface(name, index),
+                // It went in between.
+                Err(Errno::ENODEV | Errno::ENXIO) => continue,
+                Err(error) => return Err(unreadable(error)),
+            }
         }
         let address = entry.address.and_then(|address| {
             let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
@@ -25,7 +33,12 @@ pub fn node_interfaces() -> NodeInterfaces {
             node = node.with_address(name, address);
         }
     }
-    node
+    Ok(node)
+}
+
+fn unreadable(error: Errno) -> DataplaneError {
+    let reason = format!("the interfaces of the node cannot be read: {error}");
+    DataplaneError::new(DataplaneErrorKind::Environment, reason)
 }
 
 #[cfg(test)]
@@ -34,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_loopback_interface_is_found() {
-        let node = node_interfaces();
+        let node = node_interfaces().unwrap();
         assert_eq!(node.index("lo"), Some(1));
         assert_eq!(node.interface_of(&"127.0.0.1".parse().unwrap()), Some("lo"));
     }

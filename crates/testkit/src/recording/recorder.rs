@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis::backend::{
     Applied, Binding, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions, Event,
-    EventAction, Inspected, Interface, LoggedEvents, Unreached,
+    EventAction, Inspected, Interface, LoggedEvents, TrackedAt, Unreached,
 };
 use portcullis::ir::{DecisionEntry, Interpreter};
 use portcullis::packet::Packet;
@@ -25,6 +25,8 @@ pub(super) struct Recorded {
     /// How many writes succeed before one is refused.
     writes_until_refusal: Option<usize>,
     gone: BTreeSet<String>,
+    /// Where all flows are said to be tracked; `None` for once on the node.
+    pub(super) tracked_at: Option<TrackedAt>,
     pub(super) flows: Vec<Packet>,
     counters: Vec<(Arc<DecisionEntry>, Counter)>,
     pub(super) events: VecDeque<Event>,
@@ -48,6 +50,11 @@ impl Recorder {
         self.lock().in_force.as_ref().map(|update| update.snapshot.generation)
     }
 
+    /// All flows are tracked there, and not once for the node.
+    pub fn track_at(&self, at: TrackedAt) {
+        self.lock().tracked_at = Some(at);
+    }
+
     /// The interface goes.
     pub fn lose(&self, interface: &str) {
         self.lock().gone.insert(interface.to_owned());
@@ -63,6 +70,10 @@ impl Recorder {
     pub fn send(&self, from: &str, to: &str, packet: &Packet) -> bool {
         let mut recorded = self.lock();
         let Some(Update { snapshot, bindings }) = recorded.in_force.clone() else { return true };
+        // Before the tracked flows: nothing passes a closed interface.
+        if bindings.closed().any(|closed| [from, to].contains(&closed.name())) {
+            return false;
+        }
         if recorded.flows.contains(packet) {
             return true;
         }
@@ -71,7 +82,7 @@ impl Recorder {
         for (interface, hook, address) in ends {
             let here = |binding: &Binding| binding.interfaces().iter().any(|one| one.name() == interface);
             let mut bound = bindings.endpoints().filter(|(_, binding)| here(binding)).peekable();
-            if bound.peek().is_none() && !bindings.closed().any(|closed| closed.name() == interface) {
+            if bound.peek().is_none() {
                 continue;
             }
             let own = bound.find(|(_, binding)| match binding {

@@ -156,7 +156,9 @@ pub(crate) const CONTRACT: &[(&str, Check)] = &[
 
 /// Opens a dataplane and puts `world` in force.
 fn loaded(rig: &mut dyn Rig, world: &World) -> Box<dyn Dataplane> {
-    let mut dataplane = rig.open(DataplaneOptions::new().with_events(LoggedEvents::Denied));
+    let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
+    let mut dataplane = rig.open(options.clone());
+    assert_eq!(dataplane.options(), &options);
     let applied = dataplane.load(world.desired()).unwrap();
     assert!(applied.is_complete(), "{applied:?}");
     dataplane
@@ -295,11 +297,13 @@ fn a_closed_interface_lets_nothing_pass(rig: &mut dyn Rig) {
     world.bindings.bind(id(OTHER), bound);
     follow(&mut *dataplane, &world, &world.nothing());
     assert!(rig.send(CLIENT, OTHER, 80) && rig.send(OTHER, CLIENT, 80));
-    // And not any more.
+    let (flow, kept) = (rig.begin(CLIENT, OTHER, 80), rig.begin(CLIENT, SERVER, 80));
+    // And not any more: flows that were allowed end, too.
     let _ = world.bindings.unbind(&id(OTHER));
     world.bindings.close(rig.interface(OTHER));
     follow(&mut *dataplane, &world, &world.nothing());
     assert!(!rig.send(CLIENT, OTHER, 80) && !rig.send(OTHER, CLIENT, 80) && rig.send(CLIENT, SERVER, 80));
+    assert!(!rig.goes_on(flow) && rig.goes_on(kept));
 }
 
 fn unknown_endpoints_are_denied(rig: &mut dyn Rig) {

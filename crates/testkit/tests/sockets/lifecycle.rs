@@ -166,7 +166,7 @@ fn a_pod_comes_and_goes() {
         assert!(!reach(0, 1, 80) && !reach(1, 0, 80) && reach(0, 2, 80));
         let gone = interface(&pods[1].interface);
         assert!(Command::new("ip").args(["link", "del", gone.name()]).status().unwrap().success());
-        assert!(bindings.reopen(&gone));
+        assert!(bindings.reopen(gone.name()));
         update(&mut *dataplane, &bindings);
         let health = dataplane.maintain(DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
         assert!(health.applied.is_complete(), "{health:?}");

@@ -30,7 +30,7 @@ pub(crate) fn terminate(
     bindings: &Bindings,
     options: &DataplaneOptions,
 ) -> usize {
-    let node = portcullis::backends::node_interfaces();
+    let node = portcullis::backends::node_interfaces().unwrap();
     let desired = DesiredState::new(compiler.snapshot(), bindings);
     let denied = NewlyDenied::new(compiler.previous(), desired, options, &node);
     dataplane.terminate(&|flow| denied.contains(flow)).unwrap()

@@ -401,7 +401,7 @@ fn closed_interfaces_let_nothing_pass() {
         node.bindings.close(first.clone());
         assert!(node.update().unwrap().is_complete());
         assert_eq!(node.open(), [false, false]);
-        node.bindings.reopen(&first);
+        node.bindings.reopen(first.name());
         assert!(node.update().unwrap().is_complete());
         assert_eq!(node.open(), [true, true]);
         node.plane.remove().unwrap();

@@ -86,7 +86,7 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
             }
             assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
         }
-        assert!(bindings.reopen(&interface(CLOSED)));
+        assert!(bindings.reopen(CLOSED));
         let update = lowering.update(DesiredState::new(snapshot, &bindings), &delta).unwrap();
         update.stages().iter().for_each(|stage| table.apply(&stage.commands));
         let named = !lowering.options.workload_prefixes.is_empty();
