@@ -31,7 +31,7 @@ struct place {
 };
 
 /*
- * How a packet stands to the flow table. SETTLED: later hooks of the same end need not ask, because the packet is a reply or
+ * How a packet stands to the flow table. FINAL: later hooks of the same end need not ask, because the packet is a reply or
  * its flow is exempt.
  */
 #define UNKNOWN 0
@@ -161,7 +161,7 @@ FUNCTION int remember(const struct packet *p, const struct place *at)
 	struct flow_state state = { .seen = coarse_ns(),
 				    .flags = at->begins | (at->from_local ? SENT_LOCAL | BEGAN_LOCAL : SENT_REMOTE),
 				    .peer = at->peer };
-	/* Packets of a flow that was cut may be allowed the one way. That does not allow the other. */
+	/* Packets of a flow that was terminated may be allowed the one way. That does not allow the other. */
 	int goes_on = !(p->flags & OPENS) && (p->protocol == PROTO_TCP || p->protocol == PROTO_SCTP);
 	struct flow_state *old;
 	const u32 *local = at->from_local ? p->source : p->destination;

@@ -254,9 +254,10 @@ INLINE int is_there(struct __sk_buff *skb, u32 end)
 }
 
 /* From the IP header on, of a packet whose header does not say how long it is: one that the card will cut. */
-INLINE u32 bytes_of_large(struct __sk_buff *skb, u32 offset)
+INLINE u32 bytes_of_large(struct __sk_buff *skb, const struct packet *p, u32 offset)
 {
-	return skb->len - offset - BYTES_LINK;
+	/* At a socket, the link header is not in the buffer any more. */
+	return skb->len - offset - (p->flags & TAKEN ? 0 : BYTES_LINK);
 }
 
 INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
@@ -275,7 +276,7 @@ INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 	/* What it says it holds must be there. */
 	if (total < 0xffff && !(p->flags & TAKEN) && !is_there(skb, total + offset))
 		return BAD_PACKET;
-	p->bytes = total < 0xffff ? total : bytes_of_large(skb, offset);
+	p->bytes = total < 0xffff ? total : bytes_of_large(skb, p, offset);
 	__builtin_memcpy(p->source, ip + 12, 4);
 	__builtin_memcpy(p->destination, ip + 16, 4);
 	p->protocol = ip[9];
@@ -308,7 +309,7 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 		room = 0xffff;
 	if (room < 0xffff && !(p->flags & TAKEN) && !is_there(skb, room + at))
 		return BAD_PACKET;
-	p->bytes = room < 0xffff ? room + 40 : bytes_of_large(skb, offset);
+	p->bytes = room < 0xffff ? room + 40 : bytes_of_large(skb, p, offset);
 	__builtin_memcpy(p->source, ip + 8, 16);
 	__builtin_memcpy(p->destination, ip + 24, 16);
 #pragma clang loop unroll(disable)

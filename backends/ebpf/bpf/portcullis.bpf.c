@@ -227,7 +227,7 @@ INLINE int accept(const struct packet *p, const struct place *at)
  * these in the two bits above it.
  */
 #define MARK_NONE 0
-/* Up to two: numbers of classes are those of the epoch, as far as one bit can tell. */
+/* Up to two: numbers of classes are those of the mark generation, as far as one bit can tell. */
 #define MARK_CLASS 1
 /* Final: the endpoint of the incoming interface is not asked again, even if the addresses change later. */
 #define MARK_FINAL 3
@@ -238,7 +238,7 @@ INLINE int accept(const struct packet *p, const struct place *at)
  */
 #define MARK_CONFINED 1
 /*
- * From here on, a class and below it the bit of the epoch. From a workload: pre-DNAT policy allowed it, so that the forward
+ * From here on, a class and below it the bit of the mark generation. From a workload: pre-DNAT policy allowed it, so that the forward
  * and host ingress policy of `*` have no say. From the network: untracked policy allowed it to the node itself.
  */
 #define MARK_FREED 2

@@ -332,7 +332,7 @@ impl Lowering {
             // What goes goes last, so that nothing that comes gets its element.
             for is in [true, false] {
                 let those = entries.iter().filter(|entry| entry.is == is);
-                writes.extend(those.map(|entry| Write::Address(entry.net, entry.settled())));
+                writes.extend(those.map(|entry| Write::Address(entry.net, entry.final_value())));
                 let those = endpoints.iter().filter(|(_, _, after)| after.is_some() == is);
                 writes.extend(those.map(|(interface, _, after)| {
                     Write::Endpoint(*interface, after.map(|buffer| Box::new(both([buffer; 2]))))
@@ -345,7 +345,7 @@ impl Lowering {
         let ordered = |old, new| if self.active_buffer == 0 { [old, new] } else { [new, old] };
         for entry in entries {
             writes.push(Write::Address(entry.net, Some(ordered(entry.old, entry.new))));
-            self.stale_buffers.addresses.insert(entry.net, entry.settled());
+            self.stale_buffers.addresses.insert(entry.net, entry.final_value());
         }
         for (interface, before, after) in endpoints {
             let none = [0; BUFFER_WORDS];
@@ -414,7 +414,7 @@ impl Lower for Lowering {
         let written: BTreeSet<Cidr> = entries.iter().map(|entry| entry.net).collect();
         let services =
             lowering.addresses.services().into_iter().filter(|entry| !written.contains(&entry.net));
-        writes.extend(services.map(|entry| Write::Address(entry.net, entry.settled())));
+        writes.extend(services.map(|entry| Write::Address(entry.net, entry.final_value())));
         Ok((lowering, Update { writes }))
     }
 

@@ -14,6 +14,7 @@ pub(crate) enum Command {
     /// Creates the table unless it is there.
     AddTable,
     /// Removes the table and all that is in it. An error when there is none.
+    #[cfg_attr(not(feature = "apply"), allow(dead_code, reason = "only an enforcer uses it"))]
     DeleteTable,
     /// Creates a named counter of packets and bytes.
     AddCounter(Name),

@@ -136,7 +136,8 @@ impl Judge {
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
         let options =
             Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_limits(limits);
-        let events = Events::open(options.log_group()).map_err(failed)?;
+        let mut events = Events::open().map_err(failed)?;
+        events.listen(options.log_group()).map_err(failed)?;
         // Endpoints with equal programs share an interface: the kernel looks through every binding whenever one changes.
         let mut interfaces = BTreeMap::new();
         let mut shared: BTreeMap<&EndpointEntry, Interface> = BTreeMap::new();

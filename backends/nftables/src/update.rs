@@ -36,6 +36,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// How long a packet may take through the table, with a wide margin.
+    #[cfg_attr(not(feature = "apply"), allow(dead_code, reason = "only an enforcer uses it"))]
     pub(crate) const GRACE: core::time::Duration = core::time::Duration::from_millis(1);
 }
 
@@ -54,6 +55,7 @@ impl Update {
     }
 
     /// The batches, in order.
+    #[cfg_attr(not(feature = "apply"), allow(dead_code, reason = "only an enforcer uses it"))]
     pub(crate) fn stages(&self) -> &[Stage] {
         &self.stages
     }

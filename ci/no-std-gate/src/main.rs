@@ -18,8 +18,8 @@ use portcullis_core::model::{
 };
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::reference::Reference;
-use portcullis_core::settings::Settings;
 use portcullis_core::selector::Selector;
+use portcullis_core::settings::Settings;
 use portcullis_core::verdict::{Hook, Verdict};
 // Linked although nothing of it is called here: linking is what fails when a crate needs std.
 use portcullis_k8s as _;

@@ -18,7 +18,12 @@ use crate::load::reason::Reason;
 /// - [`terminate`](Dataplane::terminate) and [`usage`](Dataplane::usage) look at every entry of the flow tables. A TCP or SCTP
 ///   flow that was ended stays so until it is opened anew; of others, what an end sends on that may begin such a flow is a new
 ///   one. The code of ICMP is taken to be 0.
-/// - The counters of a load begin at zero.
+/// - Counters begin at zero with the first load of a process. A later load goes on from them, also one that an update or
+///   [`maintain`](Dataplane::maintain) does.
+/// - [`event_fd`](Dataplane::event_fd) stays the same through loads.
+/// - When the first load of a process fails after it reached some interfaces, these have the new policy and the others that of the
+///   process before, each a whole one; an interface that is not bound any more may be open.
+/// - [`remove`](Dataplane::remove) needs the BPF file system that the load had.
 impl Dataplane for Enforcer {
     fn name(&self) -> &'static str {
         "ebpf"

@@ -139,7 +139,10 @@ impl Enforcer {
         &mut self,
         is_denied: &dyn Fn(&TrackedFlow) -> bool,
     ) -> Result<usize, DataplaneError> {
-        let ended = self.loaded_mut()?.flows.end(|flow| {
+        let running = self.loaded_mut()?;
+        // A packet in flight may still be allowed by the policy before, and begin a flow.
+        running.wait_for_grace_period()?;
+        let ended = running.flows.end(|flow| {
             let at = TrackedAt::Interface { index: flow.interface, from_endpoint: flow.began_local };
             let (packet, arrived) = (flow.packet.clone(), flow.packet.clone());
             flow.is_known && is_denied(&TrackedFlow { packet, arrived, at })
@@ -163,6 +166,12 @@ impl Enforcer {
     pub(crate) fn take_away(&mut self) -> Result<(), DataplaneError> {
         self.check_namespace()?;
         let mut left = Pins::left_in(&self.options.pins())?;
+        if left.is_none() && self.running.is_some() {
+            let folder = self.options.pins();
+            let reason =
+                format!("`{}` is gone, so what this process has in force cannot be found", folder.display());
+            return Err(LoadError::plain(reason).of_environment().into());
+        }
         if let Some(Err(error)) = left.as_mut().map(Pins::remove) {
             // Some interfaces have no program any more.
             self.running.iter_mut().for_each(|running| running.is_behind = true);

@@ -77,9 +77,19 @@ impl Events {
         }
     }
 
-    /// Takes over what another one was [drained](Events::drain) of.
-    pub(crate) fn take_over(&mut self, other: &mut Self) {
-        self.lost = self.lost.saturating_add(core::mem::take(&mut other.lost));
+    /// Takes over what another one was [drained](Events::drain) of, and what is polled. Beside what it lost, `lost` events never
+    /// reached its ring buffer.
+    pub(crate) fn take_over(&mut self, other: &mut Self, lost: u64) {
+        self.lost = self.lost.saturating_add(core::mem::take(&mut other.lost)).saturating_add(lost);
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        if other.poll.add(self.ring.as_fd(), readable).is_ok() {
+            // A ring buffer that is not read any more may be readable for ever.
+            let _ = other.poll.delete(other.ring.as_fd());
+            core::mem::swap(&mut self.poll, &mut other.poll);
+            core::mem::swap(&mut self.signal, &mut other.signal);
+            core::mem::swap(&mut self.waiting, &mut other.waiting);
+        }
+        // Nothing, unless the kernel had no memory for the other poll.
         core::mem::take(&mut other.waiting).into_iter().for_each(|event| self.wait(event));
     }
 

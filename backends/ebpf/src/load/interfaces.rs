@@ -1,7 +1,7 @@
 //! Interfaces by name and by the kernel's index.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use portcullis_core::backend::{Binding, Bindings, Interface, Unreached};
 use portcullis_core::model::EndpointId;
@@ -59,6 +59,12 @@ impl<'a> Resolved<'a> {
         bindings.uplinks().filter_map(|interface| find(None, interface)).for_each(|one| resolved.uplink(one));
         Ok(Self { bindings: Cow::Owned(resolved), unreached })
     }
+}
+
+/// The indices of the interfaces that are there.
+pub(crate) fn indices() -> Result<BTreeSet<u32>, LoadError> {
+    let there = nix::net::if_::if_nameindex().context("cannot list interfaces")?;
+    Ok(there.iter().map(nix::net::if_::Interface::index).collect())
 }
 
 /// An interface that is gone.

@@ -33,6 +33,12 @@ pub(crate) struct Maps {
     /// How many writes the kernel still takes, in tests of what happens when it does not.
     #[cfg(test)]
     pub(crate) writes_left: Option<usize>,
+    /// Which writes the kernel does not take, in the same tests.
+    #[cfg(test)]
+    pub(crate) refused: Option<fn(&Write) -> bool>,
+    /// Whether counters cannot be read, in the same tests.
+    #[cfg(test)]
+    pub(crate) hides_counters: bool,
 }
 
 impl core::fmt::Debug for Maps {
@@ -76,6 +82,10 @@ impl Maps {
             cpus,
             #[cfg(test)]
             writes_left: None,
+            #[cfg(test)]
+            refused: None,
+            #[cfg(test)]
+            hides_counters: false,
         })
     }
 
@@ -90,6 +100,10 @@ impl Maps {
         #[cfg(test)]
         if let Some(left) = &mut self.writes_left {
             *left = left.checked_sub(1).ok_or_else(|| LoadError::plain("a test refuses this write"))?;
+        }
+        #[cfg(test)]
+        if self.refused.is_some_and(|is_refused| is_refused(write)) {
+            return Err(LoadError::plain("a test refuses this write"));
         }
         match write {
             Write::GracePeriod => self.wait_for_grace_period(),
@@ -120,6 +134,10 @@ impl Maps {
 
     /// What a decision counted, on all CPUs.
     pub(crate) fn counter(&self, slot: u32) -> Result<Counter, LoadError> {
+        #[cfg(test)]
+        if self.hides_counters {
+            return Err(LoadError::plain("a test hides the counters"));
+        }
         let [packets, bytes] = sum(&self.counters.get(&slot, 0).context("counters")?);
         Ok(Counter { packets, bytes })
     }

@@ -36,6 +36,11 @@ impl MarkGeneration {
         Ok(Self { pin: format!("{NAME}{}-{parity}", number.saturating_add(1)), parity })
     }
 
+    /// The name of its pin.
+    pub(crate) fn pin(&self) -> &str {
+        &self.pin
+    }
+
     /// Where the map is pinned when it is made.
     pub(crate) fn fresh(pins: &Pins) -> PathBuf {
         pins.path(FRESH)

@@ -32,13 +32,24 @@ impl Pins {
         Self::read(folder)
     }
 
-    /// What an earlier process left in the folder, if it is there and in a BPF file system.
+    /// What an earlier process left in the folder; nothing when a BPF file system is there without the folder. Without the file
+    /// system, nobody can tell.
     pub(crate) fn left_in(folder: &Path) -> Result<Option<Self>, LoadError> {
-        match statfs(folder) {
-            Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => Self::read(folder).map(Some),
-            Ok(_) | Err(nix::errno::Errno::ENOENT) => Ok(None),
-            Err(error) => Err(LoadError::new(format!("`{}`", folder.display()), error)),
+        for above in folder.ancestors() {
+            match statfs(above) {
+                Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => {
+                    return if above == folder { Self::read(folder).map(Some) } else { Ok(None) };
+                }
+                Ok(_) => break,
+                Err(nix::errno::Errno::ENOENT) => {}
+                Err(error) => return Err(LoadError::new(format!("`{}`", above.display()), error)),
+            }
         }
+        let what = folder.display();
+        let reason = format!(
+            "`{what}` is not in a BPF file system, so what is in force cannot be told; mount the one that it was loaded with"
+        );
+        Err(LoadError::plain(reason).of_environment())
     }
 
     fn read(folder: &Path) -> Result<Self, LoadError> {

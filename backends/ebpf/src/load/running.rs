@@ -1,6 +1,6 @@
 //! One loaded program with its maps, in force on interfaces.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 
 use aya::Ebpf;
@@ -15,7 +15,7 @@ use crate::load::decisions::Decisions;
 use crate::load::direction::interface_name;
 use crate::load::events::Events;
 use crate::load::flow_tables::{self, Copied, Earlier, FlowTables};
-use crate::load::interfaces::{Resolved, Wanted, unreached_of, wanted};
+use crate::load::interfaces::{Resolved, Wanted, indices, unreached_of, wanted};
 use crate::load::maps::{Maps, sum, take};
 use crate::load::mark_generation::MarkGeneration;
 use crate::load::memory::Memory;
@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub(crate) decisions: Decisions,
     /// The interfaces with programs.
     attached: BTreeMap<u32, Guard>,
+    /// Interfaces that are not bound any more, and whose programs could not be taken off yet.
+    left_on: BTreeSet<u32>,
     pub(crate) mode: AttachMode,
     kept: Kept,
     /// Whether the maps are not what the lowering says, because the kernel refused something. Only another load helps.
@@ -65,7 +67,8 @@ type Touched = Vec<(u32, Option<Guard>)>;
 
 impl Running {
     /// Loads the program into the kernel and puts it in the place of `earlier`, or of the program of an earlier process. When that
-    /// fails, the program before stays in force unchanged.
+    /// fails, `earlier` is in force as before. Nobody has the programs of an earlier process to put them back: interfaces that were
+    /// reached already keep the new ones, which enforce all of `desired`, and the others the old ones.
     pub(crate) fn start(
         options: &Options,
         pins: &mut Pins,
@@ -103,6 +106,7 @@ impl Running {
             lowering,
             decisions: Decisions::default(),
             attached: BTreeMap::new(),
+            left_on: BTreeSet::new(),
             mode: attach::attach_mode(options.attach_mode()),
             kept: Kept { flows: flow_pins, socket_guard: None, generation, is_alone: false },
             is_behind: false,
@@ -113,8 +117,11 @@ impl Running {
         let had: Vec<u32> = pins.interfaces().into_iter().collect();
         match running.begin(pins, &wanted(&resolved.bindings), &mut touched) {
             Ok(mut unreached) => {
+                // The new state is in force. What cannot be read of the one before is lost, and leftovers that cannot be removed
+                // now are removed by the next `maintain`.
+                drop(running.tidy(pins));
                 if let Some(earlier) = &mut earlier {
-                    running.take_over(earlier)?;
+                    running.take_over(earlier);
                 }
                 unreached.extend(resolved.unreached);
                 unreached.sort();
@@ -143,22 +150,23 @@ impl Running {
             generation.begin(pins)?;
         }
         let unreached = self.attach(pins, wanted, touched)?;
-        for interface in pins.interfaces().into_iter().filter(|interface| !wanted.contains_key(interface)) {
-            pins.detach(interface)?;
-        }
         if !earlier.is_empty() {
             // What the programs before noted after the first copy, to the last packet.
             self.maps.wait_for_grace_period()?;
             self.flows.carry_over(&earlier, &mut copied)?;
         }
-        // The new state is in force. Leftovers that cannot be removed now are removed by the next `maintain`.
-        drop(self.tidy(pins));
+        // Last, because an interface without programs is open.
+        for interface in pins.interfaces().into_iter().filter(|interface| !wanted.contains_key(interface)) {
+            touched.push((interface, None));
+            pins.detach(interface)?;
+        }
         Ok(unreached)
     }
 
-    /// Puts back what `touched` interfaces had: programs of `earlier`; those of an earlier process stay replaced, because
-    /// nobody has them any more and each of both enforces a whole policy; or none.
+    /// Puts back what `touched` interfaces had: programs of `earlier`, or none. Those of an earlier process stay replaced, because
+    /// nobody has them any more and each of both enforces a whole policy.
     fn give_up(&self, pins: &mut Pins, touched: &Touched, had: &[u32], mut earlier: Option<&mut Self>) {
+        let stays = earlier.is_none() && touched.iter().any(|(interface, _)| had.contains(interface));
         for (interface, _) in touched {
             let restored = match &mut earlier {
                 Some(earlier) if earlier.attached.contains_key(interface) => {
@@ -170,8 +178,11 @@ impl Running {
             // The error that led here is told. The next load puts the rest right.
             drop(restored);
         }
-        if let Some(pin) = &self.kept.socket_guard {
-            drop(pins.unpin(pin));
+        if !stays {
+            let generation = self.kept.generation.as_ref().map(MarkGeneration::pin);
+            for pin in self.kept.socket_guard.as_deref().into_iter().chain(generation) {
+                drop(pins.unpin(pin));
+            }
         }
         if let Some(earlier) = earlier {
             earlier.is_behind = true;
@@ -185,13 +196,17 @@ impl Running {
         }
     }
 
-    /// Takes over what was counted and told but not read yet.
-    fn take_over(&mut self, earlier: &mut Self) -> Result<(), LoadError> {
-        let counted = earlier.counted()?;
+    /// Takes over what was counted and told but not read yet. What the kernel does not tell any more counts as zero.
+    fn take_over(&mut self, earlier: &mut Self) {
+        // Packets in flight count and tell as well.
+        drop(self.maps.wait_for_grace_period());
+        let counted = |number| Some((number, earlier.maps.counter(number).ok()?));
+        let counted = earlier.decisions.numbers().filter_map(counted).collect();
         earlier.events.drain(&earlier.decisions);
-        self.events.take_over(&mut earlier.events);
-        self.decisions.take_over(core::mem::take(&mut earlier.decisions), &counted);
-        Ok(())
+        let lost = earlier.reason(Reason::LostEvent).unwrap_or_default();
+        self.events.take_over(&mut earlier.events, lost);
+        let is_used = |number| earlier.lowering.decision(number).is_some();
+        self.decisions.take_over(core::mem::take(&mut earlier.decisions), &counted, is_used);
     }
 
     /// Drops what earlier loads left beside what this one uses. Called when no interface has a program of theirs any more.
@@ -230,6 +245,13 @@ impl Running {
     ) -> Result<Health, DataplaneError> {
         let mut health = Health::default();
         self.repair(pins, &mut health.repaired)?;
+        if let Some(guard) = &self.kept.socket_guard
+            && !pins.path(guard).exists()
+        {
+            self.kept.socket_guard = cgroup::guard(&mut self.ebpf, pins, self.lowering.options())?;
+            self.kept.is_alone = false;
+            health.repaired.push("socket guard".to_owned());
+        }
         let resolved = Resolved::new(desired.bindings)?;
         let update = self.lowering.rebind(DesiredState::new(desired.snapshot, &resolved.bindings))?;
         health.applied.unreached = self.bring_in_force(pins, &update, &resolved)?;
@@ -238,6 +260,7 @@ impl Running {
         if !self.kept.is_alone {
             self.tidy(pins)?;
         }
+        self.detach_left(pins)?;
         Ok(health)
     }
 
@@ -281,12 +304,26 @@ impl Running {
         };
         let others: Vec<u32> = self.attached.keys().copied().filter(|at| !wanted.contains_key(at)).collect();
         for interface in others {
-            pins.detach(interface)?;
             self.attached.remove(&interface);
+            self.left_on.insert(interface);
         }
+        // The new state is in force. A program that stays lets nothing pass to a workload or from it, and `maintain` tells it.
+        drop(self.detach_left(pins));
         unreached.extend(resolved.unreached.iter().cloned());
         unreached.sort();
         Ok(unreached)
+    }
+
+    /// Takes programs off interfaces that are not bound any more, as far as that goes.
+    fn detach_left(&mut self, pins: &mut Pins) -> Result<(), LoadError> {
+        let mut result = Ok(());
+        for interface in core::mem::take(&mut self.left_on) {
+            if let Err(error) = pins.detach(interface) {
+                self.left_on.insert(interface);
+                result = result.and(Err(error));
+            }
+        }
+        result
     }
 
     /// Gives interfaces back what they had.
@@ -309,20 +346,27 @@ impl Running {
         touched: &mut Touched,
     ) -> Result<Vec<Unreached>, LoadError> {
         let mut unreached = Vec::new();
+        let there = indices()?;
         for (interface, Wanted { guard, endpoint, interface: named }) in wanted {
             let before = self.attached.get(interface).copied();
-            if before == Some(*guard) {
+            let is_there = there.contains(interface);
+            if is_there && before == Some(*guard) {
                 continue;
             }
             touched.push((*interface, before));
-            match pins.attach(&mut self.ebpf, *interface, *guard, self.mode) {
-                Ok(()) => drop(self.attached.insert(*interface, *guard)),
-                Err(_) if interface_name(*interface).is_err() => {
+            let attached = is_there.then(|| pins.attach(&mut self.ebpf, *interface, *guard, self.mode));
+            match attached {
+                Some(Ok(())) => {
+                    self.attached.insert(*interface, *guard);
+                    self.left_on.remove(interface);
+                }
+                Some(Err(error)) if interface_name(*interface).is_ok() => return Err(error),
+                // It is gone, perhaps in this moment.
+                _ => {
                     pins.detach(*interface)?;
                     self.attached.remove(interface);
                     unreached.push(unreached_of(*endpoint, named));
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(unreached)
@@ -353,6 +397,11 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until every packet that is in flight has left the programs.
+    pub(crate) fn wait_for_grace_period(&mut self) -> Result<(), LoadError> {
+        self.maps.wait_for_grace_period()
+    }
+
     /// What each decision counted that has a number.
     fn counted(&self) -> Result<BTreeMap<u32, Counter>, LoadError> {
         self.decisions.numbers().map(|number| Ok((number, self.maps.counter(number)?))).collect()
@@ -375,6 +424,16 @@ impl Running {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let [packets, _] = sum(&self.reasons.get(&number, 0).context("reasons")?);
         Ok(packets)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn refuse_counters(&mut self) {
+        self.maps.hides_counters = true;
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn refuse(&mut self, which: Option<fn(&Write) -> bool>) {
+        self.maps.refused = which;
     }
 
     #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// What the maps hold in the end.
-    pub(crate) fn settled(&self) -> Option<[u32; 2]> {
+    pub(crate) fn final_value(&self) -> Option<[u32; 2]> {
         self.is.then_some([self.new; 2])
     }
 }

@@ -1,6 +1,6 @@
 //! The table kept as it should be: loaded, updated, watched, repaired, removed.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use core::ffi::c_int;
 use core::time::Duration;
@@ -14,10 +14,11 @@ use portcullis_core::label::Name;
 
 use crate::apply::event::{self, Told};
 use crate::apply::netlink::{Events, Flow, Netlink};
-use crate::apply::retired::RetiredDecisions;
-use crate::apply::transport::{ApplyError, Transport as _};
+use crate::apply::retired::{RetiredDecisions, sum};
+use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
 use crate::lower::Lowering;
+use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
 use crate::options::Options;
 use crate::update::{Existing, Stage, Update};
@@ -30,7 +31,8 @@ use crate::update::{Existing, Stage, Update};
 ///
 /// Events come by the nflog group of the options, which takes one listener. When another program listens, policy is
 /// enforced all the same, and [`Dataplane::next_event`] fails and tries again each time it is called. Decisions of retired
-/// policies are remembered for their events and last counts: the latest 8,192 of them.
+/// policies are remembered for their events and last counts: the latest 8,192 of them, or as many as the table has if
+/// that is more.
 #[derive(Debug)]
 pub struct Enforcer {
     options: Options,
@@ -46,7 +48,8 @@ pub struct Enforcer {
     /// Whether another program changed nf_tables since the table was last compared.
     unsure: bool,
     retired: RetiredDecisions,
-    events: Option<Events>,
+    /// Opened together with `netlink`, so that both are of one network namespace.
+    events: Events,
     /// Events of decisions that are no longer remembered.
     unresolved: u64,
 }
@@ -72,6 +75,7 @@ impl Enforcer {
         let mut netlink = Netlink::open()?;
         netlink.probe()?;
         let generation = netlink.generation()?;
+        let events = Events::open()?;
         Ok(Self {
             table: options.shared.name.clone(),
             options,
@@ -82,7 +86,7 @@ impl Enforcer {
             generation,
             unsure: false,
             retired: RetiredDecisions::default(),
-            events: None,
+            events,
             unresolved: 0,
         })
     }
@@ -166,7 +170,10 @@ impl Enforcer {
             })
             .collect();
         if gone.len() > ASKED_ONE_BY_ONE {
-            return self.netlink.counters(&self.table);
+            let mut counters = self.netlink.counters(&self.table)?;
+            let gone: BTreeSet<&Name> = gone.into_iter().collect();
+            counters.retain(|name, _| gone.contains(name));
+            return Ok(counters);
         }
         self.netlink.some_counters(&self.table, gone)
     }
@@ -213,6 +220,40 @@ impl Enforcer {
     }
 }
 
+impl Enforcer {
+    /// Brings all of `desired` in force. What was counted and lost before goes on.
+    fn replace(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        let mut existing = self.netlink.existing(&self.table)?;
+        existing.last_number = self.last_number;
+        let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
+        self.last_number = self.last_number.max(lowering.last_number());
+        let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
+        // The first packet may send an event. Policy is worth more than its events: without them it is in force all the
+        // same, see `next_event`.
+        drop(self.events.listen(self.options.log_group()));
+        let counted = match self.carry_out(&update) {
+            Ok(counted) => counted,
+            Err(error) => {
+                self.undo(&update, &existing);
+                // Packets may have met the new chains already.
+                self.retired.note(lowering.meaning().iter().map(owned));
+                self.retired.trim(lowering.meaning().len());
+                self.is_behind = self.lowering.is_some();
+                return Err(error);
+            }
+        };
+        if let Some(former) = &self.lowering {
+            self.retired.note(former.meaning().iter().map(owned));
+        }
+        self.retired.count(counted, lowering.meaning());
+        let former = self.lowering.as_ref().map_or(0, |former| former.meaning().len());
+        self.retired.trim(former.max(lowering.meaning().len()));
+        self.lowering = Some(lowering);
+        self.is_behind = false;
+        Ok(Applied::COMPLETE)
+    }
+}
+
 impl Dataplane for Enforcer {
     fn name(&self) -> &'static str {
         "nftables"
@@ -224,43 +265,21 @@ impl Dataplane for Enforcer {
 
     /// Packets are only hooked once all is there.
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
-        let mut existing = self.netlink.existing(&self.table)?;
-        existing.last_number = self.last_number;
-        let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
-        self.last_number = self.last_number.max(lowering.last_number());
-        let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
-        let counted = match self.carry_out(&update) {
-            Ok(counted) => counted,
-            Err(error) => {
-                self.undo(&update, &existing);
-                // Packets may have met the new chains already.
-                self.retired.note(lowering.meaning().iter().map(owned));
-                self.is_behind = self.lowering.is_some();
-                return Err(error);
-            }
-        };
-        if let Some(former) = &self.lowering {
-            self.retired.note(former.meaning().iter().map(owned));
-        }
-        self.retired.count(counted, lowering.meaning());
-        self.lowering = Some(lowering);
-        self.is_behind = false;
-        if self.events.is_none() {
-            // Policy is worth more than its events: without them it is in force all the same, see `next_event`.
-            self.events = Events::open(self.options.log_group()).ok();
-        }
-        Ok(Applied::COMPLETE)
+        let applied = self.replace(desired)?;
+        self.events.forget_lost();
+        self.unresolved = 0;
+        Ok(applied)
     }
 
     fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Applied, DataplaneError> {
         let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
         if self.is_behind {
-            return self.load(desired);
+            return self.replace(desired);
         }
         let mut update = match lowering.update(desired, delta) {
             Ok(update) => update,
             Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => {
-                return self.load(desired);
+                return self.replace(desired);
             }
             Err(error) => return Err(error.into()),
         };
@@ -268,13 +287,16 @@ impl Dataplane for Enforcer {
         self.retired.note(core::mem::take(&mut update.retired));
         match self.carry_out(&update) {
             Ok(counted) => {
-                self.retired.count(counted, &BTreeMap::new());
+                if let Some(lowering) = &self.lowering {
+                    self.retired.count(counted, lowering.meaning());
+                    self.retired.trim(lowering.meaning().len());
+                }
                 Ok(Applied::COMPLETE)
             }
             // The table differs from the one that was written.
-            Err(_) => {
+            Err(first) => {
                 self.is_behind = true;
-                self.load(desired)
+                self.replace(desired).map_err(|second| both(first, second))
             }
         }
     }
@@ -290,31 +312,42 @@ impl Dataplane for Enforcer {
             Drift::None => {}
             Drift::Changed(name) | Drift::Stray(name) => health.repaired.push(name.as_str().to_owned()),
         }
-        health.applied = self.load(desired)?;
+        health.applied = self.replace(desired)?;
         Ok(health)
     }
 
+    /// The counts of a decision at all hooks together. Staged decisions are not told.
+    ///
+    /// No decision, and so not here: packets of workloads without a binding, of endpoints that the snapshot does not know and of
+    /// closed interfaces, which the table's counter `unknown` counts, and packets to the host that
+    /// [`WorkloadToHost::Drop`](portcullis_core::settings::WorkloadToHost::Drop) drops, counted by `workload_to_host`.
     fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
         if self.lowering.is_none() {
             return Err(DataplaneError::not_loaded());
         }
         let counters = self.netlink.counters(&self.table)?;
         let of_decision = |(name, counter): (Name, Counter)| {
-            let decision = Arc::clone(&self.meaning(&name)?.decision);
-            Some((decision, self.retired.with_carried(&name, counter)))
+            let meaning = self.meaning(&name).filter(|meaning| meaning.hook_kind != HookKind::Staged)?;
+            Some((Arc::clone(&meaning.decision), self.retired.with_carried(&name, counter)))
         };
         let mut all: Vec<_> = counters.into_iter().filter_map(of_decision).collect();
         all.extend(self.retired.take_untold());
-        Ok(all)
+        let mut merged: BTreeMap<Arc<DecisionEntry>, Counter> = BTreeMap::new();
+        for (decision, counter) in all {
+            let total = merged.entry(decision).or_default();
+            *total = sum(*total, counter);
+        }
+        Ok(merged.into_iter().collect())
     }
 
     /// One event for each packet that a decision with Log rules, or one that the options name, was taken for.
+    ///
+    /// Packets that the counter `unknown` counts send one, too, with
+    /// [`LoggedEvents::Denied`](portcullis_core::backend::LoggedEvents::Denied) or more; those that
+    /// [`WorkloadToHost::Drop`](portcullis_core::settings::WorkloadToHost::Drop) drops send none.
     fn next_event(&mut self) -> Result<Option<Event>, DataplaneError> {
-        if self.events.is_none() {
-            self.events = Some(Events::open(self.options.log_group())?);
-        }
-        while let Some(events) = &mut self.events {
-            let Some(message) = events.next(Duration::ZERO)? else { return Ok(None) };
+        self.events.listen(self.options.log_group())?;
+        while let Some(message) = self.events.next(Duration::ZERO)? {
             match event::resolve(&message, self.meaning(message.chain()), self.options.shared.inspected) {
                 Told::Event(event) => return Ok(Some(event)),
                 Told::Before => {}
@@ -324,13 +357,14 @@ impl Dataplane for Enforcer {
         Ok(None)
     }
 
-    /// Those of chains that an earlier process made count as lost, too.
+    /// Those of chains that an earlier process made count as lost, too. An overflow of the socket counts as one, however many
+    /// events it took.
     fn lost_events(&mut self) -> u64 {
-        self.events.as_ref().map_or(0, Events::lost).saturating_add(self.unresolved)
+        self.events.lost().saturating_add(self.unresolved)
     }
 
     fn event_fd(&self) -> Option<c_int> {
-        self.events.as_ref().map(Events::fd)
+        self.events.listens().then(|| self.events.fd())
     }
 
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
@@ -352,10 +386,10 @@ impl Dataplane for Enforcer {
         if let Some(lowering) = self.lowering.take() {
             self.retired
                 .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
+            self.retired.trim(lowering.meaning().len());
         }
         self.is_behind = false;
-        self.events = None;
-        Ok(())
+        Ok(self.events.stop(self.options.log_group())?)
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected
     Told::Event(event)
 }
 
-/// The decision about a workload without a binding, and at a closed interface.
+/// The decision about a workload without a binding, an endpoint that the snapshot does not know, and at a closed interface.
 const UNKNOWN: DecisionEntry =
     DecisionEntry { verdict: Verdict::Deny, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
 

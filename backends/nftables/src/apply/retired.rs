@@ -7,9 +7,11 @@ use portcullis_core::backend::Counter;
 use portcullis_core::ir::DecisionEntry;
 use portcullis_core::label::Name;
 
+use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
 
-/// The decisions of chains that are gone, or about to go: the latest [`RetiredDecisions::KEPT`]; older ones are forgotten.
+/// The decisions of chains that are gone, or about to go: the latest [`RetiredDecisions::KEPT`], or
+/// as many as the table has, if that is more; older ones are forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct RetiredDecisions {
     by_chain: BTreeMap<Name, Retired>,
@@ -26,17 +28,22 @@ struct Retired {
 }
 
 impl RetiredDecisions {
-    /// How many are remembered.
+    /// How many are remembered at least.
     pub(crate) const KEPT: usize = 8_192;
 
-    /// Remembers the decisions of chains that are about to go.
+    /// Remembers the decisions of chains that are about to go. None is forgotten before [`RetiredDecisions::trim`], so that
+    /// their last counts find them.
     pub(crate) fn note(&mut self, retired: impl IntoIterator<Item = (Name, Meaning)>) {
         for (name, meaning) in retired {
             if self.by_chain.insert(name.clone(), Retired { meaning, untold: None }).is_none() {
                 self.order.push_back(name);
             }
         }
-        while self.order.len() > Self::KEPT {
+    }
+
+    /// Forgets the oldest decisions. A table of `decisions` that is replaced as a whole is remembered as a whole.
+    pub(crate) fn trim(&mut self, decisions: usize) {
+        while self.order.len() > Self::KEPT.max(decisions) {
             if let Some(oldest) = self.order.pop_front() {
                 self.by_chain.remove(&oldest);
                 self.carried.remove(&oldest);
@@ -44,19 +51,24 @@ impl RetiredDecisions {
         }
     }
 
-    /// Takes the last values of counters whose chains are gone. A decision that a chain of `present` carries out continues
-    /// from its value.
+    /// Takes the last values of counters whose chains are gone; of others, nothing. A decision that a chain of `present`
+    /// carries out, at hooks of whichever kind, continues from its value. Staged decisions are not counted.
     pub(crate) fn count(&mut self, counted: BTreeMap<Name, Counter>, present: &BTreeMap<Name, Meaning>) {
         if counted.is_empty() {
             return;
         }
-        let chain_of: BTreeMap<_, _> =
-            present.iter().map(|(name, meaning)| ((&*meaning.decision, meaning.hook_kind), name)).collect();
+        let enforced = present.iter().filter(|(_, meaning)| meaning.hook_kind != HookKind::Staged);
+        let chain_of: BTreeMap<_, _> = enforced.map(|(name, meaning)| (&*meaning.decision, name)).collect();
         for (name, counter) in counted {
-            let before = self.carried.remove(&name).unwrap_or_default();
-            let Some(retired) = self.by_chain.get_mut(&name) else { continue };
-            let counter = sum(before, counter);
-            match chain_of.get(&(&*retired.meaning.decision, retired.meaning.hook_kind)) {
+            // Only a chain that goes gives its count away.
+            let Some(retired) = self.by_chain.get_mut(&name).filter(|_| !present.contains_key(&name)) else {
+                continue;
+            };
+            let counter = sum(self.carried.remove(&name).unwrap_or_default(), counter);
+            if retired.meaning.hook_kind == HookKind::Staged {
+                continue;
+            }
+            match chain_of.get(&*retired.meaning.decision) {
                 Some(chain) => {
                     let carried = self.carried.entry((*chain).clone()).or_default();
                     *carried = sum(*carried, counter);
@@ -84,7 +96,7 @@ impl RetiredDecisions {
     }
 }
 
-const fn sum(a: Counter, b: Counter) -> Counter {
+pub(crate) const fn sum(a: Counter, b: Counter) -> Counter {
     Counter { packets: a.packets.saturating_add(b.packets), bytes: a.bytes.saturating_add(b.bytes) }
 }
 
@@ -93,7 +105,6 @@ mod tests {
     use portcullis_core::verdict::{Cause, Verdict};
 
     use super::*;
-    use crate::lower::decision_chains::HookKind;
 
     fn meaning(verdict: Verdict) -> Meaning {
         let decision = DecisionEntry { verdict, cause: Cause::NoPolicy, logs: Vec::new(), l7: None };
@@ -115,7 +126,35 @@ mod tests {
         assert_eq!(retired.find("d1"), Some(&meaning(Verdict::Deny)));
         retired
             .note((2..10_000).map(|number| (format!("d{number}").as_str().into(), meaning(Verdict::Allow))));
+        retired.trim(9_999);
+        assert_eq!((retired.find("d1").is_some(), retired.by_chain.len()), (true, 9_999));
+        retired.trim(5);
         assert_eq!((retired.find("d1"), retired.by_chain.len()), (None, RetiredDecisions::KEPT));
+    }
+
+    #[test]
+    fn a_decision_that_stays_keeps_what_it_carries() {
+        let mut retired = RetiredDecisions::default();
+        retired.note([("d1".into(), meaning(Verdict::Deny))]);
+        let present = BTreeMap::from([(Name::from("d2"), meaning(Verdict::Deny))]);
+        retired.count([("d1".into(), counter(3)), ("d2".into(), counter(0))].into(), &present);
+        assert_eq!(retired.with_carried(&"d2".into(), counter(0)), counter(3));
+        // The counters of the whole table once more, for the sake of another chain.
+        retired.note([("d0".into(), meaning(Verdict::Allow))]);
+        retired.count([("d0".into(), counter(7)), ("d2".into(), counter(1))].into(), &present);
+        assert_eq!(retired.with_carried(&"d2".into(), counter(1)), counter(4));
+    }
+
+    #[test]
+    fn a_decision_goes_on_at_hooks_of_another_kind_and_staged_ones_are_not_told() {
+        let mut retired = RetiredDecisions::default();
+        let at = |hook_kind| Meaning { hook_kind, ..meaning(Verdict::Deny) };
+        retired.note([("d1".into(), at(HookKind::FromHost)), ("d2".into(), at(HookKind::Staged))]);
+        let present = [("d3".into(), at(HookKind::Staged)), ("d4".into(), at(HookKind::Tracked))].into();
+        retired.count([("d1".into(), counter(3)), ("d2".into(), counter(5))].into(), &present);
+        assert_eq!(retired.take_untold().count(), 0);
+        assert_eq!(retired.with_carried(&"d3".into(), counter(1)), counter(1));
+        assert_eq!(retired.with_carried(&"d4".into(), counter(1)), counter(4));
     }
 
     #[test]

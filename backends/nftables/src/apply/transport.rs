@@ -96,6 +96,24 @@ impl From<ApplyError> for DataplaneError {
     }
 }
 
+/// Why an update failed, and then the load in its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{reload}")]
+struct ReloadFailed {
+    reload: DataplaneError,
+    #[source]
+    update: DataplaneError,
+}
+
+/// The error of a load in place of an update, with that of the update as its cause.
+pub(crate) fn both(update: DataplaneError, reload: DataplaneError) -> DataplaneError {
+    // Callers ask for the reason why a policy does not fit by its type.
+    if reload.lower().is_some() {
+        return reload;
+    }
+    DataplaneError::new(reload.kind(), ReloadFailed { reload, update })
+}
+
 /// What a command is about.
 fn object(command: &Command) -> String {
     match command {

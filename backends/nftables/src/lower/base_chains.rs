@@ -28,7 +28,7 @@ pub(crate) struct NodeFacts {
     pub(crate) local: BTreeSet<IpVersion>,
     /// Whether there is a host endpoint for all interfaces, which guards those of workloads, too.
     pub(crate) all_interfaces: bool,
-    /// Host hooks whose programs can do something.
+    /// Host hooks where programs can do something, or unknown endpoints are denied.
     pub(crate) host: BTreeSet<Hook>,
     /// Whether interfaces can be closed.
     pub(crate) closes: bool,
@@ -41,8 +41,12 @@ pub(crate) struct BaseChain {
     pub(crate) rules: Content,
 }
 
-/// Counts packets of unknown workloads.
+/// Counts packets that belong to no endpoint the table has a program for.
 pub(crate) const UNKNOWN: &str = "unknown";
+/// The chain for such packets between an interface and this host.
+pub(crate) const UNKNOWN_TO_HOST: &str = "unknown_to_host";
+/// The chain that asks workloads about what they send to this host.
+const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
 pub(crate) const TO_HOST: &str = "workload_to_host";
 
@@ -84,13 +88,14 @@ impl Builder<'_> {
         let base_names = self.base_names;
         let jump = |name: Name| go(Target::Jump(name));
         let (egress, ingress) = (base_names.name("egress"), base_names.name("ingress"));
+        let egress_to_host = base_names.name(EGRESS_TO_HOST);
         let from_workload = base_names.name("from_workload");
 
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
         let forwarded = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
-        let mut forward = self.closed(Field::InputInterface);
-        forward.extend(self.closed(Field::OutputInterface));
+        let mut forward = self.closed(Field::InputInterface, UNKNOWN);
+        forward.extend(self.closed(Field::OutputInterface, UNKNOWN));
         forward.push(track());
         forward.extend(comes_in);
         forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
@@ -104,17 +109,17 @@ impl Builder<'_> {
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
-        input.extend(self.closed(Field::InputInterface));
+        input.extend(self.closed(Field::InputInterface, UNKNOWN_TO_HOST));
         input.push(track());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
-        // BoundEndpoint addresses that do not come from a workload's interface.
-        input.extend(self.local_addresses(Field::Source, &Target::Jump(egress)));
+        // Addresses of workloads that do not come from a workload's interface.
+        input.extend(self.local_addresses(Field::Source, &Target::Jump(egress_to_host)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
         if self.asks(Hook::HostEgress) || self.facts.closes {
             let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
-            output.extend(self.closed(Field::OutputInterface));
+            output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
             if self.asks(Hook::HostEgress) {
                 output.extend([track(), jump(base_names.host_chain(Hook::HostEgress))]);
             }
@@ -136,9 +141,9 @@ impl Builder<'_> {
 
     /// The rule that drops what passes closed interfaces. It stands before connection tracking is asked: flows of a
     /// workload that is gone end, too.
-    fn closed(&self, field: Field) -> Content {
+    fn closed(&self, field: Field, to: &str) -> Content {
         let (set, _) = self.base_names.closed();
-        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.base_names.name(UNKNOWN)))];
+        let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.base_names.name(to)))];
         if self.facts.closes { vec![(parts, None)] } else { Content::new() }
     }
 
@@ -173,20 +178,18 @@ impl Builder<'_> {
         self.facts.local.iter().map(rule).collect()
     }
 
-    /// The chains of the workload hooks, and what becomes of workloads that nobody bound.
+    /// The chains of the workload hooks, and what becomes of packets of endpoints that have no program.
     fn workloads(&mut self) {
         let base_names = self.base_names;
-        let unknown = Target::Goto(base_names.name(UNKNOWN));
-        for (name, of, any, field, address) in [
-            (
-                "egress",
-                BaseNames::from as fn(&BaseNames, IpVersion) -> BaseSet,
-                base_names.senders(),
-                Field::InputInterface,
-                Field::Source as fn(IpVersion) -> Field,
-            ),
-            ("ingress", BaseNames::to, base_names.receivers(), Field::OutputInterface, Field::Destination),
+        let egress: Dispatch = (BaseNames::from, base_names.senders(), Field::InputInterface, Field::Source);
+        let ingress: Dispatch =
+            (BaseNames::to, base_names.receivers(), Field::OutputInterface, Field::Destination);
+        for (name, unknown, (of, any, field, address)) in [
+            ("egress", UNKNOWN, egress.clone()),
+            (EGRESS_TO_HOST, UNKNOWN_TO_HOST, egress),
+            ("ingress", UNKNOWN, ingress),
         ] {
+            let unknown = Target::Goto(base_names.name(unknown));
             let mut rules: Content = FAMILIES.map(|version| dispatch(of(base_names, version))).to_vec();
             rules.extend(self.facts.any_address.then(|| dispatch(any)));
             if self.facts.named {
@@ -198,19 +201,24 @@ impl Builder<'_> {
             self.plain(base_names.name(name), rules);
         }
 
-        // Of a workload whose link-local address nobody listed.
+        // Of a workload whose link-local address nobody listed, too. It is between the workload and this host only: no
+        // router forwards neighbour discovery, so a forwarded packet that looks like it gets no exemption.
         let mut rules = neighbour_discovery();
+        rules.push(go(Target::Goto(base_names.name(UNKNOWN))));
+        self.plain(base_names.name(UNKNOWN_TO_HOST), rules);
+
+        let mut rules = Content::new();
         if self.options.shared.events != LoggedEvents::LogRules {
             rules.push((
-                vec![Part::Log(self.options.log_group, label("unknown deny workload without a binding"))],
+                vec![Part::Log(self.options.log_group, label("unknown deny endpoint without a program"))],
                 None,
             ));
         }
         let count = vec![Part::Count(UNKNOWN.into()), Part::Go(Target::Drop)];
-        rules.push((count, Some("deny: workload without a binding".into())));
+        rules.push((count, Some("deny: endpoint without a program".into())));
         self.plain(base_names.name(UNKNOWN), rules);
 
-        let mut rules = vec![go(Target::Jump(base_names.name("egress")))];
+        let mut rules = vec![go(Target::Jump(base_names.name(EGRESS_TO_HOST)))];
         if self.options.shared.workload_to_host != WorkloadToHost::Accept {
             rules.extend(neighbour_discovery());
         }
@@ -325,6 +333,9 @@ impl Builder<'_> {
     }
 }
 
+/// How a workload is found: its map by interface and address, its map by interface, and the fields these look at.
+type Dispatch = (fn(&BaseNames, IpVersion) -> BaseSet, BaseSet, Field, fn(IpVersion) -> Field);
+
 /// Whether `hook` comes before connection tracking.
 pub(crate) const fn is_untracked(hook: Hook) -> bool {
     matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
@@ -332,7 +343,7 @@ pub(crate) const fn is_untracked(hook: Hook) -> bool {
 
 /// What IPv6 needs between a workload and its node, whatever policy says: they find each other's link address anew every
 /// minute.
-/// Source: Calico `felix/rules/endpoints.go`, types 130 to 133, 135 and 136.
+/// Source: Calico `felix/rules/static.go`, `filterWorkloadToHostChain`, types 130 to 133, 135 and 136.
 fn neighbour_discovery() -> Content {
     let rule = |(first, last)| {
         let parts = vec![

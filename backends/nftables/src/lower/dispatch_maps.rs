@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use portcullis_core::backend::{Binding, Bindings, Interface, LowerError};
+use portcullis_core::backend::{Binding, Bindings, DesiredState, Interface, LowerError};
 use portcullis_core::ir::{EndpointEntry, HookPrograms, ProgramId, Snapshot};
 use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
@@ -59,6 +59,18 @@ pub(crate) struct BoundEndpoint<'a> {
     pub(crate) hooks: Vec<(Hook, ProgramId)>,
 }
 
+/// Where a host endpoint that is bound and not in the snapshot denies: hooks that packets of tracked flows, which go on, do not
+/// come to. They see all that comes in or goes out, so the others need not deny, too.
+const DENIED: [Hook; 4] = [Hook::HostIngress, Hook::HostEgress, Hook::ForwardIngress, Hook::ForwardEgress];
+
+/// The bindings of host endpoints that the snapshot does not know.
+fn unknown_hosts<'a>(snapshot: &'a Snapshot, bindings: &'a Bindings) -> impl Iterator<Item = &'a Binding> {
+    let unknown = |(id, binding): &(&EndpointId, &Binding)| {
+        !binding.is_workload() && !snapshot.endpoints.contains_key(*id)
+    };
+    bindings.endpoints().filter(unknown).map(|(_, binding)| binding)
+}
+
 /// The bound endpoints that the snapshot has programs for. One without is unknown, and its traffic is dropped.
 pub(crate) fn bound_endpoints<'a>(
     snapshot: &'a Snapshot,
@@ -78,6 +90,9 @@ pub(crate) fn bound_endpoints<'a>(
         if !*is_no_op {
             acting.insert(*hook);
         }
+    }
+    if unknown_hosts(snapshot, bindings).next().is_some() {
+        acting.extend(DENIED);
     }
     // A hook that does nothing for one endpoint still keeps its packets from the endpoint for all interfaces.
     let hooks = |binding: &Binding, entry: &EndpointEntry| {
@@ -181,10 +196,11 @@ pub(crate) fn check(bindings: &Bindings) -> Result<(), LowerError> {
 /// stay then, because each pod that starts would bring and take them otherwise.
 pub(crate) fn facts(
     options: &Options,
-    bindings: &Bindings,
+    DesiredState { snapshot, bindings }: DesiredState<'_>,
     bound_endpoints: &BTreeMap<&EndpointId, BoundEndpoint<'_>>,
     closes: bool,
 ) -> NodeFacts {
+    let denies = unknown_hosts(snapshot, bindings).next().is_some();
     let is_host = |local: &BoundEndpoint<'_>| !local.binding.is_workload();
     let named = |binding: &Binding| match binding {
         Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => {
@@ -200,14 +216,13 @@ pub(crate) fn facts(
             .values()
             .any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
         local: options.local_nets.iter().map(Cidr::version).collect(),
-        all_interfaces: bound_endpoints
-            .values()
-            .any(|local| matches!(local.binding, Binding::AllInterfaces { .. })),
+        all_interfaces: bindings.all_interfaces().is_some(),
         host: bound_endpoints
             .values()
             .filter(|local| is_host(local))
             .flat_map(|local| &local.hooks)
             .map(|(hook, _)| *hook)
+            .chain(DENIED.into_iter().filter(|_| denies))
             .collect(),
     }
 }
@@ -215,7 +230,7 @@ pub(crate) fn facts(
 /// The base sets with their elements.
 pub(crate) fn sets(
     bound_endpoints: &BTreeMap<&EndpointId, BoundEndpoint<'_>>,
-    bindings: &Bindings,
+    DesiredState { snapshot, bindings }: DesiredState<'_>,
     facts: &NodeFacts,
     place: &mut DispatchContext<'_>,
 ) -> BaseSets {
@@ -267,6 +282,27 @@ pub(crate) fn sets(
     for (_, binding) in bindings.endpoints() {
         if let Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } = binding {
             put((place.base_names.workloads(), Vec::new()), vec![name(interface)], None);
+        }
+    }
+    for binding in unknown_hosts(snapshot, bindings) {
+        // The endpoint for all interfaces must not allow, before destination NAT, what is to be denied here.
+        let before_dnat = matches!(binding, Binding::Host { .. }).then_some(Hook::PreDnat);
+        for hook in DENIED.into_iter().chain(before_dnat) {
+            let chain = match hook {
+                Hook::ForwardIngress | Hook::ForwardEgress => base_chains::UNKNOWN,
+                _ => base_chains::UNKNOWN_TO_HOST,
+            };
+            let target = Some(Target::Goto(place.base_names.name(chain)));
+            for version in FAMILIES {
+                if matches!(binding, Binding::AllInterfaces { .. }) {
+                    put(place.base_names.host_all(hook), vec![Value::Family(version)], target.clone());
+                    continue;
+                }
+                for interface in binding.interfaces() {
+                    let key = vec![Value::Family(version), name(interface)];
+                    put(place.base_names.host(hook), key, target.clone());
+                }
+            }
         }
     }
     for local in bound_endpoints.values() {

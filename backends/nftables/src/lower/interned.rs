@@ -20,7 +20,7 @@ use crate::options::Options;
 /// Names of chains and sets that packets can come to.
 pub(crate) type Used = HashSet<Name>;
 
-/// The content of a decision chain. The L7 program takes no part in the kernel; it is here so that an event tells which one
+/// What a decision chain is made of. The L7 program takes no part in the kernel; it is here so that an event tells which one
 /// it is.
 type DecisionKey = (Verdict, Cause, Vec<RuleRef>, Option<L7ProgramId>, HookKind);
 

@@ -1,6 +1,8 @@
 //! From snapshots and deltas to updates of the table.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "apply")]
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
 use portcullis_core::backend::{Bindings, DesiredState, Lower, LowerError};
@@ -14,7 +16,9 @@ use crate::lower::addresses::Move;
 use crate::lower::base_chains;
 use crate::lower::base_names::BaseNames;
 use crate::lower::dispatch_maps::{self, DispatchContext};
-use crate::lower::interned::{LowerContext, Meaning};
+use crate::lower::interned::LowerContext;
+#[cfg(feature = "apply")]
+use crate::lower::interned::Meaning;
 use crate::lower::names::Names;
 use crate::lower::peer_sets::{PeerSet, SetChanges};
 use crate::lower::program_chains::{BuildContext, Touched};
@@ -267,9 +271,9 @@ impl Lowering {
             taken_over: &taken_over,
         };
         let changes = programs.update(&wanted, |key| touched.affects(key, snapshot), &mut context)?;
-        let facts = dispatch_maps::facts(options, bindings, &bound_endpoints, self.closes);
+        let facts = dispatch_maps::facts(options, desired, &bound_endpoints, self.closes);
         let mut place = DispatchContext { options, base_names, programs, interned, names };
-        *sets = dispatch_maps::sets(&bound_endpoints, bindings, &facts, &mut place);
+        *sets = dispatch_maps::sets(&bound_endpoints, desired, &facts, &mut place);
         *chains = base_chains::chains(options, base_names, &facts);
         self.assigned = now;
         Some(changes)

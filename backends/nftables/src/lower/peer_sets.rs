@@ -1,7 +1,7 @@
-//! Sets of peer_sets: hash sets and maps of single addresses that follow the classes they stand for.
+//! Sets of peers: hash sets and maps of single addresses that follow the classes they stand for.
 //!
-//! A set that several programs use exists once. It changes in place as long as all of them content the same change; a body
-//! that contents something else gets another set, and chains of its own that name it.
+//! A set that several programs use exists once. It changes in place as long as all of them want the same change; a body
+//! that wants something else gets another set, and chains of its own that name it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;

@@ -1,4 +1,4 @@
-//! ProgramChains of programs in use, their chains, and the sets that these look into.
+//! The programs in use, their chains, and the sets that these look into.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +133,7 @@ impl ProgramChains {
         self.0.iter().filter(cannot_update_in_place).map(|(key, _)| *key).collect()
     }
 
-    /// Takes out of `reusable` those programs whose sets have other users that content something else.
+    /// Takes out of `reusable` those programs whose sets have other users that want something else.
     fn conflicting(
         &self,
         reusable: &mut BTreeMap<ProgramKey, Vec<SetContent>>,
@@ -163,13 +163,13 @@ impl ProgramChains {
             // A body that did not change keeps its chains, so its sets stay as they are.
             let mut winners: BTreeMap<Name, SetContent> = BTreeMap::new();
             for (set, contents) in votes.iter().filter(|(_, contents)| contents.len() > 1) {
-                let base_names = self.0.iter().any(|(key, state)| {
+                let has_unchanged_user = self.0.iter().any(|(key, state)| {
                     !reusable.contains_key(key)
                         && !rebuilt.contains_key(key)
                         && !out.contains(key)
                         && state.slots.iter().any(|(_, slot)| slot == *set)
                 });
-                let current = peer_sets.find(set).map(|peer| &peer.content).filter(|_| base_names);
+                let current = peer_sets.find(set).map(|peer| &peer.content).filter(|_| has_unchanged_user);
                 let most = contents.iter().max_by_key(|(_, count)| **count).map(|(content, _)| *content);
                 if let Some(winner) = current.or(most) {
                     winners.insert((*set).clone(), winner.clone());
@@ -273,7 +273,7 @@ impl BuildContext<'_, '_> {
     }
 }
 
-/// Makes the chains of a tree, given a set for each thing that a chain contents to look into.
+/// Makes the chains of a tree, given a set for each thing that a chain wants to look into.
 struct Renderer<'r, 'w> {
     interned: &'r mut Interned,
     nets: &'r BTreeMap<IpVersion, Networks>,

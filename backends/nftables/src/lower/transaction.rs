@@ -71,8 +71,8 @@ pub(crate) fn structure(
 fn reachable(state: &State) -> Used {
     let mut used = Used::new();
     let mut open: Vec<&Name> = Vec::new();
-    let base_names = state.sets.values().flat_map(|set| set.elements.values());
-    open.extend(base_names.filter_map(|target| target.as_ref()?.chain()));
+    let in_base_sets = state.sets.values().flat_map(|set| set.elements.values());
+    open.extend(in_base_sets.filter_map(|target| target.as_ref()?.chain()));
     let rules = state.base_chains.values().flat_map(|chain| &chain.rules).flat_map(|(parts, _)| parts);
     open.extend(rules.flat_map(interned::targets));
     while let Some(name) = open.pop() {

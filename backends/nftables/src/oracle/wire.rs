@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::apply::{Events, LogMessage};
+use crate::apply::{ApplyError, Events, LogMessage};
 
 /// The namespace of the calling thread, and its interfaces. It ends with the thread, also when that is killed: nothing is
 /// left behind.
@@ -126,7 +126,9 @@ impl Wire {
         };
         let raw =
             [raw(AddressFamily::Inet, SockProtocol::Raw)?, raw(AddressFamily::Inet6, SockProtocol::Raw)?];
-        let local = Events::open(LOCAL_GROUP).map_err(|error| WireError(error.to_string()))?;
+        let failed = |error: ApplyError| WireError(error.to_string());
+        let mut local = Events::open().map_err(failed)?;
+        local.listen(LOCAL_GROUP).map_err(failed)?;
         Ok(Self { devices, raw, local })
     }
 

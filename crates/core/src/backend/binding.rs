@@ -161,7 +161,9 @@ impl Bindings {
     }
 
     /// Binds `id`, in place of the binding it had. An interface that was [closed](Bindings::close) by this name is
-    /// that endpoint's from now on. An endpoint that is bound and not in the snapshot is denied everything.
+    /// that endpoint's from now on. An endpoint that is bound and not in the snapshot is denied everything,
+    /// a host endpoint also at its failsafe ports, which are not known then: what it forwards, and what its node receives and
+    /// sends, but for neighbour discovery and loopback.
     pub fn bind(&mut self, id: EndpointId, binding: Binding) {
         for interface in binding.interfaces() {
             self.closed.remove(interface.name());

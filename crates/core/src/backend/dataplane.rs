@@ -41,8 +41,9 @@ pub trait Dataplane: Send {
     /// When the kernel cannot be read or cannot be repaired; the next call tries again.
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError>;
 
-    /// The counter of each decision since it was first in force. The decision of a retired policy is reported once more, with its
-    /// last count.
+    /// The counter of each decision since it was first in force through this value, also through further loads. The
+    /// decision of a retired policy is reported once more, with its last count. Drops that no endpoint's program
+    /// decided, as at closed interfaces, need not be among them.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -54,11 +55,12 @@ pub trait Dataplane: Send {
     /// When events cannot be read.
     fn next_event(&mut self) -> Result<Option<Event>, DataplaneError>;
 
-    /// How many events were lost since the load, because nobody read them in time or there were too many.
+    /// How many events were lost at least since the last call of [`Dataplane::load`] that succeeded, because nobody read them in
+    /// time or there were too many.
     fn lost_events(&mut self) -> u64;
 
     /// A file descriptor that polls as readable when [`Dataplane::next_event`] may have one. It is the dataplane's own and
-    /// valid until the next load, removal or drop. `None` where there is nothing to wait on.
+    /// valid until removal or drop. `None` where there is nothing to wait on.
     fn event_fd(&self) -> Option<c_int>;
 
     /// Ends the tracked flows that `is_denied` picks, so that their next packet is decided anew (decision D16); others go on.
@@ -75,10 +77,10 @@ pub trait Dataplane: Send {
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError>;
 
     /// Takes everything of this dataplane off the machine, with the state of earlier processes, and also without a load. No
-    /// error when there is nothing.
+    /// error when there is nothing. Counts end with it: ask for [`Dataplane::counters`] before.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or the place where the state of earlier processes is kept is not there to be read.
     fn remove(&mut self) -> Result<(), DataplaneError>;
 }
 

@@ -310,7 +310,13 @@ fn unknown_endpoints_are_denied(rig: &mut dyn Rig) {
     let mut world = World::new(rig);
     let _ = world.bindings.unbind(&id(OTHER));
     world.bindings.bind(EndpointId::workload("shop", "unheard-of"), binding(rig, OTHER));
-    let _dataplane = loaded(rig, &world);
+    let mut dataplane = loaded(rig, &world);
+    assert!(!rig.send(CLIENT, OTHER, 80) && !rig.send(OTHER, CLIENT, 80) && rig.send(CLIENT, SERVER, 80));
+    // A host endpoint, too.
+    let _ = world.bindings.unbind(&EndpointId::workload("shop", "unheard-of"));
+    let interfaces = vec![rig.interface(OTHER)];
+    world.bindings.bind(EndpointId::host("unheard-of"), Binding::Host { interfaces });
+    follow(&mut *dataplane, &world, &world.nothing());
     assert!(!rig.send(CLIENT, OTHER, 80) && !rig.send(OTHER, CLIENT, 80) && rig.send(CLIENT, SERVER, 80));
 }
 

@@ -1,5 +1,6 @@
 //! A node with more around it: a second node that routes, a pod behind that, and hosts outside.
 
+use core::time::Duration;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
@@ -254,7 +255,11 @@ pub(crate) fn datagrams(to: IpAddr, port: u16) -> UdpSocket {
 
 /// The same from a certain port.
 pub(crate) fn datagrams_from(from: (IpAddr, u16), to: IpAddr, port: u16) -> UdpSocket {
-    let socket = UdpSocket::bind(from).unwrap();
+    // A program that another test starts at this moment holds copies of all sockets until it is executed.
+    let bound = (0..100).find_map(|_| {
+        UdpSocket::bind(from).inspect_err(|_| std::thread::sleep(Duration::from_millis(20))).ok()
+    });
+    let socket = bound.unwrap();
     socket.connect((to, port)).unwrap();
     socket.set_read_timeout(Some(patience())).unwrap();
     socket

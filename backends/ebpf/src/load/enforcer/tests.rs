@@ -29,7 +29,8 @@ use portcullis_testkit::kernel_can_be_asked;
 
 use crate::load::direction::Direction;
 use crate::load::enforcer::Enforcer;
-use crate::options::{AttachMode, Capacity, Options};
+use crate::options::{AttachMode, Capacity, NodeBackends, Options};
+use crate::write::Write;
 
 const PORTS: [u16; 2] = [80, 8080];
 
@@ -266,8 +267,8 @@ fn an_interface_that_is_gone_is_its_endpoints_failure_alone() {
         endpoint.addresses = vec![late.address()];
         node.apply(Update::Endpoint(endpoint));
         assert!((0..3).any(|_| node.pods[0].reaches(&late, 8080)), "it is not guarded yet");
-        let named = Interface::new(&late.name()).unwrap();
-        node.bindings.bind(id, Binding::workload(named, [late.address()]));
+        let (named, numbered) = (Interface::new(&late.name()).unwrap(), late.interface());
+        node.bindings.bind(id.clone(), Binding::workload(named, [late.address()]));
         assert!(node.update().unwrap().is_complete());
         assert!(!node.pods[0].reaches(&late, 8080) && node.pods[0].reaches(&late, 80));
         // One that goes is told by the next look.
@@ -275,6 +276,19 @@ fn an_interface_that_is_gone_is_its_endpoints_failure_alone() {
         let desired = DesiredState::new(node.compiler.snapshot(), &node.bindings);
         let health = node.plane.maintain(desired).unwrap();
         assert_eq!(health.applied.unreached.len(), 1, "{health:?}");
+        // By its index as well, by every update, and it is guarded anew when the index comes back.
+        node.bindings.bind(id, Binding::workload(numbered.clone(), [late.address()]));
+        let (name, index) = (numbered.name(), numbered.index().unwrap());
+        let pin = node.pins.join(format!("{index}-ingress"));
+        for _ in 0..2 {
+            assert_eq!(node.update().unwrap().unreached.len(), 1);
+            assert!(!pin.exists());
+            ip(&format!("link add {name} index {index} type veth peer name other"));
+            assert!(node.update().unwrap().is_complete());
+            assert!(pin.exists());
+            ip(&format!("link del {name}"));
+        }
+        assert_eq!(node.update().unwrap().unreached.len(), 1);
         node.plane.remove().unwrap();
         assert!(!node.pins.exists());
     });
@@ -361,7 +375,147 @@ fn after_a_refusal_the_next_update_brings_everything_in_force() {
     });
 }
 
-/// A load that fails on its way leaves what was in force, also what came from another process.
+/// The kernel refuses the flip of the buffers, or the grace period that the update after a flip begins with.
+#[test]
+fn an_update_without_its_flip_is_made_up_for() {
+    on_a_node(2, |mut node| {
+        let mut from_set = Rule::new(Action::Deny);
+        from_set.peers = vec![portcullis_core::model::EntityMatch::select(select("set"))];
+        node.apply(policy(&[80]));
+        assert!(node.load().unwrap().is_complete());
+        // The second flips, so that the third has to wait first.
+        let flips: fn(&Write) -> bool = |write| matches!(write, Write::Flip(_));
+        let waits: fn(&Write) -> bool = |write| matches!(write, Write::GracePeriod);
+        for (kind, number) in [Some(flips), None, Some(waits)].into_iter().zip(1..) {
+            let (old, new) = if number % 2 == 1 { (80, 8080) } else { (8080, 80) };
+            // Networks of a class of their own, and rules that tell them apart: only together they make sense.
+            node.apply(Update::NetworkSet(NetworkSet {
+                id: NetworkSetId { namespace: None, name: format!("set-{number}").into() },
+                labels: labels("set"),
+                nets: vec!["10.0.9.1/32".parse().unwrap(), format!("10.8.{number}.0/24").parse().unwrap()],
+            }));
+            let Update::Policy(mut with_set) = policy(&[new]) else { panic!() };
+            let mut allow = with_set.ingress[0].clone();
+            allow.peers = from_set.peers.clone();
+            with_set.ingress = vec![allow, from_set.clone()];
+            node.apply(Update::Policy(with_set));
+            if kind.is_some() {
+                node.plane.running.as_mut().unwrap().refuse(kind);
+                // The write is in the update, or it would not fail.
+                let error = node.update().unwrap_err();
+                assert_eq!(error.kind(), DataplaneErrorKind::Refused, "{error}");
+                assert_eq!(node.open(), [old == 80, old == 8080]);
+                node.plane.running.as_mut().unwrap().refuse(None);
+            }
+            assert!(node.update().unwrap().is_complete());
+            assert_eq!(node.open(), [new == 80, new == 8080]);
+        }
+        node.plane.remove().unwrap();
+    });
+}
+
+/// What is in force is told as that, also when the counts of the load before cannot be read.
+#[test]
+fn a_load_does_not_fail_for_what_was_counted_before() {
+    on_a_node(2, |mut node| {
+        node.apply(policy(&[80]));
+        assert!(node.load().unwrap().is_complete());
+        assert_eq!(node.open(), [true, false]);
+        node.plane.running.as_mut().unwrap().refuse_counters();
+        assert!(node.plane.counters().is_err());
+        node.apply(policy(&[8080]));
+        assert!(node.load().unwrap().is_complete());
+        assert_eq!(node.open(), [false, true]);
+        node.plane.counters().unwrap();
+        node.plane.remove().unwrap();
+    });
+}
+
+/// A load that fails when it takes programs off puts them back, and takes back its generation of marks.
+#[test]
+fn a_load_that_fails_leaves_interfaces_guarded_that_are_not_bound_any_more() {
+    on_a_node(2, |mut node| {
+        let services = DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap());
+        node.reopen(Options::from(services).with_node_backends(NodeBackends::Unguarded));
+        node.apply(policy(&[80]));
+        assert!(node.load().unwrap().is_complete());
+        let marks = |node: &Node| {
+            let names = std::fs::read_dir(&node.pins).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("marks-")).collect::<Vec<_>>()
+        };
+        let before = marks(&node);
+        assert_eq!(before.len(), 1);
+        let obstacle = node.pins.join("99999-ingress");
+        std::fs::create_dir(&obstacle).unwrap();
+        let id = node.pods[0].id();
+        node.bindings.unbind(&id);
+        let error = node.load().unwrap_err();
+        assert_eq!(error.kind(), DataplaneErrorKind::Refused, "{error}");
+        let back = |node: &Node| PORTS.map(|port| (0..3).any(|_| node.pods[1].reaches(&node.pods[0], port)));
+        assert_eq!((back(&node), node.open()), ([true, false], [true, false]));
+        assert_eq!(marks(&node), before);
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert!(node.load().unwrap().is_complete());
+        assert_eq!((back(&node), node.open()), ([true, true], [true, false]));
+        node.plane.remove().unwrap();
+    });
+}
+
+/// A program that cannot be taken off is not the failure of the update: the look after it tries again, and tells.
+#[test]
+fn a_program_that_cannot_be_taken_off_is_tried_again() {
+    on_a_node(2, |mut node| {
+        node.apply(policy(&[80]));
+        assert!(node.load().unwrap().is_complete());
+        let pin = node.pins.join(format!("{}-egress", node.pods[1].interface().index().unwrap()));
+        std::fs::remove_file(&pin).unwrap();
+        std::fs::create_dir(&pin).unwrap();
+        let id = node.pods[1].id();
+        node.bindings.unbind(&id);
+        node.apply(policy(&[8080]));
+        assert!(node.update().unwrap().is_complete());
+        let desired = DesiredState::new(node.compiler.snapshot(), &node.bindings);
+        for _ in 0..2 {
+            assert!(node.plane.maintain(desired).is_err());
+        }
+        std::fs::remove_dir(&pin).unwrap();
+        assert!(node.plane.maintain(desired).unwrap().applied.is_complete());
+        assert_eq!(node.open(), [true, true]);
+        node.plane.remove().unwrap();
+    });
+}
+
+/// The program at sockets is put back as well, and counts among what was repaired.
+#[test]
+fn the_socket_guard_is_put_back() {
+    on_a_node(1, |mut node| {
+        let folder = node.pins.with_file_name("").with_extension("cgroup");
+        std::fs::create_dir_all(&folder).unwrap();
+        let none: Option<&str> = None;
+        mount(Some("none"), &folder, Some("cgroup2"), MsFlags::empty(), none).unwrap();
+        let group = folder.join(format!("portcullis-{}", nix::unistd::gettid()));
+        std::fs::create_dir(&group).unwrap();
+        let services = DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap());
+        node.reopen(Options::from(services).with_node_backends(NodeBackends::GuardedAt(group.clone())));
+        assert!(node.load().unwrap().is_complete());
+        let guards = |node: &Node| {
+            let names = std::fs::read_dir(&node.pins).unwrap().map(|entry| entry.unwrap().path());
+            names.filter(|path| path.to_string_lossy().contains("/to_node-")).collect::<Vec<_>>()
+        };
+        let [guard] = &guards(&node)[..] else { panic!("{:?}", guards(&node)) };
+        std::fs::remove_file(guard).unwrap();
+        let desired = DesiredState::new(node.compiler.snapshot(), &node.bindings);
+        assert_eq!(node.plane.maintain(desired).unwrap().repaired, ["socket guard"]);
+        assert_eq!(guards(&node).len(), 1);
+        assert_eq!(node.plane.maintain(desired).unwrap().repaired, [""; 0]);
+        node.plane.remove().unwrap();
+        std::fs::remove_dir(&group).unwrap();
+        umount(&folder).unwrap();
+        std::fs::remove_dir(&folder).unwrap();
+    });
+}
+
+/// A load that fails on its way leaves what an earlier one of this process brought in force.
 #[test]
 fn a_load_that_fails_leaves_what_was_in_force() {
     on_a_node(2, |mut node| {
@@ -452,8 +606,19 @@ fn what_an_earlier_process_left_is_removed_without_a_load() {
         assert_eq!(node.open(), [true, true]);
         assert!(!node.pins.exists());
         node.plane.remove().unwrap();
-        let nowhere = Options::new().with_pins(Path::new("/nowhere/at/all"));
-        Enforcer::open(nowhere).unwrap().remove().unwrap();
+        // Without the file system of the pins, nobody can tell what is in force.
+        for nowhere in [Path::new("/nowhere/at/all"), &std::env::temp_dir()] {
+            let nowhere = Options::new().with_pins(nowhere);
+            let error = Enforcer::open(nowhere).unwrap().remove().unwrap_err();
+            assert_eq!(error.kind(), DataplaneErrorKind::Environment, "{error}");
+        }
+        // Also when this process made them.
+        assert!(node.load().unwrap().is_complete());
+        let moved = node.pins.with_file_name("moved");
+        std::fs::rename(&node.pins, &moved).unwrap();
+        assert_eq!(node.plane.remove().unwrap_err().kind(), DataplaneErrorKind::Environment);
+        std::fs::rename(&moved, &node.pins).unwrap();
+        node.plane.remove().unwrap();
     });
 }
 
@@ -533,6 +698,15 @@ fn events_can_be_waited_for_and_limits_say_how_full_they_are() {
         // Taken out of the ring buffer.
         let running = node.plane.running.as_mut().unwrap();
         running.events.drain(&running.decisions);
+        assert!(is_readable(&node));
+        // The same descriptor goes on through a load, for events of before and of after it.
+        let fd = node.plane.event_fd();
+        assert!(node.load().unwrap().is_complete());
+        assert_eq!(node.plane.event_fd(), fd);
+        assert!(is_readable(&node));
+        while node.plane.next_event().unwrap().is_some() {}
+        assert!(!is_readable(&node));
+        assert_eq!(node.open(), [true, false]);
         assert!(is_readable(&node));
         assert!(node.plane.next_event().unwrap().is_some());
         while node.plane.next_event().unwrap().is_some() {}

@@ -18,6 +18,10 @@ use crate::apply::transport::ApplyError;
 /// Listens to one nflog group of one network namespace: that of the thread which opened it.
 pub(crate) struct Events {
     socket: Socket,
+    /// Whether the group is ours.
+    listens: bool,
+    /// The number of the last request.
+    sequence: u32,
     waiting: alloc::collections::VecDeque<LogMessage>,
     lost: u64,
 }
@@ -62,6 +66,7 @@ const PACKET: u16 = 0x0400;
 const CFG_COMMAND: u16 = 1;
 const CFG_MODE: u16 = 2;
 const CFG_BIND: u8 = 1;
+const CFG_UNBIND: u8 = 2;
 const CFG_PF_BIND: u8 = 3;
 const EPERM: i32 = Errno::EPERM as i32;
 const EBUSY: i32 = Errno::EBUSY as i32;
@@ -74,24 +79,36 @@ const ATTR_PAYLOAD: u16 = 9;
 const ATTR_PREFIX: u16 = 10;
 /// Bytes of the packet that come along.
 const COPIED: u32 = 128;
+/// How long the kernel may take to answer a request. It answers at once.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Events {
-    /// Listens to `group`, which has one listener at most.
+    /// Opens a socket in the network namespace of the calling thread. It listens to nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub(crate) fn open() -> Result<Self, ApplyError> {
+        let waiting = alloc::collections::VecDeque::new();
+        Ok(Self { socket: Socket::open()?, listens: false, sequence: 0, waiting, lost: 0 })
+    }
+
+    /// Listens to `group`, which has one listener at most, unless it does already.
     ///
     /// # Errors
     /// When the right is missing, the kernel has no nflog, or another process listens already.
-    pub(crate) fn open(group: u16) -> Result<Self, ApplyError> {
-        let mut events =
-            Self { socket: Socket::open()?, waiting: alloc::collections::VecDeque::new(), lost: 0 };
+    pub(crate) fn listen(&mut self, group: u16) -> Result<(), ApplyError> {
+        if self.listens {
+            return Ok(());
+        }
         // The kernel refuses a second listener with the same number as a process without the right. This command does
         // nothing for one with the right.
-        events.configure(group, CFG_COMMAND, &[CFG_PF_BIND]).map_err(|error| match error.errno() {
+        self.configure(group, CFG_COMMAND, &[CFG_PF_BIND]).map_err(|error| match error.errno() {
             Some(EPERM) => {
                 ApplyError::environment("reading events needs root, or the capability CAP_NET_ADMIN")
             }
             _ => error,
         })?;
-        events.configure(group, CFG_COMMAND, &[CFG_BIND]).map_err(|error| match error.errno() {
+        self.configure(group, CFG_COMMAND, &[CFG_BIND]).map_err(|error| match error.errno() {
             Some(EPERM | EBUSY) => ApplyError::environment(&format!(
                 "another program listens to nflog group {group}, which takes one"
             )),
@@ -99,8 +116,33 @@ impl Events {
         })?;
         let mut mode = COPIED.to_be_bytes().to_vec();
         mode.extend([COPY_PACKET, 0]);
-        events.configure(group, CFG_MODE, &mode)?;
-        Ok(events)
+        if let Err(error) = self.configure(group, CFG_MODE, &mode) {
+            // The next attempt begins anew: the kernel refuses to bind a group twice.
+            drop(self.configure(group, CFG_COMMAND, &[CFG_UNBIND]));
+            return Err(error);
+        }
+        self.listens = true;
+        Ok(())
+    }
+
+    /// Leaves `group` to others, and forgets what waits.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn stop(&mut self, group: u16) -> Result<(), ApplyError> {
+        if self.listens {
+            self.configure(group, CFG_COMMAND, &[CFG_UNBIND])?;
+            self.listens = false;
+            self.fill()?;
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether it listens to a group.
+    #[must_use]
+    pub(crate) const fn listens(&self) -> bool {
+        self.listens
     }
 
     /// The next event, if there is one within `patience`.
@@ -128,38 +170,65 @@ impl Events {
         self.socket.fd()
     }
 
-    /// How many times events were lost because they were not read in time.
+    /// How many times events were lost because they were not read in time: one event or more each time.
     #[must_use]
     pub(crate) const fn lost(&self) -> u64 {
         self.lost
     }
 
+    /// Counts lost events from zero again.
+    pub(crate) const fn forget_lost(&mut self) {
+        self.lost = 0;
+    }
+
     fn fill(&mut self) -> Result<(), ApplyError> {
         loop {
-            let received = match self.socket.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(received) => received,
+            match self.receive() {
+                Ok(received) => drop(self.sort(&received)),
                 Err(error) if error.is_empty_queue() => return Ok(()),
-                Err(error) if error.errno() == Some(Errno::ENOBUFS as i32) => {
-                    self.lost = self.lost.saturating_add(1);
-                    continue;
-                }
                 Err(error) => return Err(error),
-            };
-            for (reply, _) in replies(&received).filter(|(reply, _)| reply.kind == PACKET) {
-                let attributes = read(reply.payload.get(FAMILY_HEADER..).unwrap_or_default());
-                let prefix = find(&attributes, ATTR_PREFIX).map(as_text).unwrap_or_default();
-                let packet = find(&attributes, ATTR_PAYLOAD).unwrap_or_default().to_vec();
-                let hook = find(&attributes, ATTR_HEADER).and_then(|header| header.get(2).copied());
-                let index = |kind| find(&attributes, kind).and_then(as_u32);
-                let interfaces = [index(ATTR_INPUT), index(ATTR_OUTPUT)];
-                self.waiting.push_back(LogMessage { prefix, packet, hook, interfaces });
             }
         }
+    }
+
+    /// What came, without waiting for it.
+    fn receive(&mut self) -> Result<Vec<u8>, ApplyError> {
+        loop {
+            match self.socket.receive(MsgFlags::MSG_DONTWAIT) {
+                Err(error) if error.errno() == Some(Errno::ENOBUFS as i32) => {
+                    self.lost = self.lost.saturating_add(1);
+                }
+                received => return received,
+            }
+        }
+    }
+
+    /// Puts the events of what was received in the queue. The answer to the last request, if it is there.
+    fn sort(&mut self, received: &[u8]) -> Option<Result<(), Errno>> {
+        let mut answer = None;
+        for (reply, _) in replies(received) {
+            if reply.kind == TYPE_ERROR && reply.sequence == self.sequence {
+                answer = Some(error_of(reply.payload).map_or(Ok(()), Err));
+            }
+            if reply.kind != PACKET {
+                continue;
+            }
+            let attributes = read(reply.payload.get(FAMILY_HEADER..).unwrap_or_default());
+            let prefix = find(&attributes, ATTR_PREFIX).map(as_text).unwrap_or_default();
+            let packet = find(&attributes, ATTR_PAYLOAD).unwrap_or_default().to_vec();
+            let hook = find(&attributes, ATTR_HEADER).and_then(|header| header.get(2).copied());
+            let index = |kind| find(&attributes, kind).and_then(as_u32);
+            let interfaces = [index(ATTR_INPUT), index(ATTR_OUTPUT)];
+            self.waiting.push_back(LogMessage { prefix, packet, hook, interfaces });
+        }
+        answer
     }
 
     fn configure(&mut self, group: u16, kind: u16, value: &[u8]) -> Result<(), ApplyError> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        self.sequence = self.sequence.wrapping_add(1);
+        header.sequence_number = self.sequence;
         let inner = NetfilterMessageInner::Other {
             subsys: NetfilterSubsystem::ULog,
             message_type: CONFIGURE,
@@ -172,12 +241,26 @@ impl Events {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send(&bytes)?;
-        let received = self.socket.receive(MsgFlags::empty())?;
-        for (reply, _) in replies(&received).filter(|(reply, _)| reply.kind == TYPE_ERROR) {
-            if let Some(errno) = error_of(reply.payload) {
-                return Err(ApplyError::kernel(&format!("listen to nflog group {group}"), errno));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.receive() {
+                Ok(received) => {
+                    if let Some(answer) = self.sort(&received) {
+                        let what = format!("listen to nflog group {group}");
+                        return answer.map_err(|errno| ApplyError::kernel(&what, errno));
+                    }
+                }
+                Err(error) if error.is_empty_queue() => {
+                    // The answer itself can be lost when the queue is full.
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        let reason = format!("the kernel does not answer about nflog group {group}");
+                        return Err(ApplyError::environment(&reason));
+                    }
+                    self.socket.wait(left)?;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 }

@@ -56,7 +56,7 @@ const CONNTRACK_DELETE: u8 = 2;
 /// One message as it came.
 pub(super) struct Reply<'a> {
     pub(super) kind: u16,
-    sequence: u32,
+    pub(super) sequence: u32,
     pub(super) payload: &'a [u8],
 }
 

@@ -1,6 +1,8 @@
 //! The enforcer: loads, updates, faults, drift, other people's tables.
 
-use crate::apply::netlink::Netlink;
+use core::error::Error as _;
+
+use crate::apply::netlink::{Events, Netlink};
 use crate::apply::{Drift, Enforcer, Nft, Transport};
 use crate::command::{Chain, Command};
 use crate::update::{Stage, Update};
@@ -218,7 +220,10 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
                 let refused = world.update(&mut enforcer, &delta);
                 enforcer.table = table;
                 match refused {
-                    Err(error) => error.kind(),
+                    Err(error) => {
+                        assert!(error.source().is_some(), "the update's own error is its cause: {error}");
+                        error.kind()
+                    }
                     // Nothing had to be told to the kernel.
                     Ok(()) => continue,
                 }
@@ -321,6 +326,15 @@ fn a_load_gives_no_chain_a_name_that_was_another_s() {
     });
 }
 
+/// A socket that is dropped lives on for a moment in a program that another test is starting right then.
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + core::time::Duration::from_secs(10);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "not within ten seconds");
+        std::thread::sleep(core::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_second_listener_is_told_as_that_and_does_not_stop_policy() {
     in_namespace(|| {
@@ -336,8 +350,35 @@ fn a_second_listener_is_told_as_that_and_does_not_stop_policy() {
         assert_eq!(error.to_string(), "another program listens to nflog group 4789, which takes one");
         assert_eq!(error.kind(), DataplaneErrorKind::Environment);
         drop(first);
-        assert_eq!(second.next_event().unwrap(), None);
+        wait_until(|| matches!(second.next_event(), Ok(None)));
         assert!(second.event_fd().is_some());
+    });
+}
+
+/// The enforcer is told from a thread that is in another network namespace, as an agent with many threads may do.
+#[test]
+fn events_are_those_of_the_namespace_the_enforcer_was_opened_in() {
+    in_namespace(|| {
+        let listens_here = |group| Events::open().unwrap().listen(group);
+        let mut enforcer = Enforcer::open(Options::new()).unwrap();
+        let group = Options::new().log_group();
+        let mut enforcer = in_namespace(move || {
+            World::new(3).load(&mut enforcer).unwrap();
+            assert!(enforcer.event_fd().is_some());
+            assert_eq!(nft(&["list", "tables"]), "");
+            Events::open().unwrap().listen(group).unwrap();
+            enforcer
+        })
+        .unwrap();
+        assert!(nft(&["list", "tables"]).contains("portcullis"));
+        let error = listens_here(group).unwrap_err();
+        assert!(error.to_string().starts_with("another program listens"), "{error}");
+        enforcer.remove().unwrap();
+        assert_eq!(enforcer.event_fd(), None);
+        // The group is free for others, and after them for us.
+        listens_here(group).unwrap();
+        wait_until(|| matches!(enforcer.next_event(), Ok(None)));
+        listens_here(group).unwrap_err();
     });
 }
 

@@ -63,8 +63,10 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
         let shut = [false; 4];
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
         assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [true; 4]);
-        // Neighbour discovery goes on.
-        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 135), [true; 4]);
+        // Neighbour discovery with the host goes on; nothing that looks like it is forwarded.
+        for kind in [130, 133, 135, 136] {
+            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), [false, false, true, true]);
+        }
         assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), shut);
 
         // Its workload comes and goes; policy denies it everything, but for what the host sends.
@@ -91,6 +93,64 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
         update.stages().iter().for_each(|stage| table.apply(&stage.commands));
         let named = !lowering.options.workload_prefixes.is_empty();
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[0], !named, "its name still tells a workload");
+    }
+}
+
+/// Packets that no bound workload's addresses belong to, at the interface of one and at one that tells a workload by its name.
+#[test]
+fn what_looks_like_neighbour_discovery_is_not_forwarded_for_unknown_addresses() {
+    for options in [Options::new(), Options::new().with_workload_interfaces(interface("veth"))] {
+        let (compiler, id) = compiler();
+        let bindings = Bindings::from([(id, binding())]);
+        let desired = DesiredState::new(compiler.snapshot(), &bindings);
+        let (_, update) = Lowering::load(options, desired, &Existing::default()).unwrap();
+        let mut table = Table::default();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        for kind in [130, 133, 135, 136] {
+            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), [false, false, true, true], "{kind}");
+        }
+        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), [false, false, false, true]);
+    }
+}
+
+/// Whatever the order in which a host endpoint and its policy come, its interface is not open in between.
+#[test]
+fn a_host_endpoint_that_the_snapshot_does_not_know_is_denied_everything() {
+    let all = || Binding::AllInterfaces { interfaces: Vec::new() };
+    let named = || Binding::Host { interfaces: vec![interface(CLOSED)] };
+    for (binding, guards_others) in [(named(), false), (all(), true)] {
+        let (mut compiler, workload) = compiler();
+        let id = EndpointId::host("node-1");
+        let bindings =
+            Bindings::from([(id.clone(), binding), (workload, Binding::workload(interface("w1"), []))]);
+        let snapshot = compiler.snapshot().clone();
+        let mut table = Table::default();
+        let desired = DesiredState::new(&snapshot, &bindings);
+        let (mut lowering, update) = Lowering::load(Options::new(), desired, &Existing::default()).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), [false; 4]);
+        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 135), [false, false, true, true]);
+        assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [!guards_others; 4]);
+        assert_eq!(passes(&table, "lo", Protocol::TCP, 0)[2..], [true; 2]);
+        assert!(passes(&table, "w1", Protocol::TCP, 0)[3], "the host reaches its workloads");
+
+        // It becomes known: without policy, its forwarded traffic passes, and its own does not.
+        let mut endpoint = Endpoint::new(id.clone());
+        endpoint.addresses = vec!["10.0.0.1".parse().unwrap()];
+        compiler.apply(Update::Endpoint(endpoint)).unwrap();
+        let delta = compiler.commit();
+        let known = DesiredState::new(compiler.snapshot(), &bindings);
+        let update = lowering.update(known, &delta).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0)[..2], [true; 2]);
+
+        // And it goes again.
+        compiler.apply(Update::RemoveEndpoint(id)).unwrap();
+        let delta = compiler.commit();
+        let gone = DesiredState::new(compiler.snapshot(), &bindings);
+        let update = lowering.update(gone, &delta).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), [false; 4]);
     }
 }
 
