@@ -220,10 +220,56 @@ impl Serialize for Cluster {
     }
 }
 
+/// A removal and a second object of one identity are refused: the list says what is there, not what happened.
 impl<'de> Deserialize<'de> for Cluster {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::<Update>::deserialize(deserializer).map(Self::from_iter)
+        let mut cluster = Self::new();
+        for (at, update) in Vec::<Update>::deserialize(deserializer)?.into_iter().enumerate() {
+            if is_removal(&update) {
+                return Err(D::Error::custom(format_args!(
+                    "entry {at} of the cluster, counted from 0, removes an object"
+                )));
+            }
+            cluster.apply(update);
+            // Every entry before was an object of its own, so this one is too exactly if the count follows.
+            if count(&cluster) != at + 1 {
+                return Err(D::Error::custom(format_args!(
+                    "entry {at} of the cluster, counted from 0, has the identity of an entry before it"
+                )));
+            }
+        }
+        Ok(cluster)
     }
+}
+
+const fn is_removal(update: &Update) -> bool {
+    match update {
+        Update::Policy(_)
+        | Update::Tier(_)
+        | Update::Profile(_)
+        | Update::Endpoint(_)
+        | Update::NetworkSet(_)
+        | Update::Namespace(_)
+        | Update::ServiceAccount(_)
+        | Update::Node(_)
+        | Update::Service(_) => false,
+        Update::RemovePolicy(_)
+        | Update::RemoveTier(_)
+        | Update::RemoveProfile(_)
+        | Update::RemoveEndpoint(_)
+        | Update::RemoveNetworkSet(_)
+        | Update::RemoveNamespace(_)
+        | Update::RemoveServiceAccount(..)
+        | Update::RemoveNode(_)
+        | Update::RemoveService(_) => true,
+    }
+}
+
+/// How many objects there are.
+fn count(cluster: &Cluster) -> usize {
+    let owners = cluster.endpoints().len() + cluster.network_sets().len() + cluster.nodes().len();
+    let inherited = cluster.namespaces().len() + cluster.service_accounts().len() + cluster.services().len();
+    owners + inherited + cluster.policies().len() + cluster.tiers().len() + cluster.profiles().len()
 }
 
 /// The fields of a [`Packet`].

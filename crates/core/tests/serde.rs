@@ -4,7 +4,7 @@
 
 use core::fmt::Debug;
 
-use portcullis_core::backend::LowerError;
+use portcullis_core::backend::{DataplaneError, LowerError, OracleError, OracleErrorKind};
 use portcullis_core::label::{Labels, Name, Scope};
 use portcullis_core::model::{
     Action, Cluster, DefaultAction, Directions, Endpoint, EndpointId, Enforcement, EntityKinds, EntityMatch,
@@ -322,6 +322,48 @@ fn errors_travel_with_their_message_and_their_place() {
     let error = Selector::parse("app ==").unwrap_err();
     let value = serde_json::to_value(&error).unwrap();
     assert_eq!(value, json!({"message": error.to_string(), "start": 6, "end": 6}));
+    let error = "10.0.0.0".parse::<Cidr>().unwrap_err();
+    let message = error.to_string();
+    assert_eq!(serde_json::to_value(error).unwrap(), json!({"message": message}));
+}
+
+/// A program tells a limit that is too small from missing rights without reading the message.
+#[test]
+fn errors_of_backends_travel_with_their_kind() {
+    let value = |error: &LowerError| serde_json::to_value(error).unwrap();
     let error = LowerError::generation(3, 4);
-    assert_eq!(serde_json::to_value(&error).unwrap(), json!({"message": error.to_string()}));
+    let none = Value::Null;
+    let of_no_limit = json!({
+        "message": error.to_string(), "kind": "generation", "name": none, "limit": none, "needed": none
+    });
+    assert_eq!(value(&error), of_no_limit);
+    let error = LowerError::limit("chains", 8_192_u32, 9_000_u32);
+    let limit = json!({
+        "message": error.to_string(), "kind": "limit", "name": "chains", "limit": 8_192, "needed": 9_000
+    });
+    assert_eq!(value(&error), limit);
+    let error = DataplaneError::from(error);
+    let expected = json!({"message": error.to_string(), "kind": "does-not-fit"});
+    assert_eq!(serde_json::to_value(&error).unwrap(), expected);
+    let error = OracleError::new(OracleErrorKind::Unaskable, "no such packet");
+    let expected = json!({"message": "no such packet", "kind": "unaskable"});
+    assert_eq!(serde_json::to_value(&error).unwrap(), expected);
+}
+
+/// Of two objects with one identity, neither is dropped silently, and what removes an object is none.
+#[test]
+fn a_cluster_is_a_list_of_objects_that_differ_in_identity() {
+    let tier = |pass| {
+        let default_action = if pass { DefaultAction::Pass } else { DefaultAction::Deny };
+        json!({"tier": Tier { name: "t".into(), order: None, default_action }})
+    };
+    let other = json!({"namespace": Namespace { name: "t".into(), labels: Labels::new() }});
+    let cluster: Cluster = serde_json::from_value(json!([tier(true), other])).unwrap();
+    assert_eq!((cluster.tiers().len(), cluster.namespaces().len()), (1, 1));
+    refused::<Cluster>(json!([tier(true), other, tier(false)]), "entry 2 of the cluster");
+    refused::<Cluster>(json!([tier(true), tier(true)]), "has the identity of an entry before it");
+    refused::<Cluster>(
+        json!([other, {"remove-tier": "t"}]),
+        "entry 1 of the cluster, counted from 0, removes",
+    );
 }

@@ -217,7 +217,8 @@ impl Compiler {
     /// Takes one change in. It has no effect on the tables before [`Compiler::commit`].
     ///
     /// # Errors
-    /// When a rule with an HTTP match has another action than Allow, which no policy language has.
+    /// When a rule with an HTTP match has another action than Allow, which no policy language has, and when a policy has
+    /// rules in a direction that its [`directions`](Policy::directions) leave out, because they would do nothing.
     pub fn apply(&mut self, update: Update) -> Result<(), UpdateError> {
         Self::check(&update)?;
         let dirty = &mut self.dirty;

@@ -239,15 +239,29 @@ impl RuleBuilder {
         }
     }
 
-    /// Only traffic from here: a selector, a network, or an [`EntityMatch`].
+    /// Only traffic from here: a selector, a network, or an [`EntityMatch`]. A rule for which this was never called is for
+    /// traffic from anyone: for a list that may be empty, use [`from_any_of`](Self::from_any_of).
     pub fn from(mut self, source: impl Into<EntityMatch>) -> Self {
         self.sources.push(source.into());
         self
     }
 
-    /// Only traffic to there: a selector, a network, a service, or an [`EntityMatch`].
+    /// Only traffic from one of these. An empty list is nobody, and the rule then matches no packet.
+    pub fn from_any_of(mut self, sources: impl IntoIterator<Item = impl Into<EntityMatch>>) -> Self {
+        add_any_of(&mut self.sources, sources);
+        self
+    }
+
+    /// Only traffic to there: a selector, a network, a service, or an [`EntityMatch`]. A rule for which this was never
+    /// called is for traffic to anyone: for a list that may be empty, use [`to_any_of`](Self::to_any_of).
     pub fn to(mut self, destination: impl Into<EntityMatch>) -> Self {
         self.destinations.push(destination.into());
+        self
+    }
+
+    /// Only traffic to one of these. An empty list is nobody, and the rule then matches no packet.
+    pub fn to_any_of(mut self, destinations: impl IntoIterator<Item = impl Into<EntityMatch>>) -> Self {
+        add_any_of(&mut self.destinations, destinations);
         self
     }
 
@@ -300,6 +314,15 @@ impl RuleBuilder {
     }
 }
 
+/// Adds alternatives. Without any, the one that nobody matches, because an end without alternatives is anyone.
+fn add_any_of(list: &mut Vec<EntityMatch>, alternatives: impl IntoIterator<Item = impl Into<EntityMatch>>) {
+    let before = list.len();
+    list.extend(alternatives.into_iter().map(Into::into));
+    if list.len() == before {
+        list.push(EntityMatch::nobody());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +363,26 @@ mod tests {
         let egress = rule().rules(Direction::Egress);
         assert_eq!(egress.iter().map(|rule| &rule.local).collect::<Vec<_>>(), [&web, &net]);
         assert!(egress.iter().all(|rule| rule.peers == [net.clone()] && rule.l4 == only.l4));
+    }
+
+    /// A list that happens to be empty must not open the rule to everyone.
+    #[test]
+    fn any_of_nothing_is_nobody() {
+        let nets: [Cidr; 2] = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap());
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let rules = Rule::allow().from_any_of(nets).to_any_of(nets).rules(direction);
+            assert_eq!(
+                rules,
+                Rule::allow().from(nets[0]).from(nets[1]).to(nets[0]).to(nets[1]).rules(direction)
+            );
+            let none: [Cidr; 0] = [];
+            for rule in [Rule::allow().from_any_of(none), Rule::allow().to_any_of(none)] {
+                let rules = rule.rules(direction);
+                let [rule] = rules.as_slice() else { panic!("{rules:?}") };
+                let is_nobody = [rule.local.clone()] == [EntityMatch::nobody()];
+                assert!(is_nobody != (rule.peers == [EntityMatch::nobody()]), "{rule:?}");
+            }
+        }
     }
 
     #[test]

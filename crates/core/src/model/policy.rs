@@ -103,7 +103,8 @@ pub struct Policy {
     pub tie_key: Name,
     /// The endpoints that the policy applies to. Only workload and host endpoints can be subject to policy.
     pub subject: EntitySelector,
-    /// The directions in which it takes part. Rules of other directions are inert.
+    /// The directions in which it takes part. Rules of a direction that is off do nothing in the reference, and the compiler
+    /// [refuses](crate::compile::Compiler::apply) the policy.
     pub directions: Directions,
     /// Rules for traffic to the subject, in order.
     pub ingress: Vec<Rule>,

@@ -53,6 +53,13 @@ pub(super) fn convert(
         rule::rules(cx, &path.field("ingress"), spec.ingress.as_deref(), Direction::Ingress, common);
     policy.egress = rule::rules(cx, &path.field("egress"), spec.egress.as_deref(), Direction::Egress, common);
     policy.directions = directions(cx, &path, spec);
+    // The model takes no rules that do nothing; `directions` warned of them.
+    if !policy.directions.ingress {
+        policy.ingress.clear();
+    }
+    if !policy.directions.egress {
+        policy.egress.clear();
+    }
     policy.enforcement = if kind.is_staged() { Enforcement::Staged } else { Enforcement::Enforced };
     policy.placement = placement(cx, &path, spec);
     performance_hints(cx, &path.field("performanceHints"), spec.performance_hints.as_deref());

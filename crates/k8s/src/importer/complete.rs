@@ -219,8 +219,13 @@ pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
         }
         let mut shield =
             Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone(), directions);
-        shield.ingress = vec![Rule::new(Action::Allow)];
-        shield.egress = vec![Rule::new(Action::Allow)];
+        for (is_on, rules) in
+            [(directions.ingress, &mut shield.ingress), (directions.egress, &mut shield.egress)]
+        {
+            if is_on {
+                rules.push(Rule::new(Action::Allow));
+            }
+        }
         shields.push(Update::Policy(shield));
     }
     if !shields.is_empty() {

@@ -353,6 +353,8 @@ fn the_other_reading_of_baseline_shields_both_directions() {
     let shield =
         other.policies().values().find(|p| p.tier.as_str() == "networkpolicy-shields-baseline").unwrap();
     assert!(shield.directions.ingress && !shield.directions.egress);
+    // The compiler takes no rules of a direction that is off.
+    assert_eq!((shield.ingress.len(), shield.egress.len()), (1, 0));
 }
 
 #[test]

@@ -114,6 +114,9 @@ impl NetworkPolicySpec {
                 cx.warn(&path.field(field), "has no effect, because `policyTypes` leaves this direction out");
             }
         }
+        // The model takes no rules that do nothing.
+        let ingress = if directions.ingress { ingress } else { Vec::new() };
+        let egress = if directions.egress { egress } else { Vec::new() };
         Parts { subject, directions, ingress, egress }
     }
 

@@ -23,6 +23,13 @@ impl Generator {
         policy.order = order;
         policy.ingress = self.some(3, Self::rule);
         policy.egress = self.some(3, Self::rule);
+        // The compiler refuses rules of a direction that is off.
+        if !directions.ingress {
+            policy.ingress.clear();
+        }
+        if !directions.egress {
+            policy.egress.clear();
+        }
         if self.chance(15) {
             policy.enforcement = Enforcement::Staged;
         }
