@@ -27,7 +27,7 @@ macro_rules! compiler_id {
 
 compiler_id!(
     /// Failsafe ports that some nodes have in common.
-    FailsafesIx
+    PreludeIx
 );
 compiler_id!(
     /// A [`Group`](super::groups::Group).
@@ -54,7 +54,7 @@ compiler_id!(
     PortPredicateId
 );
 
-impl FailsafesIx {
+impl PreludeIx {
     /// Those of nodes without settings of their own.
     pub(super) const EVERY_NODE: Self = Self(0);
 }

@@ -1,10 +1,10 @@
-//! What stands before every program: exemptions that no policy can take away.
+//! What stands before every program: preludes that no policy can take away.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::compile::ids::FailsafesIx;
+use crate::compile::ids::PreludeIx;
 use crate::compile::policies::RuleList;
 use crate::compile::rules::Predicates;
 use crate::ir::Id;
@@ -14,15 +14,15 @@ use crate::packet::Protocol;
 use crate::settings::{Failsafe, Failsafes, Settings};
 use crate::verdict::{Cause, Hook};
 
-/// The exemptions of each hook, with the cause they give.
+/// The preludes of each hook, with the cause they give.
 #[derive(Debug)]
-pub(super) struct Exemptions {
-    rule_lists: BTreeMap<(FailsafesIx, Hook), [(RuleList, Cause); 2]>,
+pub(super) struct Preludes {
+    rule_lists: BTreeMap<(PreludeIx, Hook), [(RuleList, Cause); 2]>,
     /// Nodes with failsafe ports of their own.
-    nodes: BTreeMap<Name, FailsafesIx>,
+    nodes: BTreeMap<Name, PreludeIx>,
 }
 
-impl Exemptions {
+impl Preludes {
     pub(super) fn new(settings: &Settings, predicates: &mut Predicates) -> Self {
         let mut lists = vec![&settings.every_node.failsafes];
         let mut nodes = BTreeMap::new();
@@ -32,11 +32,11 @@ impl Exemptions {
                 lists.push(&settings.failsafes);
                 lists.len().saturating_sub(1)
             });
-            nodes.insert(node.clone(), FailsafesIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
+            nodes.insert(node.clone(), PreludeIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
         }
         let mut rule_lists = BTreeMap::new();
         for (number, failsafes) in (0_u32..).zip(lists) {
-            for hook in Hook::ALL.into_iter().filter(|hook| number == 0 || has_failsafes(*hook)) {
+            for hook in Hook::ALL.into_iter().filter(|hook| number == 0 || is_of_node(*hook)) {
                 let mut list = |rules: &[Rule]| {
                     let mut list = RuleList::default();
                     list.acquire(rules, hook.direction(), predicates);
@@ -45,24 +45,24 @@ impl Exemptions {
                 let (discovery, failsafe) =
                     (list(&[discovery_rule()]), list(&failsafe_rules(failsafes, hook)));
                 let of_hook = [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)];
-                rule_lists.insert((FailsafesIx::new(number), hook), of_hook);
+                rule_lists.insert((PreludeIx::new(number), hook), of_hook);
             }
         }
         Self { rule_lists, nodes }
     }
 
-    pub(super) fn of(&self, failsafes: FailsafesIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
-        let failsafes = if has_failsafes(hook) { failsafes } else { FailsafesIx::EVERY_NODE };
+    pub(super) fn of(&self, failsafes: PreludeIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
+        let failsafes = if is_of_node(hook) { failsafes } else { PreludeIx::EVERY_NODE };
         self.rule_lists.get(&(failsafes, hook)).into_iter().flatten()
     }
 
-    pub(super) fn of_node(&self, node: Option<&Name>) -> FailsafesIx {
-        node.and_then(|node| self.nodes.get(node)).copied().unwrap_or(FailsafesIx::EVERY_NODE)
+    pub(super) fn of_node(&self, node: Option<&Name>) -> PreludeIx {
+        node.and_then(|node| self.nodes.get(node)).copied().unwrap_or(PreludeIx::EVERY_NODE)
     }
 }
 
 /// Whether failsafe ports are exempt at `hook`.
-pub(super) const fn has_failsafes(hook: Hook) -> bool {
+pub(super) const fn is_of_node(hook: Hook) -> bool {
     match hook {
         Hook::HostIngress
         | Hook::HostEgress
