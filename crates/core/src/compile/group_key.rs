@@ -19,7 +19,7 @@ pub(super) struct GroupKey {
     /// Sorted, without duplicates.
     pub(super) ports: Vec<NamedPort>,
     pub(super) untracked: UntrackedPolicy,
-    /// For host endpoints; those of every node for all others.
+    /// For endpoints; that of every node for all others.
     pub(super) prelude: PreludeIx,
 }
 

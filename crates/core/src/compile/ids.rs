@@ -26,7 +26,7 @@ macro_rules! compiler_id {
 }
 
 compiler_id!(
-    /// Failsafe ports that some nodes have in common.
+    /// What nodes have in common before the programs of their endpoints: failsafe ports of hosts, tunnels of workloads.
     PreludeIx
 );
 compiler_id!(

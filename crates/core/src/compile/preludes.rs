@@ -1,4 +1,4 @@
-//! What stands before every program: preludes that no policy can take away.
+//! What stands before every program and no policy can take away: exemptions, and tunnels that workloads may not send.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -9,68 +9,111 @@ use crate::compile::policies::RuleList;
 use crate::compile::rules::Predicates;
 use crate::ir::Id;
 use crate::label::Name;
-use crate::model::{Action, EntityMatch, IcmpMatch, L4Match, PortMatch, PortRange, Rule};
+use crate::model::{Action, EndpointKind, EntityMatch, IcmpMatch, L4Match, PortMatch, PortRange, Rule};
 use crate::packet::Protocol;
-use crate::settings::{Failsafe, Failsafes, Settings};
+use crate::settings::{Failsafe, Failsafes, NodeSettings, Settings, Tunnel};
 use crate::verdict::{Cause, Hook};
 
-/// The preludes of each hook, with the cause they give.
+/// The built-in rules of each hook, with the cause they give.
 #[derive(Debug)]
 pub(super) struct Preludes {
-    rule_lists: BTreeMap<(PreludeIx, Hook), [(RuleList, Cause); 2]>,
+    rule_lists: BTreeMap<(PreludeIx, Hook), Vec<(RuleList, Cause)>>,
     /// Nodes with failsafe ports of their own.
-    nodes: BTreeMap<Name, PreludeIx>,
+    failsafes: BTreeMap<Name, PreludeIx>,
+    /// Nodes with tunnels of their own.
+    tunnels: BTreeMap<Name, PreludeIx>,
 }
 
 impl Preludes {
     pub(super) fn new(settings: &Settings, predicates: &mut Predicates) -> Self {
-        let mut lists = vec![&settings.every_node.failsafes];
-        let mut nodes = BTreeMap::new();
-        for (node, settings) in &settings.nodes {
-            let known = lists.iter().position(|list| **list == settings.failsafes);
-            let index = known.unwrap_or_else(|| {
-                lists.push(&settings.failsafes);
-                lists.len().saturating_sub(1)
-            });
-            nodes.insert(node.clone(), PreludeIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
-        }
+        let (failsafe_lists, failsafes) = distinct(settings, |node| &node.failsafes);
+        let (tunnel_lists, tunnels) = distinct(settings, |node| &node.tunnels);
         let mut rule_lists = BTreeMap::new();
-        for (number, failsafes) in (0_u32..).zip(lists) {
-            for hook in Hook::ALL.into_iter().filter(|hook| number == 0 || is_of_node(*hook)) {
-                let mut list = |rules: &[Rule]| {
-                    let mut list = RuleList::default();
-                    list.acquire(rules, hook.direction(), predicates);
-                    list
-                };
-                let (discovery, failsafe) =
-                    (list(&[discovery_rule()]), list(&failsafe_rules(failsafes, hook)));
-                let of_hook = [(discovery, Cause::NeighbourDiscovery), (failsafe, Cause::Failsafe)];
-                rule_lists.insert((PreludeIx::new(number), hook), of_hook);
+        let mut add = |ix, hook: Hook, rules: &[Rule], cause: Cause| {
+            let mut list = RuleList::default();
+            list.acquire(rules, hook.direction(), predicates);
+            rule_lists.entry((ix, hook)).or_insert_with(Vec::new).push((list, cause));
+        };
+        for hook in Hook::ALL {
+            match of_node(hook) {
+                None => add(PreludeIx::EVERY_NODE, hook, &[discovery_rule()], Cause::NeighbourDiscovery),
+                Some(OfNode::Failsafes) => {
+                    for (ix, list) in numbered(&failsafe_lists) {
+                        add(ix, hook, &[discovery_rule()], Cause::NeighbourDiscovery);
+                        add(ix, hook, &failsafe_rules(list, hook), Cause::Failsafe);
+                    }
+                }
+                Some(OfNode::Tunnels) => {
+                    for (ix, list) in numbered(&tunnel_lists) {
+                        add(ix, hook, &[discovery_rule()], Cause::NeighbourDiscovery);
+                        add(ix, hook, tunnel_rule(list).as_slice(), Cause::Tunnel);
+                    }
+                }
             }
         }
-        Self { rule_lists, nodes }
+        Self { rule_lists, failsafes, tunnels }
     }
 
-    pub(super) fn of(&self, failsafes: PreludeIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
-        let failsafes = if is_of_node(hook) { failsafes } else { PreludeIx::EVERY_NODE };
-        self.rule_lists.get(&(failsafes, hook)).into_iter().flatten()
+    pub(super) fn of(&self, prelude: PreludeIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
+        let prelude = if is_of_node(hook) { prelude } else { PreludeIx::EVERY_NODE };
+        self.rule_lists.get(&(prelude, hook)).into_iter().flatten()
     }
 
-    pub(super) fn of_node(&self, node: Option<&Name>) -> PreludeIx {
-        node.and_then(|node| self.nodes.get(node)).copied().unwrap_or(PreludeIx::EVERY_NODE)
+    /// What the hooks of endpoints of `kind` on `node` have, those of them where it depends on the node.
+    pub(super) fn of_node(&self, kind: EndpointKind, node: Option<&Name>) -> PreludeIx {
+        let nodes = match kind {
+            EndpointKind::Host => &self.failsafes,
+            EndpointKind::Workload => &self.tunnels,
+        };
+        node.and_then(|node| nodes.get(node)).copied().unwrap_or(PreludeIx::EVERY_NODE)
     }
 }
 
-/// Whether failsafe ports are exempt at `hook`.
-pub(super) const fn is_of_node(hook: Hook) -> bool {
+/// The values that a part of the settings has, that of every node first, and which of them each node with settings of its
+/// own has.
+fn distinct<'s, T: PartialEq>(
+    settings: &'s Settings,
+    part: impl Fn(&'s NodeSettings) -> &'s T,
+) -> (Vec<&'s T>, BTreeMap<Name, PreludeIx>) {
+    let mut values = vec![part(&settings.every_node)];
+    let mut nodes = BTreeMap::new();
+    for (node, settings) in &settings.nodes {
+        let own = part(settings);
+        let known = values.iter().position(|value| *value == own);
+        let index = known.unwrap_or_else(|| {
+            values.push(own);
+            values.len().saturating_sub(1)
+        });
+        nodes.insert(node.clone(), PreludeIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
+    }
+    (values, nodes)
+}
+
+fn numbered<'l, 's, T>(values: &'l [&'s T]) -> impl Iterator<Item = (PreludeIx, &'s T)> + use<'l, 's, T> {
+    (0..).map(PreludeIx::new).zip(values.iter().copied())
+}
+
+/// The part of a node's settings that stands before the programs of a hook.
+enum OfNode {
+    Failsafes,
+    Tunnels,
+}
+
+const fn of_node(hook: Hook) -> Option<OfNode> {
     match hook {
         Hook::HostIngress
         | Hook::HostEgress
         | Hook::PreDnat
         | Hook::UntrackedIngress
-        | Hook::UntrackedEgress => true,
-        Hook::WorkloadIngress | Hook::WorkloadEgress | Hook::ForwardIngress | Hook::ForwardEgress => false,
+        | Hook::UntrackedEgress => Some(OfNode::Failsafes),
+        Hook::WorkloadEgress => Some(OfNode::Tunnels),
+        Hook::WorkloadIngress | Hook::ForwardIngress | Hook::ForwardEgress => None,
     }
+}
+
+/// Whether what stands before the programs of `hook` depends on the node.
+pub(super) const fn is_of_node(hook: Hook) -> bool {
+    of_node(hook).is_some()
 }
 
 /// See [`crate::reference::is_neighbour_discovery`].
@@ -107,4 +150,17 @@ fn failsafe_rules(failsafes: &Failsafes, hook: Hook) -> Vec<Rule> {
     };
     let requests = requests.iter().map(|failsafe| rule(failsafe, false));
     requests.chain(replies.iter().map(|failsafe| rule(failsafe, true))).collect()
+}
+
+/// See [`NodeSettings::tunnels`]. `None` when there is none.
+fn tunnel_rule(tunnels: &[Tunnel]) -> Option<Rule> {
+    let l4 = tunnels.iter().map(|tunnel| match tunnel {
+        Tunnel::Protocol(protocol) => L4Match { protocol: Some(*protocol), ..L4Match::default() },
+        Tunnel::Udp(port) => L4Match {
+            protocol: Some(Protocol::UDP),
+            destination_ports: vec![PortMatch::Range(PortRange::single(*port))],
+            ..L4Match::default()
+        },
+    });
+    (!tunnels.is_empty()).then(|| Rule { l4: l4.collect(), ..Rule::new(Action::Deny) })
 }

@@ -29,7 +29,7 @@ pub(super) struct ProgramKey {
     pub(super) tiers: Vec<TierKey>,
     /// For hooks that end in profiles.
     pub(super) profiles: Vec<ProfileIx>,
-    /// For hooks that know failsafe ports; those of every node at all others.
+    /// For hooks where it depends on the node; that of every node at all others.
     pub(super) prelude: PreludeIx,
 }
 

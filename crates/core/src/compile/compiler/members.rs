@@ -2,7 +2,7 @@
 
 use super::{CompileScope, Compiler, Work};
 use crate::compile::group_key::{GroupKeyRef, UntrackedPolicy};
-use crate::compile::ids::{AddressOwnerIx, GroupId, PreludeIx};
+use crate::compile::ids::{AddressOwnerIx, GroupId};
 use crate::compile::owners::{AddressOwner, AddressOwnerId, Prefixes};
 use crate::compile::preludes::Preludes;
 use crate::model::{Cluster, EndpointKind, EntityKinds};
@@ -138,10 +138,7 @@ fn describe<'a>(
             let key = GroupKeyRef {
                 service_account: endpoint.service_account.as_ref(),
                 profiles: &endpoint.profiles,
-                prelude: match id.kind {
-                    EndpointKind::Workload => PreludeIx::EVERY_NODE,
-                    EndpointKind::Host => preludes.of_node(endpoint.node.as_ref()),
-                },
+                prelude: preludes.of_node(id.kind, endpoint.node.as_ref()),
                 untracked: if endpoint.is_wildcard() {
                     UntrackedPolicy::Ignored
                 } else {
