@@ -17,6 +17,7 @@ use portcullis::ebpf::{self, AttachMode, Capacity, NodeBackends};
 use portcullis::model::EndpointId;
 use portcullis_testkit::{kernel_can_be_asked, wanted_backends};
 
+use crate::CANNOT;
 use crate::node::{Pod, node};
 use crate::wide::{Site, site};
 
@@ -151,25 +152,6 @@ pub(crate) fn on_every_site(pods: usize, scenario: impl Fn(&UnderTest, &Site) + 
         scenario(&under, &site);
     });
 }
-
-/// What a backend cannot do: its name, the scenario, and why.
-const CANNOT: &[(&str, &str, &str)] = &[
-    (
-        "nftables",
-        "host_services::an_untracked_allow_is_for_the_node_itself",
-        "connection tracking calls the answer to an untracked SYN invalid, so answers need an untracked rule of their own",
-    ),
-    (
-        "nftables",
-        "host_endpoints::host_endpoints_guard_a_node_that_masquerades_as_the_reference_says",
-        "netfilter does not translate back what untracked policy took out of connection tracking",
-    ),
-    (
-        "nftables",
-        "terminate::a_download_that_policy_denies_now_is_terminated",
-        "connection tracking takes what the other end sends for a flow of its own, which policy may allow",
-    ),
-];
 
 /// Why `backend` does not run the scenario of this thread, which is told and counted.
 fn cannot(backend: &str) -> bool {
