@@ -2,6 +2,7 @@
 /* The program for what comes in by an interface of the host. */
 #pragma once
 #include "defer.h"
+#include "discovery.h"
 #include "drop.h"
 #include "endpoint.h"
 #include "fragments.h"
@@ -49,6 +50,10 @@ int from_network(struct __sk_buff *skb)
 	}
 	if (!buffer)
 		return TC_NEXT;
+	if (is_discovery_in(skb, &p)) {
+		count(&reasons, REASON_EXEMPT, 0);
+		return TC_NEXT;
+	}
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
 	int untracked = 0;

@@ -69,11 +69,12 @@ int from_workload(struct __sk_buff *skb)
 		return TC_NEXT;
 	if (parsed != PARSED)
 		return drop(reason_of(parsed));
-	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.source)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS);
+	if (p.flags & SIGNALS && is_discovery_of(skb, &p, buffer)) {
+		count(&reasons, REASON_EXEMPT, 0);
+		return TC_NEXT;
 	}
+	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.source))
+		return drop(REASON_ADDRESS);
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
 	struct question q = { buffer->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, active,

@@ -102,3 +102,8 @@ INLINE u16 swap16(u16 value)
 {
 	return __builtin_bswap16(value);
 }
+
+INLINE u32 swap32(u32 value)
+{
+	return __builtin_bswap32(value);
+}

@@ -34,6 +34,8 @@
 #define NO_FLOW 32
 /* Set before parsing: the node's IP took it, so it is as long as it says. The last bytes may be where programs cannot look. */
 #define TAKEN 64
+/* What neighbour discovery has: its type, hop limit and size, and for listeners its addresses. Where it goes is looked at later. */
+#define SIGNALS 128
 
 struct packet {
 	u32 source[4];
@@ -292,7 +294,47 @@ INLINE int parse_v4(struct __sk_buff *skb, struct packet *p, u32 offset)
 	return parse_transport(skb, p, offset + header, total - header);
 }
 
-/* Headers that may stand between IPv6 and what it carries; the kernel's ipv6_ext_hdr names the same. */
+/* Addresses that no router carries: fe80::/10, and groups of the link, ff02::/16. */
+INLINE int is_link_local(const u32 *address)
+{
+	return (address[0] & swap32(0xffc00000)) == swap32(0xfe800000);
+}
+
+INLINE int is_link_group(const u32 *address)
+{
+	return (address[0] & swap32(0xffff0000)) == swap32(0xff020000);
+}
+
+INLINE int is_unspecified(const u32 *address)
+{
+	return !(address[0] | address[1] | address[2] | address[3]);
+}
+
+/*
+ * Whether a message may be neighbour discovery (RFC 4861 sections 6.1 and 7.1: hop limit 255, code 0) or about listeners (RFC 2710
+ * section 3, RFC 3810 section 5: hop limit 1, from a link-local address or none). What a router says, advertisements and redirects,
+ * is neither. A larger packet than these ever are carries something else: with options of 64 bytes, with 10 groups.
+ */
+#define HOPS_NEIGHBOURS 255
+#define HOPS_LISTENERS 1
+#define MOST_NEIGHBOURS 128
+#define MOST_LISTENERS 256
+
+INLINE int may_signal(const struct packet *p, u32 hops, u32 bytes)
+{
+	u32 kind = p->key >> 8;
+
+	if (p->key & 0xff)
+		return 0;
+	if (kind == 133 || kind == 135 || kind == 136)
+		return hops == HOPS_NEIGHBOURS && bytes <= MOST_NEIGHBOURS;
+	if ((kind >= 130 && kind <= 132) || kind == 143)
+		return hops == HOPS_LISTENERS && bytes <= MOST_LISTENERS && is_link_group(p->destination) &&
+		       (is_link_local(p->source) || is_unspecified(p->source));
+	return 0;
+}
+
+/* Headers that may stand between IPv6 and what it carries. AH (51) is a protocol of its own, as in IPv4: nothing looks behind it. */
 #define MOST_EXTENSIONS 8
 
 INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
@@ -317,7 +359,7 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 		u8 extension[8];
 		u32 length;
 
-		if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
+		if (next != 0 && next != 43 && next != 44 && next != 60)
 			break;
 		if (room < 8 || load_relative(skb, at, extension, 8, FROM_NETWORK_HEADER))
 			return BAD_PACKET;
@@ -339,8 +381,6 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 			if (fragment & 1)
 				p->flags |= FIRST_FRAGMENT;
 			length = 8;
-		} else if (next == 51) {
-			length = (extension[1] + 2) * 4;
 		} else {
 			length = (extension[1] + 1) * 8;
 		}
@@ -350,10 +390,16 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 		at += length;
 		room -= length;
 	}
-	if (next == 0 || next == 43 || next == 44 || next == 51 || next == 60)
+	if (next == 0 || next == 43 || next == 44 || next == 60)
 		return BAD_PACKET;
 	p->protocol = next;
-	return parse_transport(skb, p, at, room);
+	int parsed = parse_transport(skb, p, at, room);
+
+	/* The whole buffer counts: a bridge carries what stands behind the packet, too. */
+	if (next == PROTO_ICMPV6 && parsed == PARSED && !(p->flags & (FIRST_FRAGMENT | LATER_FRAGMENT)) &&
+	    may_signal(p, ip[7], skb->len - offset - BYTES_LINK))
+		p->flags |= SIGNALS;
+	return parsed;
 }
 
 /* Any packet at all. */

@@ -2,7 +2,6 @@
 /* Packets of workloads for the node itself. */
 #pragma once
 #include "ask.h"
-#include "discovery.h"
 
 /* A workload's packet for the node itself, which the workload's own policy allowed. Of host endpoints, only `*` guards its interface. */
 FUNCTION int enter_node(struct __sk_buff *skb, const struct packet *p, const struct buffer *buffer, u32 active, u32 class)
@@ -10,8 +9,6 @@ FUNCTION int enter_node(struct __sk_buff *skb, const struct packet *p, const str
 	if (!p || !buffer)
 		return REFUSED;
 
-	if (is_discovery(p))
-		return ACCEPTED;
 	if (to_host != TO_HOST_POLICY) {
 		count(&reasons, REASON_TO_HOST, 0);
 		return REFUSED;
@@ -30,7 +27,7 @@ FUNCTION int enter_node_freely(struct __sk_buff *skb, const struct packet *p)
 {
 	if (!p)
 		return REFUSED;
-	if (to_host != TO_HOST_POLICY && !is_discovery(p)) {
+	if (to_host != TO_HOST_POLICY) {
 		count(&reasons, REASON_TO_HOST, 0);
 		return REFUSED;
 	}

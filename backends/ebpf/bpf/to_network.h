@@ -39,6 +39,11 @@ int to_network(struct __sk_buff *skb)
 	struct question q = { 0, HOOK_UNTRACKED_EGRESS, interface, active, class, UNSOUGHT };
 
 	if (!from) {
+		/* The node's own. */
+		if (p.flags & SIGNALS) {
+			count(&reasons, REASON_EXEMPT, 0);
+			return TC_NEXT;
+		}
 		if (!(buffer->flags & TRACKED_ONLY)) {
 			q.program = buffer->programs[HOOK_UNTRACKED_EGRESS];
 			u32 action = judge_hook(&p, &q, p.bytes);

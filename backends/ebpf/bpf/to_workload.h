@@ -26,11 +26,12 @@ INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 		return TC_NEXT;
 	if (parsed != PARSED)
 		return drop(reason_of(parsed));
-	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.destination)) {
-		if (is_discovery(&p))
-			return TC_NEXT;
-		return drop(REASON_ADDRESS);
+	if (is_discovery_to(&p, buffer)) {
+		count(&reasons, REASON_EXEMPT, 0);
+		return TC_NEXT;
 	}
+	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.destination))
+		return drop(REASON_ADDRESS);
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
 	if (services)

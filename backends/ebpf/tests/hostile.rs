@@ -42,7 +42,7 @@ fn read(bytes: &[u8]) -> Option<Packet> {
             let (source, destination) = (at(8)?, at(24)?);
             let mut next = *bytes.get(6)?;
             let mut body = bytes.get(40..)?.get(..length)?;
-            while matches!(next, 0 | 43 | 44 | 51 | 60) {
+            while matches!(next, 0 | 43 | 44 | 60) {
                 let size = match next {
                     44 => {
                         if u16::from_be_bytes([*body.get(2)?, *body.get(3)?]) >> 3 != 0 {
@@ -50,7 +50,6 @@ fn read(bytes: &[u8]) -> Option<Packet> {
                         }
                         8
                     }
-                    51 => (usize::from(*body.get(1)?) + 2) * 4,
                     _ => (usize::from(*body.get(1)?) + 1) * 8,
                 };
                 next = *body.first()?;

@@ -231,6 +231,10 @@ pub(crate) enum Field {
     IcmpType,
     /// The second byte of the transport header. Stands behind a condition on the protocol.
     IcmpCode,
+    /// The hop limit of IPv6; only such packets match.
+    HopLimit,
+    /// Bytes behind the IPv6 header; only such packets match.
+    PayloadLength,
     /// What connection tracking says. Values are of [`ConnectionState`]; only in [`Part::Switch`].
     ConnectionState,
 }
@@ -248,7 +252,7 @@ pub(crate) enum Value {
     Address(IpAddr),
     /// Of an address field, first and last.
     Addresses(IpAddr, IpAddr),
-    /// Of the protocol, a port, or an ICMP field; below 256 where the field has one byte.
+    /// Of the protocol, a port, an ICMP field, or one of the IPv6 header; below 256 where the field has one byte.
     Number(u16),
     /// The same, first and last.
     Numbers(u16, u16),

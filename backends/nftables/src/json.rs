@@ -154,9 +154,13 @@ const fn known_type(field: Field) -> SetType {
         Field::Source(IpVersion::V6) | Field::Destination(IpVersion::V6) => SetType::Ipv6Addr,
         Field::InputInterface | Field::OutputInterface => SetType::Ifname,
         Field::SourcePort | Field::DestinationPort => SetType::InetService,
-        Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::ConnectionState => {
-            SetType::InetProto
-        }
+        Field::Family
+        | Field::Protocol
+        | Field::IcmpType
+        | Field::IcmpCode
+        | Field::HopLimit
+        | Field::PayloadLength
+        | Field::ConnectionState => SetType::InetProto,
     }
 }
 
@@ -321,6 +325,8 @@ fn field_of(field: Field) -> Expression<'static> {
         // By position, because `icmp type` would only match IPv4.
         Field::IcmpType => transport(0),
         Field::IcmpCode => transport(8),
+        Field::HopLimit => payload("ip6", "hoplimit"),
+        Field::PayloadLength => payload("ip6", "length"),
         Field::ConnectionState => {
             Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }))
         }

@@ -5,6 +5,7 @@ pub(crate) mod base_chains;
 pub(crate) mod base_names;
 pub(crate) mod decision_chains;
 mod decision_tree;
+pub(crate) mod discovery;
 mod dispatch_maps;
 pub(crate) mod interned;
 mod l4_chains;

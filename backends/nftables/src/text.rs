@@ -147,6 +147,8 @@ const fn field(field: Field) -> &'static str {
         // By position, because `icmp type` would only match IPv4.
         Field::IcmpType => "@th,0,8",
         Field::IcmpCode => "@th,8,8",
+        Field::HopLimit => "ip6 hoplimit",
+        Field::PayloadLength => "ip6 length",
         Field::ConnectionState => "ct state",
     }
 }

@@ -5,6 +5,7 @@
 //! are and on which node they live; the answer of each hook comes from an engine.
 
 mod decide;
+pub mod discovery;
 mod hooks;
 #[cfg(test)]
 mod tests;

@@ -19,21 +19,13 @@ use crate::evaluate::Evaluate;
 use crate::label::Name;
 use crate::model::{Cluster, DefaultAction, EndpointId, Policy, Tier};
 use crate::net::canonical;
-use crate::packet::{Packet, Protocol};
+use crate::packet::Packet;
 use crate::settings::Settings;
 use crate::verdict::{Cause, Decision, Hook, Verdict};
 
 use entity::Entities;
 
 pub use trace::{Miss, RuleOutcome, Step, Trace};
-
-/// Whether `packet` is ICMPv6 neighbour or listener discovery, which no policy touches.
-/// Source: Calico `felix/rules/static.go` (types 130 to 133, 135 and 136).
-#[must_use]
-pub fn is_neighbour_discovery(packet: &Packet) -> bool {
-    packet.protocol == Protocol::ICMPV6
-        && packet.icmp.is_some_and(|message| matches!(message.kind, 130..=133 | 135 | 136))
-}
 
 /// The evaluator over one state of a cluster.
 #[derive(Debug)]

@@ -167,7 +167,8 @@ pub enum Cause {
     WorkloadToHost,
     /// A failsafe port of a host endpoint.
     Failsafe,
-    /// ICMPv6 neighbour and listener discovery is never subject to policy.
+    /// Neighbour and listener discovery on a link is never subject to policy (decision D23). No hook says so: dataplanes and
+    /// the [way](crate::path::discovery) of a flow decide it first.
     NeighbourDiscovery,
     /// A workload may not send what one of the [tunnels](crate::settings::NodeSettings::tunnels) of its node carries.
     Tunnel,
@@ -183,7 +184,7 @@ impl Cause {
     /// Source: Calico `felix/rules/endpoints.go`, where failsafe chains accept in their own table only.
     #[must_use]
     pub const fn is_exemption(&self) -> bool {
-        matches!(self, Self::Failsafe | Self::NeighbourDiscovery)
+        matches!(self, Self::Failsafe)
     }
 
     /// The name of the cause in machine output; stable.

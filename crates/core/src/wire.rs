@@ -23,10 +23,10 @@ pub fn craft(packet: &Packet) -> Option<Vec<u8>> {
     }
 }
 
-/// Hop-by-hop options, routing, fragment, authentication, no next header, destination options: what the kernel's
-/// `ipv6_ext_hdr` looks behind.
+/// Hop-by-hop options, routing, fragment, no next header, destination options: what dataplanes look behind. AH is a protocol of
+/// its own, as in IPv4.
 const fn is_extension(protocol: Protocol) -> bool {
-    matches!(protocol.0, 0 | 43 | 44 | 51 | 59 | 60)
+    matches!(protocol.0, 0 | 43 | 44 | 59 | 60)
 }
 
 fn v4(packet: &Packet, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {

@@ -85,7 +85,7 @@ fn dress(generator: &mut Generator, mut frame: Frame) -> Frame {
         frame.tags = pick(generator, &[vec![0x8100], vec![0x88a8, 0x8100]]);
     }
     if !frame.is_v4() && generator.below(6) == 0 {
-        frame.extensions = pick(generator, &[vec![0], vec![60, 43], vec![51]]);
+        frame.extensions = pick(generator, &[vec![0], vec![60, 43], vec![0, 60]]);
     }
     frame
 }

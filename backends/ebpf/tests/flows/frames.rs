@@ -44,12 +44,25 @@ pub(crate) struct Frame {
     pub(crate) extensions: Vec<u8>,
     /// Ethertypes of VLAN tags, the outer first.
     pub(crate) tags: Vec<u16>,
+    /// Hop limit of IPv6.
+    pub(crate) hops: u8,
+    /// Bytes behind a message.
+    pub(crate) data: usize,
 }
 
 impl Frame {
     pub(crate) fn new(source: &str, destination: &str, body: Body) -> Self {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-        Self { source, destination, body, part: None, extensions: Vec::new(), tags: Vec::new() }
+        Self {
+            source,
+            destination,
+            body,
+            part: None,
+            extensions: Vec::new(),
+            tags: Vec::new(),
+            hops: 64,
+            data: 0,
+        }
     }
 
     pub(crate) fn part(mut self, id: u16, offset: u16, more: bool) -> Self {
@@ -85,7 +98,21 @@ impl Frame {
             part: None,
             extensions: Vec::new(),
             tags: Vec::new(),
+            hops: 64,
+            data: 0,
         }
+    }
+
+    /// The same with another hop limit.
+    pub(crate) fn hops(mut self, hops: u8) -> Self {
+        self.hops = hops;
+        self
+    }
+
+    /// The same message with more behind it.
+    pub(crate) fn data(mut self, bytes: usize) -> Self {
+        self.data = bytes;
+        self
     }
 
     pub(crate) fn is_v4(&self) -> bool {
@@ -112,7 +139,7 @@ impl Frame {
             }
             Body::Message(kind, code, id) => {
                 let [high, low] = id.to_be_bytes();
-                vec![*kind, *code, 0, 0, high, low, 0, 1]
+                [&[*kind, *code, 0, 0, high, low, 0, 1][..], &vec![7; self.data]].concat()
             }
             Body::Error(kind, about) => [vec![*kind, 1, 0, 0, 0, 0, 0, 0], about.packet()].concat(),
             Body::Other(_) => vec![9; 16],
@@ -154,7 +181,7 @@ impl Frame {
                 }
                 let length = ((chain.len() + payload.len()) as u16).to_be_bytes();
                 let first = headers.first().copied().unwrap_or(self.protocol());
-                let mut bytes = vec![0x60, 0, 0, 0, length[0], length[1], first, 64];
+                let mut bytes = vec![0x60, 0, 0, 0, length[0], length[1], first, self.hops];
                 bytes.extend(source.octets());
                 bytes.extend(destination.octets());
                 [bytes, chain, payload].concat()

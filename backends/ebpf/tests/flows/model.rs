@@ -141,12 +141,11 @@ impl Node {
         let is_out = way == Way::Out;
         let (local, remote) =
             if is_out { (frame.source, frame.destination) } else { (frame.destination, frame.source) };
+        if is_discovery(&own, is_out, frame) {
+            return true;
+        }
         if !own.contains(&local) {
-            let kind = match &frame.body {
-                Body::Message(kind, ..) | Body::Error(kind, _) => *kind,
-                _ => 0,
-            };
-            return !frame.is_v4() && offset == 0 && matches!(kind, 130..=133 | 135 | 136);
+            return false;
         }
         let first = frame
             .part
@@ -209,6 +208,29 @@ impl Node {
         let verdict = Interpreter::new(self.compiler.snapshot()).decide(&id, hook, &packet).verdict;
         matches!(verdict, Verdict::Allow | Verdict::Continue)
     }
+}
+
+/// Neighbour and listener discovery; the test's network has no address of the node, nor routes.
+fn is_discovery(own: &[IpAddr], is_out: bool, frame: &Frame) -> bool {
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (frame.source, frame.destination) else {
+        return false;
+    };
+    let Body::Message(kind, 0, _) = frame.body else { return false };
+    let link_local = |address: std::net::Ipv6Addr| address.segments()[0] & 0xffc0 == 0xfe80;
+    let group = destination.segments()[0] == 0xff02;
+    let on_link = link_local(source) || source.is_unspecified();
+    let length = frame.packet().len();
+    let is_whole = frame.part.is_none();
+    is_whole
+        && match (kind, frame.hops) {
+            (133 | 135 | 136, 255) if length <= 128 => {
+                let sender = !is_out || on_link || own.contains(&frame.source);
+                let to_own = !is_out && own.contains(&frame.destination);
+                sender && (group || link_local(destination) || to_own)
+            }
+            (130..=132 | 143, 1) if length <= 256 => on_link && group,
+            _ => false,
+        }
 }
 
 /// The addresses that the workload at an interface is bound to; none at interfaces that nobody is bound to.

@@ -33,13 +33,13 @@ fn v4(bytes: &[u8]) -> Option<Layers<'_>> {
     Some((at::<4>(bytes, 12)?.into(), at::<4>(bytes, 16)?.into(), Protocol(*bytes.get(9)?), transport))
 }
 
+/// Behind AH nothing is looked at, as in IPv4.
 fn v6(bytes: &[u8]) -> Option<Layers<'_>> {
     let (source, destination) = (at::<16>(bytes, 8)?.into(), at::<16>(bytes, 24)?.into());
     let (mut next, mut rest) = (*bytes.get(6)?, bytes.get(40..)?);
     while let Some([following, length]) = at::<2>(rest, 0) {
         let length = match next {
             HOP_BY_HOP | ROUTING | DESTINATION => usize::from(length).saturating_add(1).saturating_mul(8),
-            AUTHENTICATION => usize::from(length).saturating_add(2).saturating_mul(4),
             FRAGMENT => 8,
             _ => break,
         };
@@ -55,7 +55,6 @@ fn v6(bytes: &[u8]) -> Option<Layers<'_>> {
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 
 fn at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
@@ -119,6 +118,8 @@ mod tests {
         for kind in [HOP_BY_HOP, ROUTING, DESTINATION, FRAGMENT] {
             assert_eq!(packet_of(&behind(kind, &eight)), want, "{kind}");
         }
+        let behind_ah = packet_of(&behind(51, &eight));
+        assert_eq!((behind_ah.protocol, behind_ah.destination_port), (Protocol(51), 0));
         eight[3] = 8;
         assert_eq!(packet_of(&behind(FRAGMENT, &eight)).destination_port, 0);
     }

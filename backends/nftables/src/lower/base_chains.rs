@@ -6,13 +6,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use portcullis_core::backend::LoggedEvents;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
-use portcullis_core::packet::Protocol;
 use portcullis_core::settings::WorkloadToHost;
 use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
 use crate::lower::base_names::{BaseNames, BaseSet, interface};
+use crate::lower::discovery;
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -90,6 +90,7 @@ impl Builder<'_> {
         let (egress, ingress) = (base_names.name("egress"), base_names.name("ingress"));
         let egress_to_host = base_names.name(EGRESS_TO_HOST);
         let from_workload = base_names.name("from_workload");
+        let discovery = || discovery::any_source(base_names.name(discovery::IN));
 
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
         let forwarded = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
@@ -114,27 +115,37 @@ impl Builder<'_> {
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
         // Addresses of workloads that do not come from a workload's interface.
         input.extend(self.local_addresses(Field::Source, &Target::Jump(egress_to_host)));
-        input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
+        if self.asks(Hook::HostIngress) {
+            input.extend([discovery(), jump(base_names.host_chain(Hook::HostIngress))]);
+        }
         self.hooked("input", HookPoint::Input, FILTER, input);
 
         if self.asks(Hook::HostEgress) || self.facts.closes {
             let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
             output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
             if self.asks(Hook::HostEgress) {
-                output.extend([track(), jump(base_names.host_chain(Hook::HostEgress))]);
+                let discovery = discovery::any_source(base_names.name(discovery::OUT));
+                output.extend([discovery, track(), jump(base_names.host_chain(Hook::HostEgress))]);
             }
             self.hooked("output", HookPoint::Output, FILTER, output);
         }
         if self.asks(Hook::PreDnat) {
-            let rules = vec![track(), jump(base_names.host_chain(Hook::PreDnat))];
+            let rules = vec![discovery(), track(), jump(base_names.host_chain(Hook::PreDnat))];
             self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
         }
-        for (hook, name, point) in [
-            (Hook::UntrackedIngress, "raw_prerouting", HookPoint::Prerouting),
-            (Hook::UntrackedEgress, "raw_output", HookPoint::Output),
+        for (hook, name, point, exempt) in [
+            (Hook::UntrackedIngress, "raw_prerouting", HookPoint::Prerouting, discovery::IN),
+            (Hook::UntrackedEgress, "raw_output", HookPoint::Output, discovery::OUT),
         ] {
             if self.asks(hook) {
-                self.hooked(name, point, RAW, vec![jump(base_names.host_chain(hook))]);
+                let exempt = discovery::any_source(base_names.name(exempt));
+                self.hooked(name, point, RAW, vec![exempt, jump(base_names.host_chain(hook))]);
+            }
+        }
+        let sends = self.asks(Hook::HostEgress) || self.asks(Hook::UntrackedEgress);
+        for (name, rules) in discovery::chains(base_names) {
+            if sends || name != base_names.name(discovery::OUT) {
+                self.plain(name, rules);
             }
         }
     }
@@ -203,7 +214,7 @@ impl Builder<'_> {
 
         // Of a workload whose link-local address nobody listed, too. It is between the workload and this host only: no
         // router forwards neighbour discovery, so a forwarded packet that looks like it gets no exemption.
-        let mut rules = neighbour_discovery();
+        let mut rules = discovery::link_sources(base_names);
         rules.push(go(Target::Goto(base_names.name(UNKNOWN))));
         self.plain(base_names.name(UNKNOWN_TO_HOST), rules);
 
@@ -218,10 +229,9 @@ impl Builder<'_> {
         rules.push((count, Some("deny: endpoint without a program".into())));
         self.plain(base_names.name(UNKNOWN), rules);
 
-        let mut rules = vec![go(Target::Jump(base_names.name(EGRESS_TO_HOST)))];
-        if self.options.shared.workload_to_host != WorkloadToHost::Accept {
-            rules.extend(neighbour_discovery());
-        }
+        let mut rules = discovery::link_sources(base_names);
+        rules.push(discovery::own_source(base_names));
+        rules.push(go(Target::Jump(base_names.name(EGRESS_TO_HOST))));
         match self.options.shared.workload_to_host {
             // A process must not get our mark: its answer could carry it, and would not be asked about.
             WorkloadToHost::Accept if self.guards_workloads(Hook::PreDnat) => {
@@ -339,22 +349,6 @@ type Dispatch = (fn(&BaseNames, IpVersion) -> BaseSet, BaseSet, Field, fn(IpVers
 /// Whether `hook` comes before connection tracking.
 pub(crate) const fn is_untracked(hook: Hook) -> bool {
     matches!(hook, Hook::UntrackedIngress | Hook::UntrackedEgress)
-}
-
-/// What IPv6 needs between a workload and its node, whatever policy says: they find each other's link address anew every
-/// minute.
-/// Source: Calico `felix/rules/static.go`, `filterWorkloadToHostChain`, types 130 to 133, 135 and 136.
-fn neighbour_discovery() -> Content {
-    let rule = |(first, last)| {
-        let parts = vec![
-            Part::Is(Field::Family, Value::Family(IpVersion::V6)),
-            Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into())),
-            Part::Is(Field::IcmpType, Value::Numbers(first, last)),
-            Part::Go(Target::Return),
-        ];
-        (parts, None)
-    };
-    [(130, 133), (135, 136)].map(rule).to_vec()
 }
 
 fn go(target: Target) -> (Vec<Part>, Option<String>) {

@@ -9,7 +9,7 @@ use crate::compile::policies::RuleList;
 use crate::compile::rules::Predicates;
 use crate::ir::Id;
 use crate::label::Name;
-use crate::model::{Action, EndpointKind, EntityMatch, IcmpMatch, L4Match, PortMatch, PortRange, Rule};
+use crate::model::{Action, EndpointKind, EntityMatch, L4Match, PortMatch, PortRange, Rule};
 use crate::packet::Protocol;
 use crate::settings::{Failsafe, Failsafes, NodeSettings, Settings, Tunnel};
 use crate::verdict::{Cause, Hook};
@@ -36,16 +36,14 @@ impl Preludes {
         };
         for hook in Hook::ALL {
             match of_node(hook) {
-                None => add(PreludeIx::EVERY_NODE, hook, &[discovery_rule()], Cause::NeighbourDiscovery),
+                None => {}
                 Some(OfNode::Failsafes) => {
                     for (ix, list) in numbered(&failsafe_lists) {
-                        add(ix, hook, &[discovery_rule()], Cause::NeighbourDiscovery);
                         add(ix, hook, &failsafe_rules(list, hook), Cause::Failsafe);
                     }
                 }
                 Some(OfNode::Tunnels) => {
                     for (ix, list) in numbered(&tunnel_lists) {
-                        add(ix, hook, &[discovery_rule()], Cause::NeighbourDiscovery);
                         add(ix, hook, tunnel_rule(list).as_slice(), Cause::Tunnel);
                     }
                 }
@@ -114,16 +112,6 @@ const fn of_node(hook: Hook) -> Option<OfNode> {
 /// Whether what stands before the programs of `hook` depends on the node.
 pub(super) const fn is_of_node(hook: Hook) -> bool {
     of_node(hook).is_some()
-}
-
-/// See [`crate::reference::is_neighbour_discovery`].
-fn discovery_rule() -> Rule {
-    let l4 = [130, 131, 132, 133, 135, 136].map(|kind| L4Match {
-        protocol: Some(Protocol::ICMPV6),
-        icmp: Some(IcmpMatch { kind: Some(kind), code: None }),
-        ..L4Match::default()
-    });
-    Rule { l4: l4.to_vec(), ..Rule::new(Action::Allow) }
 }
 
 /// See [`Failsafes::exempt`].

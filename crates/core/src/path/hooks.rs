@@ -12,6 +12,7 @@ use crate::evaluate::Evaluate;
 use crate::label::Name;
 use crate::model::{EndpointId, EndpointKind};
 use crate::packet::Packet;
+use crate::path::discovery::{Destination, Source, is_discovery};
 use crate::path::{Consulted, End, Side, Topology, Translation};
 use crate::settings::WorkloadToHost;
 use crate::verdict::{Cause, Decision, Hook, Verdict};
@@ -85,6 +86,21 @@ impl<'w> Way<'w> {
             && (self.from == self.to || (is_host(self.from) && is_host(self.to) && same_host))
     }
 
+    /// What keeps neighbours found on a link (decision D23). Whoever sends from an address of an end is that end; an address
+    /// of the node counts for its workloads, and for neighbours with an address of the link.
+    fn is_discovery(&self) -> bool {
+        let is_known = !matches!(self.from, End::Outside);
+        let is_near = match self.from {
+            End::Outside => true,
+            _ => self.stays(),
+        };
+        let source = if is_known { Source::Own } else { Source::Unknown };
+        let destination = if is_host(self.to) && is_near { Destination::Node } else { Destination::Other };
+        self.translator.is_none()
+            && !self.is_between_replicas
+            && is_discovery(self.packet, source, destination)
+    }
+
     /// The packet that reaches the node of the destination.
     fn arriving(&self) -> &'w Packet {
         let translated_here = self.translator == self.to_node && !self.is_translated_at_source();
@@ -113,6 +129,9 @@ impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
         }
         if way.is_local() {
             return self.exception(way.from, Cause::Loopback);
+        }
+        if way.is_discovery() {
+            return self.exception(way.from, Cause::NeighbourDiscovery);
         }
         // What another node translates leaves this one as it was sent.
         let packet = if way.is_translated_at_source() { way.packet } else { way.sent };
@@ -162,6 +181,9 @@ impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
         }
         if way.is_local() {
             return self.exception(way.to, Cause::Loopback);
+        }
+        if way.is_discovery() {
+            return self.exception(way.to, Cause::NeighbourDiscovery);
         }
         let uplink = way.to_node.and_then(|node| self.topology.host_endpoint(node));
         match way.to {

@@ -12,7 +12,7 @@ use crate::model::{
 use crate::packet::Packet;
 use crate::reference::matching::rule_outcome;
 use crate::reference::trace::{RuleOutcome, Step, Trace};
-use crate::reference::{OrderedTier, Reference, is_neighbour_discovery};
+use crate::reference::{OrderedTier, Reference};
 use crate::settings::StagedPolicies;
 use crate::verdict::{Cause, Decision, Direction, Hook, RuleRef, Verdict};
 
@@ -71,10 +71,6 @@ impl<'r, 'a> Walk<'r, 'a> {
     }
 
     fn verdict(&mut self) -> (Verdict, Cause) {
-        if is_neighbour_discovery(self.packet) {
-            self.note(Step::Exempt);
-            return (Verdict::Allow, Cause::NeighbourDiscovery);
-        }
         let settings = self.reference.settings.of_node(self.endpoint.node.as_ref());
         if settings.failsafes.exempt(self.hook, self.packet) {
             self.note(Step::Exempt);

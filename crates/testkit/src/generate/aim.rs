@@ -80,7 +80,7 @@ impl Generator {
                     Some(RuleOutcome::Matched | RuleOutcome::NeedsHttp) => {
                         return Some(Aim { endpoint, hook, packet });
                     }
-                    // Exempt from policy, as neighbour discovery is.
+                    // Exempt from policy.
                     None => packet = self.packet(),
                 }
             }
@@ -140,7 +140,7 @@ impl Generator {
 }
 
 fn settings() -> Settings {
-    Settings::default().with_failsafes(&Failsafes::none())
+    Settings::default().with_failsafes(&Failsafes::none()).with_tunnels(&[])
 }
 
 fn plain() -> Packet {

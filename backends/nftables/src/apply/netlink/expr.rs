@@ -112,6 +112,7 @@ impl Builder<'_> {
     fn family(&mut self, key: &[Field]) {
         let version = key.iter().find_map(|field| match field {
             Field::Source(version) | Field::Destination(version) => Some(*version),
+            Field::HopLimit | Field::PayloadLength => Some(IpVersion::V6),
             _ => None,
         });
         if let Some(version) = version {
@@ -153,6 +154,8 @@ impl Builder<'_> {
             Field::DestinationPort => self.payload(register, BASE_TRANSPORT, 2, 2),
             Field::IcmpType => self.payload(register, BASE_TRANSPORT, 0, 1),
             Field::IcmpCode => self.payload(register, BASE_TRANSPORT, 1, 1),
+            Field::HopLimit => self.payload(register, BASE_NETWORK, 7, 1),
+            Field::PayloadLength => self.payload(register, BASE_NETWORK, 4, 2),
         }
     }
 

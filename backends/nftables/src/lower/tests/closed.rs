@@ -8,7 +8,8 @@ use portcullis_core::model::{Endpoint, EndpointId, Update};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::settings::Settings;
 
-use super::table::{Table, Way};
+use super::table::{Destination, Table, Way};
+use crate::command::AddressKind;
 use crate::lower::Lowering;
 use crate::options::Options;
 use crate::update::Existing;
@@ -51,6 +52,51 @@ fn passes(table: &Table, name: &str, protocol: Protocol, icmp: u8) -> [bool; 4] 
     ]
 }
 
+/// Neighbours on the link of an interface whose workload has no program find the host, and nothing passes that only looks so. No message may
+/// come from `stranger`; a host's neighbours have any address.
+fn discovers(table: &Table, name: &str, stranger: &str) {
+    let try_it = |chain: &str, [from, to]: [&str; 2], kind, change: fn(&mut Way<'_>)| {
+        let packet =
+            Packet::new(from.parse().unwrap(), to.parse().unwrap(), Protocol::ICMPV6).with_icmp(kind, 0);
+        let mut way = Way::through(&packet, name, if chain == "forward" { "eth0" } else { "" });
+        way.hops = if matches!(kind, 133 | 135 | 136) { 255 } else { 1 };
+        change(&mut way);
+        !table.run(chain, &mut way).dropped
+    };
+    let local: fn(&mut Way<'_>) = |way| way.destination = Destination::OfThisHost(AddressKind::Local);
+    for (ends, kind) in [
+        (["fe80::1", "ff02::1:ff00:2"], 135),
+        (["::", "ff02::1:ff00:2"], 135),
+        (["fe80::1", "ff02::2"], 133),
+        (["fe80::1", "fe80::2"], 136),
+        (["fe80::1", "ff02::1"], 130),
+        (["::", "ff02::16"], 143),
+    ] {
+        assert!(try_it("input", ends, kind, |_| {}), "{kind} {ends:?}");
+        assert!(!try_it("forward", ends, kind, |_| {}), "{kind} {ends:?}");
+        let spoils: [fn(&mut Way<'_>); 3] =
+            [|way| way.hops = 64, |way| way.hops ^= 254, |way| way.length = 600];
+        for spoil in spoils {
+            assert!(!try_it("input", ends, kind, spoil), "{kind} {ends:?}");
+        }
+        let passes = try_it("input", [stranger, ends[1]], kind, |_| {});
+        assert_eq!(passes, stranger.starts_with("fe80"), "another's source: {kind} {ends:?}");
+    }
+    assert!(try_it("input", ["fe80::1", "fd00::2"], 136, local));
+    assert!(!try_it("input", ["fe80::1", "fd00::2"], 136, |_| {}), "an address that is not the host's");
+    assert!(!try_it("input", ["fe80::1", "fd00::2"], 130, local), "a listener of one");
+    assert!(!try_it("input", ["fd00::1", "ff02::1"], 130, |_| {}), "a listener with a global address");
+    assert!(!try_it("input", ["fe80::1", "ff05::1"], 135, |_| {}));
+    for kind in [134, 137, 128] {
+        assert!(!try_it("input", ["fe80::1", "ff02::1"], kind, |way| way.hops = 255), "{kind}");
+    }
+    let v4 = Packet::new("10.0.0.7".parse().unwrap(), "10.0.0.8".parse().unwrap(), Protocol::ICMPV6)
+        .with_icmp(135, 0);
+    let mut way = Way::through(&v4, name, "");
+    (way.hops, way.destination) = (255, Destination::OfThisHost(AddressKind::Local));
+    assert!(table.run("input", &mut way).dropped);
+}
+
 #[test]
 fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
     for options in
@@ -67,10 +113,11 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
         let shut = [false; 4];
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
         assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [true; 4]);
-        // Neighbour discovery with the host goes on; nothing that looks like it is forwarded.
+        // Neighbour discovery with the host goes on; what only looks like it does not.
         for kind in [130, 133, 135, 136] {
-            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), [false, false, true, true]);
+            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), shut);
         }
+        discovers(&table, CLOSED, "fd00::77");
         assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), shut);
 
         // Its workload comes and goes; policy denies it everything, but for what the host sends.
@@ -113,8 +160,9 @@ fn what_looks_like_neighbour_discovery_is_not_forwarded_for_unknown_addresses() 
         let mut table = Table::default();
         update.stages().iter().for_each(|stage| table.apply(&stage.commands));
         for kind in [130, 133, 135, 136] {
-            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), [false, false, true, true], "{kind}");
+            assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), [false, false, false, true], "{kind}");
         }
+        discovers(&table, CLOSED, "fd00::77");
         assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), [false, false, false, true]);
     }
 }
@@ -135,7 +183,8 @@ fn a_host_endpoint_that_the_snapshot_does_not_know_is_denied_everything() {
         let (mut lowering, update) = Lowering::load(Options::new(), desired, &Existing::default()).unwrap();
         update.stages().iter().for_each(|stage| table.apply(&stage.commands));
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), [false; 4]);
-        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 135), [false, false, true, true]);
+        assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 135), [false; 4]);
+        discovers(&table, CLOSED, "fe80::77");
         assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [!guards_others; 4]);
         assert_eq!(passes(&table, "lo", Protocol::TCP, 0)[2..], [true; 2]);
         assert!(passes(&table, "w1", Protocol::TCP, 0)[3], "the host reaches its workloads");

@@ -39,6 +39,9 @@ pub(crate) struct Way<'a> {
     pub(crate) destination: Destination,
     /// Whether its destination was rewritten.
     pub(crate) translated: bool,
+    /// Hop limit and bytes behind the header, of IPv6.
+    pub(crate) hops: u8,
+    pub(crate) length: u16,
 }
 
 impl<'a> Way<'a> {
@@ -52,6 +55,8 @@ impl<'a> Way<'a> {
             tracked: true,
             destination: Destination::Unicast,
             translated: false,
+            hops: 64,
+            length: 32,
         }
     }
 }
@@ -280,6 +285,9 @@ fn value_of(field: Field, way: &Way<'_>) -> Option<Value> {
         Field::DestinationPort => Value::Number(packet.destination_port),
         Field::IcmpType => Value::Number(icmp()?.kind.into()),
         Field::IcmpCode => Value::Number(icmp()?.code.into()),
+        Field::HopLimit | Field::PayloadLength if packet.version() == IpVersion::V4 => return None,
+        Field::HopLimit => Value::Number(way.hops.into()),
+        Field::PayloadLength => Value::Number(way.length),
         Field::ConnectionState => return None,
     })
 }
