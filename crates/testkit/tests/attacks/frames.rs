@@ -179,6 +179,12 @@ pub(crate) fn vxlan(network: u32, frame: &[u8]) -> Vec<u8> {
     [&[8, 0, 0, 0][..], &(network << 8).to_be_bytes(), frame].concat()
 }
 
+/// An ARP message: 1 asks, 2 answers.
+pub(crate) fn arp(operation: u8, sender: ([u8; 6], IpAddr), target: ([u8; 6], IpAddr)) -> Vec<u8> {
+    let fixed = [0, 1, 8, 0, 6, 4, 0, operation];
+    [&fixed[..], &sender.0, &octets(sender.1), &target.0, &octets(target.1)].concat()
+}
+
 /// The bytes of an address.
 pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {

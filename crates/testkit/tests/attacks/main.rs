@@ -15,15 +15,21 @@
 #[expect(dead_code, reason = "other test targets use more of it")]
 #[path = "../common/backends.rs"]
 mod backends;
-#[expect(dead_code, reason = "other test targets use more of it")]
+mod bridge;
+mod claims;
+mod closed;
 #[path = "../common/cluster.rs"]
 mod cluster;
+mod cut;
+mod events;
+mod flood;
 mod frames;
 #[expect(dead_code, reason = "other test targets use more of it")]
 #[path = "../common/node.rs"]
 mod node;
 mod packets;
 mod rows;
+mod services;
 mod table;
 mod taps;
 #[expect(dead_code, reason = "other test targets use more of it")]
