@@ -122,12 +122,14 @@ impl Ip {
 
     /// Writes the checksum of the body at this offset.
     fn seal(&mut self, at: usize, over_addresses: bool) {
-        let length = u32::try_from(self.body.len()).unwrap().to_be_bytes();
-        let mut all = self.body.clone();
+        let mut all = Vec::new();
         if over_addresses {
-            all.extend([octets(self.source), octets(self.destination), length.to_vec()].concat());
-            all.splice(0..0, [0, self.protocol]);
+            let length = u32::try_from(self.body.len()).unwrap().to_be_bytes();
+            all = [octets(self.source), octets(self.destination), length.to_vec(), vec![0, self.protocol]]
+                .concat();
         }
+        // The last byte may have none beside it.
+        all.extend(&self.body);
         let sum = match checksum(&all) {
             0 if self.protocol == UDP => 0xffff,
             sum => sum,

@@ -55,7 +55,9 @@ fn table(world: &World, port: u16) -> Table {
                     by,
                     Expected::Dropped,
                     Unguarded::Depends,
-                    |mark| vec![world.link(by).ip(&Ip::tcp((at(by), port + 3), (to(of), 8_888), flags, mark))],
+                    |mark| {
+                        vec![world.link(by).ip(&Ip::tcp((at(by), port + 3), (to(of), 8_888), flags, mark))]
+                    },
                 );
             }
             table.attack(format!("{what}, a port without rules, {family}"), by, |mark| {

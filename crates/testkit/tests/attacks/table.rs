@@ -151,17 +151,23 @@ pub(crate) fn holds(dataplane: &str, findings: &[Finding]) {
 
 /// Fails when attacks do not arrive that arrive where nothing is enforced: the test of the test.
 pub(crate) fn arrives_unguarded(table: &Table, wire: &impl Wire) {
+    // Neighbours have to be found the first time.
+    let runs: Vec<_> = (0..3).map(|_| table.run(wire)).collect();
     let (mut harmless, mut stopped) = (Vec::new(), Vec::new());
-    for (row, got) in table.rows.iter().zip(table.run(wire)) {
+    for (number, row) in table.rows.iter().enumerate() {
+        let arrived = runs.iter().any(|got| !got[number].is_empty());
         match row.unguarded {
-            Unguarded::Arrives if got.is_empty() => harmless.push(&row.name),
-            Unguarded::KernelDrops if !got.is_empty() => stopped.push(&row.name),
+            Unguarded::Arrives if !arrived => harmless.push(&row.name),
+            Unguarded::KernelDrops if arrived => stopped.push(&row.name),
             _ => {}
         }
     }
     assert!(harmless.is_empty(), "nobody gets these, though nothing is enforced: {harmless:#?}");
     assert!(stopped.is_empty(), "the kernel does not drop these: {stopped:#?}");
 }
+
+/// How the reason begins where a row holds sometimes.
+const BY_CHANCE: &str = "by chance: ";
 
 /// What is wrong: rows that are not known to fail and do, and rows that are known to and hold.
 pub(crate) fn wrong(dataplane: &str, findings: &[Finding], known: &[(&str, &str, &str)]) -> Vec<String> {
@@ -177,6 +183,7 @@ pub(crate) fn wrong(dataplane: &str, findings: &[Finding], known: &[(&str, &str,
         match (found, reason(name)) {
             (Some(found), None) => wrong.push(format!("{dataplane}: {name}: {found}")),
             (Some(_), Some(reason)) => *counts.entry(reason).or_default() += 1,
+            (None, Some(reason)) if reason.starts_with(BY_CHANCE) => {}
             (None, Some(_)) => {
                 wrong.push(format!("{dataplane}: {name}: holds now, so it is not KNOWN any more"))
             }

@@ -89,7 +89,8 @@ impl UnderTest {
     /// Room for a test, and no packets of other tests' nodes.
     pub(crate) fn ebpf(&self, options: DataplaneOptions) -> ebpf::Options {
         let default = Capacity::default();
-        let [flows_v4, flows_v6] = [default.flows_v4, default.flows_v6].map(|flows| self.flows.unwrap_or(flows));
+        let [flows_v4, flows_v6] =
+            [default.flows_v4, default.flows_v6].map(|flows| self.flows.unwrap_or(flows));
         let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, flows_v4, flows_v6, ..default };
         let group = self.group.clone();
         ebpf::Options::from(options)
