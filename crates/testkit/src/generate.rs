@@ -106,7 +106,7 @@ impl Generator {
         packet.source_port = near(self);
         packet.destination_port = near(self);
         if self.chance(80) {
-            packet = packet.with_icmp(self.pick(&[0, 3, 8, 128, 135, 254]), self.pick(&[0, 1, 255]));
+            packet = packet.with_icmp(self.pick(&[0, 3, 8, 128, 135, 143, 254]), self.pick(&[0, 1, 255]));
         }
         if self.chance(25) {
             let text = ["spiffe://t/ns/a/sa/s", "spiffe://t/ns/b/sa/x", "", "junk"];

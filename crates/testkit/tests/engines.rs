@@ -167,7 +167,7 @@ fn engines_agree_on_packets_that_hit_a_rule_and_on_those_that_just_miss_it() {
 /// What the generator calls a hit decides, once the rule stands alone, and a near miss never does.
 #[test]
 fn a_rule_that_stands_alone_decides_what_hits_it_and_nothing_that_misses_it() {
-    let settings = Settings::default().with_failsafes(&Failsafes::none());
+    let settings = Settings::default().with_failsafes(&Failsafes::none()).with_tunnels(&[]);
     let mut checked = 0;
     for seed in 0..rounds() {
         let mut generator = Generator::new(seed);

@@ -132,9 +132,13 @@ fn the_routes_of_the_node_say_what_is_forwarded() {
         run("ip link set lo up && ip link set v up && ip link set u up");
         run("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
         run("ip -6 addr add 2001:db8::1/128 dev lo");
-        run("ip link add bridge0 type bridge && ip link set bridge0 up && ip -6 addr add fd77::1/64 dev bridge0 nodad");
+        run(
+            "ip link add bridge0 type bridge && ip link set bridge0 up && ip -6 addr add fd77::1/64 dev bridge0 nodad",
+        );
         run("ip -6 route add fd00::8/128 dev v");
-        run("ip -6 route add 2001:db8:2::/64 dev bridge0 && ip -6 route add 2001:db8:3::/64 via fd77::9 dev bridge0");
+        run(
+            "ip -6 route add 2001:db8:2::/64 dev bridge0 && ip -6 route add 2001:db8:3::/64 via fd77::9 dev bridge0",
+        );
         let mut out = |source: &str, destination: &str, kind: u8| {
             node.sandbox.from_workload(V, &message(source, destination, kind).bytes()).unwrap()
         };

@@ -65,10 +65,10 @@ impl Discovery {
 /// Who owns the source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The sender, an endpoint or a node that is known.
+    /// The sender.
     Own,
-    /// Nobody that is known.
-    Unknown,
+    /// Somebody else, or nobody that is known.
+    Other,
 }
 
 /// Who owns the destination address.

@@ -86,25 +86,25 @@ impl<'w> Way<'w> {
             && (self.from == self.to || (is_host(self.from) && is_host(self.to) && same_host))
     }
 
-    /// What keeps neighbours found on a link (decision D23). Whoever sends from an address of an end is that end; an address
-    /// of the node counts for its workloads, and for neighbours with an address of the link.
-    fn is_discovery(&self) -> bool {
-        let is_known = !matches!(self.from, End::Outside);
-        let is_near = match self.from {
-            End::Outside => true,
-            _ => self.stays(),
-        };
-        let source = if is_known { Source::Own } else { Source::Unknown };
-        let destination = if is_host(self.to) && is_near { Destination::Node } else { Destination::Other };
-        self.translator.is_none()
-            && !self.is_between_replicas
-            && is_discovery(self.packet, source, destination)
-    }
-
     /// The packet that reaches the node of the destination.
     fn arriving(&self) -> &'w Packet {
         let translated_here = self.translator == self.to_node && !self.is_translated_at_source();
         if translated_here { self.sent } else { self.packet }
+    }
+}
+
+impl Topology<'_> {
+    /// Whether the packet keeps neighbours found on a link (decision D23). An address of a node counts for its workloads, and
+    /// for neighbours with an address of the link.
+    fn is_discovery(&self, way: &Way<'_>) -> bool {
+        if way.translator.is_some() || way.is_between_replicas {
+            return false;
+        }
+        let source = if self.owns(way.from, way.packet.source) { Source::Own } else { Source::Other };
+        let is_near = matches!(way.from, End::Outside) || way.stays();
+        let is_of_node = is_near && is_host(way.to) && self.owns(way.to, way.packet.destination);
+        let destination = if is_of_node { Destination::Node } else { Destination::Other };
+        is_discovery(way.packet, source, destination)
     }
 }
 
@@ -130,7 +130,7 @@ impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
         if way.is_local() {
             return self.exception(way.from, Cause::Loopback);
         }
-        if way.is_discovery() {
+        if self.topology.is_discovery(way) {
             return self.exception(way.from, Cause::NeighbourDiscovery);
         }
         // What another node translates leaves this one as it was sent.
@@ -182,7 +182,7 @@ impl<'p, E: Evaluate + ?Sized> Path<'p, E> {
         if way.is_local() {
             return self.exception(way.to, Cause::Loopback);
         }
-        if way.is_discovery() {
+        if self.topology.is_discovery(way) {
             return self.exception(way.to, Cause::NeighbourDiscovery);
         }
         let uplink = way.to_node.and_then(|node| self.topology.host_endpoint(node));

@@ -83,6 +83,22 @@ impl<'a> Topology<'a> {
         }
     }
 
+    /// Whether `address` is one of the end's.
+    pub(super) fn owns(&self, end: &End, address: IpAddr) -> bool {
+        let is_it = |own: &IpAddr| canonical(*own) == canonical(address);
+        let of_node =
+            |node: &Name| self.cluster.nodes().get(node).is_some_and(|node| node.addresses.iter().any(is_it));
+        match end {
+            End::Endpoint(id) => self.cluster.endpoints().get(id).is_some_and(|endpoint| {
+                let is_on_host = id.kind == EndpointKind::Host;
+                endpoint.addresses.iter().any(is_it)
+                    || (is_on_host && endpoint.node.as_ref().is_some_and(of_node))
+            }),
+            End::Node(node) => of_node(node),
+            End::Outside => false,
+        }
+    }
+
     pub(super) fn is_subject(&self, end: &End) -> bool {
         match end {
             End::Endpoint(_) => true,

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portcullis::evaluate::Evaluate as _;
 use portcullis::packet::{Packet, Protocol};
+use portcullis::path::{End, Topology};
 use portcullis::settings::Settings;
-use portcullis::verdict::{Hook, Verdict};
+use portcullis::verdict::{Direction, Verdict};
 use portcullis_testkit::{Engines, kernel_can_be_asked};
 
 use crate::backends::in_namespaces;
@@ -50,6 +50,7 @@ fn every_engine_answers_attacks_as_the_kernels_do() {
         assert_eq!(ids.len(), PODS.len());
         let settings = Settings::default();
         let engines = Engines::new(&cluster, &settings).unwrap();
+        let topology = Topology::new(&cluster, &settings);
         let addresses = |who| FAMILIES.map(|family| world.address(who, family));
         let mut asked = BTreeSet::new();
         let mut found: Vec<Finding> = Vec::new();
@@ -66,13 +67,20 @@ fn every_engine_answers_attacks_as_the_kernels_do() {
             }
             let pod = PODS.iter().position(|who| who == from);
             let to = PODS.iter().position(|who| addresses(*who).contains(&packet.destination));
-            let (at, hook) = match (pod, to) {
-                (Some(from), _) => (from, Hook::WorkloadEgress),
-                (None, Some(to)) => (to, Hook::WorkloadIngress),
+            // Whoever sends is the pod behind the interface, whatever source it claims.
+            let end = |at: usize| End::Endpoint(ids[at].clone());
+            let (from, to, direction) = match (pod, to) {
+                (Some(from), to) => (
+                    end(from),
+                    to.map_or_else(|| topology.end_at(packet.destination), end),
+                    Direction::Egress,
+                ),
+                (None, Some(to)) => (End::Outside, end(to), Direction::Ingress),
                 (None, None) => continue,
             };
-            let decision = engines.evaluate(&ids[at], hook, &packet);
-            asked.insert(hook);
+            let flow = topology.decide(&engines, &from, &to, &packet);
+            let decision = flow.side(direction).unwrap().decision.clone();
+            asked.insert(direction);
             let wanted =
                 if matches!(expected, Expected::Reaches(_)) { Verdict::Allow } else { Verdict::Deny };
             let wrong = (decision.verdict != wanted).then(|| format!("{decision:?}"));
