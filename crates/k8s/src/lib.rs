@@ -14,6 +14,7 @@ pub mod cluster_network_policy;
 mod context;
 mod error;
 mod foreign;
+mod form;
 mod frontend;
 mod importer;
 mod intstr;
@@ -36,7 +37,8 @@ pub use frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };
 pub use importer::{
-    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
+    BaselineReading, Configured, Import, ImportOptions, Importer, ObjectSource, PodPlace, SYNTHETIC_RANGES,
+    WorkloadPods,
 };
 pub use intstr::IntOrString;
 pub use kind::{Kind, Relevance};

@@ -132,11 +132,6 @@ pub(super) fn profiles(updates: &mut Vec<Update>) {
     }
 }
 
-/// Whether `update` is a namespace or a service account, which a profile gives when it carries their labels.
-pub(super) const fn is_label_carrier(update: &Update) -> bool {
-    matches!(update, Update::Namespace(_) | Update::ServiceAccount(_))
-}
-
 /// Adds namespaces and service accounts that only profiles describe. Where the object itself was given, it is what
 /// Calico makes the profile from, so it alone counts.
 pub(super) fn inherited(described: Vec<Update>, updates: &mut Vec<Update>) {
