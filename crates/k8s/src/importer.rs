@@ -1,12 +1,12 @@
 //! From objects to the changes that build the model.
 
-mod complete;
-mod doubts;
-mod owners;
+pub(crate) mod complete;
+pub(crate) mod doubts;
+pub(crate) mod owners;
 mod pods;
 mod repeated;
 pub(crate) mod services;
-mod settings;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -259,7 +259,7 @@ impl Importer {
         } = self;
         let mut owners = Owners::new(&pods, &workloads, &autoscalers);
         let is_running = options.source == ObjectSource::Cluster;
-        let selectable = if is_running { Selectable::default() } else { Selectable::of(&pods) };
+        let selectable = (!is_running).then(|| Selectable::of(&pods));
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -277,7 +277,7 @@ impl Importer {
             pods::give_addresses(&mut endpoints, &mut updates);
         }
         updates.extend(endpoints.into_iter().map(Update::Endpoint));
-        let frontends = services.finish(&selectable, &mut updates);
+        let frontends = services.finish(selectable.as_ref(), &mut updates);
         if options.baseline == BaselineReading::PerPod {
             complete::shield_baseline(&mut updates);
         }

@@ -25,12 +25,15 @@ mod near;
 pub mod network_policy;
 mod object;
 mod path;
+mod safe_form;
 mod selector;
 pub mod service;
 mod status;
 mod tier;
+mod tracked;
 mod validate;
 pub mod workload;
+mod world;
 
 pub use error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 pub use frontend::{
@@ -46,4 +49,7 @@ pub use meta::{ObjectMeta, OwnerReference};
 pub use object::Object;
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use status::Status;
-pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};
+pub use tier::{CLOSED as CLOSED_TIER, SHIELD as SHIELD_TIER, shielding_policy};
+pub use world::{
+    Changes, ObjectKey, Observed, Refusal, Standing, Unidentified, UnreadablePolicy, World, WorldOptions,
+};

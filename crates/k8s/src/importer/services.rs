@@ -51,9 +51,15 @@ impl Services {
         self.endpoints.insert(endpoints.service, (endpoints.mirroring, endpoints.listed));
     }
 
-    /// Adds the services to the model, and gives them as clients reach them, by name.
-    pub(super) fn finish(mut self, selectable: &Selectable, updates: &mut Vec<Update>) -> Vec<Frontend> {
-        let candidates = Candidates::new(selectable, updates);
+    /// Adds the services to the model, and gives them as clients reach them, by name. `selectable` is what their selectors
+    /// find; nothing where controllers write slices.
+    pub(super) fn finish(
+        mut self,
+        selectable: Option<&Selectable>,
+        updates: &mut Vec<Update>,
+    ) -> Vec<Frontend> {
+        let candidates =
+            selectable.map_or_else(Candidates::default, |selectable| Candidates::new(selectable, updates));
         let mut found: Vec<ServiceEndpoints> = Vec::new();
         let mut frontends = Vec::new();
         for (id, plan) in self.services {
