@@ -17,6 +17,7 @@ use portcullis::ebpf::{self, AttachMode, Capacity, NodeBackends};
 use portcullis::model::EndpointId;
 use portcullis_testkit::{kernel_can_be_asked, wanted_backends};
 
+use crate::CANNOT;
 use crate::node::{Pod, node};
 use crate::wide::{Site, site};
 
@@ -26,6 +27,8 @@ pub(crate) struct UnderTest {
     pub(crate) backend: &'static Backend,
     /// How eBPF gets onto interfaces.
     pub(crate) attach_mode: AttachMode,
+    /// How many flows of each family have room, where that is an option.
+    flows: Option<u32>,
     /// The control group that holds the processes of the test's node.
     group: Option<PathBuf>,
 }
@@ -50,7 +53,7 @@ pub(crate) enum Variants {
 
 impl UnderTest {
     pub(crate) const fn new(backend: &'static Backend, attach_mode: AttachMode) -> Self {
-        Self { backend, attach_mode, group: None }
+        Self { backend, attach_mode, flows: None, group: None }
     }
 
     fn all(variants: Variants) -> Vec<Self> {
@@ -64,6 +67,17 @@ impl UnderTest {
         backends.flat_map(|backend| modes(backend).iter().map(|mode| Self::new(backend, *mode))).collect()
     }
 
+    /// The same for the node of `site`.
+    pub(crate) fn at(&self, site: &Site) -> Self {
+        Self { group: Some(site.group.folder.clone()), ..self.clone() }
+    }
+
+    /// The same with room for so many flows of each family.
+    pub(crate) fn with_flows(mut self, flows: u32) -> Self {
+        self.flows = Some(flows);
+        self
+    }
+
     /// The dataplane of a new process. Changes nothing yet.
     pub(crate) fn open(&self, options: DataplaneOptions) -> Box<dyn Dataplane> {
         match self.backend.name() {
@@ -74,7 +88,10 @@ impl UnderTest {
 
     /// Room for a test, and no packets of other tests' nodes.
     pub(crate) fn ebpf(&self, options: DataplaneOptions) -> ebpf::Options {
-        let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, ..Capacity::default() };
+        let default = Capacity::default();
+        let [flows_v4, flows_v6] =
+            [default.flows_v4, default.flows_v6].map(|flows| self.flows.unwrap_or(flows));
+        let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, flows_v4, flows_v6, ..default };
         let group = self.group.clone();
         ebpf::Options::from(options)
             .with_capacity(capacity)
@@ -147,29 +164,9 @@ pub(crate) fn on_every_node(
 pub(crate) fn on_every_site(pods: usize, scenario: impl Fn(&UnderTest, &Site) + Clone + Send + 'static) {
     on_every(Variants::Default, move |under| {
         let site = site(pods);
-        let under = UnderTest { group: Some(site.group.folder.clone()), ..under.clone() };
-        scenario(&under, &site);
+        scenario(&under.at(&site), &site);
     });
 }
-
-/// What a backend cannot do: its name, the scenario, and why.
-const CANNOT: &[(&str, &str, &str)] = &[
-    (
-        "nftables",
-        "host_services::an_untracked_allow_is_for_the_node_itself",
-        "connection tracking calls the answer to an untracked SYN invalid, so answers need an untracked rule of their own",
-    ),
-    (
-        "nftables",
-        "host_endpoints::host_endpoints_guard_a_node_that_masquerades_as_the_reference_says",
-        "netfilter does not translate back what untracked policy took out of connection tracking",
-    ),
-    (
-        "nftables",
-        "terminate::a_download_that_policy_denies_now_is_terminated",
-        "connection tracking takes what the other end sends for a flow of its own, which policy may allow",
-    ),
-];
 
 /// Why `backend` does not run the scenario of this thread, which is told and counted.
 fn cannot(backend: &str) -> bool {
@@ -186,7 +183,8 @@ fn cannot(backend: &str) -> bool {
     found.is_some()
 }
 
-fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
+/// Runs `scenario` for each backend in a thread, which is to become a node.
+pub(crate) fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
     if !kernel_can_be_asked() {
         return;
     }
