@@ -10,10 +10,7 @@ use portcullis_core::model::{
 
 use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::FelixSettings;
-use crate::error::{ConvertErrors, Warning};
-use crate::importer::services::{self, OfEndpoints, OfSlice, Plan};
-use crate::names::Names;
-use crate::object::Object;
+use crate::importer::services::{OfEndpoints, OfSlice, Plan};
 use crate::workload::{PodCount, PodRecord, WorkloadKind};
 
 /// What one object says, with every part checked.
@@ -62,39 +59,6 @@ pub(crate) enum Carrier {
 }
 
 impl Form {
-    /// Converts `object`.
-    pub(crate) fn read(object: &Object, names: &mut Names) -> Result<(Self, Vec<Warning>), ConvertErrors> {
-        let policy = |(policy, warnings)| (Self::Policies(vec![policy]), warnings);
-        Ok(match object {
-            Object::Namespace(o) => with(o.convert_with(names)?, Self::Namespace),
-            Object::ServiceAccount(o) => with(o.convert_with(names)?, Self::ServiceAccount),
-            Object::Node(o) => with(o.convert_with(names)?, Self::Node),
-            Object::Pod(o) => with(o.record(names)?, |record| Self::Pod(Box::new(record))),
-            Object::Workload(o) => with(o.record(names)?, |pod| {
-                Self::Workload(Box::new(WorkloadRecord { kind: o.kind, pod, count: o.count }))
-            }),
-            Object::HorizontalPodAutoscaler(o) => (Self::Autoscaler(o.clone()), Vec::new()),
-            Object::Service(o) => with(Plan::read(o, names)?, |plan| Self::Service(Box::new(plan))),
-            Object::Endpoints(o) => with(services::endpoints(o, names)?, Self::Endpoints),
-            Object::EndpointSlice(o) => with(services::slice(o, names)?, Self::EndpointSlice),
-            Object::NetworkPolicy(o) => policy(o.convert_with(names)?),
-            Object::ExtensionsNetworkPolicy(o) => {
-                let (form, mut warnings) = policy(o.convert_with(names)?);
-                warnings.push(Warning {
-                    object: object.reference(),
-                    field: "apiVersion".into(),
-                    message: "`extensions/v1beta1` is read as `networking.k8s.io/v1`".into(),
-                });
-                (form, warnings)
-            }
-            Object::ClusterNetworkPolicy(o) => policy(o.convert_with(names)?),
-            Object::AdminNetworkPolicy(o) => policy(o.convert_with(names)?),
-            Object::BaselineAdminNetworkPolicy(o) => policy(o.convert_with(names)?),
-            Object::FelixConfiguration(o) => with(o.convert(names)?, Self::Felix),
-            Object::Calico(o) => o.convert(names)?,
-        })
-    }
-
     /// The parts of the model that the object is by itself, for kinds that are not merged with others.
     pub(crate) fn into_updates(self) -> Vec<Update> {
         match self {
@@ -127,8 +91,4 @@ impl Carrier {
             Self::ServiceAccount(account) => Update::ServiceAccount(account),
         }
     }
-}
-
-fn with<T>((read, warnings): (T, Vec<Warning>), form: impl FnOnce(T) -> Form) -> (Form, Vec<Warning>) {
-    (form(read), warnings)
 }

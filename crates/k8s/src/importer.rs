@@ -205,7 +205,7 @@ impl Importer {
         }
         let before = self.lengths();
         let read = repeated::as_read(&object);
-        let (form, warnings) = Form::read(&object, &mut self.names)?;
+        let (form, warnings) = object.form(&mut self.names)?;
         match form {
             Form::Pod(record) => self.pods.push(*record),
             Form::Workload(record) => self.workloads.push(*record),

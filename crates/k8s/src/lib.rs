@@ -28,6 +28,7 @@ mod path;
 mod safe_form;
 mod selector;
 pub mod service;
+mod standing;
 mod status;
 mod tier;
 mod tracked;
@@ -48,8 +49,7 @@ pub use kind::{Kind, Relevance};
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::Object;
 pub use selector::{LabelSelector, LabelSelectorRequirement};
+pub use standing::Standing;
 pub use status::Status;
 pub use tier::{CLOSED as CLOSED_TIER, SHIELD as SHIELD_TIER, shielding_policy};
-pub use world::{
-    Changes, ObjectKey, Observed, Refusal, Standing, Unidentified, UnreadablePolicy, World, WorldOptions,
-};
+pub use world::{Changes, ObjectKey, Observed, Refusal, Unidentified, UnreadablePolicy, World, WorldOptions};

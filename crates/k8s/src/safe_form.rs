@@ -21,8 +21,9 @@ use crate::error::ConvertErrors;
 use crate::form::Form;
 use crate::kind::{CalicoKind, Kind, Known};
 use crate::names::Names;
+use crate::standing::{Clarity, Standing};
 use crate::tier;
-use crate::world::{Clarity, ObjectKey, Standing};
+use crate::world::ObjectKey;
 
 use shape::Shape;
 

@@ -19,18 +19,17 @@ use portcullis_core::model::Update;
 use portcullis_core::settings::Settings;
 
 use crate::error::{ConvertError, ConvertErrors, ObjectRef, Warning};
-use crate::form::Form;
 use crate::importer::{BaselineReading, Configured};
 use crate::kind::Kind;
 use crate::names::Names;
 use crate::safe_form::{self, SafeForm};
+use crate::standing::{Clarity, Standing};
 
 use change::Transaction;
 use held::{Held, Objects};
 use key::Place;
 use usage::Usage;
 
-pub(crate) use held::Clarity;
 pub use key::{ObjectKey, Unidentified};
 pub use observed::Observed;
 
@@ -87,23 +86,18 @@ impl WorldOptions {
 /// endpoint keeps its node, interface and addresses and loses labels and profiles.
 ///
 /// ```
-/// use portcullis_core::compile::Compiler;
+/// use portcullis_core::model::Cluster;
 /// use portcullis_k8s::{Kind, ObjectKey, Observed, World, WorldOptions};
 ///
 /// let mut world = World::new(WorldOptions::new());
-/// let mut compiler = Compiler::default();
+/// let mut cluster = Cluster::new();
 /// let kind = Kind::of("v1", "Pod").kind().unwrap();
 /// let pod = br#"{"metadata": {"name": "a", "namespace": "n"}, "status": {"podIP": "10.0.0.1"}}"#;
 ///
-/// for update in world.put(Observed::from_json(kind, pod).unwrap()).updates {
-///     compiler.apply(update).unwrap();
-/// }
-/// assert_eq!(compiler.cluster().endpoints().len(), 1);
-///
-/// for update in world.remove(&ObjectKey::new(kind, Some("n"), "a").unwrap()).updates {
-///     compiler.apply(update).unwrap();
-/// }
-/// assert!(compiler.cluster().endpoints().is_empty());
+/// cluster.extend(world.put(Observed::from_json(kind, pod).unwrap()).updates);
+/// assert_eq!(cluster.endpoints().len(), 1);
+/// cluster.extend(world.remove(&ObjectKey::new(kind, Some("n"), "a").unwrap()).updates);
+/// assert!(cluster.endpoints().is_empty());
 /// ```
 #[derive(Debug)]
 pub struct World {
@@ -141,18 +135,6 @@ pub struct Refusal {
     pub errors: ConvertErrors,
     /// What stands in its place.
     pub stands: Standing,
-}
-
-/// What stands in the place of an object that could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Standing {
-    /// Its safe form, see [`UnreadablePolicy::SafeForm`].
-    SafeForm,
-    /// What it was when it was last understood.
-    LastGood,
-    /// Nothing: it is not part of the model, and what depends on it is closed.
-    Nothing,
 }
 
 impl World {
@@ -260,7 +242,7 @@ impl World {
         if held.is_some_and(|held| held.uid.is_some() && uid.is_some() && held.uid != uid) {
             self.drop_object(name, &place, transaction);
         }
-        let read = object.and_then(|object| Form::read(&object, &mut self.names));
+        let read = object.and_then(|object| object.form(&mut self.names));
         let errors = match read {
             Ok((form, warnings)) => {
                 transaction.warnings.extend(warnings);

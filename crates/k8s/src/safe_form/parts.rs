@@ -23,7 +23,7 @@ pub(super) fn strict(
 ) -> Result<(Form, Vec<Warning>), ConvertErrors> {
     let object = Object::deserialize(kind, Tracked(object))
         .map_err(|error| ConvertError::new(key.reference(), error.field(), error.to_string()))?;
-    Form::read(&object, names)
+    object.form(names)
 }
 
 /// The same object with nothing in its metadata but what it is called.

@@ -17,8 +17,9 @@ use crate::error::{ConvertError, ConvertErrors};
 use crate::form::Form;
 use crate::kind::Kind;
 use crate::names::Names;
+use crate::standing::{Clarity, Standing};
 use crate::tier;
-use crate::world::{Clarity, ObjectKey, Standing};
+use crate::world::ObjectKey;
 
 /// The safe form of a policy that was refused for `errors`.
 pub(super) fn safe_form(

@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 
 use crate::BaselineReading;
 use crate::kind::{Kind, Relevance};
+use crate::standing::Standing;
 use crate::tier;
 use crate::world::tests::objects::{Random, object};
-use crate::world::{Observed, Standing, UnreadablePolicy, World, WorldOptions};
+use crate::world::{Observed, UnreadablePolicy, World, WorldOptions};
 
 const POLICIES: [(&str, &str); 6] = [
     ("networking.k8s.io/v1", "NetworkPolicy"),

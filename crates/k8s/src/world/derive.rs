@@ -13,7 +13,6 @@ use portcullis_core::model::{
 };
 
 use super::World;
-use super::held::Clarity;
 use super::key::Place;
 use super::part::Part;
 use crate::form::{Carrier, Form, ProfileRecord};
@@ -22,6 +21,7 @@ use crate::importer::complete;
 use crate::importer::services::{self, Behind, Entry, Plan};
 use crate::importer::{BaselineReading, services::Listed};
 use crate::safe_form;
+use crate::standing::Clarity;
 use crate::tier;
 use crate::workload::{Hosting, PodRecord};
 

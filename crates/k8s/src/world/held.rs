@@ -7,6 +7,7 @@ use portcullis_core::label::Name;
 
 use super::key::{Place, Uid};
 use crate::form::Form;
+use crate::standing::Clarity;
 
 /// The objects by kind, namespace and name.
 #[derive(Debug, Default)]
@@ -19,17 +20,6 @@ pub(super) struct Held {
     /// What it says; `None` for one of which nothing is known but that it exists.
     pub(super) form: Option<Form>,
     pub(super) clarity: Clarity,
-}
-
-/// How much of an object the form says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clarity {
-    /// All: the object said this, now or when it was last understood.
-    Clear,
-    /// Of a policy, all but some of its rules.
-    RulesUnclear,
-    /// Nothing certain beyond its name.
-    Unclear,
 }
 
 impl Objects {
