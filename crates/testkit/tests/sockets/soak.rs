@@ -29,14 +29,14 @@ fn step(number: usize) -> String {
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{stage: s{}}}}}",
         number % 3
     ));
-    for pod in (0..20).filter(|pod| (pod + number) % 7 != 0) {
+    for pod in (0..20).filter(|pod| !(pod + number).is_multiple_of(7)) {
         add(format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{pod}, namespace: shop, labels: {{v: v{}}}}}\n\
              status: {{podIPs: [{{ip: 10.1.0.{pod}}}, {{ip: 'fd00:1::{pod}'}}]}}",
             (pod + number) % 5
         ));
     }
-    for policy in (0..6).filter(|policy| (policy + number) % 4 != 0) {
+    for policy in (0..6).filter(|policy| !(policy + number).is_multiple_of(4)) {
         add(format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: e{policy}, namespace: shop}}\n\
              spec:\n  podSelector: {{matchLabels: {{app: server}}}}\n  ingress:\n\
