@@ -75,10 +75,14 @@ pub struct Capacity {
     pub pages: u32,
     /// Different decisions. 8 bytes each, and 16 for each CPU.
     pub decisions: u32,
-    /// Tracked IPv4 flows; the least recently used make room. 104 bytes each.
+    /// Tracked IPv4 flows; the least recently used make room. 112 bytes each. One workload's flows take half of the table at
+    /// most, whatever [`DataplaneOptions::flows_per_interface`] says.
     pub flows_v4: u32,
-    /// Tracked IPv6 flows; the least recently used make room. 128 bytes each.
+    /// Tracked IPv6 flows; the least recently used make room. 136 bytes each. One workload's flows take half of the table at
+    /// most.
     pub flows_v6: u32,
+    /// Flows of each family that were ended and may not go on; the kernel takes their memory as they come.
+    pub cuts: u32,
     /// Bytes of events that wait to be read; a power of two and a multiple of the page size.
     pub event_bytes: u32,
 }
@@ -102,12 +106,21 @@ impl Default for Capacity {
             decisions: 16_384,
             flows_v4: 131_072,
             flows_v6: 65_536,
+            cuts: 65_536,
             event_bytes: 1 << 20,
         }
     }
 }
 
 impl Capacity {
+    /// How many flows of a table of this size one interface may have that its own packets began, and as many again at each of
+    /// the others on their way: of a workload, and of an interface of the host, which carries those of many.
+    #[cfg(feature = "load")]
+    pub(crate) fn flow_bounds(table: u32, per_interface: u32) -> [u32; 2] {
+        let most = (table / 6).max(1);
+        [per_interface.min(most), per_interface.max(table / 8).clamp(1, most)]
+    }
+
     /// Next to nothing.
     pub(crate) const SMALL: Self = Self {
         endpoints: 16,
@@ -124,6 +137,7 @@ impl Capacity {
         decisions: 16,
         flows_v4: 1_024,
         flows_v6: 1_024,
+        cuts: 1_024,
         event_bytes: 1 << 16,
     };
 

@@ -1,5 +1,6 @@
 //! The maps in the kernel.
 
+use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
@@ -11,7 +12,9 @@ use portcullis_core::net::Cidr;
 
 use crate::error::{Context as _, LoadError};
 use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
-use crate::lower::endpoint::words_of;
+use crate::load::accounts::Accounts;
+use crate::load::local_sources::LocalSources;
+use crate::lower::endpoint::{words_of, workload_in};
 use crate::write::Write;
 
 /// The maps that [`Write`]s are for.
@@ -29,6 +32,8 @@ pub(crate) struct Maps {
     runs: Array<MapData, Runs>,
     pages: Array<MapData, Page>,
     counters: PerCpuArray<MapData, [u64; 2]>,
+    pub(crate) accounts: Accounts,
+    local_sources: LocalSources,
     cpus: usize,
     /// How many writes the kernel still takes, in tests of what happens when it does not.
     #[cfg(test)]
@@ -79,6 +84,8 @@ impl Maps {
             runs: take(ebpf, "runs")?,
             pages: take(ebpf, "pages")?,
             counters: take(ebpf, "counters")?,
+            accounts: Accounts::open(ebpf)?,
+            local_sources: LocalSources::open(ebpf)?,
             cpus,
             #[cfg(test)]
             writes_left: None,
@@ -117,7 +124,7 @@ impl Maps {
                 done("counters", self.counters.set(*slot, zeros, 0))
             }
             Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
-            Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
+            Write::Endpoint(interface, None) => self.remove_endpoint(*interface),
             Write::Address(net, buffers) => self.address(net, *buffers),
             Write::Flip(buffer) => done("active_buffer", self.active_buffer.set(0, buffer, 0)),
         }
@@ -129,7 +136,16 @@ impl Maps {
         for (place, word) in value.iter_mut().zip(words) {
             *place = *word;
         }
-        done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))
+        let buffers = || words.as_chunks::<BUFFER_WORDS>().0.iter().filter_map(workload_in);
+        self.accounts.begin(interface, buffers().next().is_some())?;
+        done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))?;
+        self.local_sources.set(interface, buffers().flatten().collect())
+    }
+
+    fn remove_endpoint(&mut self, interface: u32) -> Result<(), LoadError> {
+        gone("endpoints", self.endpoints.remove(&interface))?;
+        self.accounts.end(interface);
+        self.local_sources.set(interface, BTreeSet::new())
     }
 
     /// What a decision counted, on all CPUs.
