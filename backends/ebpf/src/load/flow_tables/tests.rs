@@ -119,24 +119,45 @@ fn a_second_copy_adds_what_happened_in_between() {
     assert_eq!(found, [(key(1), state(20, 3)), (key(2), state(30, 3)), (key(3), state(20, 2))]);
 }
 
-/// As it will be when the layout changes: keys and values of an earlier one, converted.
+/// In the first layout a flag told the flows that had been ended, and nothing told who pays.
 #[test]
-fn entries_of_an_earlier_layout_are_converted() {
+fn entries_of_the_first_layout_are_converted() {
     let Some(mut tables) = tables() else { return };
-    let mut earlier: HashMap<_, [u32; 4], u64> = HashMap::create(16, 0).unwrap();
-    for ports in [1, 2] {
-        earlier.insert([1, 2, ports, 3], u64::from(ports) * 100, 0).unwrap();
-    }
-    let data = MapData::from_id(earlier_id(&earlier)).unwrap();
-    let converted = entries(data, |[local, remote, ports, interface]: [u32; 4], seen: u64| {
-        (ports != 2).then_some(([local, remote, ports, interface, 6], state(seen, SENT)))
-    });
-    put(&mut tables.v4, converted.unwrap()).unwrap();
+    let mut earlier: HashMap<_, KeyV4, FirstState> = HashMap::create(16, 0).unwrap();
+    let first = |seen: u64, flags| -> FirstState {
+        let [a, b, ..] = state(seen, 0);
+        [a, b, flags, 9]
+    };
+    earlier.insert([1, 2, 1, 3, 6], first(100, SENT), 0).unwrap();
+    earlier.insert([1, 2, 2, 3, 6], first(200, SENT | BEGAN_LOCAL | FIRST_TERMINATED), 0).unwrap();
+    let data = || MapData::from_id(earlier_id(&earlier)).unwrap();
+    put(&mut tables.v4, earlier_flows(1, data()).unwrap()).unwrap();
+    cut(&mut tables.cuts_v4, earlier_cuts(1, true, data()).unwrap()).unwrap();
     let found: Vec<_> = read(&tables.v4).unwrap().into_iter().collect();
-    assert_eq!(found, [([1, 2, 1, 3, 6], state(100, SENT))]);
+    let [a, b, flags, ..] = state(100, SENT);
+    assert_eq!(found, [([1, 2, 1, 3, 6], [a, b, flags, 9, 3, 0])]);
+    let cuts: Vec<_> = read(&tables.cuts_v4).unwrap().into_iter().collect();
+    let [a, b, ..] = state(200, 0);
+    assert_eq!(cuts, [([1, 2, 2, 3, 6], [a, b, BEGAN_LOCAL, 0])]);
 }
 
-fn earlier_id(map: &HashMap<MapData, [u32; 4], u64>) -> u32 {
+/// More than there is room for is an error, and the flows do not go on all the same.
+#[test]
+fn cuts_that_do_not_fit_are_told() {
+    let Some(mut tables) = tables() else { return };
+    let entry = |n: u32| ([0, 0, n, 1, 6], state(n.into(), 1));
+    put(&mut tables.v4, (0..800).map(entry).collect()).unwrap();
+    assert_eq!(tables.end(|_| true).unwrap(), 800);
+    put(&mut tables.v4, (800..1_600).map(entry).collect()).unwrap();
+    let error = tables.end(|_| true).unwrap_err().to_string();
+    assert!(error.contains("holds 1024 flows that were ended"), "{error}");
+    assert_eq!(tables.lengths().unwrap(), [0, 0]);
+    // Time makes room.
+    tables.forget_cuts(2_000, 1_500).unwrap();
+    assert_eq!(read(&tables.cuts_v4).unwrap().len(), 300 + 800 - (800 - 224));
+}
+
+fn earlier_id(map: &HashMap<MapData, KeyV4, FirstState>) -> u32 {
     use aya::maps::IterableMap as _;
     map.map().info().unwrap().id()
 }
