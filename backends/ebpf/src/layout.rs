@@ -12,7 +12,6 @@ pub(crate) const ACCOUNTS: u32 = 16_384;
 #[cfg(any(test, feature = "load"))]
 pub(crate) const ACCOUNT_WORDS: usize = 16;
 /// Tunnels that are known by protocol and port.
-#[cfg(any(test, feature = "load"))]
 pub(crate) const TUNNELS: usize = 16;
 /// In the map `active_buffer`: the process that filled it has been followed by another.
 #[cfg(any(test, feature = "load"))]

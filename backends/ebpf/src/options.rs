@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_core::backend::{DataplaneOptions, LowerError, LowerErrorKind};
+use portcullis_core::backend::{DataplaneOptions, Ended, LowerError, LowerErrorKind};
+use portcullis_core::settings::Tunnel;
 
 /// What is chosen about the program and its maps, beside what every dataplane takes. [`Options::new`] gives the defaults;
 /// each setter returns the changed options.
@@ -252,8 +253,21 @@ impl Options {
         [self.mark & !above, self.mark.trailing_zeros(), state]
     }
 
+    /// Whether the program can do what is chosen for all dataplanes.
+    pub(crate) fn check(&self) -> Result<(), LowerError> {
+        let (tunnels, most) = (&self.dataplane.tunnels, crate::layout::TUNNELS);
+        let is_known = |tunnel: &Tunnel| matches!(tunnel, Tunnel::Protocol(_) | Tunnel::Udp(_));
+        if tunnels.len() > most || !tunnels.iter().all(is_known) {
+            return Err(LowerError::unsupported(None, format!("eBPF knows {most} tunnels by protocol or UDP port")));
+        }
+        if self.dataplane.ended == Ended::Reset {
+            return Err(LowerError::unsupported(None, "eBPF drops what comes in an ended flow and sends no reset"));
+        }
+        self.check_mark()
+    }
+
     /// Whether the mark can carry what it has to.
-    pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
+    fn check_mark(&self) -> Result<(), LowerError> {
         let in_one_piece =
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);

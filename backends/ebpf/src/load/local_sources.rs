@@ -26,7 +26,7 @@ impl LocalSources {
         Ok(Self { v4, v6, of: BTreeMap::new(), holders: BTreeMap::new() })
     }
 
-    /// The workload at `interface` has these addresses, in either buffer of its endpoint.
+    /// The workload at `interface` has these addresses.
     pub(crate) fn set(&mut self, interface: u32, now: BTreeSet<IpAddr>) -> Result<(), LoadError> {
         let before = self.of.insert(interface, now.clone()).unwrap_or_default();
         if now.is_empty() {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use aya::programs::{CgroupSkb, Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_core::net::Cidr;
-use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::packet::Protocol;
+use portcullis_core::settings::{Tunnel, WorkloadToHost};
 
 use crate::error::LoadError;
 use crate::layout::{BLOCK_ROWS, BOUND_ADDRESSES, TO_HOST_DROP, TO_HOST_POLICY, TUNNELS};
@@ -62,7 +63,7 @@ pub(crate) fn load(
     let (has_local_nets, has_tunnel_peers) = (local_nets.min(1), peers_of_tunnels.min(1));
     let check_claims = u32::from(shared_options.check_neighbour_claims);
     let local = capacity.endpoints.saturating_mul(2 * LOCAL_ADDRESSES);
-    let tunnels = TUNNELS_OF_NODE;
+    let tunnels = words_of_tunnels(&shared_options.tunnels);
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
     loader.btf(None);
@@ -132,12 +133,18 @@ pub(crate) fn load(
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const LOCAL_ADDRESSES: u32 = BOUND_ADDRESSES as u32;
 
-/// Protocol and port of the tunnels that a node may end: IPIP, VXLAN at both ports.
-const TUNNELS_OF_NODE: [u32; TUNNELS] = {
-    let mut tunnels = [0; TUNNELS];
-    (tunnels[0], tunnels[1], tunnels[2]) = (4 << 16, 17 << 16 | 4789, 17 << 16 | 8472);
-    tunnels
-};
+/// Protocol and port of each; there are as many as fit.
+fn words_of_tunnels(tunnels: &[Tunnel]) -> [u32; TUNNELS] {
+    let mut words = [0; TUNNELS];
+    for (word, tunnel) in words.iter_mut().zip(tunnels) {
+        *word = match tunnel {
+            Tunnel::Protocol(protocol) => u32::from(protocol.0) << 16,
+            Tunnel::Udp(port) => u32::from(Protocol::UDP.0) << 16 | u32::from(*port),
+            _ => 0,
+        };
+    }
+    words
+}
 
 /// One of the object's programs for interfaces, accepted by the kernel's verifier.
 pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
