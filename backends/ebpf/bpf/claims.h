@@ -40,12 +40,17 @@ INLINE int is_advertisement(const struct packet *p)
 	return p->v6 && p->protocol == PROTO_ICMPV6 && p->key >> 8 == ADVERTISEMENT && !(p->flags & LATER_FRAGMENT);
 }
 
-/* Nobody binds link-local addresses, so those cannot be told from others'. */
+/* Nobody binds link-local addresses: one passes when it is the source as well, which is how the kernel answers for it. */
 FUNCTION int is_honest_advertisement(const struct packet *p, const struct buffer *buffer)
 {
 	if (!p || !buffer)
 		return 0;
-	if (buffer->flags & ANY_ADDRESS || (p->inner_destination[0] & swap32(0xffc00000)) == swap32(0xfe800000))
+	const u32 *target = p->inner_destination;
+
+	if (buffer->flags & ANY_ADDRESS)
 		return 1;
-	return is_own(buffer, 1, p->inner_destination);
+	if ((target[0] & swap32(0xffc00000)) == swap32(0xfe800000))
+		return target[0] == p->source[0] && target[1] == p->source[1] && target[2] == p->source[2] &&
+		       target[3] == p->source[3];
+	return is_own(buffer, 1, target);
 }

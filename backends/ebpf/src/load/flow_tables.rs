@@ -308,16 +308,6 @@ impl FlowTables {
         Ok(v4.saturating_add(end(&mut self.v6, &mut self.cuts_v6, &which)?))
     }
 
-    /// Adds flows that are not in the table yet.
-    pub(crate) fn add(
-        &mut self,
-        v4: Vec<(KeyV4, State)>,
-        v6: Vec<(KeyV6, State)>,
-    ) -> Result<(), LoadError> {
-        put(&mut self.v4, v4)?;
-        put(&mut self.v6, v6)
-    }
-
     /// Forgets cuts that nobody has sent anything in for `silence` nanoseconds before `now`.
     pub(crate) fn forget_cuts(&mut self, now: u64, silence: u64) -> Result<(), LoadError> {
         let since = now.saturating_sub(silence);

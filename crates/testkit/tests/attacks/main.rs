@@ -67,7 +67,7 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("ebpf", r"ICMPv6 13[0-356] from outside to C, 64 hops", DISCOVERY),
     ("ebpf", r"neighbour solicitation (with .* hops|as another)", DISCOVERY),
     ("ebpf", r"VXLAN of Second to the node with IPv. of A", UNBOUND),
-    ("ebpf", r"bridge: ICMPv6 13. with data", DISCOVERY),
+    ("ebpf", r"bridge: ICMPv6 13[0-35] with data", DISCOVERY),
     ("ebpf", r"of nobody: .*", NOBODY),
     ("ebpf", r"made anew: .*", NOBODY),
 ];
