@@ -258,10 +258,16 @@ impl Options {
         let (tunnels, most) = (&self.dataplane.tunnels, crate::layout::TUNNELS);
         let is_known = |tunnel: &Tunnel| matches!(tunnel, Tunnel::Protocol(_) | Tunnel::Udp(_));
         if tunnels.len() > most || !tunnels.iter().all(is_known) {
-            return Err(LowerError::unsupported(None, format!("eBPF knows {most} tunnels by protocol or UDP port")));
+            return Err(LowerError::unsupported(
+                None,
+                format!("eBPF knows {most} tunnels by protocol or UDP port"),
+            ));
         }
         if self.dataplane.ended == Ended::Reset {
-            return Err(LowerError::unsupported(None, "eBPF drops what comes in an ended flow and sends no reset"));
+            return Err(LowerError::unsupported(
+                None,
+                "eBPF drops what comes in an ended flow and sends no reset",
+            ));
         }
         self.check_mark()
     }

@@ -253,7 +253,8 @@ pub(crate) fn pinned_beside(pins: &Pins, current: &[String]) -> Vec<Earlier> {
 /// Removes pinned tables but these.
 pub(crate) fn keep(pins: &mut Pins, kept: &[String]) -> Result<(), LoadError> {
     let tables = |prefix| pins.ends_of(prefix).map(move |end| format!("{prefix}{end}"));
-    let others: Vec<String> = tables("flows_").chain(tables("cuts_")).filter(|name| !kept.contains(name)).collect();
+    let others: Vec<String> =
+        tables("flows_").chain(tables("cuts_")).filter(|name| !kept.contains(name)).collect();
     others.iter().try_for_each(|name| pins.unpin(name))
 }
 
@@ -448,9 +449,9 @@ fn end<K: Key>(
 ) -> Result<usize, LoadError> {
     let ended: Vec<(K, State)> =
         read(table)?.into_iter().filter(|(key, state)| key.ways(*state).any(|flow| which(&flow))).collect();
-    let new = ended.iter().filter(|(key, state)| {
-        matches!(key.flow(*state).packet.protocol, Protocol::TCP | Protocol::SCTP)
-    });
+    let new = ended
+        .iter()
+        .filter(|(key, state)| matches!(key.flow(*state).packet.protocol, Protocol::TCP | Protocol::SCTP));
     let new = new.map(|(key, state)| {
         let [a, b, flags, ..] = *state;
         (*key, [a, b, flags & BEGAN, 0])

@@ -60,7 +60,8 @@ pub(crate) fn load(
     let ([workload_v4, host_v4], [workload_v6, host_v6]) =
         (bounds(capacity.flows_v4), bounds(capacity.flows_v6));
     let nets = |nets: &[Cidr]| u32::try_from(nets.len()).unwrap_or(u32::MAX);
-    let (local_nets, peers_of_tunnels) = (nets(&shared_options.local_nets), nets(&shared_options.tunnel_peers));
+    let (local_nets, peers_of_tunnels) =
+        (nets(&shared_options.local_nets), nets(&shared_options.tunnel_peers));
     let (has_local_nets, has_tunnel_peers) = (local_nets.min(1), peers_of_tunnels.min(1));
     let check_claims = u32::from(shared_options.check_neighbour_claims);
     let local = capacity.endpoints.saturating_mul(2 * LOCAL_ADDRESSES);

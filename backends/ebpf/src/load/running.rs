@@ -487,4 +487,3 @@ impl Running {
         self.maps.writes_left = writes;
     }
 }
-
