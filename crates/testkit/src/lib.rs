@@ -21,6 +21,8 @@ mod kernel;
 pub mod mutate;
 pub mod recording;
 mod run;
+pub mod soak;
+pub mod tenant;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
 pub use engines::Engines;
