@@ -4,7 +4,7 @@
  * with our parser, so what differs is policy.
  */
 #include "../../backends/ebpf/bpf/kernel.h"
-#include "../../backends/ebpf/bpf/packet.h"
+#include "../../backends/ebpf/bpf/parse.h"
 #include "draw.h"
 #include "rivals.h"
 

@@ -263,12 +263,16 @@ impl LocalNode {
     /// # Errors
     /// As for [`LocalNode::change`], and when the dataplane cannot be looked at or repaired.
     pub fn maintain(&mut self) -> Result<Health, ChangeError> {
+        let mut warnings = Vec::new();
         let flows_are_left = match self.stage {
             Stage::New => return Ok(Health::default()),
             Stage::Current => None,
             Stage::NotLoaded | Stage::Behind(_) => match self.catch_up() {
                 // What could not be reached is told by the health.
-                Ok(_) => None,
+                Ok(changed) => {
+                    warnings = changed.applied.warnings;
+                    None
+                }
                 // The state is in force and can be looked after.
                 Err(error @ ChangeError::Flows { .. }) => Some(error),
                 Err(error) => return Err(error),
@@ -285,7 +289,8 @@ impl LocalNode {
             }
             result => result,
         };
-        let health = health.map_err(ChangeError::Dataplane)?;
+        let mut health = health.map_err(ChangeError::Dataplane)?;
+        health.applied.warnings.splice(0..0, warnings);
         flows_are_left.map_or(Ok(health), Err)
     }
 

@@ -102,7 +102,7 @@ impl Enforcer {
         let pins = self.pins.insert(Pins::open(&self.options.pins())?);
         let (running, unreached) = Running::start(&self.options, pins, desired, self.running.as_deref_mut())?;
         self.running = Some(Box::new(running));
-        Ok(Applied { unreached })
+        Ok(Applied::but_for(unreached))
     }
 
     pub(crate) fn follow(
@@ -114,7 +114,7 @@ impl Enforcer {
         let leads_on = self.loaded()?.generation() == delta.from && desired.snapshot.generation == delta.to;
         match (&mut self.running, &mut self.pins) {
             (Some(running), Some(pins)) if leads_on && !running.is_behind => {
-                Ok(Applied { unreached: running.update(pins, desired, delta)? })
+                Ok(Applied::but_for(running.update(pins, desired, delta)?))
             }
             _ => self.start(desired),
         }

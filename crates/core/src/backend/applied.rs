@@ -15,11 +15,19 @@ use crate::model::EndpointId;
 pub struct Applied {
     /// Interfaces that could not be guarded, in order.
     pub unreached: Vec<Unreached>,
+    /// What an operator should know of the way there though everything is in force, one line each: for example that the flows of an
+    /// earlier process could not be taken over. Told once.
+    pub warnings: Vec<String>,
 }
 
 impl Applied {
     /// Everything is in force.
-    pub const COMPLETE: Self = Self { unreached: Vec::new() };
+    pub const COMPLETE: Self = Self { unreached: Vec::new(), warnings: Vec::new() };
+
+    /// Everything is in force but for these.
+    pub const fn but_for(unreached: Vec<Unreached>) -> Self {
+        Self { unreached, warnings: Vec::new() }
+    }
 
     /// Whether every endpoint was reached.
     #[must_use]

@@ -63,6 +63,14 @@ pub trait Dataplane: Send {
     /// valid until removal or drop. `None` where there is nothing to wait on.
     fn event_fd(&self) -> Option<c_int>;
 
+    /// A file descriptor that polls as readable when [`Dataplane::maintain`] has something to do at once: an interface came or
+    /// went, or others changed what this dataplane has in the kernel. `maintain` makes it unreadable again. The dataplane's own,
+    /// valid from the first load until removal or drop. `None` where there is nothing to wait on: an agent calls `maintain` every few
+    /// seconds all the same.
+    fn change_fd(&self) -> Option<c_int> {
+        None
+    }
+
     /// Ends the tracked flows that `is_denied` picks, so that their next packet is decided anew (decision D16); others go on.
     /// How many entries of flow tables these were.
     ///

@@ -169,7 +169,7 @@ impl Recorded {
             bound.flat_map(|(id, binding)| binding.interfaces().iter().map(move |one| (Some(id), one)));
         let all = bound.chain(update.bindings.closed().map(|one| (None, one)));
         let lost = all.filter(|(_, one)| self.gone.contains(one.name()));
-        let applied = Applied { unreached: lost.map(|(id, one)| gone(id, one)).collect() };
+        let applied = Applied::but_for(lost.map(|(id, one)| gone(id, one)).collect());
         self.in_force = Some(update);
         Ok(applied)
     }

@@ -17,6 +17,7 @@ use portcullis::ebpf::{self, AttachMode, Capacity, NodeBackends};
 use portcullis::model::EndpointId;
 use portcullis_testkit::{kernel_can_be_asked, wanted_backends};
 
+use crate::CANNOT;
 use crate::node::{Pod, node};
 use crate::wide::{Site, site};
 
@@ -62,6 +63,11 @@ impl UnderTest {
         };
         let backends = wanted_backends().into_iter();
         backends.flat_map(|backend| modes(backend).iter().map(|mode| Self::new(backend, *mode))).collect()
+    }
+
+    /// The same for the node of `site`.
+    pub(crate) fn at(&self, site: &Site) -> Self {
+        Self { group: Some(site.group.folder.clone()), ..self.clone() }
     }
 
     /// The dataplane of a new process. Changes nothing yet.
@@ -147,29 +153,9 @@ pub(crate) fn on_every_node(
 pub(crate) fn on_every_site(pods: usize, scenario: impl Fn(&UnderTest, &Site) + Clone + Send + 'static) {
     on_every(Variants::Default, move |under| {
         let site = site(pods);
-        let under = UnderTest { group: Some(site.group.folder.clone()), ..under.clone() };
-        scenario(&under, &site);
+        scenario(&under.at(&site), &site);
     });
 }
-
-/// What a backend cannot do: its name, the scenario, and why.
-const CANNOT: &[(&str, &str, &str)] = &[
-    (
-        "nftables",
-        "host_services::an_untracked_allow_is_for_the_node_itself",
-        "connection tracking calls the answer to an untracked SYN invalid, so answers need an untracked rule of their own",
-    ),
-    (
-        "nftables",
-        "host_endpoints::host_endpoints_guard_a_node_that_masquerades_as_the_reference_says",
-        "netfilter does not translate back what untracked policy took out of connection tracking",
-    ),
-    (
-        "nftables",
-        "terminate::a_download_that_policy_denies_now_is_terminated",
-        "connection tracking takes what the other end sends for a flow of its own, which policy may allow",
-    ),
-];
 
 /// Why `backend` does not run the scenario of this thread, which is told and counted.
 fn cannot(backend: &str) -> bool {
@@ -186,7 +172,8 @@ fn cannot(backend: &str) -> bool {
     found.is_some()
 }
 
-fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
+/// Runs `scenario` for each backend in a thread, which is to become a node.
+pub(crate) fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
     if !kernel_can_be_asked() {
         return;
     }

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* What was deferred: the endpoint that the packet came from is asked. */
+#pragma once
+#include "ask.h"
+#include "endpoint.h"
+#include "mark.h"
+
+/*
+ * The endpoint of the interface that a packet came in by, where its destination was not known there: now it is. Where it leaves by
+ * no other interface, it is for the node itself.
+ */
+FUNCTION int ask_sender(const struct __sk_buff *skb, const struct packet *p, u32 from, u32 active, u32 class)
+{
+	if (!p)
+		return REFUSED;
+
+	if (is_final(skb))
+		return ACCEPTED;
+	if (is_confined(skb)) {
+		count(&reasons, REASON_CONFINED, 0);
+		return REFUSED;
+	}
+	const struct buffer *buffer = guard_of(from, active);
+
+	if (!buffer || !has_ports(p))
+		return ACCEPTED;
+	struct place at = { from, buffer->flags & HOST ? 0 : 1, 0, 0 };
+	struct question q = { 0, buffer->flags & HOST ? HOOK_FORWARD_INGRESS : HOOK_WORKLOAD_EGRESS, from, active, class, UNSOUGHT };
+
+	if (buffer->flags & COVERED && skb->ifindex != from && !is_free(skb))
+		return ask_covered_again(p, &at, &q, buffer);
+	q.program = buffer->flags & HOST ? buffer->programs[HOOK_FORWARD_INGRESS] : buffer->programs[HOOK_WORKLOAD_EGRESS];
+	return ask_hook(p, &at, &q);
+}
