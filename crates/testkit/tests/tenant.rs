@@ -90,13 +90,13 @@ fn come_and_go(compiler: &mut Compiler, seed: u64, commits: u32) {
 fn numbers_are_used_again_whatever_came_and_went() {
     let mut compiler = compiler();
     let empty = compiler.slots();
-    come_and_go(&mut compiler, 1, 400);
+    come_and_go(&mut compiler, 1, 40);
     let in_use = |slots: &[Slots]| slots.iter().map(|slots| (slots.name, slots.used)).collect::<Vec<_>>();
     assert_eq!(in_use(&compiler.slots()), in_use(&empty), "something is kept of objects that are gone");
     let early = compiler.slots();
-    // The same sizes come and go, ten times as often: the highest number depends on what is there at once.
-    for round in 0..10 {
-        come_and_go(&mut compiler, 2 + round, 400);
+    // The same sizes come and go, five times as often: the highest number depends on what is there at once.
+    for round in 0..5 {
+        come_and_go(&mut compiler, 2 + round, 40);
     }
     for (before, after) in early.iter().zip(compiler.slots()) {
         let most = before.numbered * 2 + 64;

@@ -17,7 +17,7 @@ use crate::compile::groups::Groups;
 use crate::compile::ids::{GroupId, PredicateId};
 use crate::compile::named_ports::NamedPorts;
 use crate::compile::owners::{AddressOwnerId, Owners};
-use crate::compile::policies::Policies;
+use crate::compile::policies::{Policies, PolicyState};
 use crate::compile::program_changes::ProgramChanges;
 use crate::compile::programs::Programs;
 use crate::compile::rules::Predicates;
@@ -186,6 +186,12 @@ impl Compiler {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Whether the policy is part of the tables: as of the last commit, it applies to an endpoint that gets programs.
+    #[must_use]
+    pub fn applies(&self, id: &PolicyId) -> bool {
+        self.policies.current(id).and_then(|ix| self.policies.lookup(ix)).is_some_and(PolicyState::is_used)
     }
 
     /// The tables as of the last commit.

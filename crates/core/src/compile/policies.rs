@@ -316,6 +316,11 @@ impl Policies {
 }
 
 impl PolicyState {
+    /// Whether a program holds this version.
+    pub(super) const fn is_used(&self) -> bool {
+        self.users > 0
+    }
+
     pub(super) const fn rule_list(&self, direction: Direction) -> &RuleList {
         match direction {
             Direction::Ingress => &self.ingress,
