@@ -8,6 +8,8 @@
 extern crate alloc;
 
 mod case;
+#[expect(clippy::panic, reason = "it fails by panicking, as tests do")]
+pub mod differential;
 mod engines;
 #[expect(
     clippy::indexing_slicing,
