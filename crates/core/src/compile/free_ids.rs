@@ -35,8 +35,10 @@ impl<I: Id> FreeIds<I> {
     /// Ends a commit: ids that came back in the one before it become available.
     pub(super) fn end_commit(&mut self) {
         let [new, old] = &mut self.resting;
-        old.sort_unstable_by(|a, b| b.cmp(a));
-        self.free.append(old);
+        if !old.is_empty() {
+            old.sort_unstable_by(|a, b| b.cmp(a));
+            self.free.append(old);
+        }
         core::mem::swap(new, old);
     }
 

@@ -99,6 +99,9 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
 
     /// Takes out every entry that nobody uses, and returns them in id order.
     pub(super) fn sweep(&mut self) -> Vec<(I, T)> {
+        if self.unused.is_empty() {
+            return Vec::new();
+        }
         let mut unused = core::mem::take(&mut self.unused);
         unused.sort_unstable();
         unused.dedup();
@@ -138,6 +141,9 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
 
     /// Ids created since the last call that still exist, in id order.
     pub(super) fn take_created(&mut self) -> Vec<I> {
+        if self.created.is_empty() {
+            return Vec::new();
+        }
         let mut created = core::mem::take(&mut self.created);
         created.sort_unstable();
         created.dedup();
