@@ -231,6 +231,11 @@ pub(crate) enum Field {
     IcmpType,
     /// The second byte of the transport header. Stands behind a condition on the protocol.
     IcmpCode,
+    /// Source of the first packet of the connection that the packet belongs to, or is about; only connections of this
+    /// family match.
+    Initiator(IpVersion),
+    /// Source of the answers of that connection: the other end, after destination NAT.
+    Responder(IpVersion),
     /// What connection tracking says. Values are of [`ConnectionState`]; only in [`Part::Switch`].
     ConnectionState,
 }

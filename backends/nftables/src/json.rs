@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use nftables::expr::{
-    BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    BinaryOperation, CT, CTDir, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
     PayloadBase, PayloadField, PayloadRaw, Range, SetItem, Verdict,
 };
 use nftables::schema::{
@@ -150,8 +150,14 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
 
 const fn known_type(field: Field) -> SetType {
     match field {
-        Field::Source(IpVersion::V4) | Field::Destination(IpVersion::V4) => SetType::Ipv4Addr,
-        Field::Source(IpVersion::V6) | Field::Destination(IpVersion::V6) => SetType::Ipv6Addr,
+        Field::Source(IpVersion::V4)
+        | Field::Destination(IpVersion::V4)
+        | Field::Initiator(IpVersion::V4)
+        | Field::Responder(IpVersion::V4) => SetType::Ipv4Addr,
+        Field::Source(IpVersion::V6)
+        | Field::Destination(IpVersion::V6)
+        | Field::Initiator(IpVersion::V6)
+        | Field::Responder(IpVersion::V6) => SetType::Ipv6Addr,
         Field::InputInterface | Field::OutputInterface => SetType::Ifname,
         Field::SourcePort | Field::DestinationPort => SetType::InetService,
         Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::ConnectionState => {
@@ -315,6 +321,8 @@ fn field_of(field: Field) -> Expression<'static> {
         Field::Source(IpVersion::V6) => payload("ip6", "saddr"),
         Field::Destination(IpVersion::V4) => payload("ip", "daddr"),
         Field::Destination(IpVersion::V6) => payload("ip6", "daddr"),
+        Field::Initiator(version) => flow_end(version, CTDir::Original),
+        Field::Responder(version) => flow_end(version, CTDir::Reply),
         Field::Protocol => meta(MetaKey::L4proto),
         Field::SourcePort => payload("th", "sport"),
         Field::DestinationPort => payload("th", "dport"),
@@ -325,6 +333,15 @@ fn field_of(field: Field) -> Expression<'static> {
             Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }))
         }
     }
+}
+
+/// The sender of one direction of a connection.
+fn flow_end(version: IpVersion, direction: CTDir) -> Expression<'static> {
+    let key = match version {
+        IpVersion::V4 => "ip saddr",
+        IpVersion::V6 => "ip6 saddr",
+    };
+    Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: Some(direction) }))
 }
 
 fn value(value: &Value) -> Expression<'static> {

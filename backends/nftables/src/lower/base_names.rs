@@ -43,7 +43,17 @@ impl BaseNames {
         (self.of_family("to", version), vec![Field::OutputInterface, Field::Destination(version)])
     }
 
-    /// Interfaces of workloads that may send from any address.
+    /// Interface and address of workloads that send, known before connection tracking.
+    pub(crate) fn sources(&self, version: IpVersion) -> BaseSet {
+        (self.of_family("sources", version), vec![Field::InputInterface, Field::Source(version)])
+    }
+
+    /// Interfaces of workloads whose packets may come from any address, known before connection tracking.
+    pub(crate) fn any_address(&self) -> BaseSet {
+        (self.name("any_address"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces of workloads that may send from any address, to their egress program.
     pub(crate) fn senders(&self) -> BaseSet {
         (self.name("senders"), vec![Field::Family, Field::InputInterface])
     }
@@ -69,7 +79,8 @@ impl BaseNames {
         (self.of_family("self", version), key)
     }
 
-    /// Addresses of this node's workloads, for the host's own packets to them.
+    /// Addresses of this node's workloads: no packet from elsewhere comes from one, and the host's own packets to one are
+    /// not asked about.
     pub(crate) fn workload_addresses(&self, version: IpVersion) -> BaseSet {
         (self.of_family("addresses", version), vec![Field::Destination(version)])
     }

@@ -98,9 +98,7 @@ fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existin
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
-        commands.extend(
-            [base_chains::UNKNOWN, base_chains::TO_HOST].map(|name| Command::AddCounter(name.into())),
-        );
+        commands.extend(base_chains::COUNTERS.map(|name| Command::AddCounter(name.into())));
     }
     let mut filled: Vec<(Set, Vec<Element>)> = Vec::new();
     for (name, set) in state.sets.iter().filter(|(name, _)| !before.sets.contains_key(*name)) {
@@ -279,7 +277,7 @@ fn destroy(state: &mut State, before: &Before, used: &Used, load: Option<&Existi
         gone.chains
             .extend(existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name)).cloned());
         gone.sets.extend(existing.sets.iter().cloned());
-        let ours = |name: &&Name| ![base_chains::UNKNOWN, base_chains::TO_HOST].contains(&name.as_str());
+        let ours = |name: &&Name| !base_chains::COUNTERS.contains(&name.as_str());
         gone.counters.extend(existing.counters.iter().filter(ours).cloned());
     }
     update.push(true, gone.removal());

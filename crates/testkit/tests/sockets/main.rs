@@ -33,6 +33,7 @@ mod nftables;
 mod node;
 mod policies;
 mod services;
+mod sources;
 mod terminate;
 mod to_node;
 mod traffic;

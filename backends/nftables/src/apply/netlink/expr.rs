@@ -145,6 +145,8 @@ impl Builder<'_> {
             Field::OutputInterface => meta(META_OIFNAME),
             Field::Protocol => meta(META_L4PROTO),
             Field::ConnectionState => self.push("ct", &[number(1, register), number(2, CT_STATE)]),
+            Field::Initiator(version) => self.flow_end(register, version, CT_ORIGINAL),
+            Field::Responder(version) => self.flow_end(register, version, CT_REPLY),
             Field::Source(IpVersion::V4) => self.payload(register, BASE_NETWORK, 12, 4),
             Field::Source(IpVersion::V6) => self.payload(register, BASE_NETWORK, 8, 16),
             Field::Destination(IpVersion::V4) => self.payload(register, BASE_NETWORK, 16, 4),
@@ -154,6 +156,14 @@ impl Builder<'_> {
             Field::IcmpType => self.payload(register, BASE_TRANSPORT, 0, 1),
             Field::IcmpCode => self.payload(register, BASE_TRANSPORT, 1, 1),
         }
+    }
+
+    fn flow_end(&mut self, register: u32, version: IpVersion, direction: u8) {
+        let key = match version {
+            IpVersion::V4 => CT_SOURCE_V4,
+            IpVersion::V6 => CT_SOURCE_V6,
+        };
+        self.push("ct", &[number(1, register), number(2, key), bytes(3, [direction])]);
     }
 
     fn payload(&mut self, register: u32, base: u32, offset: u32, length: u32) {
@@ -197,6 +207,11 @@ impl Builder<'_> {
 
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+/// `NFT_CT_SRC_IP`, `NFT_CT_SRC_IP6`, and the directions of `enum ip_conntrack_dir`.
+const CT_SOURCE_V4: u32 = 19;
+const CT_SOURCE_V6: u32 = 21;
+const CT_ORIGINAL: u8 = 0;
+const CT_REPLY: u8 = 1;
 /// `IPS_DST_NAT`.
 const STATUS_DNAT: u32 = 0x20;
 /// `RTN_LOCAL` and so on.

@@ -45,6 +45,20 @@ pub(super) fn commands() -> Vec<Command> {
             "plain",
             vec![Part::HasMark(1), Part::ClearMark(1), Part::SetMark(1), Part::Count("count".into())],
         ),
+        rule(
+            "plain",
+            vec![
+                Part::In(
+                    vec![
+                        Field::InputInterface,
+                        Field::Initiator(IpVersion::V6),
+                        Field::Responder(IpVersion::V6),
+                    ],
+                    "values".into(),
+                ),
+                Part::Go(Target::Return),
+            ],
+        ),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),

@@ -39,6 +39,10 @@ pub(crate) struct Way<'a> {
     pub(crate) destination: Destination,
     /// Whether its destination was rewritten.
     pub(crate) translated: bool,
+    /// What connection tracking says; `None` where no test asks.
+    pub(crate) state: Option<ConnectionState>,
+    /// The ends of the flow that it belongs to or is about.
+    pub(crate) flow: Option<[IpAddr; 2]>,
 }
 
 impl<'a> Way<'a> {
@@ -52,6 +56,8 @@ impl<'a> Way<'a> {
             tracked: true,
             destination: Destination::Unicast,
             translated: false,
+            state: None,
+            flow: None,
         }
     }
 }
@@ -220,7 +226,6 @@ impl Table {
                 };
                 found.cloned()
             }
-            Part::Switch(Field::ConnectionState, _) => None,
             Part::Switch(field, cases) => {
                 let value = value_of(*field, way)?;
                 cases.iter().find(|(case, _)| within(&value, case)).map(|(_, target)| Some(target.clone()))
@@ -280,7 +285,9 @@ fn value_of(field: Field, way: &Way<'_>) -> Option<Value> {
         Field::DestinationPort => Value::Number(packet.destination_port),
         Field::IcmpType => Value::Number(icmp()?.kind.into()),
         Field::IcmpCode => Value::Number(icmp()?.code.into()),
-        Field::ConnectionState => return None,
+        Field::Initiator(version) => of(way.flow?[0], version)?,
+        Field::Responder(version) => of(way.flow?[1], version)?,
+        Field::ConnectionState => Value::State(way.state?),
     })
 }
 
