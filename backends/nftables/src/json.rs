@@ -13,7 +13,9 @@ use nftables::schema::{
     Chain, Counter, Element, FlushObject, Map, NfCmd, NfListObject, NfObject, Nftables, Rule, Set, SetFlag,
     SetType, SetTypeValue, Table,
 };
-use nftables::stmt::{self, JumpTarget, Log, Mangle, Match, Operator, Statement, VerdictMap};
+use nftables::stmt::{
+    self, JumpTarget, Log, Mangle, Match, Operator, Reject, RejectType, Statement, VerdictMap,
+};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
@@ -63,6 +65,8 @@ fn set_types(object: &mut Json, set: &command::Set) {
     }
 }
 
+const TCP_SYN: u32 = 2;
+const TCP_ACK: u32 = 16;
 const FAMILY: NfFamily = NfFamily::INet;
 
 fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
@@ -136,7 +140,11 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
         let map = Map { family: FAMILY, table, name, set_type, comment, ..Map::default() };
         return NfListObject::Map(Box::new(map));
     }
-    let flags = (set.kind == SetKind::Ranges).then(|| HashSet::from([SetFlag::Interval]));
+    let flags = match set.kind {
+        SetKind::Ranges => Some(HashSet::from([SetFlag::Interval])),
+        SetKind::Timed(_) => Some(HashSet::from([SetFlag::Timeout])),
+        SetKind::Values | SetKind::Verdicts => None,
+    };
     NfListObject::Set(Box::new(Set {
         family: FAMILY,
         table,
@@ -231,6 +239,12 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
             log.queue_threshold = Some(1);
             Statement::Log(Some(log))
         }
+        Part::BeginsTcp => {
+            let flags = PayloadField { protocol: "tcp".into(), field: "flags".into() };
+            let flags = Expression::Named(NamedExpression::Payload(Payload::PayloadField(flags)));
+            is(and(flags, TCP_SYN | TCP_ACK), Expression::Number(TCP_SYN))
+        }
+        Part::Reset => Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None })),
         Part::Go(to) => go(to),
     }]
 }
@@ -356,6 +370,7 @@ fn value(value: &Value) -> Expression<'static> {
         Value::Addresses(first, last) => range(text(&first.to_string()), text(&last.to_string())),
         Value::Number(one) => number(*one),
         Value::Numbers(first, last) => range(number(*first), number(*last)),
+        Value::State(ConnectionState::New) => text("new"),
         Value::State(ConnectionState::Invalid) => text("invalid"),
         Value::State(ConnectionState::Established) => text("established"),
         Value::State(ConnectionState::Related) => text("related"),

@@ -4,7 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::Ipv6Addr;
 
-use portcullis_core::backend::LoggedEvents;
+use portcullis_core::backend::{Ended, LoggedEvents};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
@@ -13,7 +13,7 @@ use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
-use crate::lower::base_names::{BaseNames, BaseSet, interface};
+use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -57,15 +57,26 @@ const SIGNALS: &str = "signals";
 /// The chain for packets that are about a flow of others, and the one that asks whether a workload is an end of that flow.
 const RELATED: &str = "related";
 const OWN_FLOW: &str = "own_flow";
-/// The end of `fe80::/10`.
-const LAST_LINK_LOCAL: u128 = 0xfebf_ffff_ffff_ffff_ffff_ffff_ffff_ffff;
+/// The chains for the first packet of a flow: whether it is one of a flow that was ended.
+const BEGINS: &str = "begins";
+const BEGINS_PORTS: &str = "begins_ports";
+const BEGINS_NO_PORTS: &str = "begins_no_ports";
+/// TCP, UDP, DCCP, SCTP, UDP-Lite.
+pub(crate) const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
+/// `fe80::/10`, and the beginning of `ff00::/8`.
+const FIRST_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const LAST_LINK_LOCAL: Ipv6Addr =
+    Ipv6Addr::new(0xfebf, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
+const FIRST_MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
 /// The chain that asks workloads about what they send to this host.
 const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
 pub(crate) const TO_HOST: &str = "workload_to_host";
 
+/// Counts packets of flows that were ended.
+pub(crate) const ENDED: &str = "ended";
 /// The counters that every table has.
-pub(crate) const COUNTERS: [&str; 3] = [UNKNOWN, FORGED, TO_HOST];
+pub(crate) const COUNTERS: [&str; 4] = [UNKNOWN, FORGED, ENDED, TO_HOST];
 
 /// The hooked chains that a table can have.
 pub(crate) const HOOKED: [&str; 6] =
@@ -79,6 +90,7 @@ pub(crate) fn chains(
     let mut builder = Builder { options, base_names, facts, chains: BTreeMap::new() };
     builder.workloads();
     builder.sources();
+    builder.ended();
     builder.hosts();
     builder.base();
     builder.chains
@@ -113,7 +125,7 @@ impl Builder<'_> {
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
         let mut forward = self.closed(Field::InputInterface, UNKNOWN);
         forward.extend(self.closed(Field::OutputInterface, UNKNOWN));
-        forward.push(self.track());
+        forward.push(self.track_and_begin());
         forward.extend(comes_in);
         if self.facts.named {
             forward.extend(self.workload_interfaces(Field::InputInterface, &Target::Jump(egress)));
@@ -125,19 +137,19 @@ impl Builder<'_> {
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
-        input.push(self.track());
+        input.push(self.track_and_begin());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
-        if self.asks(Hook::HostEgress) || self.facts.closes {
-            let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
-            output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
-            if self.asks(Hook::HostEgress) {
-                output.extend([self.track(), jump(base_names.host_chain(Hook::HostEgress))]);
-            }
-            self.hooked("output", HookPoint::Output, FILTER, output);
+        let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
+        output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
+        if self.asks(Hook::HostEgress) {
+            output.extend([self.track_and_begin(), jump(base_names.host_chain(Hook::HostEgress))]);
+        } else {
+            output.push((vec![Part::Switch(Field::ConnectionState, vec![self.begins()])], None));
         }
+        self.hooked("output", HookPoint::Output, FILTER, output);
         if self.asks(Hook::PreDnat) {
             let rules = vec![self.track(), jump(base_names.host_chain(Hook::PreDnat))];
             self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
@@ -191,17 +203,21 @@ impl Builder<'_> {
         rules.extend(self.facts.any_address.then(|| own(base_names.any_address())));
         // Nobody lists link-local addresses, and an address that is being made is asked about from `::`.
         let v6 = Field::Source(IpVersion::V6);
-        let (first, last) = (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), Ipv6Addr::from(LAST_LINK_LOCAL));
         let signals = Part::Go(Target::Goto(base_names.name(SIGNALS)));
-        for value in
-            [Value::Addresses(first.into(), last.into()), Value::Address(Ipv6Addr::UNSPECIFIED.into())]
-        {
+        for value in [
+            Value::Addresses(FIRST_LINK_LOCAL.into(), LAST_LINK_LOCAL.into()),
+            Value::Address(Ipv6Addr::UNSPECIFIED.into()),
+        ] {
             rules.push((vec![Part::Is(v6, value), signals.clone()], None));
         }
         rules.push(go(forged.clone()));
         self.plain(base_names.name(SOURCES), rules);
 
         let mut rules = neighbour_discovery();
+        // What any kernel sends for itself, as reports to multicast routers, is no news.
+        let groups = Value::Addresses(FIRST_MULTICAST.into(), Ipv6Addr::from(u128::MAX).into());
+        let to_groups = Part::Is(Field::Destination(IpVersion::V6), groups);
+        rules.push((vec![to_groups, Part::Count(FORGED.into()), Part::Go(Target::Drop)], None));
         rules.push(go(forged));
         self.plain(base_names.name(SIGNALS), rules);
 
@@ -415,16 +431,64 @@ impl Builder<'_> {
 
     /// Packets of flows that were decided before pass; those that cannot start a flow do not.
     fn track(&self) -> (Vec<Part>, Option<String>) {
-        let related = match self.facts.workloads {
-            true => Target::Goto(self.base_names.name(RELATED)),
-            false => Target::Accept,
-        };
-        let cases = vec![
+        (vec![Part::Switch(Field::ConnectionState, self.tracked().into())], None)
+    }
+
+    /// The same, and flows that were ended do not begin again.
+    fn track_and_begin(&self) -> (Vec<Part>, Option<String>) {
+        let cases = self.tracked().into_iter().chain([self.begins()]).collect();
+        (vec![Part::Switch(Field::ConnectionState, cases)], None)
+    }
+
+    fn tracked(&self) -> [(Value, Target); 3] {
+        let related =
+            if self.facts.workloads { Target::Goto(self.base_names.name(RELATED)) } else { Target::Accept };
+        [
             (Value::State(ConnectionState::Established), Target::Accept),
             (Value::State(ConnectionState::Related), related),
             (Value::State(ConnectionState::Invalid), Target::Drop),
+        ]
+    }
+
+    fn begins(&self) -> (Value, Target) {
+        (Value::State(ConnectionState::New), Target::Jump(self.base_names.name(BEGINS)))
+    }
+
+    /// The chain for the first packet that connection tracking knows of a flow. Connection tracking picks a flow up from any packet of
+    /// either end, so what the other end of an ended flow sends would begin it anew, as a flow of its own that policy may
+    /// allow. Such a packet is found by its direction of the flow. The first packet of a connection is policy's to decide.
+    /// Source: the kernel's documentation of `nf_conntrack_tcp_loose`.
+    fn ended(&mut self) {
+        let base_names = self.base_names;
+        let ended = Target::Goto(base_names.name(ENDED));
+        let is_in = |version, ports| {
+            let (set, key) = BaseNames::ended(version, ports);
+            (vec![Part::In(key, set), Part::Go(ended.clone())], None)
+        };
+        let others = base_names.name(BEGINS_NO_PORTS);
+        let protocol = |number: u8, target: &Target| (Value::Number(number.into()), target.clone());
+        // A new flow of ICMP begins with a request, so an answer does not begin one.
+        let requests = [Protocol::ICMP, Protocol::ICMPV6].map(|icmp| protocol(icmp.0, &Target::Return));
+        let with_ports = Target::Goto(base_names.name(BEGINS_PORTS));
+        let with_ports = WITH_PORTS.map(|number| protocol(number, &with_ports));
+        let cases = requests.into_iter().chain(with_ports).collect();
+        let rules = vec![
+            (vec![Part::BeginsTcp, Part::Go(Target::Return)], None),
+            (vec![Part::Switch(Field::Protocol, cases)], None),
+            go(Target::Goto(others.clone())),
         ];
-        (vec![Part::Switch(Field::ConnectionState, cases)], None)
+        self.plain(base_names.name(BEGINS), rules);
+        for (name, ports) in [(base_names.name(BEGINS_PORTS), Ports::Some), (others, Ports::None)] {
+            let rules = FAMILIES.map(|version| is_in(version, ports)).to_vec();
+            self.plain(name, rules);
+        }
+        let mut rules = vec![(vec![Part::Count(ENDED.into())], None)];
+        if self.options.shared.ended == Ended::Reset {
+            let tcp = Part::Is(Field::Protocol, Value::Number(Protocol::TCP.0.into()));
+            rules.push((vec![tcp, Part::Reset], None));
+        }
+        rules.push((vec![Part::Go(Target::Drop)], Some("deny: flow that was ended".into())));
+        self.plain(base_names.name(ENDED), rules);
     }
 
     fn hooked(&mut self, name: &str, point: HookPoint, priority: i32, rules: Content) {

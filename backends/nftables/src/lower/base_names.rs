@@ -12,6 +12,13 @@ pub(crate) struct BaseNames {
     suffix: String,
 }
 
+/// Whether a protocol has ports, as connection tracking and the first four bytes of its header say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ports {
+    Some,
+    None,
+}
+
 /// A base set: its name and the fields of its key.
 pub(crate) type BaseSet = (Name, Vec<Field>);
 
@@ -83,6 +90,34 @@ impl BaseNames {
     /// not asked about.
     pub(crate) fn workload_addresses(&self, version: IpVersion) -> BaseSet {
         (self.of_family("addresses", version), vec![Field::Destination(version)])
+    }
+
+    /// Directions of ended flows, of protocols with ports and of others. The same set in every table: what was ended stays
+    /// ended when a table is replaced.
+    pub(crate) fn ended(version: IpVersion, ports: Ports) -> BaseSet {
+        let plain = Self::default();
+        let (source, destination) = (Field::Source(version), Field::Destination(version));
+        match ports {
+            Ports::Some => {
+                let key =
+                    vec![Field::Protocol, source, Field::SourcePort, destination, Field::DestinationPort];
+                (plain.of_family("ended", version), key)
+            }
+            Ports::None => {
+                (plain.of_family("ended_no_ports", version), vec![Field::Protocol, source, destination])
+            }
+        }
+    }
+
+    /// All sets of [`BaseNames::ended`].
+    pub(crate) fn all_ended() -> [BaseSet; 4] {
+        [
+            (IpVersion::V4, Ports::Some),
+            (IpVersion::V6, Ports::Some),
+            (IpVersion::V4, Ports::None),
+            (IpVersion::V6, Ports::None),
+        ]
+        .map(|(version, ports)| Self::ended(version, ports))
     }
 
     /// Networks of this node's workloads.

@@ -98,6 +98,23 @@ impl Builder<'_> {
                 ];
                 self.push("log", &attributes);
             }
+            Part::BeginsTcp => {
+                self.load(Field::Protocol, REG_1);
+                self.compare(Field::Protocol, &Value::Number(6));
+                self.payload(REG_1, BASE_TRANSPORT, 13, 1);
+                let value = |kind, byte: u8| nested(kind, &[bytes(1, [byte])]);
+                let mask = [
+                    number(1, REG_1),
+                    number(2, REG_1),
+                    number(3, 1),
+                    value(4, TCP_SYN | TCP_ACK),
+                    value(5, 0),
+                    number(6, 0),
+                ];
+                self.push("bitwise", &mask);
+                self.push("cmp", &[number(1, REG_1), number(2, CMP_EQ), data(&[TCP_SYN])]);
+            }
+            Part::Reset => self.push("reject", &[number(1, REJECT_TCP_RESET)]),
             Part::Go(target) => {
                 self.push("immediate", &[number(1, REG_VERDICT), nested(2, &[verdict(target)])]);
             }
@@ -228,6 +245,10 @@ const fn route_type(kind: AddressKind) -> u32 {
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_OF_DESTINATION: u32 = 2;
 const OBJECT_COUNTER: u32 = 1;
+const TCP_SYN: u8 = 2;
+const TCP_ACK: u8 = 16;
+/// `NFT_REJECT_TCP_RST`.
+const REJECT_TCP_RESET: u32 = 1;
 /// Bytes of the packet that an event carries: enough for the headers that identify it.
 const LOG_SNAPLEN: u32 = 128;
 /// The name of a set that belongs to a rule; the kernel fills in a number.

@@ -30,6 +30,7 @@ pub(super) fn commands() -> Vec<Command> {
         set("values", &three, SetKind::Values),
         set("ranges", &[source], SetKind::Ranges),
         set("verdicts", &map, SetKind::Verdicts),
+        set("timed", &[source], SetKind::Timed(0)),
         chain("plain", None),
         chain("hooked", Some(hook)),
         Command::AddElements(Elements {
@@ -59,6 +60,7 @@ pub(super) fn commands() -> Vec<Command> {
                 Part::Go(Target::Return),
             ],
         ),
+        rule("plain", vec![Part::BeginsTcp, Part::Reset]),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),

@@ -102,6 +102,7 @@ pub(super) fn key_bytes(field: Field, value: &Value) -> Vec<u8> {
         Value::Number(number) | Value::Numbers(number, _) => sized(field, *number),
         Value::State(state) => {
             let bit: u32 = match state {
+                ConnectionState::New => 8,
                 ConnectionState::Invalid => 1,
                 ConnectionState::Established => 2,
                 ConnectionState::Related => 4,
