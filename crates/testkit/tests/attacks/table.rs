@@ -93,6 +93,10 @@ impl Table {
         self.rows.push(Row { name, from, frames, expected, unguarded });
     }
 
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
     /// Sends everything. For each row, who got it besides its sender.
     pub(crate) fn run(&self, wire: &impl Wire) -> Vec<BTreeSet<Who>> {
         let mut heard = BTreeMap::new();

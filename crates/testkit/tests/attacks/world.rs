@@ -4,14 +4,14 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, UdpSocket};
 
-use crate::cluster::compiled;
+use crate::cluster::{compiled, placed};
 use crate::frames::Link;
 use crate::node::{Pod, ip};
 use crate::table::Wire;
 use crate::taps::{Ear, Tap, link};
 use crate::wide::{NODE, Site, answers, datagrams, site};
 use portcullis::compile::Compiler;
-use portcullis::model::EndpointId;
+use portcullis::model::{Cluster, EndpointId};
 
 /// Who sends, and who may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,6 +166,11 @@ pub(crate) struct World {
 /// Compiles what policy says of these pods.
 pub(crate) fn policy_of(pods: &[Pod]) -> (Compiler, Vec<EndpointId>) {
     compiled(POLICY, pods)
+}
+
+/// These pods, and what policy says of them.
+pub(crate) fn cluster_of(pods: &[Pod]) -> Cluster {
+    placed(POLICY, pods).0
 }
 
 impl World {
