@@ -34,6 +34,7 @@ mod nftables_ended;
 mod node;
 mod policies;
 mod services;
+mod soak;
 mod sources;
 mod terminate;
 mod to_node;
