@@ -68,7 +68,6 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("ebpf", r"made anew: .*", NOBODY),
 ];
 
-const FORGED: &str = "sources are looked at behind the state of connections, or not at all at an uplink";
 const DISCOVERY: &str = "the exemption of ICMPv6 discovery looks at the type alone";
 const UNBOUND: &str = "eBPF does not see what a tunnel brings whose interface is not bound";
 const TUNNELS: &str = "packets inside packets from outside are not looked for";
