@@ -62,15 +62,6 @@ pub(crate) fn link_sources(names: &BaseNames) -> Content {
     sources.map(rule).to_vec()
 }
 
-/// The rule that brings ICMPv6 from a workload's own addresses to [`IN`].
-pub(crate) fn own_source(names: &BaseNames) -> Line {
-    let source = Field::Source(IpVersion::V6);
-    // Of each pair of a workload's addresses there is an element, so of each address with itself.
-    let (own, _) = names.own(IpVersion::V6);
-    let own = Part::In(vec![Field::InputInterface, source, source], own);
-    (message(vec![own, Part::Go(Target::Jump(names.name(IN)))]), None)
-}
-
 fn message(rest: Vec<Part>) -> Vec<Part> {
     let version = Part::Is(Field::Family, Value::Family(IpVersion::V6));
     let protocol = Part::Is(Field::Protocol, Value::Number(Protocol::ICMPV6.0.into()));
