@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_core::backend::{DataplaneOptions, LowerError, LowerErrorKind};
+use portcullis_core::backend::{DataplaneOptions, Ended, LowerError, LowerErrorKind};
+use portcullis_core::settings::Tunnel;
 
 /// What is chosen about the program and its maps, beside what every dataplane takes. [`Options::new`] gives the defaults;
 /// each setter returns the changed options.
@@ -12,6 +13,8 @@ pub struct Options {
     pub(crate) mark: u32,
     pub(crate) node_backends: NodeBackends,
     pub(crate) capacity: Capacity,
+    /// How far the maps may grow.
+    pub(crate) growth: Option<Capacity>,
     pub(crate) attach_mode: AttachMode,
     /// `None` for the folder that the name says.
     pins: Option<PathBuf>,
@@ -75,10 +78,14 @@ pub struct Capacity {
     pub pages: u32,
     /// Different decisions. 8 bytes each, and 16 for each CPU.
     pub decisions: u32,
-    /// Tracked IPv4 flows; the least recently used make room. 104 bytes each.
+    /// Tracked IPv4 flows; the least recently used make room. 112 bytes each. One workload's flows take half of the table at
+    /// most, whatever [`DataplaneOptions::flows_per_interface`] says.
     pub flows_v4: u32,
-    /// Tracked IPv6 flows; the least recently used make room. 128 bytes each.
+    /// Tracked IPv6 flows; the least recently used make room. 136 bytes each. One workload's flows take half of the table at
+    /// most.
     pub flows_v6: u32,
+    /// Flows of each family that were ended and may not go on; the kernel takes their memory as they come.
+    pub cuts: u32,
     /// Bytes of events that wait to be read; a power of two and a multiple of the page size.
     pub event_bytes: u32,
 }
@@ -102,12 +109,21 @@ impl Default for Capacity {
             decisions: 16_384,
             flows_v4: 131_072,
             flows_v6: 65_536,
+            cuts: 65_536,
             event_bytes: 1 << 20,
         }
     }
 }
 
 impl Capacity {
+    /// How many flows of a table of this size one interface may have that its own packets began, and as many again at each of
+    /// the others on their way: of a workload, and of an interface of the host, which carries those of many.
+    #[cfg(feature = "load")]
+    pub(crate) fn flow_bounds(table: u32, per_interface: u32) -> [u32; 2] {
+        let most = (table / 6).max(1);
+        [per_interface.min(most), per_interface.max(table / 8).clamp(1, most)]
+    }
+
     /// Next to nothing.
     pub(crate) const SMALL: Self = Self {
         endpoints: 16,
@@ -124,6 +140,7 @@ impl Capacity {
         decisions: 16,
         flows_v4: 1_024,
         flows_v6: 1_024,
+        cuts: 1_024,
         event_bytes: 1 << 16,
     };
 
@@ -152,6 +169,41 @@ impl Capacity {
         *field = larger;
         grows
     }
+
+    /// The same, but no field grows beyond that of `most`.
+    #[cfg(feature = "load")]
+    pub(crate) fn grow_up_to(&mut self, most: &Self, error: &LowerError) -> bool {
+        let mut larger = *self;
+        if !larger.grow(error) {
+            return false;
+        }
+        larger.clamp(self, most);
+        let grows = larger != *self;
+        *self = larger;
+        grows
+    }
+
+    /// Cuts every field to that of `most`, but not below that of `least`.
+    #[cfg(feature = "load")]
+    fn clamp(&mut self, least: &Self, most: &Self) {
+        let fields: [(&mut u32, u32, u32); 12] = [
+            (&mut self.endpoints, least.endpoints, most.endpoints),
+            (&mut self.addresses_v4, least.addresses_v4, most.addresses_v4),
+            (&mut self.addresses_v6, least.addresses_v6, most.addresses_v6),
+            (&mut self.networks_v4, least.networks_v4, most.networks_v4),
+            (&mut self.networks_v6, least.networks_v6, most.networks_v6),
+            (&mut self.classes, least.classes, most.classes),
+            (&mut self.projections, least.projections, most.projections),
+            (&mut self.programs, least.programs, most.programs),
+            (&mut self.cells, least.cells, most.cells),
+            (&mut self.runs, least.runs, most.runs),
+            (&mut self.pages, least.pages, most.pages),
+            (&mut self.decisions, least.decisions, most.decisions),
+        ];
+        for (field, least, most) in fields {
+            *field = (*field).min(most).max(least);
+        }
+    }
 }
 
 impl Default for Options {
@@ -176,6 +228,7 @@ impl Options {
             mark: 0xffff_0000,
             node_backends: NodeBackends::default(),
             capacity: Capacity::default(),
+            growth: None,
             attach_mode: AttachMode::default(),
             pins: None,
         }
@@ -238,8 +291,27 @@ impl Options {
         [self.mark & !above, self.mark.trailing_zeros(), state]
     }
 
+    /// Whether the program can do what is chosen for all dataplanes.
+    pub(crate) fn check(&self) -> Result<(), LowerError> {
+        let (tunnels, most) = (&self.dataplane.tunnels, crate::layout::TUNNELS);
+        let is_known = |tunnel: &Tunnel| matches!(tunnel, Tunnel::Protocol(_) | Tunnel::Udp(_));
+        if tunnels.len() > most || !tunnels.iter().all(is_known) {
+            return Err(LowerError::unsupported(
+                None,
+                format!("eBPF knows {most} tunnels by protocol or UDP port"),
+            ));
+        }
+        if self.dataplane.ended == Ended::Reset {
+            return Err(LowerError::unsupported(
+                None,
+                "eBPF drops what comes in an ended flow and sends no reset",
+            ));
+        }
+        self.check_mark()
+    }
+
     /// Whether the mark can carry what it has to.
-    pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
+    fn check_mark(&self) -> Result<(), LowerError> {
         let in_one_piece =
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);
@@ -258,6 +330,16 @@ impl Options {
     #[must_use]
     pub const fn with_capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
+        self
+    }
+
+    /// How far the maps may grow. When policy does not fit, the enforcer loads it anew into maps with twice the room, as often as it
+    /// takes, while the policy before stays in force; when it would take more than `most`, or the kernel has no memory for it,
+    /// the policy is refused as it would be without. What `most` says of flows and events makes no difference. Without this
+    /// call nothing grows.
+    #[must_use]
+    pub const fn with_growth(mut self, most: Capacity) -> Self {
+        self.growth = Some(most);
         self
     }
 
@@ -296,6 +378,21 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "load")]
+    #[test]
+    fn growth_doubles_up_to_the_most_and_never_shrinks() {
+        let error = LowerError::limit("classes", 16_384_u32, 16_385_u32);
+        let most = Capacity { classes: 40_000, cells: 1, ..Capacity::default() };
+        let mut capacity = Capacity::default();
+        assert!(capacity.grow_up_to(&most, &error));
+        assert_eq!(capacity, Capacity { classes: 32_768, ..Capacity::default() });
+        assert!(capacity.grow_up_to(&most, &error));
+        assert_eq!(capacity.classes, 40_000);
+        assert!(!capacity.grow_up_to(&most, &error), "it is as large as it may be");
+        assert!(!capacity.grow_up_to(&most, &LowerError::limit("cells", 1_u32, 2_u32)), "nothing shrinks");
+        assert!(!capacity.grow_up_to(&most, &LowerError::invalid()));
+    }
 
     #[test]
     fn the_mark_has_to_carry_every_class() {
