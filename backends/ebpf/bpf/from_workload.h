@@ -75,6 +75,8 @@ int from_workload(struct __sk_buff *skb)
 		return !check_claims || is_honest_arp(skb, buffer) ? TC_NEXT : drop(REASON_CLAIM);
 	if (parsed != PARSED)
 		return drop(reason_of(parsed));
+	if (check_claims && is_advertisement(&p) && !is_honest_advertisement(&p, buffer))
+		return drop(REASON_CLAIM);
 	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.source)) {
 		if (is_discovery(&p))
 			return TC_NEXT;
