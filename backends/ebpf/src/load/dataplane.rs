@@ -65,6 +65,10 @@ impl Dataplane for Enforcer {
         self.loaded().ok().map(|running| running.events.fd())
     }
 
+    fn change_fd(&self) -> Option<c_int> {
+        self.watch_fd()
+    }
+
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
         self.end_flows(is_denied)
     }

@@ -11,6 +11,7 @@ use portcullis_core::net::Cidr;
 
 use crate::error::{Context as _, LoadError};
 use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
+use crate::load::faults::{self, Place};
 use crate::lower::endpoint::words_of;
 use crate::write::Write;
 
@@ -105,6 +106,7 @@ impl Maps {
         if self.refused.is_some_and(|is_refused| is_refused(write)) {
             return Err(LoadError::plain("a test refuses this write"));
         }
+        faults::reach(Place::Write)?;
         match write {
             Write::GracePeriod => self.wait_for_grace_period(),
             Write::Runs(slot, runs) => done("runs", self.runs.set(*slot, **runs, 0)),

@@ -8,6 +8,7 @@ use portcullis_core::settings::WorkloadToHost;
 
 use crate::error::LoadError;
 use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
+use crate::load::faults::{self, Place};
 use crate::options::Options;
 
 /// The program as it was built from `bpf/`; see `bpf/build.sh`.
@@ -90,10 +91,7 @@ pub(crate) fn load(
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)
         .override_global("events_at_once", &at_once, true);
-    let failed = |error: aya::EbpfError| {
-        let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
-        if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
-    };
+    let failed = |error| LoadError::new("cannot load the eBPF maps", error).of_environment();
     loader.load(object).map_err(failed)
 }
 
@@ -102,6 +100,7 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sche
     let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
     let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
+        faults::reach(Place::Verify)?;
         program.load().map_err(failed)?;
     }
     Ok(program)
