@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use portcullis::backend::Interface;
 use portcullis::packet::Protocol;
 use portcullis::scenario::{Peer, Port, parse_protocol};
+use portcullis::settings::{Tunnel, TunnelError};
 use portcullis::verdict::Verdict;
 
 use crate::engine::Engine;
@@ -168,6 +169,14 @@ pub(crate) struct ReadingArgs {
     #[arg(long, value_enum, value_name = "ACTION")]
     pub(crate) workload_to_host: Option<WorkloadToHost>,
 
+    /// Tunnels that pods may not send whatever policy says, on every node [default: what a FelixConfiguration in the input
+    /// says, else `default`]
+    ///
+    /// `default` is IP in IP and VXLAN: 4,udp:4789,udp:8472. `none` leaves the decision to policy. A list names IP protocols and
+    /// destination ports of UDP: 4,41,47,udp:4789,udp:6081.
+    #[arg(long, value_name = "LIST", value_parser = tunnels)]
+    pub(crate) tunnels: Option<Tunnels>,
+
     /// Whether the Baseline tier still applies to a pod that a NetworkPolicy selects
     #[arg(long, value_enum, value_name = "READING", default_value_t = Baseline::PerDirection)]
     pub(crate) baseline: Baseline,
@@ -313,6 +322,18 @@ pub(crate) enum Failsafe {
     Default,
     /// None
     None,
+}
+
+/// Tunnels that pods may not send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnels(pub(crate) Vec<Tunnel>);
+
+fn tunnels(text: &str) -> Result<Tunnels, TunnelError> {
+    Ok(Tunnels(match text {
+        "default" => Tunnel::DEFAULT.to_vec(),
+        "none" => Vec::new(),
+        list => list.split(',').map(str::parse).collect::<Result<_, _>>()?,
+    }))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

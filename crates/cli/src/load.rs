@@ -64,6 +64,13 @@ pub(crate) fn settings(args: &ReadingArgs, scenario: &Scenario, quiet: bool) -> 
             args::WorkloadToHost::Policy => WorkloadToHost::HostPolicy,
         });
     }
+    if let Some(args::Tunnels(tunnels)) = &args.tunnels {
+        if scenario.configured().tunnels {
+            let fields = "allowIPIPPacketsFromWorkloads and allowVXLANPacketsFromWorkloads";
+            overridden.push(("--tunnels", fields));
+        }
+        settings = settings.with_tunnels(tunnels);
+    }
     if !quiet {
         for (flag, fields) in overridden {
             to_stderr(&format!("note: {flag} overrides {fields} of every FelixConfiguration in the input\n"));

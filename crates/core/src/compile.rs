@@ -21,7 +21,6 @@
 mod addresses;
 mod compiler;
 mod decisions;
-mod exemptions;
 mod group_key;
 mod groups;
 mod ids;
@@ -32,6 +31,7 @@ mod l7_steps;
 mod labels;
 mod owners;
 mod policies;
+mod preludes;
 mod program_changes;
 mod program_rules;
 mod programs;

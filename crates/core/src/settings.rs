@@ -1,4 +1,4 @@
-//! Configuration beside policy: staged policies, failsafe ports, and the way of workloads to their host.
+//! Configuration beside policy: staged policies, failsafe ports, tunnels, and the way of workloads to their host.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,6 +7,10 @@ use crate::label::Name;
 use crate::net::Cidr;
 use crate::packet::{Packet, Protocol};
 use crate::verdict::{Direction, Hook};
+
+mod tunnel;
+
+pub use tunnel::{Tunnel, TunnelError};
 
 /// Configuration beside policy: for the whole evaluation, and for each node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +24,8 @@ pub struct Settings {
     pub nodes: BTreeMap<Name, NodeSettings>,
 }
 
-/// Settings of a node, which concern its host endpoints and the way of its workloads to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Settings of a node, which concern its host endpoints, and the way of its workloads to it and out of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct NodeSettings {
     /// Ports of a host endpoint that no policy can close.
@@ -31,6 +35,19 @@ pub struct NodeSettings {
     /// Evaluation answers by it. What is enforced on a node is
     /// [`DataplaneOptions::workload_to_host`](crate::backend::DataplaneOptions::workload_to_host) of its dataplane.
     pub workload_to_host: WorkloadToHost,
+    /// Tunnels that workloads may not send, whatever policy says (decision D28). The default is [`Tunnel::DEFAULT`].
+    #[cfg_attr(feature = "serde", serde(default = "Tunnel::usual"))]
+    pub tunnels: Vec<Tunnel>,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            failsafes: Failsafes::default(),
+            workload_to_host: WorkloadToHost::default(),
+            tunnels: Tunnel::usual(),
+        }
+    }
 }
 
 impl Settings {
@@ -58,6 +75,14 @@ impl Settings {
     #[must_use]
     pub fn with_workload_to_host(mut self, action: WorkloadToHost) -> Self {
         self.each_node().for_each(|node| node.workload_to_host = action);
+        self
+    }
+
+    /// The tunnels that workloads may not send, on all nodes, those with settings of their own included. With none, policy
+    /// alone decides about encapsulated packets.
+    #[must_use]
+    pub fn with_tunnels(mut self, tunnels: &[Tunnel]) -> Self {
+        self.each_node().for_each(|node| node.tunnels = tunnels.to_vec());
         self
     }
 

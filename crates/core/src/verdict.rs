@@ -169,6 +169,8 @@ pub enum Cause {
     Failsafe,
     /// ICMPv6 neighbour and listener discovery is never subject to policy.
     NeighbourDiscovery,
+    /// A workload may not send what one of the [tunnels](crate::settings::NodeSettings::tunnels) of its node carries.
+    Tunnel,
     /// The service has no backend that takes traffic here. No hook says so: there is no packet to ask about.
     NoBackend,
     /// The service has no such port. No hook says so, as above.
@@ -198,6 +200,7 @@ impl Cause {
             Self::WorkloadToHost => "workload-to-host",
             Self::Failsafe => "failsafe",
             Self::NeighbourDiscovery => "neighbour-discovery",
+            Self::Tunnel => "tunnel",
             Self::NoBackend => "no-backend",
             Self::NoServicePort => "no-service-port",
         }
@@ -250,6 +253,7 @@ impl fmt::Display for Cause {
             Self::WorkloadToHost => f.write_str("traffic from a workload to its own node"),
             Self::Failsafe => f.write_str("failsafe port"),
             Self::NeighbourDiscovery => f.write_str("ICMPv6 neighbour discovery"),
+            Self::Tunnel => f.write_str("workloads may not send packets inside of packets, as in a tunnel"),
             Self::NoBackend => f.write_str("the service has no ready backend"),
             Self::NoServicePort => f.write_str("the service has no such port"),
         }

@@ -235,13 +235,14 @@ proptest! {
     }
 
     #[test]
-    fn decisions_come_back(policy in policy_id(), tier in name(), index in any::<usize>(), kind in 0..5) {
+    fn decisions_come_back(policy in policy_id(), tier in name(), index in any::<usize>(), kind in 0..6) {
         let rule = RuleRef { policy: policy.clone(), tier: tier.clone(), direction: Direction::Egress, index };
         let cause = match kind {
             0 => Cause::Rule(rule.clone()),
             1 => Cause::TierDefault { tier, policy },
             2 => Cause::Profile { profile: tier, index: None },
             3 => Cause::NoPolicy,
+            4 => Cause::Tunnel,
             _ => Cause::NeighbourDiscovery,
         };
         round_trip(&Decision { verdict: Verdict::Deny, cause, logs: vec![rule] });

@@ -356,10 +356,10 @@ fn what_no_rule_can_see_changes_nothing() {
     }
 }
 
-/// Failsafe ports of nodes, while endpoints and policies come, change and move between nodes.
+/// Failsafe ports and tunnels of nodes, while endpoints and policies come, change and move between nodes.
 #[test]
 fn settings_of_nodes_reach_the_tables() {
-    let mut exempt = 0;
+    let (mut exempt, mut tunnels) = (0, 0);
     for seed in 0..rounds() {
         let mut generator = Generator::new(seed ^ 0x5e77);
         let settings = generator.settings();
@@ -376,6 +376,7 @@ fn settings_of_nodes_reach_the_tables() {
                             (reference.decide(id, hook, packet), interpreter.decide(id, hook, packet));
                         assert_eq!(want, got, "seed {seed}, step {step}: {id} {hook}\n{packet:?}");
                         exempt += u64::from(want.cause == Cause::Failsafe);
+                        tunnels += u64::from(want.cause == Cause::Tunnel);
                     }
                 }
             }
@@ -394,6 +395,7 @@ fn settings_of_nodes_reach_the_tables() {
         }
     }
     assert!(exempt > rounds(), "only {exempt} packets met a failsafe port");
+    assert!(tunnels > rounds(), "only {tunnels} packets were in a tunnel");
 }
 
 /// What flows meet on their way is the same whatever engine is asked: nodes with an endpoint for all interfaces, beside

@@ -262,7 +262,8 @@ fn options_that_change_the_answer() {
 fn flags_come_before_what_the_input_configures() {
     let felix =
         "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: node.n1}\nspec: ";
-    let spec = "{defaultEndpointToHostAction: Drop, failsafeInboundHostPorts: []}\n";
+    let spec = "{defaultEndpointToHostAction: Drop, failsafeInboundHostPorts: [], \
+                allowVXLANPacketsFromWorkloads: false}\n";
     let folder = Folder::new("felix");
     let file = folder.write("objects.yaml", format!("{STAGED}\n---\n{felix}{spec}"));
     let ask = |args: &[&str]| {
@@ -273,13 +274,21 @@ fn flags_come_before_what_the_input_configures() {
     for engine in ["reference", "matcher"] {
         let ssh = ["--from", "203.0.113.7", "--to", "hep/hep", "--port", "22", "--engine", engine];
         let home = ["--from", "shop/a", "--to", "node/n1", "--port", "80", "--engine", engine];
+        let vxlan = ["--from", "shop/a", "--to", "203.0.113.7", "--port", "4789", "--protocol", "UDP"];
+        let vxlan = [&vxlan[..], &["--engine", engine]].concat();
         for (flow, flag, value, field) in [
-            (&ssh, "--failsafe", "default", "failsafeInboundHostPorts"),
-            (&home, "--workload-to-host", "accept", "defaultEndpointToHostAction"),
+            (&ssh[..], "--failsafe", "default", "failsafeInboundHostPorts"),
+            (&home[..], "--workload-to-host", "accept", "defaultEndpointToHostAction"),
+            (
+                &vxlan[..],
+                "--tunnels",
+                "4,udp:8472",
+                "allowIPIPPacketsFromWorkloads and allowVXLANPacketsFromWorkloads",
+            ),
         ] {
             let (allowed, said) = ask(flow);
             assert!(!allowed && !said.contains("overrides"), "{flow:?}: {said}");
-            let (allowed, said) = ask(&[&flow[..], &[flag, value]].concat());
+            let (allowed, said) = ask(&[flow, &[flag, value]].concat());
             let note = format!("note: {flag} overrides {field}");
             assert!(allowed && said.contains(&note), "{flow:?}: {said}");
         }

@@ -75,6 +75,7 @@ fn help_names_every_option_and_wrong_usage_is_exit_2() {
         "--path",
         "--failsafe",
         "--workload-to-host",
+        "--tunnels",
         "--baseline",
         "Exit codes",
     ] {

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use crate::compile::ids::FailsafesIx;
+use crate::compile::ids::PreludeIx;
 use crate::label::{Labels, Name};
 use crate::model::{EntityKinds, NamedPort};
 
@@ -19,8 +19,8 @@ pub(super) struct GroupKey {
     /// Sorted, without duplicates.
     pub(super) ports: Vec<NamedPort>,
     pub(super) untracked: UntrackedPolicy,
-    /// For host endpoints; those of every node for all others.
-    pub(super) failsafes: FailsafesIx,
+    /// For endpoints; that of every node for all others.
+    pub(super) prelude: PreludeIx,
 }
 
 /// Whether untracked policy acts on a host endpoint; see [`crate::reference`].
@@ -42,7 +42,7 @@ pub(super) struct GroupKeyRef<'a> {
     pub(super) profiles: &'a [Name],
     pub(super) ports: Cow<'a, [NamedPort]>,
     pub(super) untracked: UntrackedPolicy,
-    pub(super) failsafes: FailsafesIx,
+    pub(super) prelude: PreludeIx,
 }
 
 impl<'a> GroupKeyRef<'a> {
@@ -55,7 +55,7 @@ impl<'a> GroupKeyRef<'a> {
             profiles: &[],
             ports: Cow::Borrowed(&[]),
             untracked: UntrackedPolicy::Acts,
-            failsafes: FailsafesIx::EVERY_NODE,
+            prelude: PreludeIx::EVERY_NODE,
         }
     }
 
@@ -81,7 +81,7 @@ impl<'a> GroupKeyRef<'a> {
             profiles: self.profiles.to_vec(),
             ports: self.ports.to_vec(),
             untracked: self.untracked,
-            failsafes: self.failsafes,
+            prelude: self.prelude,
         }
     }
 }
@@ -96,7 +96,7 @@ impl GroupKey {
             profiles: &self.profiles,
             ports: Cow::Borrowed(&self.ports),
             untracked: self.untracked,
-            failsafes: self.failsafes,
+            prelude: self.prelude,
         }
     }
 }

@@ -26,8 +26,8 @@ macro_rules! compiler_id {
 }
 
 compiler_id!(
-    /// Failsafe ports that some nodes have in common.
-    FailsafesIx
+    /// What nodes have in common before the programs of their endpoints: failsafe ports of hosts, tunnels of workloads.
+    PreludeIx
 );
 compiler_id!(
     /// A [`Group`](super::groups::Group).
@@ -54,7 +54,7 @@ compiler_id!(
     PortPredicateId
 );
 
-impl FailsafesIx {
+impl PreludeIx {
     /// Those of nodes without settings of their own.
     pub(super) const EVERY_NODE: Self = Self(0);
 }

@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::compile::exemptions::Exemptions;
-use crate::compile::ids::{FailsafesIx, PolicyIx, ProfileIx};
+use crate::compile::ids::{PolicyIx, PreludeIx, ProfileIx};
 use crate::compile::intern::{Fresh, Interner};
 use crate::compile::l4_table::build_table;
 use crate::compile::policies::{Policies, RuleList};
+use crate::compile::preludes::Preludes;
 use crate::compile::program_changes::{Family, ProgramChanges};
 use crate::compile::program_rules::{Item, ProgramRules, RuleOwner};
 use crate::compile::projections::Projections;
@@ -29,8 +29,8 @@ pub(super) struct ProgramKey {
     pub(super) tiers: Vec<TierKey>,
     /// For hooks that end in profiles.
     pub(super) profiles: Vec<ProfileIx>,
-    /// For hooks that know failsafe ports; those of every node at all others.
-    pub(super) failsafes: FailsafesIx,
+    /// For hooks where it depends on the node; that of every node at all others.
+    pub(super) prelude: PreludeIx,
 }
 
 /// The part of one tier: at least one policy.
@@ -61,7 +61,7 @@ pub(super) struct Programs {
     pub(super) keys: Interner<ProgramId, ProgramKey>,
     bodies: Arena<ProgramId, Bodies>,
     pub(super) projections: Projections,
-    pub(super) exemptions: Exemptions,
+    pub(super) preludes: Preludes,
 }
 
 /// The bodies of a program.
@@ -87,7 +87,7 @@ impl Programs {
             keys: Interner::new(),
             bodies: Arena::new(),
             projections: Projections::new(),
-            exemptions: Exemptions::new(settings, predicates),
+            preludes: Preludes::new(settings, predicates),
         }
     }
 
@@ -223,13 +223,13 @@ impl Programs {
         policies: &'p Policies,
     ) -> impl Iterator<Item = &'p RuleList> {
         let direction = key.hook.direction();
-        let exemptions = self.exemptions.of(key.failsafes, key.hook).map(|(list, _)| list);
+        let preludes = self.preludes.of(key.prelude, key.hook).map(|(list, _)| list);
         let of_policies = key.tiers.iter().flat_map(|tier| &tier.policies);
         let of_policies = of_policies
             .filter_map(move |ix| policies.lookup(*ix))
             .map(move |state| state.rule_list(direction));
         let profiles = key.profiles.iter().filter_map(move |ix| policies.profile(*ix));
-        exemptions.chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
+        preludes.chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
     }
 
     /// Makes the cells of a body that are missing or have a fresh row.
@@ -291,7 +291,7 @@ impl Programs {
     ) -> ProgramRules<'p> {
         let direction = key.hook.direction();
         let mut items = Vec::new();
-        for (list, cause) in self.exemptions.of(key.failsafes, key.hook) {
+        for (list, cause) in self.preludes.of(key.prelude, key.hook) {
             push_rules(&mut items, list, family, &RuleOwner::BuiltIn(cause.clone()));
         }
         for tier in &key.tiers {

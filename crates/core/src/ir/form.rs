@@ -271,6 +271,7 @@ mod words {
         "neighbour-discovery",
         "no-backend",
         "no-service-port",
+        "tunnel",
     ];
     pub(super) const DIRECTIONS: &[&str] = &["ingress", "egress"];
     pub(super) const EFFECTS: &[&str] = &["decide", "skip-to", "log"];

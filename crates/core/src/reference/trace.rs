@@ -60,6 +60,8 @@ pub enum Step {
     },
     /// The packet is exempt from policy here, for the reason given by the decision's cause.
     Exempt,
+    /// The packet is in a tunnel that workloads may not send, whatever policy says.
+    Tunnel,
 }
 
 /// What became of one rule.

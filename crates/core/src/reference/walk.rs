@@ -80,6 +80,11 @@ impl<'r, 'a> Walk<'r, 'a> {
             self.note(Step::Exempt);
             return (Verdict::Allow, Cause::Failsafe);
         }
+        // Source: Calico `felix/rules/endpoints.go`, which drops encapsulated packets from workloads before policy.
+        if self.hook == Hook::WorkloadEgress && settings.tunnels.iter().any(|it| it.carries(self.packet)) {
+            self.note(Step::Tunnel);
+            return (Verdict::Deny, Cause::Tunnel);
+        }
         if let Some(decided) = self.tiers() {
             return decided;
         }

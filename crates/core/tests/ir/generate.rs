@@ -252,7 +252,7 @@ fn rule(rng: &mut Rng) -> RuleRef {
 }
 
 fn cause(rng: &mut Rng) -> Cause {
-    match rng.below(13) {
+    match rng.below(14) {
         0 => Cause::TierDefault { tier: "default".into(), policy: policy(rng) },
         1 => Cause::Profile { profile: "kns.yaobank".into(), index: Some(1) },
         2 => Cause::Profile { profile: "missing".into(), index: None },
@@ -265,6 +265,7 @@ fn cause(rng: &mut Rng) -> Cause {
         9 => Cause::NeighbourDiscovery,
         10 => Cause::NoBackend,
         11 => Cause::NoServicePort,
+        12 => Cause::Tunnel,
         _ => Cause::Rule(rule(rng)),
     }
 }

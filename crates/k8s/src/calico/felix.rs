@@ -1,4 +1,4 @@
-//! FelixConfiguration: the settings of Calico's node agent, of which three concern verdicts.
+//! FelixConfiguration: the settings of Calico's node agent, of which five concern verdicts.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -36,6 +36,10 @@ struct Spec {
     default_endpoint_to_host_action: Option<String>,
     failsafe_inbound_host_ports: Option<Vec<Port>>,
     failsafe_outbound_host_ports: Option<Vec<Port>>,
+    #[serde(rename = "allowIPIPPacketsFromWorkloads")]
+    allow_ipip: Option<bool>,
+    #[serde(rename = "allowVXLANPacketsFromWorkloads")]
+    allow_vxlan: Option<bool>,
 }
 
 /// One failsafe port. A misspelt `net` would open the port to everybody, so unknown fields are refused.
@@ -55,6 +59,10 @@ pub(crate) struct FelixSettings {
     pub(crate) workload_to_host: Option<WorkloadToHost>,
     pub(crate) inbound: Option<Vec<Failsafe>>,
     pub(crate) outbound: Option<Vec<Failsafe>>,
+    /// Whether workloads may send IP in IP (protocol 4).
+    pub(crate) allow_ipip: Option<bool>,
+    /// Whether workloads may send VXLAN.
+    pub(crate) allow_vxlan: Option<bool>,
 }
 
 impl FelixConfiguration {
@@ -87,7 +95,14 @@ impl FelixConfiguration {
                 return None;
             }
             let node = node.map(|node| cx.name(node));
-            Some(FelixSettings { node, workload_to_host, inbound, outbound })
+            Some(FelixSettings {
+                node,
+                workload_to_host,
+                inbound,
+                outbound,
+                allow_ipip: spec.allow_ipip,
+                allow_vxlan: spec.allow_vxlan,
+            })
         });
         cx.finish(settings)
     }

@@ -1,6 +1,6 @@
 //! Settings of all nodes and of single ones, from the objects that configure them.
 
-use portcullis_core::settings::{NodeSettings, Settings};
+use portcullis_core::settings::{NodeSettings, Settings, Tunnel};
 
 use crate::calico::FelixSettings;
 
@@ -11,6 +11,8 @@ pub struct Configured {
     pub failsafes: bool,
     /// What happens to traffic of workloads to their host.
     pub workload_to_host: bool,
+    /// Tunnels that workloads may send.
+    pub tunnels: bool,
 }
 
 /// The settings of every node: for each field what the node's own object says, else the one for all nodes, else the
@@ -28,6 +30,7 @@ pub(super) fn merge(felix: &[FelixSettings]) -> (Settings, Configured) {
         }
         configured.failsafes |= says.inbound.is_some() || says.outbound.is_some();
         configured.workload_to_host |= says.workload_to_host.is_some();
+        configured.tunnels |= says.allow_ipip.is_some() || says.allow_vxlan.is_some();
     }
     (settings, configured)
 }
@@ -42,4 +45,16 @@ fn apply(says: &FelixSettings, settings: &mut NodeSettings) {
     if let Some(action) = says.workload_to_host {
         settings.workload_to_host = action;
     }
+    for (allow, is_meant) in [
+        (says.allow_ipip, (|tunnel| matches!(tunnel, Tunnel::Protocol(_))) as fn(&Tunnel) -> bool),
+        (says.allow_vxlan, |tunnel| matches!(tunnel, Tunnel::Udp(_))),
+    ] {
+        let Some(allow) = allow else { continue };
+        settings.tunnels.retain(|tunnel| !is_meant(tunnel));
+        if !allow {
+            settings.tunnels.extend(Tunnel::DEFAULT.iter().filter(|tunnel| is_meant(tunnel)));
+        }
+    }
+    // In one order, whichever object says what: nodes with equal lists share programs.
+    settings.tunnels.sort_unstable();
 }

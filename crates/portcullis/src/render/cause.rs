@@ -154,7 +154,7 @@ impl<'a> Renderer<'a> {
         let (_, trace) = self.reference.explain(endpoint, hook, packet);
         let is_policy = |step: &Step| matches!(step, Step::Policy { consulted: true, .. });
         let is = trace.steps.iter().any(is_policy);
-        if !trace.steps.contains(&Step::Exempt) {
+        if !trace.steps.iter().any(|step| matches!(step, Step::Exempt | Step::Tunnel)) {
             selected.insert(key, is);
         }
         is

@@ -100,6 +100,8 @@ pub enum TracedStep {
     },
     /// The packet is exempt from policy at this hook.
     Exempt,
+    /// The packet is in a tunnel that workloads may not send.
+    Tunnel,
 }
 
 impl Renderer<'_> {
@@ -129,6 +131,7 @@ impl Renderer<'_> {
             let rest = steps.get(index.saturating_add(1)..).unwrap_or_default();
             match step {
                 Step::Exempt => all.push(TracedStep::Exempt),
+                Step::Tunnel => all.push(TracedStep::Tunnel),
                 Step::Tier { name, .. } if name.as_str() == portcullis_k8s::SHIELD_TIER => {}
                 Step::Tier { name, order, default_action } => all.push(TracedStep::Tier {
                     tier: name.to_string(),
@@ -307,6 +310,9 @@ impl fmt::Display for TracedStep {
                 write!(f, "tier Baseline is not asked: {policy} selects the pod (`--baseline per-pod`)")
             }
             Self::Exempt => f.write_str("exempt from policy"),
+            Self::Tunnel => {
+                f.write_str("a tunnel, dropped from workloads whatever policy says (`--tunnels`)")
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use portcullis_core::label::{NAME_KEY, Name, Scope};
 use portcullis_core::model::{Cluster, PortMatch, Rule, ServiceId};
-use portcullis_core::settings::Settings;
+use portcullis_core::settings::{Settings, Tunnel};
 
 use portcullis_core::selector::{Expr, LabelRef};
 
@@ -55,6 +55,13 @@ impl Cuts {
             }
         }
         let every = core::iter::once(&settings.every_node).chain(settings.nodes.values());
+        for node in every.clone() {
+            for tunnel in &node.tunnels {
+                if let Tunnel::Udp(port) = tunnel {
+                    cut(&mut cuts.destination, None, *port, *port);
+                }
+            }
+        }
         let lists = every.map(|node| &node.failsafes);
         for failsafe in lists.flat_map(|list| list.inbound.iter().chain(&list.outbound)) {
             // The replies to exempt requests are exempt by their source port.

@@ -5,8 +5,10 @@ use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind};
+use portcullis_core::packet::Protocol;
 use portcullis_core::path::End;
 use portcullis_core::quote::quoted;
+use portcullis_core::settings::Tunnel;
 
 use super::answer::{Plan, Question, Resolved, Way};
 use super::candidate::{Candidate, Standing};
@@ -117,6 +119,7 @@ impl Evaluator<'_> {
             }
             None => {
                 let ranges = self.cuts().destinations(namespaces(&resolved.from, &resolved.to));
+                let without = &(without | &self.tunnels(flow, &resolved.from));
                 let ranges = ranges.into_iter().flat_map(|range| range.without(without));
                 ranges.filter_map(|ports| Some((ports.first()?, Some(ports)))).collect()
             }
@@ -131,6 +134,21 @@ impl Evaluator<'_> {
             }
         }
         Ok(questions)
+    }
+
+    /// The ports of `flow`'s protocol that are tunnels which a workload may not send. No policy opens them, so a question
+    /// about every port is not about these.
+    fn tunnels(&self, flow: &Flow, from: &End) -> BTreeSet<u16> {
+        let End::Endpoint(id) = from else { return BTreeSet::new() };
+        if id.kind != EndpointKind::Workload || flow.protocol() != Protocol::UDP {
+            return BTreeSet::new();
+        }
+        let node = self.scenario().cluster().endpoints().get(id).and_then(|endpoint| endpoint.node.as_ref());
+        let port = |tunnel: &Tunnel| match tunnel {
+            Tunnel::Udp(port) => Some(*port),
+            _ => None,
+        };
+        self.settings().of_node(node).tunnels.iter().filter_map(port).collect()
     }
 
     /// The source ports to ask about: one for each range of ephemeral ports that policy treats alike, with that range

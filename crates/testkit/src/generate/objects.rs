@@ -4,7 +4,7 @@ use portcullis::label::{Labels, Name};
 use portcullis::model::*;
 use portcullis::net::IpVersion;
 use portcullis::packet::Protocol;
-use portcullis::settings::{Failsafe, Failsafes, NodeSettings, Settings, WorkloadToHost};
+use portcullis::settings::{Failsafe, Failsafes, NodeSettings, Settings, Tunnel, WorkloadToHost};
 
 use super::{Generator, NAMESPACES, PORTS, TIERS};
 
@@ -73,7 +73,19 @@ impl Generator {
             1 => Failsafes::default(),
             _ => Failsafes { inbound: self.some(3, Self::failsafe), outbound: self.some(3, Self::failsafe) },
         };
-        NodeSettings { failsafes, workload_to_host: self.pick(&action) }
+        let tunnels = match self.below(4) {
+            0 => Tunnel::DEFAULT.to_vec(),
+            _ => self.some(2, Self::tunnel),
+        };
+        NodeSettings { failsafes, workload_to_host: self.pick(&action), tunnels }
+    }
+
+    fn tunnel(&mut self) -> Tunnel {
+        if self.chance(50) {
+            Tunnel::Udp(self.pick(&PORTS))
+        } else {
+            Tunnel::Protocol(self.pick(&[Protocol(4), Protocol(47), Protocol::SCTP]))
+        }
     }
 
     fn failsafe(&mut self) -> Failsafe {

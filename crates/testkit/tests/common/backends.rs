@@ -65,6 +65,11 @@ impl UnderTest {
         backends.flat_map(|backend| modes(backend).iter().map(|mode| Self::new(backend, *mode))).collect()
     }
 
+    /// The same for the node of `site`.
+    pub(crate) fn at(&self, site: &Site) -> Self {
+        Self { group: Some(site.group.folder.clone()), ..self.clone() }
+    }
+
     /// The dataplane of a new process. Changes nothing yet.
     pub(crate) fn open(&self, options: DataplaneOptions) -> Box<dyn Dataplane> {
         match self.backend.name() {
@@ -148,8 +153,7 @@ pub(crate) fn on_every_node(
 pub(crate) fn on_every_site(pods: usize, scenario: impl Fn(&UnderTest, &Site) + Clone + Send + 'static) {
     on_every(Variants::Default, move |under| {
         let site = site(pods);
-        let under = UnderTest { group: Some(site.group.folder.clone()), ..under.clone() };
-        scenario(&under, &site);
+        scenario(&under.at(&site), &site);
     });
 }
 
@@ -168,7 +172,8 @@ fn cannot(backend: &str) -> bool {
     found.is_some()
 }
 
-fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
+/// Runs `scenario` for each backend in a thread, which is to become a node.
+pub(crate) fn on_every(variants: Variants, scenario: impl Fn(&UnderTest) + Clone + Send + 'static) {
     if !kernel_can_be_asked() {
         return;
     }

@@ -5,11 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Compiler, Work};
-use crate::compile::exemptions::has_failsafes;
 use crate::compile::group_key::UntrackedPolicy;
-use crate::compile::ids::{FailsafesIx, PolicyIx};
+use crate::compile::ids::{PolicyIx, PreludeIx};
 use crate::compile::owners::{AddressOwner, AddressOwnerId};
 use crate::compile::policies::cmp_policies;
+use crate::compile::preludes::is_of_node;
 use crate::compile::programs::{GroupPrograms, ProgramKey, TierKey};
 use crate::ir::{EndpointEntry, HookPrograms, ProgramId};
 use crate::label::Name;
@@ -21,7 +21,7 @@ use crate::verdict::{Direction, Hook};
 struct Subject {
     kind: EntityKinds,
     profiles: Vec<Name>,
-    failsafes: FailsafesIx,
+    prelude: PreludeIx,
 }
 
 impl Compiler {
@@ -40,7 +40,7 @@ impl Compiler {
                 let mut policies = self.ordered(group.policies.as_slice());
                 let key = &group.key;
                 let subject =
-                    Subject { kind: key.kind, profiles: key.profiles.clone(), failsafes: key.failsafes };
+                    Subject { kind: key.kind, profiles: key.profiles.clone(), prelude: key.prelude };
                 if key.untracked == UntrackedPolicy::Ignored {
                     self.drop_untracked(&mut policies);
                 }
@@ -123,8 +123,8 @@ impl Compiler {
         for hook in hooks {
             let ends_in_deny =
                 !matches!(hook, Hook::PreDnat | Hook::UntrackedIngress | Hook::UntrackedEgress);
-            let failsafes = if has_failsafes(hook) { subject.failsafes } else { FailsafesIx::EVERY_NODE };
-            let mut key = ProgramKey { hook, tiers: Vec::new(), profiles: Vec::new(), failsafes };
+            let prelude = if is_of_node(hook) { subject.prelude } else { PreludeIx::EVERY_NODE };
+            let mut key = ProgramKey { hook, tiers: Vec::new(), profiles: Vec::new(), prelude };
             for (name, policies) in tiers {
                 let takes_part = |ix: &PolicyIx| {
                     self.policies.lookup(*ix).is_some_and(|state| takes_part(&state.policy, hook, staged))

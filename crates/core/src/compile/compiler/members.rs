@@ -1,10 +1,10 @@
 //! Owners of addresses join and leave groups.
 
 use super::{CompileScope, Compiler, Work};
-use crate::compile::exemptions::Exemptions;
 use crate::compile::group_key::{GroupKeyRef, UntrackedPolicy};
-use crate::compile::ids::{AddressOwnerIx, FailsafesIx, GroupId};
+use crate::compile::ids::{AddressOwnerIx, GroupId};
 use crate::compile::owners::{AddressOwner, AddressOwnerId, Prefixes};
+use crate::compile::preludes::Preludes;
 use crate::model::{Cluster, EndpointKind, EntityKinds};
 
 /// An owner as it is now.
@@ -21,7 +21,7 @@ impl Compiler {
                 work.endpoints.push(id.clone());
             }
             let old = self.owners.find(id);
-            match describe(&self.cluster, &self.scope, &self.programs.exemptions, id) {
+            match describe(&self.cluster, &self.scope, &self.programs.preludes, id) {
                 Some(now) => {
                     let (group, fresh) = self.groups.find_or_create(&now.key);
                     let (prefixes, local) = (now.prefixes, now.local);
@@ -124,7 +124,7 @@ impl Compiler {
 fn describe<'a>(
     cluster: &'a Cluster,
     scope: &CompileScope,
-    exemptions: &Exemptions,
+    preludes: &Preludes,
     id: &AddressOwnerId,
 ) -> Option<Description<'a>> {
     Some(match id {
@@ -138,10 +138,7 @@ fn describe<'a>(
             let key = GroupKeyRef {
                 service_account: endpoint.service_account.as_ref(),
                 profiles: &endpoint.profiles,
-                failsafes: match id.kind {
-                    EndpointKind::Workload => FailsafesIx::EVERY_NODE,
-                    EndpointKind::Host => exemptions.of_node(endpoint.node.as_ref()),
-                },
+                prelude: preludes.of_node(id.kind, endpoint.node.as_ref()),
                 untracked: if endpoint.is_wildcard() {
                     UntrackedPolicy::Ignored
                 } else {

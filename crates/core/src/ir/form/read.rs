@@ -177,6 +177,7 @@ fn cause<S: Source>(source: &mut S) -> Read<Cause> {
         9 => Cause::NeighbourDiscovery,
         10 => Cause::NoBackend,
         11 => Cause::NoServicePort,
+        12 => Cause::Tunnel,
         _ => Cause::NoPolicy,
     })
 }

@@ -169,6 +169,7 @@ fn cause(sink: &mut impl Sink, cause: &Cause) -> Written {
         | Cause::WorkloadToHost
         | Cause::Failsafe
         | Cause::NeighbourDiscovery
+        | Cause::Tunnel
         | Cause::NoBackend
         | Cause::NoServicePort => Ok(()),
     }
