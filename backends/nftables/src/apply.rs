@@ -3,6 +3,7 @@
 mod enforcer;
 mod event;
 mod header;
+mod ipvs;
 mod netlink;
 mod nft_program;
 mod retired;

@@ -31,8 +31,10 @@ mod lifecycle;
 mod nftables;
 #[path = "../common/node.rs"]
 mod node;
+mod pod_life;
 mod policies;
 mod services;
+mod start;
 mod terminate;
 mod to_node;
 mod traffic;
