@@ -23,6 +23,7 @@ mod decision;
 mod delta;
 mod diff;
 pub mod form;
+mod images;
 mod interpret;
 mod lookup;
 mod previous;

@@ -1,8 +1,9 @@
 //! The kernel program, loaded.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use aya::programs::{CgroupSkb, Program, SchedClassifier};
+use aya::programs::{CgroupSkb, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use portcullis_core::settings::WorkloadToHost;
 
@@ -102,7 +103,7 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sche
     let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
         faults::reach(Place::Verify)?;
-        program.load().map_err(failed)?;
+        verified(|| program.load(), interrupted).map_err(failed)?;
     }
     Ok(program)
 }
@@ -112,11 +113,51 @@ pub(crate) fn socket_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a m
     let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
     let program: &mut CgroupSkb = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
-        program.load().map_err(failed)?;
+        verified(|| program.load(), interrupted).map_err(failed)?;
     }
     Ok(program)
 }
 
+/// Has the kernel verify a program. The kernel gives up with EAGAIN when a signal waits for this thread, for example because
+/// a child of the process ended meanwhile; libbpf tries again for the same reason (`sys_bpf_prog_load` in its `bpf.c`).
+fn verified<E>(mut load: impl FnMut() -> Result<(), E>, interrupted: fn(&E) -> bool) -> Result<(), E> {
+    for _ in 1..VERIFIED_AT_MOST {
+        match load() {
+            Err(error) if interrupted(&error) => {}
+            result => return result,
+        }
+    }
+    load()
+}
+
+fn interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock)
+}
+
+/// How often a program is given to the kernel until the error counts.
+const VERIFIED_AT_MOST: usize = 20;
+
 fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, LoadError> {
     ebpf.program_mut(name).ok_or_else(|| LoadError::plain(format!("the object has no program `{name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VERIFIED_AT_MOST, verified};
+
+    #[test]
+    fn a_signal_in_between_does_not_fail_a_load() {
+        let refused = |error: &'static str, times: usize| {
+            let mut calls = 0;
+            let load = || {
+                calls += 1;
+                if calls > times { Ok(()) } else { Err(error) }
+            };
+            let result = verified(load, |error| *error == "again");
+            (result.is_ok(), calls)
+        };
+        assert_eq!(refused("again", 3), (true, 4));
+        assert_eq!(refused("again", usize::MAX), (false, VERIFIED_AT_MOST));
+        assert_eq!(refused("refused", 3), (false, 1));
+    }
 }

@@ -108,6 +108,9 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
 
     /// Takes out every entry that nobody uses, and returns them in id order.
     pub(super) fn sweep(&mut self) -> Vec<(I, T)> {
+        if self.unused.is_empty() {
+            return Vec::new();
+        }
         let mut unused = core::mem::take(&mut self.unused);
         unused.sort_unstable();
         unused.dedup();
@@ -146,6 +149,9 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
 
     /// Ids created since the last call that still exist, in id order.
     pub(super) fn take_created(&mut self) -> Vec<I> {
+        if self.created.is_empty() {
+            return Vec::new();
+        }
         let mut created = core::mem::take(&mut self.created);
         created.sort_unstable();
         created.dedup();
@@ -155,8 +161,10 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
     /// Ends a commit: ids freed in the one before it become available.
     pub(super) fn end_commit(&mut self) {
         let [new, old] = &mut self.resting;
-        old.sort_unstable_by(|a, b| b.cmp(a));
-        self.free.append(old);
+        if !old.is_empty() {
+            old.sort_unstable_by(|a, b| b.cmp(a));
+            self.free.append(old);
+        }
         core::mem::swap(new, old);
         self.created.clear();
     }

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::ir::before::ProjectionBefore;
+use crate::ir::images::Images;
 use crate::ir::{
     Arena, BeforeImages, Delta, DeltaError, Id, Projection, ProjectionChange, ProjectionId, Snapshot,
 };
@@ -18,24 +19,17 @@ impl Snapshot {
         }
         let mut before = BeforeImages::begin(self, delta.to);
         // What is put into an empty snapshot replaces nothing.
-        let mut images = (!before.is_complete).then_some(&mut before);
-        put_all(&mut self.decisions, &delta.decisions, images.as_mut().map(|images| &mut images.decisions));
-        put_all(&mut self.l7, &delta.l7, images.as_mut().map(|images| &mut images.l7));
-        put_all(&mut self.tables, &delta.tables, images.as_mut().map(|images| &mut images.tables));
-        put_all(&mut self.programs, &delta.programs, images.as_mut().map(|images| &mut images.programs));
-        for (id, change) in &delta.projections {
-            let image = self.change_projection(*id, change.as_ref());
-            if let Some(images) = &mut images {
-                images.projections.entry(*id).or_insert(image);
-            }
-        }
-        set_all(&mut self.addresses, &delta.addresses, images.as_mut().map(|images| &mut images.addresses));
-        set_all(&mut self.endpoints, &delta.endpoints, images.as_mut().map(|images| &mut images.endpoints));
-        set_all(
-            &mut self.identities,
-            &delta.identities,
-            images.as_mut().map(|images| &mut images.identities),
-        );
+        let keep = !before.is_complete;
+        before.decisions = put_all(&mut self.decisions, &delta.decisions, keep);
+        before.l7 = put_all(&mut self.l7, &delta.l7, keep);
+        before.tables = put_all(&mut self.tables, &delta.tables, keep);
+        before.programs = put_all(&mut self.programs, &delta.programs, keep);
+        let projections = delta.projections.iter();
+        let replaced = projections.map(|(id, change)| (*id, self.change_projection(*id, change.as_ref())));
+        before.projections = images(replaced, keep);
+        before.addresses = set_all(&mut self.addresses, &delta.addresses, keep);
+        before.endpoints = set_all(&mut self.endpoints, &delta.endpoints, keep);
+        before.identities = set_all(&mut self.identities, &delta.identities, keep);
         self.generation = delta.to;
         Ok(before)
     }
@@ -57,41 +51,47 @@ impl Snapshot {
     }
 }
 
+/// Makes every change, and keeps what it replaced if that is wanted.
+fn images<K: Ord, T>(replaced: impl Iterator<Item = (K, T)>, keep: bool) -> Images<K, T> {
+    if keep {
+        return Images::from_replaced(replaced.collect());
+    }
+    replaced.for_each(drop);
+    Images::new()
+}
+
 fn put_all<I: Id, T: Clone>(
     arena: &mut Arena<I, T>,
     changes: &[(I, Option<T>)],
-    mut images: Option<&mut BTreeMap<I, Option<T>>>,
-) {
-    for (id, entry) in changes {
-        let old = match entry {
-            Some(entry) => arena.put(*id, entry.clone()),
-            None => arena.take(*id),
-        };
-        if let Some(images) = &mut images {
-            images.entry(*id).or_insert(old);
-        }
-    }
+    keep: bool,
+) -> Images<I, Option<T>> {
+    let replaced = changes.iter().map(|(id, entry)| match entry {
+        Some(entry) => (*id, arena.put(*id, entry.clone())),
+        None => (*id, arena.take(*id)),
+    });
+    images(replaced, keep)
 }
 
 fn set_all<K: Clone + Ord, V: Clone>(
     map: &mut BTreeMap<K, V>,
     changes: &[(K, Option<V>)],
-    images: Option<&mut BTreeMap<K, Option<V>>>,
-) {
-    if let Some(images) = images {
-        images.extend(changes.iter().map(|(key, _)| (key.clone(), map.get(key).cloned())));
+    keep: bool,
+) -> Images<K, Option<V>> {
+    if changes.is_empty() {
+        return Images::new();
     }
     if changes.len() > map.len() {
+        let old = changes.iter().map(|(key, _)| (key.clone(), map.get(key).cloned()));
+        let images = if keep { Images::from_replaced(old.collect()) } else { Images::new() };
         // Building a map from a sorted list is much cheaper than one insertion after the other.
         changes.iter().filter(|(_, value)| value.is_none()).for_each(|(key, _)| drop(map.remove(key)));
         let set = changes.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
         map.append(&mut set.collect());
-        return;
+        return images;
     }
-    for (key, value) in changes {
-        match value {
-            Some(value) => drop(map.insert(key.clone(), value.clone())),
-            None => drop(map.remove(key)),
-        }
-    }
+    let replaced = changes.iter().map(|(key, value)| match value {
+        Some(value) => (key.clone(), map.insert(key.clone(), value.clone())),
+        None => (key.clone(), map.remove(key)),
+    });
+    images(replaced, keep)
 }

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::ir::images::Images;
 use crate::ir::{
     ClassId, DecisionEntry, DecisionId, DeltaError, EndpointEntry, IdentityNamespace, L4Table, L4TableId,
     L7Program, L7ProgramId, Program, ProgramId, Projection, ProjectionId, Snapshot,
@@ -23,14 +24,14 @@ pub struct BeforeImages {
     to: u64,
     /// Whether an entry without an image was absent before. If not, an entry without an image has not changed.
     pub(super) is_complete: bool,
-    pub(super) decisions: BTreeMap<DecisionId, Option<DecisionEntry>>,
-    pub(super) l7: BTreeMap<L7ProgramId, Option<L7Program>>,
-    pub(super) tables: BTreeMap<L4TableId, Option<L4Table>>,
-    pub(super) projections: BTreeMap<ProjectionId, ProjectionBefore>,
-    pub(super) programs: BTreeMap<ProgramId, Option<Program>>,
-    pub(super) addresses: BTreeMap<Cidr, Option<ClassId>>,
-    pub(super) endpoints: BTreeMap<EndpointId, Option<EndpointEntry>>,
-    pub(super) identities: BTreeMap<Name, Option<IdentityNamespace>>,
+    pub(super) decisions: Images<DecisionId, Option<DecisionEntry>>,
+    pub(super) l7: Images<L7ProgramId, Option<L7Program>>,
+    pub(super) tables: Images<L4TableId, Option<L4Table>>,
+    pub(super) projections: Images<ProjectionId, ProjectionBefore>,
+    pub(super) programs: Images<ProgramId, Option<Program>>,
+    pub(super) addresses: Images<Cidr, Option<ClassId>>,
+    pub(super) endpoints: Images<EndpointId, Option<EndpointEntry>>,
+    pub(super) identities: Images<Name, Option<IdentityNamespace>>,
 }
 
 /// A projection before.
@@ -53,14 +54,14 @@ impl BeforeImages {
             from: generation,
             to: generation,
             is_complete: false,
-            decisions: BTreeMap::new(),
-            l7: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            projections: BTreeMap::new(),
-            programs: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-            identities: BTreeMap::new(),
+            decisions: Images::new(),
+            l7: Images::new(),
+            tables: Images::new(),
+            projections: Images::new(),
+            programs: Images::new(),
+            addresses: Images::new(),
+            endpoints: Images::new(),
+            identities: Images::new(),
         }
     }
 
@@ -95,29 +96,21 @@ impl BeforeImages {
             return Ok(());
         }
         self.is_complete = later.is_complete;
-        add(&mut self.decisions, later.decisions);
-        add(&mut self.l7, later.l7);
-        add(&mut self.tables, later.tables);
-        add(&mut self.programs, later.programs);
-        add(&mut self.addresses, later.addresses);
-        add(&mut self.endpoints, later.endpoints);
-        add(&mut self.identities, later.identities);
-        for (id, between) in later.projections {
-            let before = match self.projections.remove(&id) {
-                Some(before) => before.beside(between),
-                None => between,
-            };
-            self.projections.insert(id, before);
-        }
+        self.decisions.append(later.decisions, earliest);
+        self.l7.append(later.l7, earliest);
+        self.tables.append(later.tables, earliest);
+        self.programs.append(later.programs, earliest);
+        self.addresses.append(later.addresses, earliest);
+        self.endpoints.append(later.endpoints, earliest);
+        self.identities.append(later.identities, earliest);
+        self.projections.append(later.projections, ProjectionBefore::beside);
         Ok(())
     }
 }
 
 /// The earliest image of an entry is the one that holds.
-fn add<K: Ord, V>(images: &mut BTreeMap<K, V>, later: BTreeMap<K, V>) {
-    for (key, image) in later {
-        images.entry(key).or_insert(image);
-    }
+fn earliest<T>(earlier: T, _: T) -> T {
+    earlier
 }
 
 impl ProjectionBefore {

@@ -1,10 +1,10 @@
 //! The state before a change.
 
-use alloc::collections::BTreeMap;
 use core::borrow::Borrow;
 
 use crate::evaluate::Evaluate;
 use crate::ir::before::ProjectionBefore;
+use crate::ir::images::Images;
 use crate::ir::{
     BeforeImages, ClassId, DecisionEntry, DecisionId, DeltaError, EndpointEntry, IdentityNamespace,
     Interpreter, L4Table, L4TableId, L7Context, L7Program, L7ProgramId, Lookup, Program, ProgramId,
@@ -60,7 +60,7 @@ impl<'a> Previous<'a> {
     /// The image of an entry, else the entry as it is now.
     fn look<'i, K: Ord + Borrow<Q> + 'i, Q: Ord + ?Sized, T>(
         &'i self,
-        images: impl FnOnce(&'i BeforeImages) -> &'i BTreeMap<K, Option<T>>,
+        images: impl FnOnce(&'i BeforeImages) -> &'i Images<K, Option<T>>,
         key: &Q,
         now: impl FnOnce(&'i Snapshot) -> Option<&'i T>,
     ) -> Option<&'i T> {

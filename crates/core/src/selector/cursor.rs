@@ -32,10 +32,11 @@ impl<'a> Cursor<'a> {
     ///
     /// Source: Calico `libcalico-go/lib/selector/tokenizer/tokenizer.go`.
     pub(super) fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches(BLANKS);
+        self.rest = without_blanks(self.rest);
     }
 
     /// Reads exactly `expected`, or nothing.
+    #[inline]
     pub(super) fn eat(&mut self, expected: &str) -> bool {
         match self.rest.strip_prefix(expected) {
             Some(rest) => {
@@ -60,7 +61,7 @@ impl<'a> Cursor<'a> {
         for (first, second, operator) in WORDS {
             let Some(mut rest) = self.rest.strip_prefix(first) else { continue };
             if !second.is_empty() {
-                match rest.trim_start_matches(BLANKS).strip_prefix(second) {
+                match without_blanks(rest).strip_prefix(second) {
                     Some(after) => rest = after,
                     None => continue,
                 }
@@ -77,9 +78,8 @@ impl<'a> Cursor<'a> {
     /// Reads a label, if there is one.
     pub(super) fn label(&mut self) -> Result<Option<&'a str>, SelectorError> {
         let start = self.offset();
-        let rest = self.rest.trim_start_matches(is_label_char);
-        let length = self.rest.len().saturating_sub(rest.len());
-        let label = self.rest.get(..length).unwrap_or_default();
+        let length = label_length(self.rest);
+        let (label, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
         if length > MAX_LABEL {
             return Err(SelectorError::new(Kind::LabelTooLong, start..start.saturating_add(length), label));
         }
@@ -141,7 +141,7 @@ pub(super) enum Operator {
 
 /// Length of the word or symbol that `text` starts with: the unit that an error message shows.
 fn word_length(text: &str) -> usize {
-    let word = text.len().saturating_sub(text.trim_start_matches(is_label_char).len());
+    let word = label_length(text);
     if word > 0 {
         return word;
     }
@@ -153,16 +153,23 @@ fn word_length(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
 
+/// Bytes at the start of `text` that may stand in a label. All of them are ASCII.
+fn label_length(text: &str) -> usize {
+    text.bytes().position(|byte| !is_label_char(char::from(byte))).unwrap_or(text.len())
+}
+
 const fn is_label_char(c: char) -> bool {
     matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' | '/' | '-')
+}
+
+fn without_blanks(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
 }
 
 /// Whether the language has a use for the character outside quotes.
 const fn is_known_char(c: char) -> bool {
     is_label_char(c) || matches!(c, '(' | ')' | '{' | '}' | ',' | '"' | '\'' | '!' | '=' | '&' | '|')
 }
-
-const BLANKS: [char; 2] = [' ', '\t'];
 
 /// The operators that are words: first word, second word or nothing, operator.
 const WORDS: [(&str, &str, Operator); 5] = [

@@ -122,12 +122,14 @@ impl Ip {
 
     /// Writes the checksum of the body at this offset.
     fn seal(&mut self, at: usize, over_addresses: bool) {
-        let length = u32::try_from(self.body.len()).unwrap().to_be_bytes();
-        let mut all = self.body.clone();
+        let mut all = Vec::new();
         if over_addresses {
-            all.extend([octets(self.source), octets(self.destination), length.to_vec()].concat());
-            all.splice(0..0, [0, self.protocol]);
+            let length = u32::try_from(self.body.len()).unwrap().to_be_bytes();
+            all = [octets(self.source), octets(self.destination), length.to_vec(), vec![0, self.protocol]]
+                .concat();
         }
+        // The last byte may have none beside it.
+        all.extend(&self.body);
         let sum = match checksum(&all) {
             0 if self.protocol == UDP => 0xffff,
             sum => sum,
@@ -177,6 +179,12 @@ impl Ip {
 /// A VXLAN header with a frame behind it.
 pub(crate) fn vxlan(network: u32, frame: &[u8]) -> Vec<u8> {
     [&[8, 0, 0, 0][..], &(network << 8).to_be_bytes(), frame].concat()
+}
+
+/// An ARP message: 1 asks, 2 answers.
+pub(crate) fn arp(operation: u8, sender: ([u8; 6], IpAddr), target: ([u8; 6], IpAddr)) -> Vec<u8> {
+    let fixed = [0, 1, 8, 0, 6, 4, 0, operation];
+    [&fixed[..], &sender.0, &octets(sender.1), &target.0, &octets(target.1)].concat()
 }
 
 /// The bytes of an address.

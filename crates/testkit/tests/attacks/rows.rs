@@ -35,6 +35,15 @@ pub(crate) fn all(world: &World, networks: Networks) -> Table {
     table
 }
 
+/// Those that are questions of semantics: what discovery is, and what tunnels are.
+pub(crate) fn semantics(world: &World) -> Table {
+    let mut table = Table::default();
+    discovery::as_data(&mut table, world);
+    discovery::real(&mut table, world);
+    tunnels::of_pods(&mut table, world);
+    table
+}
+
 /// Whether the dataplane is told which networks are those of local workloads, and which nodes there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Networks {

@@ -4,13 +4,14 @@ use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, UdpSocket};
 
-use crate::cluster::compiled;
+use crate::cluster::{compiled, placed};
 use crate::frames::Link;
 use crate::node::{Pod, ip};
+use crate::table::Wire;
 use crate::taps::{Ear, Tap, link};
 use crate::wide::{NODE, Site, answers, datagrams, site};
 use portcullis::compile::Compiler;
-use portcullis::model::EndpointId;
+use portcullis::model::{Cluster, EndpointId};
 
 /// Who sends, and who may get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,6 +163,16 @@ pub(crate) struct World {
     flows: BTreeMap<(Live, Family), UdpSocket>,
 }
 
+/// Compiles what policy says of these pods.
+pub(crate) fn policy_of(pods: &[Pod]) -> (Compiler, Vec<EndpointId>) {
+    compiled(POLICY, pods)
+}
+
+/// These pods, and what policy says of them.
+pub(crate) fn cluster_of(pods: &[Pod]) -> Cluster {
+    placed(POLICY, pods).0
+}
+
 impl World {
     /// Makes the calling thread's namespace the node.
     pub(crate) fn new() -> Self {
@@ -207,7 +218,7 @@ impl World {
 
     /// Compiles the policy.
     pub(crate) fn policy(&self) -> (Compiler, Vec<EndpointId>) {
-        compiled(POLICY, &self.site.pods)
+        policy_of(&self.site.pods)
     }
 
     /// The namespace of anybody but the node.
@@ -234,16 +245,11 @@ impl World {
         self.links[&who]
     }
 
-    pub(crate) fn send(&self, from: Who, frame: &[u8]) {
-        self.taps[&from].send(frame);
-    }
-
-    /// Adds to each what it has heard since the last call.
-    pub(crate) fn hear(&self, heard: &mut BTreeMap<Who, BTreeSet<usize>>) {
-        for (who, tap) in &self.taps {
-            tap.hear(heard.entry(*who).or_default());
-        }
-        self.ear.hear(heard.entry(Node).or_default());
+    /// The interface of a pod was made anew.
+    pub(crate) fn replace(&mut self, who: Who, tap: Tap) {
+        let next = link(&self.pod(who).interface).unwrap().addr().unwrap();
+        self.links.insert(who, Link { own: tap.address(), next });
+        self.taps.insert(who, tap);
     }
 
     /// Begins the live flows anew.
@@ -271,5 +277,18 @@ impl World {
         let port = self.flows[&(live, family)].local_addr().unwrap().port();
         let (from, to) = live.ends();
         [(self.address(from, family), port), (self.address(to, family), 80)]
+    }
+}
+
+impl Wire for World {
+    fn send(&self, from: Who, frame: &[u8]) {
+        self.taps[&from].send(frame);
+    }
+
+    fn hear(&self, heard: &mut BTreeMap<Who, BTreeSet<usize>>) {
+        for (who, tap) in &self.taps {
+            tap.hear(heard.entry(*who).or_default());
+        }
+        self.ear.hear(heard.entry(Node).or_default());
     }
 }

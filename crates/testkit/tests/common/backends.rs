@@ -27,6 +27,8 @@ pub(crate) struct UnderTest {
     pub(crate) backend: &'static Backend,
     /// How eBPF gets onto interfaces.
     pub(crate) attach_mode: AttachMode,
+    /// How many flows of each family have room, where that is an option.
+    flows: Option<u32>,
     /// The control group that holds the processes of the test's node.
     group: Option<PathBuf>,
 }
@@ -51,7 +53,7 @@ pub(crate) enum Variants {
 
 impl UnderTest {
     pub(crate) const fn new(backend: &'static Backend, attach_mode: AttachMode) -> Self {
-        Self { backend, attach_mode, group: None }
+        Self { backend, attach_mode, flows: None, group: None }
     }
 
     fn all(variants: Variants) -> Vec<Self> {
@@ -70,6 +72,12 @@ impl UnderTest {
         Self { group: Some(site.group.folder.clone()), ..self.clone() }
     }
 
+    /// The same with room for so many flows of each family.
+    pub(crate) fn with_flows(mut self, flows: u32) -> Self {
+        self.flows = Some(flows);
+        self
+    }
+
     /// The dataplane of a new process. Changes nothing yet.
     pub(crate) fn open(&self, options: DataplaneOptions) -> Box<dyn Dataplane> {
         match self.backend.name() {
@@ -80,7 +88,10 @@ impl UnderTest {
 
     /// Room for a test, and no packets of other tests' nodes.
     pub(crate) fn ebpf(&self, options: DataplaneOptions) -> ebpf::Options {
-        let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, ..Capacity::default() };
+        let default = Capacity::default();
+        let [flows_v4, flows_v6] =
+            [default.flows_v4, default.flows_v6].map(|flows| self.flows.unwrap_or(flows));
+        let capacity = Capacity { addresses_v4: 1_024, addresses_v6: 1_024, flows_v4, flows_v6, ..default };
         let group = self.group.clone();
         ebpf::Options::from(options)
             .with_capacity(capacity)

@@ -17,6 +17,12 @@ pub(crate) fn place(mut endpoint: Endpoint, pod: &Pod) -> Endpoint {
 
 /// Compiles `text`, whose first endpoints are the pods.
 pub(crate) fn compiled(text: &str, pods: &[Pod]) -> (Compiler, Vec<EndpointId>) {
+    let (cluster, ids) = placed(text, pods);
+    (compile(&cluster, &Settings::default()), ids)
+}
+
+/// What `text` says, whose first endpoints are the pods.
+pub(crate) fn placed(text: &str, pods: &[Pod]) -> (Cluster, Vec<EndpointId>) {
     let scenario = Scenario::parse("test", text, LoadOptions::new()).unwrap();
     let mut cluster = scenario.cluster().clone();
     let ids: Vec<EndpointId> = cluster.endpoints().keys().cloned().collect();
@@ -24,7 +30,7 @@ pub(crate) fn compiled(text: &str, pods: &[Pod]) -> (Compiler, Vec<EndpointId>) 
         let endpoint = cluster.endpoints()[id].clone();
         cluster.apply(Update::Endpoint(place(endpoint, pod)));
     }
-    (compile(&cluster, &Settings::default()), ids)
+    (cluster, ids)
 }
 
 /// Compiles all of `cluster`.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use portcullis::backend::{Binding, Bindings, Dataplane, DataplaneOptions, DesiredState, Interface};
 use portcullis::backends;
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::ebpf::{self, AttachMode, Capacity};
+use portcullis::ebpf::AttachMode;
 use portcullis::model::{EndpointId, Update};
 use portcullis::scenario::{LoadOptions, Scenario};
 use portcullis::settings::Settings;
@@ -170,13 +170,7 @@ fn the_process_that_is_killed() {
 /// large enough for all that comes while a kill waits for a grace period of the kernel, which under this load has taken a
 /// minute.
 fn open(under: &UnderTest) -> Box<dyn Dataplane> {
-    if under.backend.name() != "ebpf" {
-        return under.open(DataplaneOptions::new());
-    }
-    let options = under.ebpf(DataplaneOptions::new());
-    let flows = 65_536 << (std::process::id() % 3);
-    let capacity = Capacity { flows_v4: flows, flows_v6: flows, ..*options.capacity() };
-    Box::new(ebpf::Enforcer::open(options.with_capacity(capacity)).unwrap())
+    under.clone().with_flows(65_536 << (std::process::id() % 3)).open(DataplaneOptions::new())
 }
 
 fn kills(under: &[UnderTest; 2], pods: &[Pod]) {

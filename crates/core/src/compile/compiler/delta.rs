@@ -157,6 +157,9 @@ impl Compiler {
 
 /// Created and removed entries of one arena as a list by id.
 fn entries<I: Id, T>(created: Vec<I>, gone: &[I], lookup: impl Fn(I) -> Option<T>) -> Vec<(I, Option<T>)> {
+    if created.is_empty() && gone.is_empty() {
+        return Vec::new();
+    }
     let mut list: Vec<(I, Option<T>)> = gone.iter().map(|id| (*id, None)).collect();
     list.extend(created.into_iter().map(|id| (id, lookup(id))));
     list.sort_by_key(|(id, _)| *id);
