@@ -34,8 +34,5 @@ FUNCTION int defer(struct __sk_buff *skb, const struct packet *p, struct place *
  */
 INLINE int is_lost(const struct __sk_buff *skb, u32 from, u32 active)
 {
-	if (is_marked(skb))
-		return !endpoint_at(from, active);
-	/* Every packet is marked where it comes in by a bound interface. What a program behind ours accepts there loses its tc_index. */
-	return mark_in_tc_index && endpoint_at(from, active);
+	return is_marked(skb) && !endpoint_at(from, active);
 }

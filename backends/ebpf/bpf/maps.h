@@ -249,8 +249,6 @@ volatile const u32 services = 0;
 volatile const u32 mark_mask = 0;
 volatile const u32 mark_shift = 0;
 volatile const u32 mark_state = 0;
-/* Whether these are bits of tc_index, not of the packet mark. */
-volatile const u32 mark_in_tc_index = 0;
 /* What is added to the active buffer for the state of a mark: which process generation wrote it. */
 volatile const u32 mark_parity = 0;
 /* What becomes of a workload's packets for the node itself. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* What a packet carries from one program to the next: in bits of its mark, or in its tc_index. */
+/* The mark that a packet carries from one program to the next. */
 #pragma once
 #include "ask.h"
 
@@ -29,29 +29,16 @@ INLINE u32 mark_of(u32 active)
 	return MARK_CLASS + ((active ^ mark_parity) & 1);
 }
 
-INLINE u32 read_mark(const struct __sk_buff *skb)
-{
-	return mark_in_tc_index ? skb->tc_index : skb->mark;
-}
-
-INLINE void write_mark(struct __sk_buff *skb, u32 mark)
-{
-	if (mark_in_tc_index)
-		skb->tc_index = mark;
-	else
-		skb->mark = mark;
-}
-
 INLINE u32 marked_bits(const struct __sk_buff *skb)
 {
-	return (read_mark(skb) & mark_mask) >> mark_shift;
+	return (skb->mark & mark_mask) >> mark_shift;
 }
 
 INLINE void put_mark(struct __sk_buff *skb, u32 bits, u32 state)
 {
 	if (mark_mask)
-		write_mark(skb, (read_mark(skb) & ~(mark_mask | 3 << mark_state)) |
-					(bits << mark_shift & mark_mask) | state << mark_state);
+		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (bits << mark_shift & mark_mask) |
+			    state << mark_state;
 }
 
 INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 active)
@@ -62,7 +49,7 @@ INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 active)
 INLINE void finalize(struct __sk_buff *skb)
 {
 	if (mark_mask)
-		write_mark(skb, read_mark(skb) | MARK_FINAL << mark_state);
+		skb->mark |= MARK_FINAL << mark_state;
 }
 
 INLINE void confine(struct __sk_buff *skb)
@@ -83,7 +70,7 @@ INLINE int set_free(struct __sk_buff *skb, u32 class, u32 active)
 
 INLINE u32 state_of(const struct __sk_buff *skb)
 {
-	return mark_mask ? read_mark(skb) >> mark_state & 3 : MARK_NONE;
+	return mark_mask ? skb->mark >> mark_state & 3 : MARK_NONE;
 }
 
 INLINE int is_final(const struct __sk_buff *skb)

@@ -25,11 +25,10 @@ int to_network(struct __sk_buff *skb)
 	u32 class = services && from ? carried_class(skb, active) : UNSOUGHT;
 
 	if (services && from) {
-		/* It may carry no mark. */
-		if (p.flags & LATER_FRAGMENT)
-			return later_fragment(&p, &at);
 		if (is_lost(skb, from, active))
 			return drop(REASON_UNKNOWN_INTERFACE);
+		if (p.flags & LATER_FRAGMENT)
+			return later_fragment(&p, &at);
 		if (ask_sender(skb, &p, from, active, class) == REFUSED)
 			return TC_DROP;
 	}

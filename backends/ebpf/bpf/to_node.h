@@ -18,15 +18,14 @@ int to_node(struct __sk_buff *skb)
 {
 	u32 interface = skb->ifindex;
 
-	if (is_final(skb) || (!is_marked(skb) && !mark_in_tc_index))
+	if (!is_marked(skb) || is_final(skb))
 		return DELIVER;
 	u32 active = read_active_buffer(), class = carried_class(skb, active);
 	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = { .flags = TAKEN };
-	int is_unmarked = !is_marked(skb);
 
 	/* An untracked rule allowed it here. */
-	if (!buffer || (buffer->flags & HOST && state_of(skb) == MARK_NONE && !is_unmarked))
+	if (!buffer || (buffer->flags & HOST && state_of(skb) == MARK_NONE))
 		return DELIVER;
 	/* Source NAT comes later than this, so the source can still be told. */
 	if (class == STALE)
@@ -40,11 +39,6 @@ int to_node(struct __sk_buff *skb)
 	}
 	if (!has_ports(&p))
 		return DELIVER;
-	/* A program behind ours on the interface accepted the packet, which costs it its tc_index. */
-	if (is_unmarked) {
-		count(&reasons, REASON_STALE, 0);
-		return WITHHOLD;
-	}
 	if (buffer->flags & HOST) {
 		struct place at = { interface, 0, 0, 0 };
 		struct question q = { buffer->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, active, class, UNSOUGHT };

@@ -9,8 +9,7 @@ use portcullis_core::backend::{DataplaneOptions, LowerError, LowerErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub(crate) dataplane: DataplaneOptions,
-    /// `None` for `tc_index`.
-    pub(crate) mark: Option<u32>,
+    pub(crate) mark: u32,
     pub(crate) node_backends: NodeBackends,
     pub(crate) capacity: Capacity,
     pub(crate) attach_mode: AttachMode,
@@ -174,7 +173,7 @@ impl Options {
     pub fn new() -> Self {
         Self {
             dataplane: DataplaneOptions::default(),
-            mark: None,
+            mark: 0xffff_0000,
             node_backends: NodeBackends::default(),
             capacity: Capacity::default(),
             attach_mode: AttachMode::default(),
@@ -210,21 +209,15 @@ impl Options {
         self
     }
 
-    /// Bits of the packet mark, in place of `tc_index`.
-    ///
-    /// On a node with [services](DataplaneOptions::with_services), a packet carries the class of its source past source NAT, and
-    /// whether it is an answer. By default that is in the 16 bits of `tc_index`, which packets have beside the mark: enough for
-    /// 16,384 [classes](Capacity::classes), and no bit of the mark is ours. (No 16 bits of the mark are free everywhere: Calico has the
-    /// upper half, Cilium all but three of the others, kube-proxy two of these, the portmap plugin the last.) A program behind ours
-    /// that accepts packets (`TC_ACT_OK`) where they come in clears `tc_index`; such packets to services are dropped and
-    /// counted as `Reason::Stale`.
-    ///
-    /// On nodes with such programs, or with more classes, give bits of the mark that nobody else changes. They have to be in one piece,
-    /// two bits more than it takes to number all classes; anything else is refused when the policy is lowered. All other bits stay as
-    /// they are.
+    /// The bits of the packet mark that are ours on a node with [services](DataplaneOptions::with_services): they carry the class
+    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
+    /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
+    /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
+    /// program may change these. Calico, Cilium and Tailscale use bits of the upper half, and no 16 bits of the mark are free of all
+    /// known users: on a node with one of them, choose fewer classes and bits that it does not use.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
-        self.mark = Some(bits);
+        self.mark = bits;
         self
     }
 
@@ -235,35 +228,30 @@ impl Options {
         self
     }
 
-    /// The bits for classes, how far they are shifted, where the two bits above them begin, and whether they are those of `tc_index`.
+    /// The bits of the mark for classes, how far they are shifted, and where the two bits above them begin.
     #[cfg(feature = "load")]
-    pub(crate) fn mark_parts(&self) -> [u32; 4] {
+    pub(crate) fn mark_parts(&self) -> [u32; 3] {
         if self.dataplane.services.is_empty() {
-            return [0; 4];
+            return [0; 3];
         }
-        let bits = self.mark.unwrap_or(TC_INDEX);
-        let state = bits.checked_ilog2().unwrap_or_default().saturating_sub(1);
+        let state = self.mark.checked_ilog2().unwrap_or_default().saturating_sub(1);
         let above = 3_u32.checked_shl(state).unwrap_or_default();
-        [bits & !above, bits.trailing_zeros(), state, u32::from(self.mark.is_none())]
+        [self.mark & !above, self.mark.trailing_zeros(), state]
     }
 
     /// Whether the mark can carry what it has to.
     pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
-        let bits = self.mark.unwrap_or(TC_INDEX);
-        let in_one_piece = bits.leading_zeros() + bits.count_ones() + bits.trailing_zeros() == 32;
+        let in_one_piece =
+            self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);
-        let numbers = (1_u64 << bits.count_ones()) / 4;
+        let numbers = (1_u64 << self.mark.count_ones()) / 4;
         if self.dataplane.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
             return Ok(());
         }
-        let reason = match self.mark {
-            Some(_) => format!(
-                "the mark bits {bits:#010x} cannot carry {values} classes and two bits more in one piece"
-            ),
-            None => {
-                format!("tc_index carries {numbers} classes, not {values}; choose bits of the packet mark")
-            }
-        };
+        let reason = format!(
+            "the mark bits {:#010x} cannot carry {values} classes and two bits more in one piece",
+            self.mark
+        );
         Err(LowerError::unsupported(None, reason))
     }
 
@@ -305,9 +293,6 @@ impl Options {
         &self.capacity
     }
 }
-
-/// All bits that `tc_index` has.
-const TC_INDEX: u32 = 0xffff;
 
 #[cfg(test)]
 mod tests {

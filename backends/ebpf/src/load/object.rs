@@ -46,7 +46,7 @@ pub(crate) fn load(
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.dataplane.services.is_empty());
-    let [mask, shift, state, in_tc_index] = options.mark_parts();
+    let [mask, shift, state] = options.mark_parts();
     let to_host: u32 = match options.dataplane.workload_to_host {
         WorkloadToHost::Accept => 0,
         WorkloadToHost::Drop => TO_HOST_DROP,
@@ -88,7 +88,6 @@ pub(crate) fn load(
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
         .override_global("mark_state", &state, true)
-        .override_global("mark_in_tc_index", &in_tc_index, true)
         .override_global("mark_parity", &mark_parity, true)
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &per_second, true)

@@ -1,14 +1,10 @@
 //! The class that a packet carries past source NAT.
 
-use std::process::Command;
-
-use aya::programs::TcAttachType;
 use portcullis::ebpf::{AttachMode, NodeBackends, Options, Reason};
 
 use crate::backends::with_services;
 use crate::compiled;
 use crate::ebpf::{attached, on_a_site_with_bpf, remove, start_enforcer};
-use crate::foreign::{ACCEPT, At, Foreign};
 use crate::node::{Pod, ip};
 use crate::services::{
     ADMIN, API, Flows, Masquerade, PODS, REMOTE, RULES, SERVER, STRANGER, VAULT, bound, kube_proxy, service,
@@ -85,69 +81,5 @@ fn packets_that_crossed_a_bridge_are_dropped() {
         tries(false).check("with policy");
         assert!(enforcer.reasons().unwrap()[&Reason::UnknownInterface] > 0);
         remove(enforcer);
-    });
-}
-
-/// Another program has all bits of the mark to itself, as Calico, Cilium and kube-proxy together do: it sets and clears them at every
-/// hook, and finds what it left there.
-#[test]
-fn marks_of_others_make_no_difference() {
-    on_a_site_with_bpf(3, |site, pins| {
-        nft(&kube_proxy(Masquerade::All));
-        nft("table inet others {
-            chain before { type filter hook prerouting priority -300; meta mark set 0xffff3fff; }
-            chain forward {
-                type filter hook forward priority 300
-                meta mark & 0xffff3fff != 0xffff3fff counter name lost
-                meta mark set meta mark & 0x4000
-            }
-            chain input { type filter hook input priority 300; meta mark set 0; }
-            counter lost {}
-        }
-        ");
-        let (compiler, ids) = compiled(&format!("{PODS}{RULES}"), &site.pods);
-        let bindings = bound(site, &ids);
-        let enforcer = start_enforcer(with_services_on(site), pins, compiler.snapshot(), &bindings).unwrap();
-        let mut tries = Tries::default();
-        for (last, allowed) in
-            [(SERVER, true), (API, true), (ADMIN, false), (VAULT, false), (STRANGER, false)]
-        {
-            tries.add("client", &site.pods[0], service(last), 8888, allowed);
-        }
-        tries.check("with marks of others");
-        let counted =
-            Command::new("nft").args(["list", "counter", "inet", "others", "lost"]).output().unwrap();
-        let counted = String::from_utf8(counted.stdout).unwrap();
-        assert!(counted.contains("packets 0 "), "we changed marks: {counted}");
-        remove(enforcer);
-    });
-}
-
-/// A program behind ours that accepts packets clears `tc_index`: what was to be decided later is dropped, and passes with bits of the
-/// mark.
-#[test]
-fn a_program_that_accepts_behind_ours_opens_nothing() {
-    on_a_site_with_bpf(3, |site, pins| {
-        nft(&kube_proxy(Masquerade::All));
-        let (compiler, ids) = compiled(&format!("{PODS}{RULES}"), &site.pods);
-        let bindings = bound(site, &ids);
-        for (options, allowed) in
-            [(with_services_on(site), false), (with_services_on(site).with_mark(0xffff_0000), true)]
-        {
-            let enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
-            let foreign = Foreign::attach(&site.pods[0], TcAttachType::Ingress, At::TcxLast, 1, ACCEPT);
-            let mut tries = Tries::default();
-            for (last, is_open) in
-                [(SERVER, true), (API, true), (ADMIN, false), (VAULT, false), (STRANGER, false)]
-            {
-                tries.add("client", &site.pods[0], service(last), 8888, is_open && allowed);
-            }
-            tries.check("behind ours");
-            let reasons = enforcer.reasons().unwrap();
-            let lost = reasons[&Reason::UnknownInterface] + reasons[&Reason::Stale];
-            assert_eq!(lost > 0, !allowed, "{reasons:?}");
-            drop(foreign);
-            remove(enforcer);
-        }
     });
 }
