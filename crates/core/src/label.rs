@@ -19,6 +19,12 @@ impl Name {
         Self(Arc::from(text))
     }
 
+    /// Whether a clone of this name exists: what keeps names to share them can drop those that nobody else has.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -25,15 +25,14 @@ mod tests;
 mod tier;
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use portcullis_core::model::Update;
 use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::context::Context;
 use crate::error::{ConvertErrors, Warning};
+use crate::form::Form;
 use crate::kind::{CalicoKind, Group, PolicyKind};
 use crate::meta::{self, ObjectMeta, Placing};
 use crate::names::Names;
@@ -125,17 +124,14 @@ impl CalicoObject {
         &mut self.meta
     }
 
-    /// The object in the model.
-    ///
-    /// A staged deletion gives no update. A profile that carries the labels of a namespace or a service account
-    /// also gives an update of that.
-    pub(crate) fn convert(&self, names: &mut Names) -> Result<(Vec<Update>, Vec<Warning>), ConvertErrors> {
+    /// The object in the form that the model is made of.
+    pub(crate) fn convert(&self, names: &mut Names) -> Result<(Form, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.meta.reference(self.kind(), self.placing()));
-        let updates = self.updates(&mut cx);
-        cx.finish(updates)
+        let form = self.form(&mut cx);
+        cx.finish(form)
     }
 
-    fn updates(&self, cx: &mut Context<'_>) -> Option<Vec<Update>> {
+    fn form(&self, cx: &mut Context<'_>) -> Option<Form> {
         let id = match &self.body {
             Body::Policy(..) | Body::StagedKubernetes(_) => {
                 self.meta.identify_strict(self.placing(), validate::dns_subdomain, cx)
@@ -155,41 +151,39 @@ impl CalicoObject {
             Group::Api => Families::One,
             Group::Storage => Families::Mixed,
         };
-        let updates = match &self.body {
+        let form = match &self.body {
             Body::Policy(kind, spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                policy::convert(cx, *kind, namespace, &name, spec, families)
-                    .map(Update::Policy)
-                    .into_iter()
-                    .collect()
+                let policy = policy::convert(cx, *kind, namespace, &name, spec, families);
+                Form::Policies(policy.into_iter().collect())
             }
             Body::StagedKubernetes(spec) => {
                 let spec = required(cx, spec.as_ref())?;
                 let policy = staged_kubernetes::convert(cx, namespace?, &name, spec);
-                policy.map(Update::Policy).into_iter().collect()
+                Form::Policies(policy.into_iter().collect())
             }
             Body::Tier(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                vec![Update::Tier(tier::convert(cx, &name, spec)?)]
+                Form::Tier(tier::convert(cx, &name, spec)?)
             }
             Body::NetworkSet(spec) | Body::GlobalNetworkSet(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                vec![Update::NetworkSet(network_set::convert(cx, namespace, &name, labels, spec))]
+                Form::NetworkSet(network_set::convert(cx, namespace, &name, labels, spec))
             }
             Body::HostEndpoint(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                vec![Update::Endpoint(endpoint::host(cx, &name, labels, spec))]
+                Form::Endpoint(Box::new(endpoint::host(cx, &name, labels, spec)))
             }
             Body::WorkloadEndpoint(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                vec![Update::Endpoint(endpoint::workload(cx, namespace?, &name, &labels, spec))]
+                Form::Endpoint(Box::new(endpoint::workload(cx, namespace?, &name, &labels, spec)))
             }
             Body::Profile(spec) => {
                 let spec = required(cx, spec.as_ref())?;
-                profile::convert(cx, &name, spec, families)
+                Form::Profile(Box::new(profile::convert(cx, &name, spec, families)))
             }
         };
-        id.map(|_| updates)
+        id.map(|_| form)
     }
 }
 

@@ -33,6 +33,14 @@ pub struct Frontend {
     pub has_unmirrored_endpoints: bool,
 }
 
+impl Frontend {
+    /// Every address that clients reach it at: its own, external ones and those of its load balancer.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let balanced = self.load_balancer.addresses.iter().chain(&self.load_balancer.proxied_addresses);
+        self.cluster_addresses.iter().chain(&self.external_addresses).chain(balanced).copied()
+    }
+}
+
 /// The load balancer of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadBalancer {

@@ -1,17 +1,16 @@
 //! From objects to the changes that build the model.
 
-mod complete;
-mod doubts;
-mod owners;
+pub(crate) mod complete;
+pub(crate) mod doubts;
+pub(crate) mod owners;
 mod pods;
 mod repeated;
-mod services;
-mod settings;
+pub(crate) mod services;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::label::Name;
@@ -21,10 +20,11 @@ use portcullis_core::settings::Settings;
 use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::FelixSettings;
 use crate::error::{ConvertErrors, ObjectRef, Warning};
+use crate::form::{Carrier, Form, ProfileRecord, WorkloadRecord};
 use crate::frontend::Frontend;
 use crate::names::Names;
 use crate::object::Object;
-use crate::workload::{PodCount, PodRecord, WorkloadKind};
+use crate::workload::PodRecord;
 
 pub use owners::WorkloadPods;
 pub use pods::SYNTHETIC_RANGES;
@@ -38,7 +38,21 @@ pub use settings::Configured;
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     baseline: BaselineReading,
+    source: ObjectSource,
     namespace: Option<Name>,
+}
+
+/// Where objects come from: what an API server and its controllers would add to them is added, or it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ObjectSource {
+    /// Manifests, perhaps not applied yet. A pod without an address gets one (see [`SYNTHETIC_RANGES`]), a workload without
+    /// pods stands for one, and a service without slices has the pods that it selects.
+    #[default]
+    Manifests,
+    /// A cluster that runs. A pod without an address has none yet, and controllers make pods and slices. This is how
+    /// [`World`](crate::World) reads objects.
+    Cluster,
 }
 
 /// Which pods the Baseline tier still applies to once a NetworkPolicy selects them (decision D8).
@@ -73,6 +87,13 @@ impl ImportOptions {
         self.namespace.as_ref()
     }
 
+    /// Sets where the objects come from.
+    #[must_use]
+    pub const fn source(mut self, source: ObjectSource) -> Self {
+        self.source = source;
+        self
+    }
+
     /// Sets how the Baseline tier is read.
     #[must_use]
     pub const fn baseline(mut self, reading: BaselineReading) -> Self {
@@ -94,7 +115,7 @@ pub struct Importer {
     generated: BTreeMap<ObjectRef, u32>,
     unread: BTreeSet<ObjectRef>,
     pods: Vec<PodRecord>,
-    workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
+    workloads: Vec<WorkloadRecord>,
     autoscalers: Vec<HorizontalPodAutoscaler>,
     services: Services,
     felix: Vec<FelixSettings>,
@@ -184,54 +205,23 @@ impl Importer {
         }
         let before = self.lengths();
         let read = repeated::as_read(&object);
-        let names = &mut self.names;
-        let (updates, warnings) = match object {
-            Object::Namespace(o) => one(o.convert_with(names)?, Update::Namespace),
-            Object::ServiceAccount(o) => one(o.convert_with(names)?, Update::ServiceAccount),
-            Object::Node(o) => one(o.convert_with(names)?, Update::Node),
-            Object::Pod(o) => {
-                let (record, warnings) = o.record(names)?;
-                self.pods.push(record);
-                (Vec::new(), warnings)
+        let (form, warnings) = object.form(&mut self.names)?;
+        match form {
+            Form::Pod(record) => self.pods.push(*record),
+            Form::Workload(record) => self.workloads.push(*record),
+            Form::Autoscaler(autoscaler) => self.autoscalers.push(*autoscaler),
+            Form::Service(plan) => self.services.add(*plan),
+            Form::Endpoints(endpoints) => self.services.add_endpoints(endpoints),
+            Form::EndpointSlice(slice) => self.services.add_slice(slice),
+            Form::Felix(settings) => self.felix.extend(settings),
+            Form::Profile(record) => {
+                let ProfileRecord { profile, carrier } = *record;
+                self.updates.push(Update::Profile(profile));
+                // The namespace or service account may also be given itself.
+                self.inherited.extend(carrier.map(Carrier::into_update));
             }
-            Object::Workload(o) => {
-                let (record, warnings) = o.record(names)?;
-                self.workloads.push((o.kind, record, o.count));
-                (Vec::new(), warnings)
-            }
-            Object::HorizontalPodAutoscaler(o) => {
-                self.autoscalers.push(*o);
-                (Vec::new(), Vec::new())
-            }
-            Object::Service(o) => (Vec::new(), self.services.add(&o, names)?),
-            Object::Endpoints(o) => (Vec::new(), self.services.add_endpoints(&o, names)?),
-            Object::EndpointSlice(o) => (Vec::new(), self.services.add_slice(&o, names)?),
-            Object::NetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
-            Object::ExtensionsNetworkPolicy(o) => {
-                let (policy, mut warnings) = o.convert_with(names)?;
-                warnings.push(Warning {
-                    object: reference,
-                    field: "apiVersion".into(),
-                    message: "`extensions/v1beta1` is read as `networking.k8s.io/v1`".into(),
-                });
-                (vec![Update::Policy(policy)], warnings)
-            }
-            Object::ClusterNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
-            Object::AdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
-            Object::BaselineAdminNetworkPolicy(o) => one(o.convert_with(names)?, Update::Policy),
-            Object::FelixConfiguration(o) => {
-                let (settings, warnings) = o.convert(names)?;
-                self.felix.extend(settings);
-                (Vec::new(), warnings)
-            }
-            Object::Calico(o) => {
-                let (mut updates, warnings) = o.convert(names)?;
-                // A profile may carry labels of a namespace or service account, which may also be given itself.
-                self.inherited.extend(updates.extract_if(.., |u| complete::is_label_carrier(u)));
-                (updates, warnings)
-            }
-        };
-        self.updates.extend(updates);
+            form => self.updates.extend(form.into_updates()),
+        }
         self.warnings.extend(warnings);
         if is_named {
             let kept = read.map_or_else(|| self.added_since(&before), Kept::Object);
@@ -268,7 +258,8 @@ impl Importer {
             ..
         } = self;
         let mut owners = Owners::new(&pods, &workloads, &autoscalers);
-        let selectable = Selectable::of(&pods);
+        let is_running = options.source == ObjectSource::Cluster;
+        let selectable = (!is_running).then(|| Selectable::of(&pods));
         complete::check_endpoints(&updates)?;
         complete::inherited(inherited, &mut updates);
         let mut places = BTreeMap::new();
@@ -277,13 +268,16 @@ impl Importer {
             _ => None,
         });
         let known: BTreeSet<EndpointId> = known.collect();
-        let records = pods.iter().chain(workloads.iter().map(|(_, record, _)| record));
+        let records = pods.iter().chain(workloads.iter().map(|workload| &workload.pod));
         doubts::unread_workloads(&unread, records, &mut warnings);
+        let standing = if is_running { Vec::new() } else { workloads };
         let mut endpoints =
-            pods::endpoints(pods, workloads, &mut owners, &known, &mut updates, &mut places, &mut warnings);
-        pods::give_addresses(&mut endpoints, &mut updates);
+            pods::endpoints(pods, standing, &mut owners, &known, &mut updates, &mut places, &mut warnings);
+        if !is_running {
+            pods::give_addresses(&mut endpoints, &mut updates);
+        }
         updates.extend(endpoints.into_iter().map(Update::Endpoint));
-        let frontends = services.finish(&selectable, &mut updates);
+        let frontends = services.finish(selectable.as_ref(), &mut updates);
         if options.baseline == BaselineReading::PerPod {
             complete::shield_baseline(&mut updates);
         }
@@ -305,8 +299,4 @@ fn endpoint(update: &Update) -> Option<EndpointId> {
         Update::Endpoint(endpoint) => Some(endpoint.id.clone()),
         _ => None,
     }
-}
-
-fn one<T>((object, warnings): (T, Vec<Warning>), update: fn(T) -> Update) -> (Vec<Update>, Vec<Warning>) {
-    (vec![update(object)], warnings)
 }

@@ -11,6 +11,7 @@ use alloc::string::String;
 use portcullis_core::quote::quoted;
 
 use crate::foreign;
+use crate::meta::Placing;
 use crate::near;
 use crate::workload::WorkloadKind;
 
@@ -74,6 +75,70 @@ impl Kind {
             Ok(known) => Relevance::Relevant(Self(known)),
             Err(relevance) => relevance,
         }
+    }
+
+    /// The kind, as a user writes it. The kind NetworkPolicy exists in Kubernetes and in Calico, so Calico's is written with
+    /// its group, as `kubectl` does. All versions of a kind have one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Known::Namespace => "Namespace",
+            Known::ServiceAccount => "ServiceAccount",
+            Known::Node => "Node",
+            Known::Pod => "Pod",
+            Known::Service => "Service",
+            Known::EndpointSlice => "EndpointSlice",
+            Known::Endpoints => "Endpoints",
+            Known::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Known::Workload(kind) => kind.name(),
+            Known::NetworkPolicy | Known::ExtensionsNetworkPolicy => "NetworkPolicy",
+            Known::ClusterNetworkPolicy => "ClusterNetworkPolicy",
+            Known::AdminNetworkPolicy => "AdminNetworkPolicy",
+            Known::BaselineAdminNetworkPolicy => "BaselineAdminNetworkPolicy",
+            Known::FelixConfiguration => "FelixConfiguration",
+            Known::Calico(kind, _) => kind.id_name(),
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    #[must_use]
+    pub const fn is_namespaced(self) -> bool {
+        matches!(self.placing(), Placing::Namespaced)
+    }
+
+    pub(crate) const fn placing(self) -> Placing {
+        match self.0 {
+            Known::Namespace
+            | Known::Node
+            | Known::ClusterNetworkPolicy
+            | Known::AdminNetworkPolicy
+            | Known::BaselineAdminNetworkPolicy
+            | Known::FelixConfiguration => Placing::Cluster,
+            Known::ServiceAccount
+            | Known::Pod
+            | Known::Service
+            | Known::EndpointSlice
+            | Known::Endpoints
+            | Known::HorizontalPodAutoscaler
+            | Known::Workload(_)
+            | Known::NetworkPolicy
+            | Known::ExtensionsNetworkPolicy => Placing::Namespaced,
+            Known::Calico(kind, _) => kind.placing(),
+        }
+    }
+
+    /// Whether its objects are policies.
+    #[must_use]
+    pub const fn is_policy(self) -> bool {
+        matches!(
+            self.0,
+            Known::NetworkPolicy
+                | Known::ExtensionsNetworkPolicy
+                | Known::ClusterNetworkPolicy
+                | Known::AdminNetworkPolicy
+                | Known::BaselineAdminNetworkPolicy
+                | Known::Calico(CalicoKind::Policy(_) | CalicoKind::StagedKubernetes, _)
+        )
     }
 
     /// How its objects are read.

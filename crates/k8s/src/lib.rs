@@ -14,6 +14,7 @@ pub mod cluster_network_policy;
 mod context;
 mod error;
 mod foreign;
+mod form;
 mod frontend;
 mod importer;
 mod intstr;
@@ -24,24 +25,31 @@ mod near;
 pub mod network_policy;
 mod object;
 mod path;
+mod safe_form;
 mod selector;
 pub mod service;
+mod standing;
 mod status;
 mod tier;
+mod tracked;
 mod validate;
 pub mod workload;
+mod world;
 
 pub use error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 pub use frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };
 pub use importer::{
-    BaselineReading, Configured, Import, ImportOptions, Importer, PodPlace, SYNTHETIC_RANGES, WorkloadPods,
+    BaselineReading, Configured, Import, ImportOptions, Importer, ObjectSource, PodPlace, SYNTHETIC_RANGES,
+    WorkloadPods,
 };
 pub use intstr::IntOrString;
 pub use kind::{Kind, Relevance};
 pub use meta::{ObjectMeta, OwnerReference};
 pub use object::Object;
 pub use selector::{LabelSelector, LabelSelectorRequirement};
+pub use standing::Standing;
 pub use status::Status;
-pub use tier::{SHIELD as SHIELD_TIER, shielding_policy};
+pub use tier::{CLOSED as CLOSED_TIER, SHIELD as SHIELD_TIER, shielding_policy};
+pub use world::{Changes, ObjectKey, Observed, Refusal, Unidentified, UnreadablePolicy, World, WorldOptions};

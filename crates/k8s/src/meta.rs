@@ -41,6 +41,8 @@ pub struct ObjectMeta {
     pub owner_references: Option<Vec<OwnerReference>>,
     /// The names of those who must agree to its deletion. Only their spelling is checked.
     pub finalizers: Option<Vec<String>>,
+    /// The unique id that the server gave it: another one for an object that was deleted and made again.
+    pub uid: Option<String>,
     /// When the object was or will be deleted, if that was asked for. Only read of objects that are not policies.
     pub deletion_timestamp: Option<String>,
     /// Which one it is of those whose names begin alike and are left to the server; 0 or 1 for the first.

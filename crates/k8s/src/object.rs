@@ -1,6 +1,8 @@
 //! Objects of every kind that policy depends on.
 
 use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Deserializer};
 
@@ -9,9 +11,12 @@ use crate::autoscaling::HorizontalPodAutoscaler;
 use crate::calico::{CalicoObject, FelixConfiguration};
 use crate::cluster::{Namespace, Node, ServiceAccount};
 use crate::cluster_network_policy::ClusterNetworkPolicy;
-use crate::error::ObjectRef;
+use crate::error::{ConvertErrors, ObjectRef, Warning};
+use crate::form::{Form, WorkloadRecord};
+use crate::importer::services::{self, Plan};
 use crate::kind::{Kind, Known};
 use crate::meta::{ObjectMeta, Placing};
+use crate::names::Names;
 use crate::network_policy::{ExtensionsNetworkPolicy, NetworkPolicy};
 use crate::service::{EndpointSlice, Endpoints, Service};
 use crate::workload::{Pod, Workload};
@@ -142,6 +147,39 @@ impl Object {
         }
     }
 
+    /// The object in the form that the model is made of.
+    pub(crate) fn form(&self, names: &mut Names) -> Result<(Form, Vec<Warning>), ConvertErrors> {
+        let policy = |(policy, warnings)| (Form::Policies(vec![policy]), warnings);
+        Ok(match self {
+            Self::Namespace(o) => with(o.convert_with(names)?, Form::Namespace),
+            Self::ServiceAccount(o) => with(o.convert_with(names)?, Form::ServiceAccount),
+            Self::Node(o) => with(o.convert_with(names)?, Form::Node),
+            Self::Pod(o) => with(o.record(names)?, |record| Form::Pod(Box::new(record))),
+            Self::Workload(o) => with(o.record(names)?, |pod| {
+                Form::Workload(Box::new(WorkloadRecord { kind: o.kind, pod, count: o.count }))
+            }),
+            Self::HorizontalPodAutoscaler(o) => (Form::Autoscaler(o.clone()), Vec::new()),
+            Self::Service(o) => with(Plan::read(o, names)?, |plan| Form::Service(Box::new(plan))),
+            Self::Endpoints(o) => with(services::endpoints(o, names)?, Form::Endpoints),
+            Self::EndpointSlice(o) => with(services::slice(o, names)?, Form::EndpointSlice),
+            Self::NetworkPolicy(o) => policy(o.convert_with(names)?),
+            Self::ExtensionsNetworkPolicy(o) => {
+                let (form, mut warnings) = policy(o.convert_with(names)?);
+                warnings.push(Warning {
+                    object: self.reference(),
+                    field: "apiVersion".into(),
+                    message: "`extensions/v1beta1` is read as `networking.k8s.io/v1`".into(),
+                });
+                (form, warnings)
+            }
+            Self::ClusterNetworkPolicy(o) => policy(o.convert_with(names)?),
+            Self::AdminNetworkPolicy(o) => policy(o.convert_with(names)?),
+            Self::BaselineAdminNetworkPolicy(o) => policy(o.convert_with(names)?),
+            Self::FelixConfiguration(o) => with(o.convert(names)?, Form::Felix),
+            Self::Calico(o) => o.convert(names)?,
+        })
+    }
+
     /// How messages call the object.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {
@@ -203,4 +241,8 @@ impl Object {
 
 fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Box<T>, D::Error> {
     T::deserialize(deserializer).map(Box::new)
+}
+
+fn with<T>((read, warnings): (T, Vec<Warning>), form: impl FnOnce(T) -> Form) -> (Form, Vec<Warning>) {
+    (form(read), warnings)
 }

@@ -48,6 +48,24 @@ pub(crate) fn built_in() -> Vec<Tier> {
     ]
 }
 
+/// Whether the position and the end of a tier are known without its object.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    [ADMIN, DEFAULT, BASELINE].contains(&name)
+}
+
+/// The tier of policies that exist and of which it is not known where they belong: before all others. Such policies deny.
+pub const CLOSED: &str = "unreadable-policies";
+
+/// The position before all others.
+pub(crate) fn first() -> Order {
+    Order::new(f64::MIN).unwrap_or(Order::from(0))
+}
+
+/// The tier [`CLOSED`].
+pub(crate) fn closed() -> Tier {
+    Tier { name: Name::new(CLOSED), order: Some(first()), default_action: DefaultAction::Deny }
+}
+
 /// The tier [`SHIELD`].
 pub(crate) fn shield() -> Tier {
     Tier {

@@ -1,11 +1,9 @@
 //! Profiles.
 
 use alloc::format;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use portcullis_core::label::{Labels, NAME_KEY, Name};
-use portcullis_core::model::{Action, Namespace, Profile, ProfileOrigin, Rule, ServiceAccount, Update};
+use portcullis_core::model::{Action, Namespace, Profile, ProfileOrigin, Rule, ServiceAccount};
 use portcullis_core::quote::quoted;
 
 use crate::calico::endpoint::{NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX};
@@ -13,13 +11,14 @@ use crate::calico::families::Families;
 use crate::calico::rule::{self, Direction, Rules};
 use crate::calico::spec::ProfileSpec;
 use crate::context::Context;
+use crate::form::{Carrier, ProfileRecord};
 use crate::meta;
 use crate::path::Path;
 use crate::validate;
 
 /// Whose labels a profile carries, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Carrier {
+enum Owner {
     /// `kns.NAMESPACE`: those of a namespace, marked `pcns.`.
     Namespace(Name),
     /// `ksa.NAMESPACE.ACCOUNT`: those of a service account, marked `pcsa.`.
@@ -32,14 +31,14 @@ enum Carrier {
 ///
 /// Calico gives endpoints the labels of their namespace and service account through the profiles `kns.…` and
 /// `ksa.…`, marked by a prefix. Here those labels belong to the namespace and the service account themselves, so
-/// such a profile also describes one of these. Source: Calico
+/// such a profile also carries them for one of these. Source: Calico
 /// `libcalico-go/lib/backend/k8s/conversion/conversion.go`.
 pub(super) fn convert(
     cx: &mut Context<'_>,
     name: &Name,
     spec: &ProfileSpec,
     families: Families,
-) -> Vec<Update> {
+) -> ProfileRecord {
     let path = Path::root("spec");
     if spec.types.is_some() {
         cx.warn(&path.field("types"), "a profile has no types, the field does nothing");
@@ -55,14 +54,14 @@ pub(super) fn convert(
 
     let labels_path = path.field("labelsToApply");
     meta::check_labels(spec.labels_to_apply.as_ref(), &labels_path, cx);
-    let carrier = carrier(cx, name);
+    let owner = owner(cx, name);
     let (mut own, mut carried) = (Labels::new(), Labels::new());
     for (key, value) in spec.labels_to_apply.iter().flatten() {
         let path = labels_path.key(key);
         let (marker, bare) = if let Some(bare) = key.strip_prefix(NAMESPACE_PREFIX) {
-            (Some(matches!(carrier, Carrier::Namespace(_))), bare)
+            (Some(matches!(owner, Owner::Namespace(_))), bare)
         } else if let Some(bare) = key.strip_prefix(SERVICE_ACCOUNT_PREFIX) {
-            (Some(matches!(carrier, Carrier::ServiceAccount(..))), bare)
+            (Some(matches!(owner, Owner::ServiceAccount(..))), bare)
         } else {
             (None, key.as_str())
         };
@@ -72,46 +71,45 @@ pub(super) fn convert(
                 &path,
                 "a label of a namespace (`pcns.`) needs a profile `kns.NAMESPACE`, one of a service account (`pcsa.`) a profile `ksa.NAMESPACE.ACCOUNT`",
             ),
-            Some(true) if bare == NAME_KEY => check_given_name(cx, &path, &carrier, value),
+            Some(true) if bare == NAME_KEY => check_given_name(cx, &path, &owner, value),
             Some(true) => drop(carried.insert(cx.name(bare), cx.name(value))),
         }
     }
 
     let profile =
         Profile { name: name.clone(), ingress, egress, labels: own, origin: ProfileOrigin::Declared };
-    let mut updates = vec![Update::Profile(profile)];
-    match carrier {
-        _ if carried.is_empty() => {}
-        Carrier::Namespace(name) => updates.push(Update::Namespace(Namespace { name, labels: carried })),
-        Carrier::ServiceAccount(namespace, name) => {
-            updates.push(Update::ServiceAccount(ServiceAccount { namespace, name, labels: carried }));
+    let carrier = match owner {
+        _ if carried.is_empty() => None,
+        Owner::Namespace(name) => Some(Carrier::Namespace(Namespace { name, labels: carried })),
+        Owner::ServiceAccount(namespace, name) => {
+            Some(Carrier::ServiceAccount(ServiceAccount { namespace, name, labels: carried }))
         }
-        Carrier::Nobody => {}
-    }
-    updates
+        Owner::Nobody => None,
+    };
+    ProfileRecord { profile, carrier }
 }
 
-fn carrier(cx: &mut Context<'_>, name: &Name) -> Carrier {
+fn owner(cx: &mut Context<'_>, name: &Name) -> Owner {
     if let Some(namespace) = name.strip_prefix("kns.")
         && validate::dns_label(namespace).is_ok()
     {
-        return Carrier::Namespace(cx.name(namespace));
+        return Owner::Namespace(cx.name(namespace));
     }
     // A namespace has no dot in its name, a service account may have.
     if let Some((namespace, account)) = name.strip_prefix("ksa.").and_then(|rest| rest.split_once('.'))
         && validate::dns_label(namespace).is_ok()
         && validate::dns_subdomain(account).is_ok()
     {
-        return Carrier::ServiceAccount(cx.name(namespace), cx.name(account));
+        return Owner::ServiceAccount(cx.name(namespace), cx.name(account));
     }
-    Carrier::Nobody
+    Owner::Nobody
 }
 
 /// Every namespace and service account carries its own name already.
-fn check_given_name(cx: &mut Context<'_>, path: &Path<'_>, carrier: &Carrier, value: &str) {
-    let name = match carrier {
-        Carrier::Namespace(name) | Carrier::ServiceAccount(_, name) => name,
-        Carrier::Nobody => return,
+fn check_given_name(cx: &mut Context<'_>, path: &Path<'_>, owner: &Owner, value: &str) {
+    let name = match owner {
+        Owner::Namespace(name) | Owner::ServiceAccount(_, name) => name,
+        Owner::Nobody => return,
     };
     if name != value {
         cx.error(path, format!("must be `{name}`, not {}", quoted(value)));

@@ -26,7 +26,9 @@ fn convert(kind: &str, metadata: &Value, spec: &Value) -> Result<(Vec<Update>, S
     };
     let lines = |texts: Vec<String>| texts.join("\n");
     match object.convert(&mut Names::default()) {
-        Ok((updates, warnings)) => Ok((updates, lines(warnings.iter().map(ToString::to_string).collect()))),
+        Ok((form, warnings)) => {
+            Ok((form.into_updates(), lines(warnings.iter().map(ToString::to_string).collect())))
+        }
         Err(errors) => {
             assert!(!errors.is_empty(), "a refusal without a reason");
             Err(lines(errors.iter().map(ToString::to_string).collect()))

@@ -26,7 +26,7 @@ const SERVICE_ACCOUNT_PROFILE: &str = "ksa.";
 const ALLOW_PROFILE: &str = "projectcalico-default-allow";
 
 /// Adds the built-in tiers, and warns of policies whose tier does not exist (decision D3).
-pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
+pub(crate) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
     let mut known: BTreeSet<Name> = updates
         .iter()
         .filter_map(|update| match update {
@@ -42,21 +42,26 @@ pub(super) fn tiers(updates: &mut Vec<Update>, warnings: &mut Vec<Warning>) {
     for update in &*updates {
         let Update::Policy(policy) = update else { continue };
         if !known.contains(&policy.tier) {
-            warnings.push(Warning {
-                object: object_of(policy),
-                field: "spec.tier".into(),
-                message: format!(
-                    "tier `{}` does not exist: the policy applies after all tiers, and denies what it does not allow",
-                    policy.tier
-                ),
-            });
+            warnings.push(missing_tier(policy));
         }
+    }
+}
+
+/// Says that the tier of `policy` does not exist.
+pub(crate) fn missing_tier(policy: &Policy) -> Warning {
+    Warning {
+        object: object_of(policy),
+        field: "spec.tier".into(),
+        message: format!(
+            "tier `{}` does not exist: the policy applies after all tiers, and denies what it does not allow",
+            policy.tier
+        ),
     }
 }
 
 /// Warns of untracked policies that select a host endpoint for all interfaces, where they do not act (decision D25).
 /// Source: Calico `felix/dataplane/linux/endpoint_mgr.go`, `updateHostEndpoints`.
-pub(super) fn untracked_on_wildcards(updates: &[Update], warnings: &mut Vec<Warning>) {
+pub(crate) fn untracked_on_wildcards(updates: &[Update], warnings: &mut Vec<Warning>) {
     // A host endpoint has the labels of its own and of its profiles, so nothing else is needed to select one.
     let seen = updates.iter().filter(|update| match update {
         Update::Endpoint(endpoint) => endpoint.is_wildcard(),
@@ -111,30 +116,22 @@ pub(super) fn profiles(updates: &mut Vec<Update>) {
             _ => {}
         }
     }
-    let allow = || vec![Rule::new(Action::Allow)];
-    for name in used.difference(&known) {
-        let (rules, origin): (fn() -> Vec<Rule>, _) = if name.starts_with(NAMESPACE_PROFILE) {
-            (allow, ProfileOrigin::Implicit)
-        } else if name.starts_with(SERVICE_ACCOUNT_PROFILE) {
-            (Vec::new, ProfileOrigin::Implicit)
-        } else if name.as_str() == ALLOW_PROFILE {
-            (allow, ProfileOrigin::Declared)
-        } else {
-            continue;
-        };
-        updates.push(Update::Profile(Profile {
-            name: name.clone(),
-            ingress: rules(),
-            egress: rules(),
-            labels: Labels::new(),
-            origin,
-        }));
-    }
+    updates.extend(used.difference(&known).filter_map(implicit_profile).map(Update::Profile));
 }
 
-/// Whether `update` is a namespace or a service account, which a profile gives when it carries their labels.
-pub(super) const fn is_label_carrier(update: &Update) -> bool {
-    matches!(update, Update::Namespace(_) | Update::ServiceAccount(_))
+/// The profile that a name stands for when no object describes it.
+pub(crate) fn implicit_profile(name: &Name) -> Option<Profile> {
+    let allow = || vec![Rule::new(Action::Allow)];
+    let (rules, origin): (fn() -> Vec<Rule>, _) = if name.starts_with(NAMESPACE_PROFILE) {
+        (allow, ProfileOrigin::Implicit)
+    } else if name.starts_with(SERVICE_ACCOUNT_PROFILE) {
+        (Vec::new, ProfileOrigin::Implicit)
+    } else if name.as_str() == ALLOW_PROFILE {
+        (allow, ProfileOrigin::Declared)
+    } else {
+        return None;
+    };
+    Some(Profile { name: name.clone(), ingress: rules(), egress: rules(), labels: Labels::new(), origin })
 }
 
 /// Adds namespaces and service accounts that only profiles describe. Where the object itself was given, it is what
@@ -150,11 +147,22 @@ pub(super) fn inherited(described: Vec<Update>, updates: &mut Vec<Update>) {
         if key(&update).is_none_or(|key| given.contains(&key)) {
             continue;
         }
-        if let Update::Namespace(namespace) = &mut update {
-            namespace.labels.insert(NAMESPACE_NAME_LABEL, namespace.name.clone());
+        if let Update::Namespace(namespace) = update {
+            update = Update::Namespace(named(namespace));
         }
         updates.push(update);
     }
+}
+
+/// A namespace with the label that the server would set.
+pub(crate) fn named(mut namespace: Namespace) -> Namespace {
+    namespace.labels.insert(NAMESPACE_NAME_LABEL, namespace.name.clone());
+    namespace
+}
+
+/// A namespace of which nothing is known but that something is in it.
+pub(crate) fn bare_namespace(name: &Name) -> Namespace {
+    named(Namespace { name: name.clone(), labels: Labels::new() })
 }
 
 /// Refuses workload endpoints of the same pod: one of them would be lost.
@@ -196,40 +204,37 @@ pub(super) fn namespaces(updates: &mut Vec<Update>) {
             _ => {}
         }
     }
-    for name in used.difference(&known) {
-        let labels = [(Name::new(NAMESPACE_NAME_LABEL), name.clone())].into_iter().collect();
-        updates.push(Update::Namespace(Namespace { name: name.clone(), labels }));
-    }
+    updates.extend(used.difference(&known).map(bare_namespace).map(Update::Namespace));
 }
 
 /// Keeps the Baseline tier away from pods that a NetworkPolicy selects, in the directions it does not isolate
 /// (decision D8, the other reading): behind the tier of NetworkPolicies, such a policy allows everything else.
 /// Source: kube-network-policies `pkg/networkpolicy`, where any selecting policy gives a final verdict.
 pub(super) fn shield_baseline(updates: &mut Vec<Update>) {
-    let mut shields = Vec::new();
-    for update in &*updates {
-        let Update::Policy(policy) = update else { continue };
-        if policy.id.kind.as_str() != "NetworkPolicy" {
-            continue;
-        }
-        let directions =
-            Directions { ingress: !policy.directions.ingress, egress: !policy.directions.egress };
-        if directions == Directions::NONE {
-            continue;
-        }
-        let mut shield =
-            Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone(), directions);
-        for (is_on, rules) in
-            [(directions.ingress, &mut shield.ingress), (directions.egress, &mut shield.egress)]
-        {
-            if is_on {
-                rules.push(Rule::new(Action::Allow));
-            }
-        }
-        shields.push(Update::Policy(shield));
-    }
+    let policies = updates.iter().filter_map(|update| match update {
+        Update::Policy(policy) => Some(policy),
+        _ => None,
+    });
+    let shields: Vec<Update> = policies.filter_map(shield_of).map(Update::Policy).collect();
     if !shields.is_empty() {
         updates.push(Update::Tier(tier::shield()));
         updates.extend(shields);
     }
+}
+
+/// The policy that keeps the Baseline tier away from what `policy` selects, in the directions that it does not isolate.
+pub(crate) fn shield_of(policy: &Policy) -> Option<Policy> {
+    let directions = Directions { ingress: !policy.directions.ingress, egress: !policy.directions.egress };
+    if policy.id.kind.as_str() != "NetworkPolicy" || directions == Directions::NONE {
+        return None;
+    }
+    let mut shield =
+        Policy::new(tier::shield_id(&policy.id), tier::SHIELD, policy.subject.clone(), directions);
+    for (is_on, rules) in [(directions.ingress, &mut shield.ingress), (directions.egress, &mut shield.egress)]
+    {
+        if is_on {
+            rules.push(Rule::new(Action::Allow));
+        }
+    }
+    Some(shield)
 }

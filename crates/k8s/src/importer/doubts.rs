@@ -19,7 +19,7 @@ use crate::workload::{Owner, PodRecord};
 
 /// Warns of namespaces that hold pods or network sets and were not given, when a policy asks for labels of namespaces:
 /// it finds none on them but their name.
-pub(super) fn unknown_namespaces(updates: &[Update], warnings: &mut Vec<Warning>) {
+pub(crate) fn unknown_namespaces(updates: &[Update], warnings: &mut Vec<Warning>) {
     let given: BTreeSet<&Name> = updates
         .iter()
         .filter_map(|update| match update {
@@ -125,7 +125,7 @@ fn makes(workload: &ObjectRef, owner: &Owner) -> bool {
 }
 
 /// Warns of addresses that two running pods have: a stale object, or an address that was given out again.
-pub(super) fn shared_addresses(updates: &[Update], warnings: &mut Vec<Warning>) {
+pub(crate) fn shared_addresses(updates: &[Update], warnings: &mut Vec<Warning>) {
     let mut owned: Vec<(IpAddr, &EndpointId)> = updates
         .iter()
         .filter_map(|update| match update {

@@ -8,6 +8,7 @@ use portcullis_core::label::Name;
 use portcullis_core::model::EndpointId;
 
 use crate::autoscaling::HorizontalPodAutoscaler;
+use crate::form::WorkloadRecord;
 use crate::workload::{Hosting, Owner, PodCount, PodRecord, WorkloadKind};
 
 /// A workload of the input, or one that is known by its pods alone.
@@ -22,11 +23,11 @@ pub struct WorkloadPods {
 }
 
 /// A workload: namespace, kind, name.
-pub(super) type WorkloadKey = (Option<Name>, Name, Name);
+pub(crate) type WorkloadKey = (Option<Name>, Name, Name);
 
 /// Workloads by what owner references, labels and names tell.
 #[derive(Debug, Default)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     /// The pods of each workload that has any in the input.
     pods: BTreeMap<WorkloadKey, BTreeSet<EndpointId>>,
     /// Workloads of the input that another one of the input makes.
@@ -40,27 +41,28 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub(super) fn new(
-        pods: &[PodRecord],
-        workloads: &[(WorkloadKind, PodRecord, PodCount)],
-        autoscalers: &[HorizontalPodAutoscaler],
+    pub(crate) fn new<'a>(
+        pods: impl IntoIterator<Item = &'a PodRecord>,
+        workloads: impl IntoIterator<Item = &'a WorkloadRecord> + Clone,
+        autoscalers: impl IntoIterator<Item = &'a HorizontalPodAutoscaler>,
     ) -> Self {
         let mut owners = Self::default();
         let parents: BTreeMap<WorkloadKey, &[Owner]> = workloads
-            .iter()
-            .map(|(kind, record, _)| (key(*kind, &record.endpoint.id), record.owners.as_slice()))
+            .clone()
+            .into_iter()
+            .map(|workload| (key(workload.kind, &workload.pod.endpoint.id), workload.pod.owners.as_slice()))
             .collect();
-        for (kind, record, count) in workloads {
-            let namespace = &record.endpoint.id.namespace;
-            let this = key(*kind, &record.endpoint.id);
-            if record.owners.iter().any(|owner| parents.contains_key(&key_of(namespace.as_ref(), owner))) {
+        for WorkloadRecord { kind, pod, count } in workloads {
+            let namespace = &pod.endpoint.id.namespace;
+            let this = key(*kind, &pod.endpoint.id);
+            if pod.owners.iter().any(|owner| parents.contains_key(&key_of(namespace.as_ref(), owner))) {
                 owners.made.insert(this.clone());
             }
             if *count == PodCount::Several {
                 owners.several.insert(this);
             }
         }
-        owners.several.extend(autoscalers.iter().filter_map(scaled));
+        owners.several.extend(autoscalers.into_iter().filter_map(scaled));
         for pod in pods {
             owners.pod(pod, &parents);
         }
@@ -109,7 +111,7 @@ impl Owners {
     /// All workloads that have pods, or an endpoint that stands for them, by namespace and name.
     ///
     /// Where several workloads share a name, or a pod has it, each can also be named with its kind, as `web-statefulset`.
-    pub(super) fn by_name(self, named: &BTreeSet<EndpointId>) -> BTreeMap<EndpointId, Vec<WorkloadPods>> {
+    pub(crate) fn by_name(self, named: &BTreeSet<EndpointId>) -> BTreeMap<EndpointId, Vec<WorkloadPods>> {
         let Self { pods, finished, several, representatives, .. } = self;
         let represented = representatives.into_iter().map(|(key, id)| (key, BTreeSet::from([id])));
         let mut found: BTreeMap<EndpointId, Vec<WorkloadPods>> = BTreeMap::new();

@@ -10,9 +10,10 @@ use portcullis_core::model::{Endpoint, EndpointId, EntityMatch, Node, Update};
 use portcullis_core::net::Cidr;
 
 use crate::error::{ObjectRef, Warning};
+use crate::form::WorkloadRecord;
 use crate::importer::PodPlace;
 use crate::importer::owners::{Owners, key};
-use crate::workload::{Hosting, PodCount, PodRecord, WorkloadKind};
+use crate::workload::{Hosting, PodRecord};
 
 /// Where pods without an address get one from, in this order: the range for benchmarks of networks (RFC 2544), then
 /// the range reserved for future use (RFC 1112). Addresses in use are left out, and so are networks of eight bits
@@ -23,7 +24,7 @@ pub const SYNTHETIC_RANGES: [&str; 2] = ["198.18.0.0/15", "240.0.0.0/4"];
 /// adds nodes that are only known through their pods.
 pub(super) fn endpoints(
     pods: Vec<PodRecord>,
-    mut workloads: Vec<(WorkloadKind, PodRecord, PodCount)>,
+    mut workloads: Vec<WorkloadRecord>,
     owners: &mut Owners,
     known: &BTreeSet<EndpointId>,
     updates: &mut Vec<Update>,
@@ -31,13 +32,13 @@ pub(super) fn endpoints(
     warnings: &mut Vec<Warning>,
 ) -> Vec<Endpoint> {
     add_nodes(&pods, updates);
-    workloads.sort_by(|(a, x, _), (b, y, _)| (&x.endpoint.id, a).cmp(&(&y.endpoint.id, b)));
+    workloads.sort_by(|a, b| (&a.pod.endpoint.id, a.kind).cmp(&(&b.pod.endpoint.id, b.kind)));
 
     let mut endpoints: BTreeMap<EndpointId, Endpoint> = BTreeMap::new();
     for pod in pods {
         place(pod, known, &mut endpoints, places);
     }
-    for (kind, mut record, _) in workloads {
+    for WorkloadRecord { kind, pod: mut record, .. } in workloads {
         let workload = key(kind, &record.endpoint.id);
         // One of its pods, or what makes its pods, speaks for it.
         if owners.covers(&workload) {

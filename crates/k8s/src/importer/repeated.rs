@@ -92,6 +92,7 @@ pub(super) fn as_read(object: &Object) -> Option<Box<Object>> {
         annotations: None,
         finalizers: None,
         owner_references: None,
+        uid: None,
         ..metadata.clone()
     };
     let mut object = match object {

@@ -9,14 +9,11 @@ use alloc::vec::Vec;
 
 use portcullis_core::model::{ServiceBackend, ServiceEndpoints, ServiceId, Update};
 
-use crate::error::{ConvertErrors, Warning};
 use crate::frontend::{Frontend, FrontendBackend};
-use crate::names::Names;
-use crate::service::{EndpointSlice, Endpoints, Service};
 
 use candidates::Candidates;
-use listed::{Listed, Mirroring};
-use plan::Plan;
+pub(crate) use listed::{Entry, Listed, Mirroring, OfEndpoints, OfSlice, endpoints, seen, slice};
+pub(crate) use plan::Plan;
 
 pub(super) use candidates::Selectable;
 
@@ -28,81 +25,100 @@ pub(super) struct Services {
     endpoints: BTreeMap<ServiceId, (Mirroring, Listed)>,
 }
 
+/// What is behind a service.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    /// As policy sees it.
+    pub(crate) seen: BTreeSet<ServiceBackend>,
+    /// As clients reach it.
+    pub(crate) reached: Vec<FrontendBackend>,
+    /// See [`Frontend::has_unmirrored_endpoints`].
+    pub(crate) has_unmirrored_endpoints: bool,
+}
+
 impl Services {
-    pub(super) fn add(
-        &mut self,
-        service: &Service,
-        names: &mut Names,
-    ) -> Result<Vec<Warning>, ConvertErrors> {
-        let (plan, warnings) = Plan::read(service, names)?;
+    pub(super) fn add(&mut self, plan: Plan) {
         self.services.insert(plan.frontend.id.clone(), plan);
-        Ok(warnings)
     }
 
-    pub(super) fn add_slice(
-        &mut self,
-        slice: &EndpointSlice,
-        names: &mut Names,
-    ) -> Result<Vec<Warning>, ConvertErrors> {
-        let (slice, warnings) = listed::slice(slice, names)?;
+    pub(super) fn add_slice(&mut self, slice: OfSlice) {
         if let Some(id) = slice.service {
             self.slices.entry(id).or_default().extend(slice.listed);
         }
-        Ok(warnings)
     }
 
-    pub(super) fn add_endpoints(
-        &mut self,
-        endpoints: &Endpoints,
-        names: &mut Names,
-    ) -> Result<Vec<Warning>, ConvertErrors> {
-        let (read, warnings) = listed::endpoints(endpoints, names)?;
-        self.endpoints.insert(read.service, (read.mirroring, read.listed));
-        Ok(warnings)
+    pub(super) fn add_endpoints(&mut self, endpoints: OfEndpoints) {
+        self.endpoints.insert(endpoints.service, (endpoints.mirroring, endpoints.listed));
     }
 
-    /// Adds the services to the model, and gives them as clients reach them, by name.
-    ///
-    /// The backends that policy sees are those of the slices. Of a service without any, they are those that the
-    /// controllers would write slices for: the pods that its selector selects, so that a manifest without slices means
-    /// what it will mean in a cluster; or, for a service without selector, those of its `Endpoints`.
-    /// Source: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`, `syncEndpoints`.
-    pub(super) fn finish(mut self, selectable: &Selectable, updates: &mut Vec<Update>) -> Vec<Frontend> {
-        let candidates = Candidates::new(selectable, updates);
+    /// Adds the services to the model, and gives them as clients reach them, by name. `selectable` is what their selectors
+    /// find; nothing where controllers write slices.
+    pub(super) fn finish(
+        mut self,
+        selectable: Option<&Selectable>,
+        updates: &mut Vec<Update>,
+    ) -> Vec<Frontend> {
+        let candidates =
+            selectable.map_or_else(Candidates::default, |selectable| Candidates::new(selectable, updates));
         let mut found: Vec<ServiceEndpoints> = Vec::new();
         let mut frontends = Vec::new();
-        for (id, mut plan) in self.services {
+        for (id, plan) in self.services {
             let slices = self.slices.remove(&id);
             let endpoints = self.endpoints.remove(&id);
-            let selected = plan.select(&candidates);
-            let (seen, reached) = match (slices, plan.selector.is_some(), endpoints) {
-                (Some(slices), _, _) => (slices.seen(), plan.listed(&slices)),
-                // What is behind it is known although none of it is in the input.
-                (None, true, Some((_, listed))) if selected.is_empty() => {
-                    (BTreeSet::new(), plan.listed(&listed))
-                }
-                (None, false, Some((Mirroring::Mirrored, listed))) => (listed.seen(), plan.listed(&listed)),
-                // Proxies read slices only, and nobody writes any.
-                (None, false, Some((Mirroring::Skipped, listed))) => {
-                    plan.frontend.has_unmirrored_endpoints = listed.entries().next().is_some();
-                    (BTreeSet::new(), Vec::new())
-                }
-                (None, _, _) => (seen(&plan.frontend, &selected), selected),
-            };
-            found.push(ServiceEndpoints { id, backends: seen.into_iter().collect() });
-            frontends.push(Frontend { backends: reached, ..plan.frontend });
+            let slices = slices.as_ref().map(Listed::entries);
+            let endpoints = endpoints.as_ref().map(|(mirroring, listed)| (*mirroring, listed));
+            let behind = behind(&plan, slices, endpoints, plan.select(&candidates));
+            found.push(ServiceEndpoints { id, backends: behind.seen.into_iter().collect() });
+            frontends.push(Frontend {
+                backends: behind.reached,
+                has_unmirrored_endpoints: behind.has_unmirrored_endpoints,
+                ..plan.frontend
+            });
         }
         let rest = self.slices.into_iter();
-        found.extend(
-            rest.map(|(id, slices)| ServiceEndpoints { id, backends: slices.seen().into_iter().collect() }),
-        );
+        found.extend(rest.map(|(id, slices)| ServiceEndpoints {
+            id,
+            backends: seen(slices.entries()).into_iter().collect(),
+        }));
         updates.extend(found.into_iter().map(Update::Service));
         frontends
     }
 }
 
-/// The backends as policy sees them, whatever their state.
-fn seen(frontend: &Frontend, backends: &[FrontendBackend]) -> BTreeSet<ServiceBackend> {
+/// What is behind a service.
+///
+/// The backends that policy sees are those of the slices. Of a service without any, they are those that the
+/// controllers would write slices for: the pods that its selector selects, so that a manifest without slices means
+/// what it will mean in a cluster; or, for a service without selector, those of its `Endpoints`.
+/// Source: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`, `syncEndpoints`.
+pub(crate) fn behind<'a>(
+    plan: &Plan,
+    slices: Option<impl Iterator<Item = &'a Entry> + Clone>,
+    endpoints: Option<(Mirroring, &Listed)>,
+    selected: Vec<FrontendBackend>,
+) -> Behind {
+    let mut has_unmirrored_endpoints = false;
+    let (seen, reached) = match (slices, plan.selector.is_some(), endpoints) {
+        (Some(slices), _, _) => (seen(slices.clone()), plan.listed(slices)),
+        // What is behind it is known although none of it is in the input.
+        (None, true, Some((_, listed))) if selected.is_empty() => {
+            (BTreeSet::new(), plan.listed(listed.entries()))
+        }
+        (None, false, Some((Mirroring::Mirrored, listed))) => {
+            (seen(listed.entries()), plan.listed(listed.entries()))
+        }
+        // Proxies read slices only, and nobody writes any.
+        (None, false, Some((Mirroring::Skipped, listed))) => {
+            has_unmirrored_endpoints = listed.entries().next().is_some();
+            (BTreeSet::new(), Vec::new())
+        }
+        (None, _, _) => (selected_as_seen(&plan.frontend, &selected), selected),
+    };
+    Behind { seen, reached, has_unmirrored_endpoints }
+}
+
+/// Selected backends as policy sees them, whatever their state.
+fn selected_as_seen(frontend: &Frontend, backends: &[FrontendBackend]) -> BTreeSet<ServiceBackend> {
     let port = |(index, number): &(usize, u16)| Some((frontend.ports.get(*index)?.protocol, *number));
     let of = |backend: &FrontendBackend| {
         let address = backend.address;

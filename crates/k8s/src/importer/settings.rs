@@ -18,9 +18,11 @@ pub struct Configured {
 /// The settings of every node: for each field what the node's own object says, else the one for all nodes, else the
 /// default. Source: Calico `felix/config/config_params.go` (`Source`: the datastore's values for one host come before
 /// those for all).
-pub(super) fn merge(felix: &[FelixSettings]) -> (Settings, Configured) {
+pub(crate) fn merge<'a>(
+    felix: impl IntoIterator<Item = &'a FelixSettings> + Clone,
+) -> (Settings, Configured) {
     let (mut settings, mut configured) = (Settings::default(), Configured::default());
-    for says in felix.iter().filter(|says| says.node.is_none()) {
+    for says in felix.clone().into_iter().filter(|says| says.node.is_none()) {
         apply(says, &mut settings.every_node);
     }
     for says in felix {

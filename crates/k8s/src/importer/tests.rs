@@ -1,5 +1,6 @@
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use portcullis_core::model::{Cluster, EndpointId};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::frontend::BackendState;
 use crate::kind::{Kind, Relevance};
+use crate::workload::PodCount;
 
 fn import_with(options: ImportOptions, objects: &[Value]) -> Import {
     let mut importer = Importer::new(options);

@@ -120,7 +120,8 @@ impl ObjectMeta {
             }
         };
         check_labels(self.labels.as_ref(), &metadata.field("labels"), cx);
-        (cx.error_count() == before).then(|| Identity { namespace, name: cx.name(&shown) })
+        // Hardly any text repeats the name of an object, so it is not looked for.
+        (cx.error_count() == before).then(|| Identity { namespace, name: Name::from(shown) })
     }
 
     /// As [`ObjectMeta::identify`], and checks the parts that do not matter to policy as well. For policies, where

@@ -68,6 +68,7 @@ impl From<StrictMeta> for ObjectMeta {
                 .owner_references
                 .map(|owners| owners.into_iter().map(OwnerReference::from).collect()),
             finalizers: meta.finalizers,
+            uid: meta.uid,
             deletion_timestamp: None,
             ordinal: 0,
         }

@@ -189,7 +189,8 @@ fn kills(under: &[UnderTest; 2], pods: &[Pod]) {
     let traffic = Traffic::start(&pods[0], to);
     let (mut in_starts, mut in_updates, mut updates) = (0, 0, 0);
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
-    let kills = 12;
+    // Of each kind: a long run has some more.
+    let kills = std::env::var("PORTCULLIS_KILLS").map_or(12, |number| number.parse().unwrap());
     for (kill, next) in (0..kills).zip(under.iter().cycle().skip(1)) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let wait = random >> 33;

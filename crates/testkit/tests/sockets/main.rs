@@ -34,6 +34,7 @@ mod node;
 mod pod_life;
 mod policies;
 mod services;
+mod soak;
 mod start;
 mod terminate;
 mod to_node;

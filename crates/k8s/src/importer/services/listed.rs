@@ -31,12 +31,12 @@ const SKIP_MIRROR_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 
 /// Backends that objects list.
-#[derive(Debug, Default)]
-pub(super) struct Listed(Vec<Entry>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed(Vec<Entry>);
 
 /// One address that an object lists.
-#[derive(Debug)]
-pub(super) struct Entry {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
     pub(super) address: IpAddr,
     pub(super) node: Option<Name>,
     pub(super) state: BackendState,
@@ -45,21 +45,23 @@ pub(super) struct Entry {
 }
 
 /// What a slice lists, and for which service.
-pub(super) struct OfSlice {
-    pub(super) service: Option<ServiceId>,
-    pub(super) listed: Listed,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfSlice {
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) listed: Listed,
 }
 
 /// What an `Endpoints` object lists, and for which service.
-pub(super) struct OfEndpoints {
-    pub(super) service: ServiceId,
-    pub(super) mirroring: Mirroring,
-    pub(super) listed: Listed,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfEndpoints {
+    pub(crate) service: ServiceId,
+    pub(crate) mirroring: Mirroring,
+    pub(crate) listed: Listed,
 }
 
 /// Whether `Endpoints` become slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mirroring {
+pub(crate) enum Mirroring {
     /// They do, where the service has no selector.
     Mirrored,
     /// They say that they shall not.
@@ -72,26 +74,26 @@ impl Listed {
         self.0.extend(other.0);
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.0.iter()
-    }
-
-    /// The backends as policy sees them: whatever their state, and whatever their port is called.
-    pub(super) fn seen(&self) -> BTreeSet<ServiceBackend> {
-        let ports = |entry: &Entry| {
-            let ports: Vec<_> = match entry.ports.as_slice() {
-                [] => alloc::vec![None],
-                ports => ports.iter().map(|(_, protocol, port)| Some((*protocol, *port))).collect(),
-            };
-            let address = entry.address;
-            ports.into_iter().map(move |port| ServiceBackend { address, port })
-        };
-        self.0.iter().flat_map(ports).collect()
     }
 }
 
+/// Listed backends as policy sees them: whatever their state, and whatever their port is called.
+pub(crate) fn seen<'a>(entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<ServiceBackend> {
+    let ports = |entry: &Entry| {
+        let ports: Vec<_> = match entry.ports.as_slice() {
+            [] => alloc::vec![None],
+            ports => ports.iter().map(|(_, protocol, port)| Some((*protocol, *port))).collect(),
+        };
+        let address = entry.address;
+        ports.into_iter().map(move |port| ServiceBackend { address, port })
+    };
+    entries.flat_map(ports).collect()
+}
+
 /// What a slice lists, and for which service.
-pub(super) fn slice(
+pub(crate) fn slice(
     slice: &EndpointSlice,
     names: &mut Names,
 ) -> Result<(OfSlice, Vec<Warning>), ConvertErrors> {
@@ -148,7 +150,7 @@ pub(super) fn slice(
 ///
 /// Source of [`Mirroring`]: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`,
 /// `shouldMirror`.
-pub(super) fn endpoints(
+pub(crate) fn endpoints(
     endpoints: &Endpoints,
     names: &mut Names,
 ) -> Result<(OfEndpoints, Vec<Warning>), ConvertErrors> {

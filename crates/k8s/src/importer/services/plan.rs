@@ -18,7 +18,7 @@ use crate::frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };
 use crate::importer::services::candidates::{Candidate, Candidates};
-use crate::importer::services::listed::{Listed, by_address, number};
+use crate::importer::services::listed::{Entry, by_address, number};
 use crate::intstr::IntOrString;
 use crate::meta::Placing;
 use crate::names::Names;
@@ -28,12 +28,12 @@ use crate::validate;
 use crate::workload::protocol;
 
 /// A service without its backends.
-#[derive(Debug)]
-pub(super) struct Plan {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
     /// Labels of the pods behind it; `None` when another controller writes the slices.
-    pub(super) selector: Option<BTreeMap<String, String>>,
+    pub(crate) selector: Option<BTreeMap<String, String>>,
     /// The service as clients reach it.
-    pub(super) frontend: Frontend,
+    pub(crate) frontend: Frontend,
     /// The ports of the backends, one for each port of the service.
     targets: Vec<Target>,
     /// Whether the pods that it selects are reached whatever their state.
@@ -41,7 +41,7 @@ pub(super) struct Plan {
 }
 
 /// Where a backend listens.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     Number(u16),
     Named(Name),
@@ -49,7 +49,7 @@ enum Target {
 
 impl Plan {
     /// Reads a service.
-    pub(super) fn read(service: &Service, names: &mut Names) -> Result<(Self, Vec<Warning>), ConvertErrors> {
+    pub(crate) fn read(service: &Service, names: &mut Names) -> Result<(Self, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, service.metadata.reference("Service", Placing::Namespaced));
         let identity = service.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
         let empty = ServiceSpec::default();
@@ -133,8 +133,8 @@ impl Plan {
     /// Backends as slices or `Endpoints` list them: those ports that have the name and protocol of one of the service.
     ///
     /// Source: kubernetes `pkg/proxy/endpointslicecache.go`, which knows ports by the name of the service's port.
-    pub(super) fn listed(&self, listed: &Listed) -> Vec<FrontendBackend> {
-        by_address(listed.entries().map(|entry| {
+    pub(super) fn listed<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Vec<FrontendBackend> {
+        by_address(entries.map(|entry| {
             let ports = self.frontend.ports.iter().enumerate();
             let targets = ports.flat_map(|(index, port)| {
                 let same = entry

@@ -1,0 +1,305 @@
+//! From what an event touches to the changes of the model.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use portcullis_core::model::{EndpointId, EndpointKind, PolicyId, Update};
+
+use super::held::Held;
+use super::key::{Place, reference};
+use super::part::Part;
+use super::usage::{Count, keep};
+use super::{Changes, Refusal, World};
+use crate::error::{ObjectRef, Warning};
+use crate::form::Form;
+use crate::importer::{complete, settings};
+use crate::tier;
+
+/// An event under way: each part of the model that it may change, as the part was before.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    before: BTreeMap<Part, Option<Update>>,
+    is_felix_touched: bool,
+    pub(super) refusals: Vec<Refusal>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl World {
+    /// Notes `part` as it is, unless that was done. INVARIANT: to be called before anything that it depends on changes.
+    fn touch(&self, part: Part, transaction: &mut Transaction) {
+        if let Entry::Vacant(entry) = transaction.before.entry(part) {
+            let before = self.derive(entry.key());
+            entry.insert(before);
+        }
+    }
+
+    /// Keeps an object in the place of the one that has its name.
+    pub(super) fn keep(
+        &mut self,
+        kind: &'static str,
+        place: Place,
+        held: Held,
+        transaction: &mut Transaction,
+    ) {
+        if let Some(known) = self.objects.held_mut(kind, &place)
+            && known.form == held.form
+            && known.clarity == held.clarity
+        {
+            known.uid = held.uid.or(known.uid);
+            return;
+        }
+        self.exchange(kind, &place, Some(held), transaction);
+    }
+
+    /// Forgets an object.
+    pub(super) fn drop_object(&mut self, kind: &'static str, place: &Place, transaction: &mut Transaction) {
+        self.refusals.remove(&(kind, place.clone()));
+        self.exchange(kind, place, None, transaction);
+    }
+
+    fn exchange(
+        &mut self,
+        kind: &'static str,
+        place: &Place,
+        new: Option<Held>,
+        transaction: &mut Transaction,
+    ) {
+        let old = self.objects.held(kind, place);
+        for form in [old.map(|held| &held.form), new.as_ref().map(|held| &held.form)].into_iter().flatten() {
+            for part in self.parts_of(kind, place, form.as_ref()) {
+                self.touch(part, transaction);
+            }
+        }
+        let forms = [(old, Count::Remove), (new.as_ref(), Count::Add)];
+        for (held, count) in forms {
+            if let Some(Form::Pod(pod)) = held.and_then(|held| held.form.as_ref())
+                && let Some(node) =
+                    pod.endpoint.node.as_ref().filter(|_| self.usage.tells_of_node(pod, count))
+            {
+                self.touch(Part::Node(node.clone()), transaction);
+            }
+        }
+        let is_unknown = |held: Option<&Held>| held.is_some_and(|held| held.form.is_none());
+        if is_unknown(old) != is_unknown(new.as_ref()) {
+            self.touch_dependants(kind, place, transaction);
+        }
+        transaction.is_felix_touched |= kind == "FelixConfiguration";
+
+        self.index(kind, place, Count::Remove);
+        match new {
+            Some(held) => {
+                self.objects.insert(kind, place.clone(), held);
+                self.index(kind, place, Count::Add);
+            }
+            None => self.objects.remove(kind, place),
+        }
+    }
+
+    /// Touches what is closed while nothing is known of an object.
+    fn touch_dependants(&self, kind: &str, place: &Place, transaction: &mut Transaction) {
+        let namespace = match kind {
+            "Namespace" => &place.name,
+            "ServiceAccount" => match &place.namespace {
+                Some(namespace) => namespace,
+                None => return,
+            },
+            "Tier" => {
+                let first = (place.name.clone(), PolicyId::new("", None, ""));
+                let policies = self.usage.policies.range(first..).take_while(|(tier, _)| *tier == place.name);
+                for (_, policy) in policies {
+                    self.touch(Part::Policy(policy.clone()), transaction);
+                }
+                return;
+            }
+            _ => return,
+        };
+        for (of, held) in self.objects.of_namespace("Pod", namespace) {
+            for part in self.parts_of("Pod", of, held.form.as_ref()) {
+                self.touch(part, transaction);
+            }
+        }
+        for (id, _) in &self.usage.workload_endpoints {
+            if id.namespace.as_ref() == Some(namespace) {
+                self.touch(Part::Endpoint(id.clone()), transaction);
+            }
+        }
+        for (of, held) in self.objects.of_namespace("NetworkSet", namespace) {
+            for part in self.parts_of("NetworkSet", of, held.form.as_ref()) {
+                self.touch(part, transaction);
+            }
+        }
+    }
+
+    /// Enters an object that is kept into the indexes, or takes it out.
+    fn index(&mut self, kind: &'static str, place: &Place, count: Count) {
+        let Some(held) = self.objects.held(kind, place) else { return };
+        let usage = &mut self.usage;
+        match &held.form {
+            Some(Form::Pod(pod)) => usage.count_pod(pod, count),
+            Some(Form::Endpoint(endpoint)) if endpoint.id.kind == EndpointKind::Workload => {
+                keep(&mut usage.workload_endpoints, (endpoint.id.clone(), place.clone()), count);
+            }
+            Some(Form::EndpointSlice(slice)) => {
+                if let Some(service) = &slice.service {
+                    keep(&mut usage.slices, (service.clone(), place.clone()), count);
+                }
+            }
+            Some(Form::Service(plan)) => {
+                for address in plan.frontend.addresses() {
+                    keep(&mut usage.frontends, (address, plan.frontend.id.clone()), count);
+                }
+            }
+            Some(Form::Policies(policies)) => {
+                for policy in policies {
+                    keep(&mut usage.policies, (policy.tier.clone(), policy.id.clone()), count);
+                }
+            }
+            Some(_) => {}
+            None => {
+                let unknown = match (kind, &place.namespace) {
+                    ("Namespace", None) => (place.name.clone(), None),
+                    ("ServiceAccount", Some(namespace)) => (namespace.clone(), Some(place.name.clone())),
+                    _ => return,
+                };
+                keep(&mut usage.unknown, unknown, count);
+            }
+        }
+    }
+
+    /// The changes of the model that follow from what was touched.
+    pub(super) fn commit(&mut self, mut transaction: Transaction) -> Changes {
+        let mut changes = Changes::default();
+        if !self.has_begun {
+            self.has_begun = true;
+            let tiers = tier::built_in().into_iter();
+            transaction.before.extend(tiers.map(|tier| (Part::Tier(tier.name), None)));
+        }
+        // What depends on use is looked at when all that uses it is as it will be.
+        let parts: Vec<Part> =
+            transaction.before.keys().filter(|part| !part.depends_on_use()).cloned().collect();
+        for part in parts {
+            let Some(before) = transaction.before.remove(&part) else { continue };
+            let after = self.derive(&part);
+            if before == after {
+                continue;
+            }
+            // In this order nothing that both use goes and comes back.
+            self.count_use(after.as_ref(), Count::Add, &mut transaction);
+            self.count_use(before.as_ref(), Count::Remove, &mut transaction);
+            self.index_addresses(before.as_ref(), Count::Remove);
+            self.index_addresses(after.as_ref(), Count::Add);
+            if let Some(after) = &after {
+                self.doubt(after, &mut transaction.warnings);
+            }
+            changes.updates.push(after.unwrap_or_else(|| part.removal()));
+        }
+        for (part, before) in core::mem::take(&mut transaction.before) {
+            let after = self.derive(&part);
+            if before != after {
+                changes.updates.push(after.unwrap_or_else(|| part.removal()));
+            }
+        }
+        if transaction.is_felix_touched {
+            let felix = self.objects.of_kind("FelixConfiguration").filter_map(|(_, held)| match &held.form {
+                Some(Form::Felix(settings)) => settings.as_ref(),
+                _ => None,
+            });
+            let felix: Vec<_> = felix.collect();
+            let settings = settings::merge(felix.iter().copied());
+            if settings.0 != self.settings.0 {
+                changes.settings = Some(settings.0.clone());
+            }
+            self.settings = settings;
+        }
+        let Transaction { refusals, warnings, .. } = transaction;
+        (changes.refusals, changes.warnings) = (refusals, warnings);
+        changes
+    }
+
+    /// Notes who has which address, or takes it back.
+    fn index_addresses(&mut self, part: Option<&Update>, count: Count) {
+        let Some(Update::Endpoint(endpoint)) = part else { return };
+        if endpoint.id.kind == EndpointKind::Workload {
+            for address in &endpoint.addresses {
+                keep(&mut self.usage.addresses, (*address, endpoint.id.clone()), count);
+            }
+        }
+    }
+
+    /// Counts what a part of the model refers to.
+    fn count_use(&mut self, part: Option<&Update>, count: Count, transaction: &mut Transaction) {
+        let namespace = match part {
+            Some(Update::Policy(policy)) => {
+                if [tier::SHIELD, tier::CLOSED].contains(&policy.tier.as_str()) {
+                    if self.usage.own_tiers.would_change(&policy.tier, count) {
+                        self.touch(Part::Tier(policy.tier.clone()), transaction);
+                    }
+                    self.usage.own_tiers.count(&policy.tier, count);
+                }
+                policy.id.namespace.as_ref()
+            }
+            Some(Update::Endpoint(endpoint)) => {
+                for profile in &endpoint.profiles {
+                    if self.usage.profiles.would_change(profile, count) {
+                        self.touch(Part::Profile(profile.clone()), transaction);
+                    }
+                    self.usage.profiles.count(profile, count);
+                }
+                endpoint.id.namespace.as_ref()
+            }
+            Some(Update::NetworkSet(set)) => set.id.namespace.as_ref(),
+            Some(Update::ServiceAccount(account)) => Some(&account.namespace),
+            Some(Update::Service(service)) => Some(&service.id.namespace),
+            _ => None,
+        };
+        if let Some(namespace) = namespace {
+            if self.usage.namespaces.would_change(namespace, count) {
+                self.touch(Part::Namespace(namespace.clone()), transaction);
+            }
+            self.usage.namespaces.count(namespace, count);
+        }
+    }
+
+    /// Doubts about a part of the model in its new form that other objects give rise to.
+    fn doubt(&self, part: &Update, warnings: &mut Vec<Warning>) {
+        match part {
+            Update::Policy(policy) if self.tier(&policy.tier).is_none() && policy.tier != *tier::CLOSED => {
+                warnings.push(complete::missing_tier(policy));
+            }
+            Update::Endpoint(endpoint) if endpoint.id.kind == EndpointKind::Workload => {
+                let others = endpoint.addresses.iter().filter_map(|address| {
+                    let other = self.endpoints_at(*address).find(|other| **other != endpoint.id)?;
+                    Some((address, other))
+                });
+                warnings.extend(others.take(1).map(|(address, other)| Warning {
+                    object: pod_reference(&endpoint.id),
+                    field: "status.podIPs".into(),
+                    message: format!(
+                        "has the address `{address}`, which the pod {other} has as well: one of them is stale"
+                    ),
+                }));
+                let mut endpoints = self.workload_endpoints_of(&endpoint.id);
+                warnings.extend(endpoints.next().zip(endpoints.next()).map(|(_, other)| Warning {
+                    object: reference("WorkloadEndpoint", other),
+                    field: "spec.pod".into(),
+                    message: format!(
+                        "another workload endpoint is that of the pod `{}`: this one is passed over",
+                        endpoint.id.name
+                    ),
+                }));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn pod_reference(id: &EndpointId) -> ObjectRef {
+    ObjectRef {
+        kind: "Pod".into(),
+        namespace: id.namespace.as_ref().map(ToString::to_string),
+        name: id.name.to_string(),
+    }
+}
