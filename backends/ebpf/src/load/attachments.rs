@@ -23,6 +23,8 @@ pub(crate) struct Attachments {
     on: BTreeMap<u32, Guard>,
     /// Interfaces that are not bound any more, and whose programs could not be taken off yet.
     left_on: BTreeSet<u32>,
+    /// Interfaces whose programs others took away, and that did not take them again.
+    broken: BTreeSet<u32>,
     pub(crate) mode: AttachMode,
     looked: Instant,
     look_takes: Duration,
@@ -40,8 +42,16 @@ pub(crate) struct Touched {
 
 impl Attachments {
     pub(crate) fn none_yet(mode: AttachMode) -> Self {
-        let (on, left_on) = (BTreeMap::new(), BTreeSet::new());
-        Self { on, left_on, mode, looked: Instant::now(), look_takes: Duration::ZERO, repaired: Vec::new() }
+        let (on, left_on, broken) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self {
+            on,
+            left_on,
+            broken,
+            mode,
+            looked: Instant::now(),
+            look_takes: Duration::ZERO,
+            repaired: Vec::new(),
+        }
     }
 
     pub(crate) fn has(&self, interface: u32) -> bool {
@@ -68,7 +78,7 @@ impl Attachments {
         let mut refused = None;
         for (interface, Wanted { guard, endpoint, interface: named, is_named }) in wanted {
             let before = self.on.get(&interface).copied();
-            if before == Some(guard) {
+            if before == Some(guard) && !self.broken.contains(&interface) {
                 continue;
             }
             if before.is_none() {
@@ -78,6 +88,7 @@ impl Attachments {
             let Err(error) = pins.attach(ebpf, interface, guard, self.mode) else {
                 self.on.insert(interface, guard);
                 self.left_on.remove(&interface);
+                self.broken.remove(&interface);
                 continue;
             };
             if interface_name(interface).is_ok() {
@@ -92,7 +103,7 @@ impl Attachments {
             }
         }
         match refused {
-            Some(error) if self.on.is_empty() => Err(error),
+            Some(error) if self.on.keys().all(|at| self.broken.contains(at)) => Err(error),
             _ => Ok(unreached),
         }
     }
@@ -164,6 +175,7 @@ impl Attachments {
         for (interface, guard) in attached {
             let Ok(name) = interface_name(interface) else {
                 self.on.remove(&interface);
+                self.broken.remove(&interface);
                 pins.detach(interface)?;
                 continue;
             };
@@ -176,12 +188,12 @@ impl Attachments {
             if missing.is_empty() {
                 continue;
             }
-            if let Err(error) = pins.attach(ebpf, interface, guard, self.mode) {
-                // It has to be attached as one that has no programs, or be told as unreached.
-                self.on.remove(&interface);
-                drop(error);
+            if pins.attach(ebpf, interface, guard, self.mode).is_err() {
+                // Tried once more where the interface is wanted, and told as unreached.
+                self.broken.insert(interface);
                 continue;
             }
+            self.broken.remove(&interface);
             self.repaired.extend(missing.iter().map(|direction| format!("{name} {}", direction.name())));
         }
         self.looked = Instant::now();
@@ -200,6 +212,7 @@ impl Attachments {
         let others: Vec<u32> = self.on.keys().copied().filter(|at| !wanted.contains_key(at)).collect();
         for interface in others {
             self.on.remove(&interface);
+            self.broken.remove(&interface);
             self.left_on.insert(interface);
         }
         // A program that stays lets nothing pass to a workload or from it, and `maintain` tells it.

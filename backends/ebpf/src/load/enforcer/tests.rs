@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ mod faults;
 mod start;
 
 const PORTS: [u16; 2] = [80, 8080];
+/// The source port of the next datagram, below those that the kernel gives out.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
 
 /// A thread in a network namespace of its own, behind the interface `veth{number}` of the node.
 struct Pod {
@@ -133,7 +136,12 @@ impl Pod {
     fn reaches(&self, other: &Self, port: u16) -> bool {
         let to = other.address();
         let ask = move || {
-            let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+            // One that no probe had before, or the datagram would be of its flow.
+            let socket = loop {
+                if let Ok(socket) = UdpSocket::bind(("0.0.0.0", NEXT_PORT.fetch_add(1, Ordering::Relaxed))) {
+                    break socket;
+                }
+            };
             socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
             socket.send_to(b"hello", (to, port)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
         };
