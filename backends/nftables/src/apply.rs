@@ -1,5 +1,6 @@
 //! Telling the kernel, and asking it.
 
+mod ended;
 mod enforcer;
 mod event;
 mod header;

@@ -60,6 +60,8 @@ pub(crate) enum SetKind {
     Ranges,
     /// Single values, each with a [`Target`]: a hash table.
     Verdicts,
+    /// Single values, each of which goes after so many seconds. The elements have their own time, not the set.
+    Timed(u32),
 }
 
 /// Elements of one set.
@@ -156,6 +158,10 @@ pub(crate) enum Part {
     Count(Name),
     /// Sends an event with this prefix (at most 127 bytes) to the nflog group.
     Log(u16, String),
+    /// Matches the segment that begins a TCP connection: SYN without ACK.
+    BeginsTcp,
+    /// Answers a TCP segment with a reset, and drops it.
+    Reset,
     /// Leads away.
     Go(Target),
 }
@@ -231,6 +237,11 @@ pub(crate) enum Field {
     IcmpType,
     /// The second byte of the transport header. Stands behind a condition on the protocol.
     IcmpCode,
+    /// Source of the first packet of the connection that the packet belongs to, or is about; only connections of this
+    /// family match.
+    Initiator(IpVersion),
+    /// Source of the answers of that connection: the other end, after destination NAT.
+    Responder(IpVersion),
     /// What connection tracking says. Values are of [`ConnectionState`]; only in [`Part::Switch`].
     ConnectionState,
 }
@@ -259,6 +270,8 @@ pub(crate) enum Value {
 /// What connection tracking says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ConnectionState {
+    /// Belongs to no connection, and is the first of one.
+    New,
     /// Belongs to no connection and cannot start one.
     Invalid,
     /// Belongs to a connection that was seen in both directions.

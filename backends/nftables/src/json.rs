@@ -6,14 +6,16 @@
 use std::collections::HashSet;
 
 use nftables::expr::{
-    BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
+    BinaryOperation, CT, CTDir, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload,
     PayloadBase, PayloadField, PayloadRaw, Range, SetItem, Verdict,
 };
 use nftables::schema::{
     Chain, Counter, Element, FlushObject, Map, NfCmd, NfListObject, NfObject, Nftables, Rule, Set, SetFlag,
     SetType, SetTypeValue, Table,
 };
-use nftables::stmt::{self, JumpTarget, Log, Mangle, Match, Operator, Statement, VerdictMap};
+use nftables::stmt::{
+    self, JumpTarget, Log, Mangle, Match, Operator, Reject, RejectType, Statement, VerdictMap,
+};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
@@ -63,6 +65,8 @@ fn set_types(object: &mut Json, set: &command::Set) {
     }
 }
 
+const TCP_SYN: u32 = 2;
+const TCP_ACK: u32 = 16;
 const FAMILY: NfFamily = NfFamily::INet;
 
 fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
@@ -136,7 +140,11 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
         let map = Map { family: FAMILY, table, name, set_type, comment, ..Map::default() };
         return NfListObject::Map(Box::new(map));
     }
-    let flags = (set.kind == SetKind::Ranges).then(|| HashSet::from([SetFlag::Interval]));
+    let flags = match set.kind {
+        SetKind::Ranges => Some(HashSet::from([SetFlag::Interval])),
+        SetKind::Timed(_) => Some(HashSet::from([SetFlag::Timeout])),
+        SetKind::Values | SetKind::Verdicts => None,
+    };
     NfListObject::Set(Box::new(Set {
         family: FAMILY,
         table,
@@ -150,8 +158,14 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
 
 const fn known_type(field: Field) -> SetType {
     match field {
-        Field::Source(IpVersion::V4) | Field::Destination(IpVersion::V4) => SetType::Ipv4Addr,
-        Field::Source(IpVersion::V6) | Field::Destination(IpVersion::V6) => SetType::Ipv6Addr,
+        Field::Source(IpVersion::V4)
+        | Field::Destination(IpVersion::V4)
+        | Field::Initiator(IpVersion::V4)
+        | Field::Responder(IpVersion::V4) => SetType::Ipv4Addr,
+        Field::Source(IpVersion::V6)
+        | Field::Destination(IpVersion::V6)
+        | Field::Initiator(IpVersion::V6)
+        | Field::Responder(IpVersion::V6) => SetType::Ipv6Addr,
         Field::InputInterface | Field::OutputInterface => SetType::Ifname,
         Field::SourcePort | Field::DestinationPort => SetType::InetService,
         Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::ConnectionState => {
@@ -225,6 +239,12 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
             log.queue_threshold = Some(1);
             Statement::Log(Some(log))
         }
+        Part::BeginsTcp => {
+            let flags = PayloadField { protocol: "tcp".into(), field: "flags".into() };
+            let flags = Expression::Named(NamedExpression::Payload(Payload::PayloadField(flags)));
+            is(and(flags, TCP_SYN | TCP_ACK), Expression::Number(TCP_SYN))
+        }
+        Part::Reset => Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None })),
         Part::Go(to) => go(to),
     }]
 }
@@ -315,6 +335,8 @@ fn field_of(field: Field) -> Expression<'static> {
         Field::Source(IpVersion::V6) => payload("ip6", "saddr"),
         Field::Destination(IpVersion::V4) => payload("ip", "daddr"),
         Field::Destination(IpVersion::V6) => payload("ip6", "daddr"),
+        Field::Initiator(version) => flow_end(version, CTDir::Original),
+        Field::Responder(version) => flow_end(version, CTDir::Reply),
         Field::Protocol => meta(MetaKey::L4proto),
         Field::SourcePort => payload("th", "sport"),
         Field::DestinationPort => payload("th", "dport"),
@@ -325,6 +347,15 @@ fn field_of(field: Field) -> Expression<'static> {
             Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }))
         }
     }
+}
+
+/// The sender of one direction of a connection.
+fn flow_end(version: IpVersion, direction: CTDir) -> Expression<'static> {
+    let key = match version {
+        IpVersion::V4 => "ip saddr",
+        IpVersion::V6 => "ip6 saddr",
+    };
+    Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: Some(direction) }))
 }
 
 fn value(value: &Value) -> Expression<'static> {
@@ -339,6 +370,7 @@ fn value(value: &Value) -> Expression<'static> {
         Value::Addresses(first, last) => range(text(&first.to_string()), text(&last.to_string())),
         Value::Number(one) => number(*one),
         Value::Numbers(first, last) => range(number(*first), number(*last)),
+        Value::State(ConnectionState::New) => text("new"),
         Value::State(ConnectionState::Invalid) => text("invalid"),
         Value::State(ConnectionState::Established) => text("established"),
         Value::State(ConnectionState::Related) => text("related"),

@@ -66,6 +66,7 @@ fn add_set(f: &mut fmt::Formatter<'_>, table: &str, set: &Set) -> fmt::Result {
         SetKind::Values => f.write_str(";")?,
         SetKind::Ranges => f.write_str("; flags interval;")?,
         SetKind::Verdicts => f.write_str(" : verdict;")?,
+        SetKind::Timed(_) => f.write_str("; flags timeout;")?,
     }
     if let Some(comment) = &set.comment {
         write!(f, " comment \"{comment}\";")?;
@@ -95,6 +96,8 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
             Part::Log(group, prefix) => {
                 write!(f, " log prefix \"{prefix}\" group {group} snaplen 128 queue-threshold 1")?
             }
+            Part::BeginsTcp => f.write_str(" tcp flags & (syn | ack) == syn")?,
+            Part::Reset => f.write_str(" reject with tcp reset")?,
             Part::Go(to) => write!(f, " {}", target(to))?,
         }
     }
@@ -114,7 +117,12 @@ const fn address_kind(kind: AddressKind) -> &'static str {
 }
 
 fn change(f: &mut fmt::Formatter<'_>, word: &str, table: &str, change: &Elements) -> fmt::Result {
-    let elements: Vec<String> = change.elements.iter().map(|e| element(&change.key, e)).collect();
+    let timeout = match change.kind {
+        SetKind::Timed(seconds) if word == "add" => format!(" timeout {seconds}s"),
+        _ => String::new(),
+    };
+    let elements: Vec<String> =
+        change.elements.iter().map(|e| format!("{}{timeout}", element(&change.key, e))).collect();
     write!(f, "{word} element {table} {} {{ {} }}", change.set, elements.join(", "))
 }
 
@@ -141,6 +149,10 @@ const fn field(field: Field) -> &'static str {
         Field::Source(IpVersion::V6) => "ip6 saddr",
         Field::Destination(IpVersion::V4) => "ip daddr",
         Field::Destination(IpVersion::V6) => "ip6 daddr",
+        Field::Initiator(IpVersion::V4) => "ct original ip saddr",
+        Field::Initiator(IpVersion::V6) => "ct original ip6 saddr",
+        Field::Responder(IpVersion::V4) => "ct reply ip saddr",
+        Field::Responder(IpVersion::V6) => "ct reply ip6 saddr",
         Field::Protocol => "meta l4proto",
         Field::SourcePort => "th sport",
         Field::DestinationPort => "th dport",
@@ -162,6 +174,7 @@ fn value(field: Field, value: &Value) -> String {
         Value::Number(number) if field == Field::Protocol => protocol(*number),
         Value::Number(number) => number.to_string(),
         Value::Numbers(first, last) => format!("{first}-{last}"),
+        Value::State(ConnectionState::New) => "new".into(),
         Value::State(ConnectionState::Invalid) => "invalid".into(),
         Value::State(ConnectionState::Established) => "established".into(),
         Value::State(ConnectionState::Related) => "related".into(),

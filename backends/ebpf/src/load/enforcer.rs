@@ -16,7 +16,7 @@ use crate::load::pins::{Opened, Pins};
 use crate::load::reason::Reason;
 use crate::load::running::Running;
 use crate::load::watch::Watch;
-use crate::options::{AttachMode, Options};
+use crate::options::{AttachMode, Capacity, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it; drive it as a
 /// [`Dataplane`](portcullis_core::backend::Dataplane). Calls that would reach another namespace are refused.
@@ -108,8 +108,27 @@ impl Enforcer {
 
     pub(crate) fn start(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         self.check_namespace()?;
-        let folder = self.options.pins();
-        let mut opened = Opened::open(&folder)?;
+        let capacity = self.options.capacity;
+        let mut refused: Option<DataplaneError> = None;
+        loop {
+            let error = match self.start_once(desired) {
+                Err(error) => error,
+                started => return started,
+            };
+            if let Some(larger) = self.grown(&error) {
+                self.options.capacity = larger;
+                refused.get_or_insert(error);
+            } else {
+                self.options.capacity = capacity;
+                // The larger maps may have been refused for a reason of their own, such as memory: what counts is that policy does
+                // not fit.
+                return Err(refused.unwrap_or(error));
+            }
+        }
+    }
+
+    fn start_once(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        let mut opened = Opened::open(&self.options.pins())?;
         let result = self.start_in(&mut opened, desired);
         match result {
             Ok(applied) => {
@@ -164,6 +183,13 @@ impl Enforcer {
         self.lock.as_ref().is_some_and(|lock| lock.is_of(&self.options.pins()))
     }
 
+    /// The capacity with which what did not fit may.
+    fn grown(&self, error: &DataplaneError) -> Option<Capacity> {
+        let mut capacity = self.options.capacity;
+        let grows = capacity.grow_up_to(self.options.growth.as_ref()?, error.lower()?);
+        grows.then_some(capacity)
+    }
+
     pub(crate) fn follow(
         &mut self,
         desired: DesiredState<'_>,
@@ -180,7 +206,10 @@ impl Enforcer {
             _ => return self.start(desired),
         };
         self.there = Some(there);
-        result
+        match result {
+            Err(error) if self.grown(&error).is_some() => self.start(desired),
+            result => result,
+        }
     }
 
     pub(crate) fn look_after(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {

@@ -12,6 +12,7 @@ use portcullis_core::backend::{
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
 
+use crate::apply::ended::EndedFlows;
 use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
 use crate::apply::netlink::{Events, Flow, Netlink};
@@ -19,6 +20,7 @@ use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
 use crate::lower::Lowering;
+use crate::lower::base_names::BaseNames;
 use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
 use crate::options::Options;
@@ -49,6 +51,7 @@ pub struct Enforcer {
     /// Whether another program changed nf_tables since the table was last compared.
     unsure: bool,
     retired: RetiredDecisions,
+    ended: EndedFlows,
     /// Opened together with `netlink`, so that both are of one network namespace.
     events: Events,
     /// Events of decisions that are no longer remembered.
@@ -87,6 +90,7 @@ impl Enforcer {
             generation,
             unsure: false,
             retired: RetiredDecisions::default(),
+            ended: EndedFlows::default(),
             events,
             unresolved: 0,
         })
@@ -123,7 +127,11 @@ impl Enforcer {
         if let Some(name) = counters.iter().find(|name| !existing.counters.contains(*name)) {
             return Ok(Drift::Changed(name.clone()));
         }
-        let ours = |name: &Name| sets.iter().any(|set| set.set == *name);
+        let ended = BaseNames::all_ended().map(|(name, _)| name);
+        if let Some(name) = ended.iter().find(|name| !existing.sets.contains(*name)) {
+            return Ok(Drift::Changed(name.clone()));
+        }
+        let ours = |name: &Name| ended.contains(name) || sets.iter().any(|set| set.set == *name);
         let stray = existing.chains.iter().find(|name| !chains.contains_key(*name));
         let stray = stray.or_else(|| existing.sets.iter().find(|name| !ours(name)));
         if let Some(name) = stray {
@@ -187,7 +195,7 @@ impl Enforcer {
                 Command::AddChain(chain) if chain.hook.is_none() => {
                     new.chains.insert(chain.name.clone());
                 }
-                Command::AddSet(set) => {
+                Command::AddSet(set) if !existing.sets.contains(&set.name) => {
                     new.sets.insert(set.name.clone());
                 }
                 Command::AddCounter(name) if !existing.counters.contains(name) => {
@@ -199,6 +207,25 @@ impl Enforcer {
         let batch =
             if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
         drop(self.netlink.commit(&self.table, &batch));
+    }
+
+    /// Writes down the flows that are about to be ended, so that no packet of their other end begins them again.
+    fn keep_ended(&mut self, flows: &[Flow]) -> Result<(), DataplaneError> {
+        let shared = &self.options.shared;
+        if self.lowering.is_none() || flows.is_empty() {
+            return Ok(());
+        }
+        let mut update = Update::new(self.table.clone());
+        update.push(false, self.ended.note(flows, shared.ended, shared.tcp_idle_seconds));
+        match self.carry_out(&update) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // The sets are not what they should be; they are written again from nothing.
+                self.ended.forget();
+                self.is_behind = true;
+                Err(error)
+            }
+        }
     }
 
     #[cfg(all(test, feature = "oracle"))]
@@ -372,6 +399,7 @@ impl Dataplane for Enforcer {
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
         let denied: Vec<Flow> =
             self.netlink.flows()?.into_iter().filter(|flow| is_denied(&flow.tracked)).collect();
+        self.keep_ended(&denied)?;
         Ok(self.netlink.cut(&denied)?)
     }
 
@@ -391,6 +419,7 @@ impl Dataplane for Enforcer {
             self.retired.trim(lowering.meaning().len());
         }
         self.is_behind = false;
+        self.ended.forget();
         Ok(self.events.stop(self.options.log_group())?)
     }
 }

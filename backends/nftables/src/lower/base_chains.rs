@@ -2,8 +2,9 @@
 //! endpoints or policies come and go.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::Ipv6Addr;
 
-use portcullis_core::backend::LoggedEvents;
+use portcullis_core::backend::{Ended, LoggedEvents};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
@@ -12,7 +13,7 @@ use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
-use crate::lower::base_names::{BaseNames, BaseSet, interface};
+use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -21,6 +22,8 @@ use crate::options::Options;
 pub(crate) struct NodeFacts {
     /// Workloads that may use any address.
     pub(crate) any_address: bool,
+    /// Whether workloads are bound.
+    pub(crate) workloads: bool,
     /// Whether the interface of every workload begins as [`DataplaneOptions::with_workload_interfaces`] says, so that one look at
     /// its name tells a workload.
     pub(crate) named: bool,
@@ -43,12 +46,37 @@ pub(crate) struct BaseChain {
 
 /// Counts packets that belong to no endpoint the table has a program for.
 pub(crate) const UNKNOWN: &str = "unknown";
-/// The chain for such packets between an interface and this host.
+/// Counts packets that claim an address which is not their sender's.
+pub(crate) const FORGED: &str = "forged";
+/// The chain for packets of [`UNKNOWN`] between an interface and this host.
 pub(crate) const UNKNOWN_TO_HOST: &str = "unknown_to_host";
+/// The chain that compares what workloads send with their addresses.
+const SOURCES: &str = "sources";
+/// The chain for what workloads send from link-local addresses and from `::`.
+const SIGNALS: &str = "signals";
+/// The chain for packets that are about a flow of others, and the one that asks whether a workload is an end of that flow.
+const RELATED: &str = "related";
+const OWN_FLOW: &str = "own_flow";
+/// The chains for the first packet of a flow: whether it is one of a flow that was ended.
+const BEGINS: &str = "begins";
+const BEGINS_PORTS: &str = "begins_ports";
+const BEGINS_NO_PORTS: &str = "begins_no_ports";
+/// TCP, UDP, DCCP, SCTP, UDP-Lite.
+pub(crate) const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
+/// `fe80::/10`, and the beginning of `ff00::/8`.
+const FIRST_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const LAST_LINK_LOCAL: Ipv6Addr =
+    Ipv6Addr::new(0xfebf, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
+const FIRST_MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
 /// The chain that asks workloads about what they send to this host.
 const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
 pub(crate) const TO_HOST: &str = "workload_to_host";
+
+/// Counts packets of flows that were ended.
+pub(crate) const ENDED: &str = "ended";
+/// The counters that every table has.
+pub(crate) const COUNTERS: [&str; 4] = [UNKNOWN, FORGED, ENDED, TO_HOST];
 
 /// The hooked chains that a table can have.
 pub(crate) const HOOKED: [&str; 6] =
@@ -61,6 +89,8 @@ pub(crate) fn chains(
 ) -> BTreeMap<Name, BaseChain> {
     let mut builder = Builder { options, base_names, facts, chains: BTreeMap::new() };
     builder.workloads();
+    builder.sources();
+    builder.ended();
     builder.hosts();
     builder.base();
     builder.chains
@@ -88,7 +118,6 @@ impl Builder<'_> {
         let base_names = self.base_names;
         let jump = |name: Name| go(Target::Jump(name));
         let (egress, ingress) = (base_names.name("egress"), base_names.name("ingress"));
-        let egress_to_host = base_names.name(EGRESS_TO_HOST);
         let from_workload = base_names.name("from_workload");
 
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
@@ -96,47 +125,135 @@ impl Builder<'_> {
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
         let mut forward = self.closed(Field::InputInterface, UNKNOWN);
         forward.extend(self.closed(Field::OutputInterface, UNKNOWN));
-        forward.push(track());
+        forward.push(self.track_and_begin());
         forward.extend(comes_in);
-        forward.extend(self.workload_traffic("leaving", Field::InputInterface, Field::Source, &egress));
-        forward.extend(self.workload_traffic(
-            "entering",
-            Field::OutputInterface,
-            Field::Destination,
-            &ingress,
-        ));
+        if self.facts.named {
+            forward.extend(self.workload_interfaces(Field::InputInterface, &Target::Jump(egress)));
+        } else {
+            forward.push(jump(egress));
+        }
+        forward.extend(self.entering(&ingress));
         forward.extend(goes_out);
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
-        input.extend(self.closed(Field::InputInterface, UNKNOWN_TO_HOST));
-        input.push(track());
+        input.push(self.track_and_begin());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
-        // Addresses of workloads that do not come from a workload's interface.
-        input.extend(self.local_addresses(Field::Source, &Target::Jump(egress_to_host)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
         self.hooked("input", HookPoint::Input, FILTER, input);
 
-        if self.asks(Hook::HostEgress) || self.facts.closes {
-            let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
-            output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
-            if self.asks(Hook::HostEgress) {
-                output.extend([track(), jump(base_names.host_chain(Hook::HostEgress))]);
-            }
-            self.hooked("output", HookPoint::Output, FILTER, output);
+        let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
+        output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
+        if self.asks(Hook::HostEgress) {
+            output.extend([self.track_and_begin(), jump(base_names.host_chain(Hook::HostEgress))]);
+        } else {
+            output.push((vec![Part::Switch(Field::ConnectionState, vec![self.begins()])], None));
         }
+        self.hooked("output", HookPoint::Output, FILTER, output);
         if self.asks(Hook::PreDnat) {
-            let rules = vec![track(), jump(base_names.host_chain(Hook::PreDnat))];
+            let rules = vec![self.track(), jump(base_names.host_chain(Hook::PreDnat))];
             self.hooked("before_dnat", HookPoint::Prerouting, MANGLE, rules);
         }
-        for (hook, name, point) in [
-            (Hook::UntrackedIngress, "raw_prerouting", HookPoint::Prerouting),
-            (Hook::UntrackedEgress, "raw_output", HookPoint::Output),
-        ] {
-            if self.asks(hook) {
-                self.hooked(name, point, RAW, vec![jump(base_names.host_chain(hook))]);
-            }
+        let mut raw = self.honest_sources();
+        let untracked = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
+        let (comes_in, goes_out) = (untracked(Hook::UntrackedIngress), untracked(Hook::UntrackedEgress));
+        raw.extend(comes_in);
+        if !raw.is_empty() {
+            self.hooked("raw_prerouting", HookPoint::Prerouting, RAW, raw);
         }
+        if let Some(goes_out) = goes_out {
+            self.hooked("raw_output", HookPoint::Output, RAW, vec![goes_out]);
+        }
+    }
+
+    /// Rules that drop packets with an address that is not their sender's (decision D29). They stand before connection
+    /// tracking: a forged packet must not be taken for one of a flow between others, which passes without a look at policy.
+    /// Source: Calico `felix/rules/static.go`, `StaticRawPreroutingChain`, which asks for the reverse path.
+    fn honest_sources(&self) -> Content {
+        let facts = self.facts;
+        let mut rules = self.closed(Field::InputInterface, UNKNOWN_TO_HOST);
+        let sources = Target::Goto(self.base_names.name(SOURCES));
+        if facts.workloads || !self.options.shared.workload_interfaces.is_empty() {
+            rules.extend(self.workload_interfaces(Field::InputInterface, &sources));
+        }
+        // From anywhere else.
+        let forged = Target::Goto(self.base_names.name(FORGED));
+        let mut elsewhere = Content::new();
+        if facts.workloads {
+            elsewhere.extend(FAMILIES.map(|version| {
+                let (set, _) = self.base_names.workload_addresses(version);
+                (vec![Part::In(vec![Field::Source(version)], set), Part::Go(forged.clone())], None)
+            }));
+        }
+        elsewhere.extend(self.local_addresses(Field::Source, &forged));
+        if !elsewhere.is_empty() {
+            // The node talks to itself from addresses of local networks, too.
+            rules.push(loopback(Field::InputInterface, Target::Accept));
+            rules.extend(elsewhere);
+        }
+        rules
+    }
+
+    /// The chain that compares the source of what workloads send with their addresses, and the end of those that lie.
+    fn sources(&mut self) {
+        let base_names = self.base_names;
+        let forged = Target::Goto(base_names.name(FORGED));
+        let own = |(set, key)| (vec![Part::In(key, set), Part::Go(Target::Return)], None);
+        let mut rules: Content = FAMILIES.map(|version| own(base_names.sources(version))).to_vec();
+        rules.extend(self.facts.any_address.then(|| own(base_names.any_address())));
+        // Nobody lists link-local addresses, and an address that is being made is asked about from `::`.
+        let v6 = Field::Source(IpVersion::V6);
+        let signals = Part::Go(Target::Goto(base_names.name(SIGNALS)));
+        for value in [
+            Value::Addresses(FIRST_LINK_LOCAL.into(), LAST_LINK_LOCAL.into()),
+            Value::Address(Ipv6Addr::UNSPECIFIED.into()),
+        ] {
+            rules.push((vec![Part::Is(v6, value), signals.clone()], None));
+        }
+        rules.push(go(forged.clone()));
+        self.plain(base_names.name(SOURCES), rules);
+
+        let mut rules = neighbour_discovery();
+        // What any kernel sends for itself, as reports to multicast routers, is no news.
+        let groups = Value::Addresses(FIRST_MULTICAST.into(), Ipv6Addr::from(u128::MAX).into());
+        let to_groups = Part::Is(Field::Destination(IpVersion::V6), groups);
+        rules.push((vec![to_groups, Part::Count(FORGED.into()), Part::Go(Target::Drop)], None));
+        rules.push(go(forged));
+        self.plain(base_names.name(SIGNALS), rules);
+
+        // What is about a flow, mostly an ICMP error, comes from a workload only if that is one of its ends. Routers send such
+        // errors, too.
+        let mut rules =
+            self.workload_interfaces(Field::InputInterface, &Target::Goto(base_names.name(OWN_FLOW)));
+        rules.push(go(Target::Accept));
+        self.plain(base_names.name(RELATED), rules);
+        let accept = |key, set| (vec![Part::In(key, set), Part::Go(Target::Accept)], None);
+        let mut rules: Content = FAMILIES
+            .into_iter()
+            .flat_map(|version| [(version, Field::Initiator(version)), (version, Field::Responder(version))])
+            .map(|(version, end)| accept(vec![Field::InputInterface, end], base_names.sources(version).0))
+            .collect();
+        rules.extend(self.facts.any_address.then(|| {
+            let (set, key) = base_names.any_address();
+            accept(key, set)
+        }));
+        rules.push(go(Target::Goto(base_names.name(FORGED))));
+        self.plain(base_names.name(OWN_FLOW), rules);
+
+        let end = self.drops(FORGED, "deny: address that is not its sender's");
+        self.plain(base_names.name(FORGED), end);
+    }
+
+    /// Rules that count packets of no decision, tell them where denied packets are told, and drop them.
+    fn drops(&self, counter: &str, comment: &str) -> Content {
+        let mut rules = Content::new();
+        if self.options.shared.events != LoggedEvents::LogRules {
+            let prefix = label(&format!("{counter} {comment}"));
+            rules.push((vec![Part::Log(self.options.log_group, prefix)], None));
+        }
+        let count = vec![Part::Count(counter.into()), Part::Go(Target::Drop)];
+        rules.push((count, Some(comment.into())));
+        rules
     }
 
     /// The rule that drops what passes closed interfaces. It stands before connection tracking is asked: flows of a
@@ -147,24 +264,19 @@ impl Builder<'_> {
         if self.facts.closes { vec![(parts, None)] } else { Content::new() }
     }
 
-    /// Rules that bring the traffic of workloads to `chain`. Where a name tells a workload, other packets do not even
+    /// Rules that bring what enters workloads to `chain`. Where a name tells a workload, other packets do not even
     /// get there.
-    fn workload_traffic(
-        &mut self,
-        name: &str,
-        interface: Field,
-        address: fn(IpVersion) -> Field,
-        chain: &Name,
-    ) -> Content {
+    fn entering(&mut self, chain: &Name) -> Content {
+        let field = Field::OutputInterface;
         if !self.facts.named {
             return vec![go(Target::Jump(chain.clone()))];
         }
         if self.options.shared.workload_interfaces.len() == 1 && self.facts.local.is_empty() {
-            return self.workload_interfaces(interface, &Target::Jump(chain.clone()));
+            return self.workload_interfaces(field, &Target::Jump(chain.clone()));
         }
-        let mut rules = self.workload_interfaces(interface, &Target::Goto(chain.clone()));
-        rules.extend(self.local_addresses(address, &Target::Goto(chain.clone())));
-        let name = self.base_names.name(name);
+        let mut rules = self.workload_interfaces(field, &Target::Goto(chain.clone()));
+        rules.extend(self.local_addresses(Field::Destination, &Target::Goto(chain.clone())));
+        let name = self.base_names.name("entering");
         self.plain(name.clone(), rules);
         vec![go(Target::Jump(name))]
     }
@@ -181,10 +293,9 @@ impl Builder<'_> {
     /// The chains of the workload hooks, and what becomes of packets of endpoints that have no program.
     fn workloads(&mut self) {
         let base_names = self.base_names;
-        let egress: Dispatch = (BaseNames::from, base_names.senders(), Field::InputInterface, Field::Source);
-        let ingress: Dispatch =
-            (BaseNames::to, base_names.receivers(), Field::OutputInterface, Field::Destination);
-        for (name, unknown, (of, any, field, address)) in [
+        let egress: Dispatch = (BaseNames::from, base_names.senders(), Field::InputInterface);
+        let ingress: Dispatch = (BaseNames::to, base_names.receivers(), Field::OutputInterface);
+        for (name, unknown, (of, any, field)) in [
             ("egress", UNKNOWN, egress.clone()),
             (EGRESS_TO_HOST, UNKNOWN_TO_HOST, egress),
             ("ingress", UNKNOWN, ingress),
@@ -196,7 +307,9 @@ impl Builder<'_> {
                 rules.push(go(unknown.clone()));
             } else {
                 rules.extend(self.workload_interfaces(field, &unknown));
-                rules.extend(self.local_addresses(address, &unknown));
+                if field == Field::OutputInterface {
+                    rules.extend(self.local_addresses(Field::Destination, &unknown));
+                }
             }
             self.plain(base_names.name(name), rules);
         }
@@ -207,16 +320,8 @@ impl Builder<'_> {
         rules.push(go(Target::Goto(base_names.name(UNKNOWN))));
         self.plain(base_names.name(UNKNOWN_TO_HOST), rules);
 
-        let mut rules = Content::new();
-        if self.options.shared.events != LoggedEvents::LogRules {
-            rules.push((
-                vec![Part::Log(self.options.log_group, label("unknown deny endpoint without a program"))],
-                None,
-            ));
-        }
-        let count = vec![Part::Count(UNKNOWN.into()), Part::Go(Target::Drop)];
-        rules.push((count, Some("deny: endpoint without a program".into())));
-        self.plain(base_names.name(UNKNOWN), rules);
+        let end = self.drops(UNKNOWN, "deny: endpoint without a program");
+        self.plain(base_names.name(UNKNOWN), end);
 
         let mut rules = vec![go(Target::Jump(base_names.name(EGRESS_TO_HOST)))];
         if self.options.shared.workload_to_host != WorkloadToHost::Accept {
@@ -324,6 +429,68 @@ impl Builder<'_> {
         rules
     }
 
+    /// Packets of flows that were decided before pass; those that cannot start a flow do not.
+    fn track(&self) -> (Vec<Part>, Option<String>) {
+        (vec![Part::Switch(Field::ConnectionState, self.tracked().into())], None)
+    }
+
+    /// The same, and flows that were ended do not begin again.
+    fn track_and_begin(&self) -> (Vec<Part>, Option<String>) {
+        let cases = self.tracked().into_iter().chain([self.begins()]).collect();
+        (vec![Part::Switch(Field::ConnectionState, cases)], None)
+    }
+
+    fn tracked(&self) -> [(Value, Target); 3] {
+        let related =
+            if self.facts.workloads { Target::Goto(self.base_names.name(RELATED)) } else { Target::Accept };
+        [
+            (Value::State(ConnectionState::Established), Target::Accept),
+            (Value::State(ConnectionState::Related), related),
+            (Value::State(ConnectionState::Invalid), Target::Drop),
+        ]
+    }
+
+    fn begins(&self) -> (Value, Target) {
+        (Value::State(ConnectionState::New), Target::Jump(self.base_names.name(BEGINS)))
+    }
+
+    /// The chain for the first packet that connection tracking knows of a flow. Connection tracking picks a flow up from any packet of
+    /// either end, so what the other end of an ended flow sends would begin it anew, as a flow of its own that policy may
+    /// allow. Such a packet is found by its direction of the flow. The first packet of a connection is policy's to decide.
+    /// Source: the kernel's documentation of `nf_conntrack_tcp_loose`.
+    fn ended(&mut self) {
+        let base_names = self.base_names;
+        let ended = Target::Goto(base_names.name(ENDED));
+        let is_in = |version, ports| {
+            let (set, key) = BaseNames::ended(version, ports);
+            (vec![Part::In(key, set), Part::Go(ended.clone())], None)
+        };
+        let others = base_names.name(BEGINS_NO_PORTS);
+        let protocol = |number: u8, target: &Target| (Value::Number(number.into()), target.clone());
+        // A new flow of ICMP begins with a request, so an answer does not begin one.
+        let requests = [Protocol::ICMP, Protocol::ICMPV6].map(|icmp| protocol(icmp.0, &Target::Return));
+        let with_ports = Target::Goto(base_names.name(BEGINS_PORTS));
+        let with_ports = WITH_PORTS.map(|number| protocol(number, &with_ports));
+        let cases = requests.into_iter().chain(with_ports).collect();
+        let rules = vec![
+            (vec![Part::BeginsTcp, Part::Go(Target::Return)], None),
+            (vec![Part::Switch(Field::Protocol, cases)], None),
+            go(Target::Goto(others.clone())),
+        ];
+        self.plain(base_names.name(BEGINS), rules);
+        for (name, ports) in [(base_names.name(BEGINS_PORTS), Ports::Some), (others, Ports::None)] {
+            let rules = FAMILIES.map(|version| is_in(version, ports)).to_vec();
+            self.plain(name, rules);
+        }
+        let mut rules = vec![(vec![Part::Count(ENDED.into())], None)];
+        if self.options.shared.ended == Ended::Reset {
+            let tcp = Part::Is(Field::Protocol, Value::Number(Protocol::TCP.0.into()));
+            rules.push((vec![tcp, Part::Reset], None));
+        }
+        rules.push((vec![Part::Go(Target::Drop)], Some("deny: flow that was ended".into())));
+        self.plain(base_names.name(ENDED), rules);
+    }
+
     fn hooked(&mut self, name: &str, point: HookPoint, priority: i32, rules: Content) {
         self.chains.insert(name.into(), BaseChain { hook: Some(BaseHook { point, priority }), rules });
     }
@@ -333,8 +500,8 @@ impl Builder<'_> {
     }
 }
 
-/// How a workload is found: its map by interface and address, its map by interface, and the fields these look at.
-type Dispatch = (fn(&BaseNames, IpVersion) -> BaseSet, BaseSet, Field, fn(IpVersion) -> Field);
+/// How a workload is found: its map by interface and address, its map by interface, and the interface these look at.
+type Dispatch = (fn(&BaseNames, IpVersion) -> BaseSet, BaseSet, Field);
 
 /// Whether `hook` comes before connection tracking.
 pub(crate) const fn is_untracked(hook: Hook) -> bool {
@@ -367,14 +534,4 @@ fn dispatch((map, key): BaseSet) -> (Vec<Part>, Option<String>) {
 
 fn loopback(field: Field, target: Target) -> (Vec<Part>, Option<String>) {
     (vec![Part::Is(field, Value::Interface(LOOPBACK.into())), Part::Go(target)], None)
-}
-
-/// Packets of flows that were decided before pass; those that cannot start a flow do not.
-fn track() -> (Vec<Part>, Option<String>) {
-    let cases = vec![
-        (Value::State(ConnectionState::Established), Target::Accept),
-        (Value::State(ConnectionState::Related), Target::Accept),
-        (Value::State(ConnectionState::Invalid), Target::Drop),
-    ];
-    (vec![Part::Switch(Field::ConnectionState, cases)], None)
 }

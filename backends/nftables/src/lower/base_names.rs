@@ -12,6 +12,13 @@ pub(crate) struct BaseNames {
     suffix: String,
 }
 
+/// Whether a protocol has ports, as connection tracking and the first four bytes of its header say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ports {
+    Some,
+    None,
+}
+
 /// A base set: its name and the fields of its key.
 pub(crate) type BaseSet = (Name, Vec<Field>);
 
@@ -43,7 +50,17 @@ impl BaseNames {
         (self.of_family("to", version), vec![Field::OutputInterface, Field::Destination(version)])
     }
 
-    /// Interfaces of workloads that may send from any address.
+    /// Interface and address of workloads that send, known before connection tracking.
+    pub(crate) fn sources(&self, version: IpVersion) -> BaseSet {
+        (self.of_family("sources", version), vec![Field::InputInterface, Field::Source(version)])
+    }
+
+    /// Interfaces of workloads whose packets may come from any address, known before connection tracking.
+    pub(crate) fn any_address(&self) -> BaseSet {
+        (self.name("any_address"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces of workloads that may send from any address, to their egress program.
     pub(crate) fn senders(&self) -> BaseSet {
         (self.name("senders"), vec![Field::Family, Field::InputInterface])
     }
@@ -69,9 +86,38 @@ impl BaseNames {
         (self.of_family("self", version), key)
     }
 
-    /// Addresses of this node's workloads, for the host's own packets to them.
+    /// Addresses of this node's workloads: no packet from elsewhere comes from one, and the host's own packets to one are
+    /// not asked about.
     pub(crate) fn workload_addresses(&self, version: IpVersion) -> BaseSet {
         (self.of_family("addresses", version), vec![Field::Destination(version)])
+    }
+
+    /// Directions of ended flows, of protocols with ports and of others. The same set in every table: what was ended stays
+    /// ended when a table is replaced.
+    pub(crate) fn ended(version: IpVersion, ports: Ports) -> BaseSet {
+        let plain = Self::default();
+        let (source, destination) = (Field::Source(version), Field::Destination(version));
+        match ports {
+            Ports::Some => {
+                let key =
+                    vec![Field::Protocol, source, Field::SourcePort, destination, Field::DestinationPort];
+                (plain.of_family("ended", version), key)
+            }
+            Ports::None => {
+                (plain.of_family("ended_no_ports", version), vec![Field::Protocol, source, destination])
+            }
+        }
+    }
+
+    /// All sets of [`BaseNames::ended`].
+    pub(crate) fn all_ended() -> [BaseSet; 4] {
+        [
+            (IpVersion::V4, Ports::Some),
+            (IpVersion::V6, Ports::Some),
+            (IpVersion::V4, Ports::None),
+            (IpVersion::V6, Ports::None),
+        ]
+        .map(|(version, ports)| Self::ended(version, ports))
     }
 
     /// Networks of this node's workloads.

@@ -214,9 +214,10 @@ pub(crate) fn facts(
         closes,
         named: !options.shared.workload_interfaces.is_empty()
             && bindings.endpoints().all(|(_, binding)| named(binding)),
-        any_address: bound_endpoints
-            .values()
-            .any(|local| matches!(local.binding, Binding::WorkloadAnyAddress { .. })),
+        any_address: bindings
+            .endpoints()
+            .any(|(_, binding)| matches!(binding, Binding::WorkloadAnyAddress { .. })),
+        workloads: bindings.endpoints().any(|(_, binding)| binding.is_workload()),
         local: options.shared.local_nets.iter().map(Cidr::version).collect(),
         all_interfaces: bindings.all_interfaces().is_some(),
         host: bound_endpoints
@@ -244,6 +245,8 @@ pub(crate) fn sets(
         empty(place.base_names.from(version), SetKind::Verdicts);
         empty(place.base_names.to(version), SetKind::Verdicts);
         empty(place.base_names.own(version), SetKind::Values);
+        empty(place.base_names.sources(version), SetKind::Values);
+        empty(place.base_names.workload_addresses(version), SetKind::Values);
     }
     if !facts.named {
         empty((place.base_names.workloads(), vec![Field::InputInterface]), SetKind::Values);
@@ -254,15 +257,11 @@ pub(crate) fn sets(
     if facts.any_address {
         empty(place.base_names.senders(), SetKind::Verdicts);
         empty(place.base_names.receivers(), SetKind::Verdicts);
+        empty(place.base_names.any_address(), SetKind::Values);
     }
     for hook in &facts.host {
         empty(place.base_names.host(*hook), SetKind::Verdicts);
         empty(place.base_names.host_all(*hook), SetKind::Verdicts);
-    }
-    if facts.host.contains(&Hook::HostEgress) {
-        for version in FAMILIES {
-            empty(place.base_names.workload_addresses(version), SetKind::Values);
-        }
     }
     for version in &facts.local {
         empty((place.base_names.local(*version), vec![Field::Source(*version)]), SetKind::Ranges);
@@ -286,6 +285,19 @@ pub(crate) fn sets(
     for (_, binding) in bindings.endpoints() {
         if let Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } = binding {
             put((place.base_names.workloads(), Vec::new()), vec![name(interface)], None);
+        }
+        match binding {
+            Binding::Workload { interface, addresses } => {
+                for address in addresses {
+                    let (version, value) = (IpVersion::of(address), Value::Address(*address));
+                    put(place.base_names.sources(version), vec![name(interface), value.clone()], None);
+                    put(place.base_names.workload_addresses(version), vec![value], None);
+                }
+            }
+            Binding::WorkloadAnyAddress { interface } => {
+                put(place.base_names.any_address(), vec![name(interface)], None);
+            }
+            _ => {}
         }
     }
     for binding in unknown_hosts(snapshot, bindings) {
@@ -355,8 +367,7 @@ pub(crate) fn sets(
         if let Binding::Workload { interface, addresses } = local.binding {
             for address in addresses {
                 let (version, value) = (IpVersion::of(address), Value::Address(*address));
-                put(place.base_names.own(version), vec![name(interface), value.clone(), value.clone()], None);
-                put(place.base_names.workload_addresses(version), vec![value], None);
+                put(place.base_names.own(version), vec![name(interface), value.clone(), value], None);
             }
         }
     }

@@ -105,7 +105,7 @@ impl State {
             fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
         }
         let mut counters = self.live.counters.clone();
-        counters.extend([base_chains::UNKNOWN, base_chains::TO_HOST].map(Name::from));
+        counters.extend(base_chains::COUNTERS.map(Name::from));
         (chains, sets, counters)
     }
 }

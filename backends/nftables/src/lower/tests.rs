@@ -1,6 +1,8 @@
 //! The lowering against the IR interpreter: whole snapshots, every delta, and every state between two batches.
 
 mod closed;
+mod ended;
+mod sources;
 mod table;
 
 use std::collections::BTreeMap;

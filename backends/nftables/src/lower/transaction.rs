@@ -20,6 +20,7 @@ use portcullis_core::verdict::Hook;
 use crate::command::{Chain, Command, Content, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
 use crate::lower::addresses::Move;
 use crate::lower::base_chains::{self, BaseChain};
+use crate::lower::base_names::BaseNames;
 use crate::lower::dispatch_maps::BaseSets;
 use crate::lower::interned::{self, Used};
 use crate::lower::peer_sets::{SetChanges, SetContent, element};
@@ -98,9 +99,9 @@ fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existin
     let mut commands = Vec::new();
     if load.is_some() {
         commands.push(Command::AddTable);
-        commands.extend(
-            [base_chains::UNKNOWN, base_chains::TO_HOST].map(|name| Command::AddCounter(name.into())),
-        );
+        commands.extend(base_chains::COUNTERS.map(|name| Command::AddCounter(name.into())));
+        let ended = BaseNames::all_ended();
+        commands.extend(ended.map(|(name, key)| Command::AddSet(new_set(&name, key, SetKind::Timed(0)))));
     }
     let mut filled: Vec<(Set, Vec<Element>)> = Vec::new();
     for (name, set) in state.sets.iter().filter(|(name, _)| !before.sets.contains_key(*name)) {
@@ -278,8 +279,9 @@ fn destroy(state: &mut State, before: &Before, used: &Used, load: Option<&Existi
     if let Some(existing) = load {
         gone.chains
             .extend(existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name)).cloned());
-        gone.sets.extend(existing.sets.iter().cloned());
-        let ours = |name: &&Name| ![base_chains::UNKNOWN, base_chains::TO_HOST].contains(&name.as_str());
+        let ended = BaseNames::all_ended().map(|(name, _)| name);
+        gone.sets.extend(existing.sets.iter().filter(|name| !ended.contains(name)).cloned());
+        let ours = |name: &&Name| !base_chains::COUNTERS.contains(&name.as_str());
         gone.counters.extend(existing.counters.iter().filter(ours).cloned());
     }
     update.push(true, gone.removal());

@@ -46,20 +46,16 @@ pub(crate) const CANNOT: &[(&str, &str, &str)] = &[];
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     (
         "engines",
-        r"(ICMPv6|protocol 58|neighbour solicitation as) .*",
+        r"(ICMPv6|protocol 58|neighbour solicitation) .*",
         "by chance: the exemption of ICMPv6 discovery looks at the type alone",
     ),
-    ("nftables", r"M inside .*", FORGED),
-    ("nftables", r"error .* of M about (AskC|AskOutside|FromOutside) to .*", FORGED),
     ("nftables", r"ICMPv6 13[0-356] with data to .*, (64|255) hops", DISCOVERY),
-    ("nftables", r"ICMPv6 13[0-356] (from outside to C, 64 hops|as another to the node)", DISCOVERY),
-    ("nftables", r"neighbour solicitation (with .* hops|as another)", DISCOVERY),
+    ("nftables", r"ICMPv6 13[0-356] from outside to C, 64 hops", DISCOVERY),
+    ("nftables", r"neighbour solicitation with .* hops", DISCOVERY),
     ("nftables", r"VXLAN of (Stranger|Far) .*", TUNNELS),
     ("nftables", r"VXLAN of Second to the node with IPv. of A", TUNNELS),
-    ("nftables", r"Second inside AskC .*", FORGED),
     ("nftables", r"neighbour advertisement of (another pod|the node|the gateway)", CLAIMS),
     ("nftables", r"ARP claim of another (pod|host)", CLAIMS),
-    ("nftables", r"a cut flow .*", CUT),
     ("nftables", r"bridge: .*", BRIDGE),
     ("ebpf", r"error ([123]|11|12)\.. of M about an answer to (Far|Outside), .*", ERRORS),
     ("ebpf", r"error 4\.. of M about an answer to (Far|Outside), IPv6", ERRORS),
@@ -90,7 +86,6 @@ const ERRORS: &str = "the destination of an ICMP error is not compared with the 
 const DISCOVERY: &str = "the exemption of ICMPv6 discovery looks at the type alone";
 const TUNNELS: &str = "packets inside packets from outside are not looked for";
 const CLAIMS: &str = "claims of addresses are not looked at";
-const CUT: &str = "connection tracking takes up a flow that goes on from its other end";
 const BRIDGE: &str = "by chance: packets between ports of a bridge pass no hook of the table";
 const NOBODY: &str = "by chance: interfaces that nobody bound are not looked for";
 const FLOOD: &str = "by chance: the table of flows is one for all interfaces, and forgets cut flows";

@@ -29,12 +29,14 @@ mod host_uplink;
 mod kill;
 mod lifecycle;
 mod nftables;
+mod nftables_ended;
 #[path = "../common/node.rs"]
 mod node;
 mod pod_life;
 mod policies;
 mod services;
 mod soak;
+mod sources;
 mod start;
 mod terminate;
 mod to_node;
@@ -83,10 +85,5 @@ pub(crate) const CANNOT: &[(&str, &str, &str)] = &[
         "nftables",
         "host_endpoints::host_endpoints_guard_a_node_that_masquerades_as_the_reference_says",
         "netfilter does not translate back what untracked policy took out of connection tracking",
-    ),
-    (
-        "nftables",
-        "terminate::a_download_that_policy_denies_now_is_terminated",
-        "connection tracking takes what the other end sends for a flow of its own, which policy may allow",
     ),
 ];

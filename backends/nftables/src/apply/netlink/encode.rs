@@ -64,6 +64,7 @@ const SET_ANONYMOUS: u32 = 1;
 const SET_CONSTANT: u32 = 2;
 const SET_INTERVAL: u32 = 4;
 const SET_MAP: u32 = 8;
+const SET_TIMEOUT: u32 = 16;
 
 const ELEMENT_INTERVAL_END: u32 = 1;
 
@@ -163,6 +164,7 @@ impl Batch<'_> {
             SetKind::Values => 0,
             SetKind::Ranges => SET_INTERVAL,
             SetKind::Verdicts => SET_MAP,
+            SetKind::Timed(_) => SET_TIMEOUT,
         };
         let mut attributes = self.set_attributes(&set.name, &set.key, flags);
         if let Some(comment) = &set.comment {
@@ -262,8 +264,12 @@ impl Batch<'_> {
         let ranged = change.kind == SetKind::Ranges;
         let mut chunks = change.elements.chunks(CHUNK / 2).peekable();
         while let Some(chunk) = chunks.next() {
-            let list: Vec<DefaultNla> =
-                chunk.iter().flat_map(|one| element(&change.key, one, ranged)).collect();
+            let list: Vec<DefaultNla> = match change.kind {
+                SetKind::Timed(seconds) if kind == NEW_ELEMENT => {
+                    chunk.iter().map(|one| timed_element(&change.key, one, seconds)).collect()
+                }
+                _ => chunk.iter().flat_map(|one| element(&change.key, one, ranged)).collect(),
+            };
             let attributes = vec![text(1, self.table), text(2, &change.set), nested(3, &list)];
             let ack = if chunks.peek().is_none() { ack } else { 0 };
             self.message(index, kind, flags | ack, attributes);
@@ -294,18 +300,31 @@ pub(super) fn element(key: &[Field], element: &Element, ranged: bool) -> Vec<Def
             both.extend(next(last).map(|end| with(Some(end), ELEMENT_INTERVAL_END, None)));
             both
         }
-        (fields, values) => {
-            let mut all = Vec::new();
-            for (field, value) in fields.iter().zip(values) {
-                all.extend(key_bytes(*field, value));
-                if fields.len() > 1 {
-                    all.resize(all.len().next_multiple_of(4), 0);
-                }
-            }
-            vec![with(Some(all), 0, target)]
-        }
+        (fields, values) => vec![with(Some(joined_key(fields, values)), 0, target)],
     }
 }
+
+/// One element that goes by itself.
+fn timed_element(key: &[Field], one: &Element, seconds: u32) -> DefaultNla {
+    let milliseconds = u64::from(seconds).saturating_mul(1_000);
+    let key = nested(1, &[bytes(1, joined_key(key, &one.key))]);
+    entry(&[key, bytes(ELEMENT_TIMEOUT, milliseconds.to_be_bytes())])
+}
+
+/// The key as one value; more than one field is a concatenation.
+fn joined_key(fields: &[Field], values: &[Value]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for (field, value) in fields.iter().zip(values) {
+        all.extend(key_bytes(*field, value));
+        if fields.len() > 1 {
+            all.resize(all.len().next_multiple_of(4), 0);
+        }
+    }
+    all
+}
+
+/// `NFTA_SET_ELEM_TIMEOUT`.
+const ELEMENT_TIMEOUT: u16 = 4;
 
 /// User data as libnftnl lays it out: type, length, value.
 fn user_data(entries: &[(u8, Vec<u8>)]) -> Vec<u8> {

@@ -98,6 +98,23 @@ impl Builder<'_> {
                 ];
                 self.push("log", &attributes);
             }
+            Part::BeginsTcp => {
+                self.load(Field::Protocol, REG_1);
+                self.compare(Field::Protocol, &Value::Number(6));
+                self.payload(REG_1, BASE_TRANSPORT, 13, 1);
+                let value = |kind, byte: u8| nested(kind, &[bytes(1, [byte])]);
+                let mask = [
+                    number(1, REG_1),
+                    number(2, REG_1),
+                    number(3, 1),
+                    value(4, TCP_SYN | TCP_ACK),
+                    value(5, 0),
+                    number(6, 0),
+                ];
+                self.push("bitwise", &mask);
+                self.push("cmp", &[number(1, REG_1), number(2, CMP_EQ), data(&[TCP_SYN])]);
+            }
+            Part::Reset => self.push("reject", &[number(1, REJECT_TCP_RESET)]),
             Part::Go(target) => {
                 self.push("immediate", &[number(1, REG_VERDICT), nested(2, &[verdict(target)])]);
             }
@@ -145,6 +162,8 @@ impl Builder<'_> {
             Field::OutputInterface => meta(META_OIFNAME),
             Field::Protocol => meta(META_L4PROTO),
             Field::ConnectionState => self.push("ct", &[number(1, register), number(2, CT_STATE)]),
+            Field::Initiator(version) => self.flow_end(register, version, CT_ORIGINAL),
+            Field::Responder(version) => self.flow_end(register, version, CT_REPLY),
             Field::Source(IpVersion::V4) => self.payload(register, BASE_NETWORK, 12, 4),
             Field::Source(IpVersion::V6) => self.payload(register, BASE_NETWORK, 8, 16),
             Field::Destination(IpVersion::V4) => self.payload(register, BASE_NETWORK, 16, 4),
@@ -154,6 +173,14 @@ impl Builder<'_> {
             Field::IcmpType => self.payload(register, BASE_TRANSPORT, 0, 1),
             Field::IcmpCode => self.payload(register, BASE_TRANSPORT, 1, 1),
         }
+    }
+
+    fn flow_end(&mut self, register: u32, version: IpVersion, direction: u8) {
+        let key = match version {
+            IpVersion::V4 => CT_SOURCE_V4,
+            IpVersion::V6 => CT_SOURCE_V6,
+        };
+        self.push("ct", &[number(1, register), number(2, key), bytes(3, [direction])]);
     }
 
     fn payload(&mut self, register: u32, base: u32, offset: u32, length: u32) {
@@ -197,6 +224,11 @@ impl Builder<'_> {
 
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+/// `NFT_CT_SRC_IP`, `NFT_CT_SRC_IP6`, and the directions of `enum ip_conntrack_dir`.
+const CT_SOURCE_V4: u32 = 19;
+const CT_SOURCE_V6: u32 = 21;
+const CT_ORIGINAL: u8 = 0;
+const CT_REPLY: u8 = 1;
 /// `IPS_DST_NAT`.
 const STATUS_DNAT: u32 = 0x20;
 /// `RTN_LOCAL` and so on.
@@ -213,6 +245,10 @@ const fn route_type(kind: AddressKind) -> u32 {
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_OF_DESTINATION: u32 = 2;
 const OBJECT_COUNTER: u32 = 1;
+const TCP_SYN: u8 = 2;
+const TCP_ACK: u8 = 16;
+/// `NFT_REJECT_TCP_RST`.
+const REJECT_TCP_RESET: u32 = 1;
 /// Bytes of the packet that an event carries: enough for the headers that identify it.
 const LOG_SNAPLEN: u32 = 128;
 /// The name of a set that belongs to a rule; the kernel fills in a number.

@@ -16,6 +16,8 @@ use crate::apply::transport::ApplyError;
 #[derive(Clone, Debug)]
 pub(crate) struct Flow {
     pub(crate) tracked: TrackedFlow,
+    /// What its first packet looks like on the wire, and an answer: addresses and ports before and behind NAT.
+    pub(crate) directions: [Packet; 2],
     /// The tuple of its first direction, by which the kernel knows it, and its zone.
     identity: Vec<DefaultNla>,
 }
@@ -39,12 +41,17 @@ impl Netlink {
                 continue;
             };
             let first = tuple(original);
-            let (Some(packet), Some(arrived)) = (packet(&first, &tuple(reply)), arrived(&first)) else {
+            let answer = tuple(reply);
+            let (Some(packet), Some(arrived), Some(answers)) =
+                (packet(&first, &answer), arrived(&first), arrived(&answer))
+            else {
                 continue;
             };
+            let directions = [arrived.clone(), answers];
             let mut identity = vec![bytes(TUPLE_ORIGINAL | NESTED, original)];
             identity.extend(find(&attributes, ZONE).map(|zone| bytes(ZONE, zone)));
-            flows.push(Flow { tracked: TrackedFlow { packet, arrived, at: TrackedAt::Node }, identity });
+            let tracked = TrackedFlow { packet, arrived, at: TrackedAt::Node };
+            flows.push(Flow { tracked, directions, identity });
         }
         Ok(flows)
     }

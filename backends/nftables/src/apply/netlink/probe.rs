@@ -30,6 +30,7 @@ pub(super) fn commands() -> Vec<Command> {
         set("values", &three, SetKind::Values),
         set("ranges", &[source], SetKind::Ranges),
         set("verdicts", &map, SetKind::Verdicts),
+        set("timed", &[source], SetKind::Timed(0)),
         chain("plain", None),
         chain("hooked", Some(hook)),
         Command::AddElements(Elements {
@@ -45,6 +46,21 @@ pub(super) fn commands() -> Vec<Command> {
             "plain",
             vec![Part::HasMark(1), Part::ClearMark(1), Part::SetMark(1), Part::Count("count".into())],
         ),
+        rule(
+            "plain",
+            vec![
+                Part::In(
+                    vec![
+                        Field::InputInterface,
+                        Field::Initiator(IpVersion::V6),
+                        Field::Responder(IpVersion::V6),
+                    ],
+                    "values".into(),
+                ),
+                Part::Go(Target::Return),
+            ],
+        ),
+        rule("plain", vec![Part::BeginsTcp, Part::Reset]),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),

@@ -46,9 +46,15 @@ pub(super) const fn field_len(field: Field) -> usize {
     match field {
         Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode => 1,
         Field::SourcePort | Field::DestinationPort => 2,
-        Field::Source(IpVersion::V4) | Field::Destination(IpVersion::V4) | Field::ConnectionState => 4,
+        Field::Source(IpVersion::V4)
+        | Field::Destination(IpVersion::V4)
+        | Field::Initiator(IpVersion::V4)
+        | Field::Responder(IpVersion::V4)
+        | Field::ConnectionState => 4,
         Field::Source(IpVersion::V6)
         | Field::Destination(IpVersion::V6)
+        | Field::Initiator(IpVersion::V6)
+        | Field::Responder(IpVersion::V6)
         | Field::InputInterface
         | Field::OutputInterface => 16,
     }
@@ -63,8 +69,14 @@ pub(super) const fn padded(field: Field) -> usize {
 pub(super) const fn type_of(field: Field) -> u32 {
     match field {
         Field::Family => 2,
-        Field::Source(IpVersion::V4) | Field::Destination(IpVersion::V4) => 7,
-        Field::Source(IpVersion::V6) | Field::Destination(IpVersion::V6) => 8,
+        Field::Source(IpVersion::V4)
+        | Field::Destination(IpVersion::V4)
+        | Field::Initiator(IpVersion::V4)
+        | Field::Responder(IpVersion::V4) => 7,
+        Field::Source(IpVersion::V6)
+        | Field::Destination(IpVersion::V6)
+        | Field::Initiator(IpVersion::V6)
+        | Field::Responder(IpVersion::V6) => 8,
         Field::Protocol => 12,
         Field::SourcePort | Field::DestinationPort => 13,
         Field::IcmpType | Field::IcmpCode => 4,
@@ -90,6 +102,7 @@ pub(super) fn key_bytes(field: Field, value: &Value) -> Vec<u8> {
         Value::Number(number) | Value::Numbers(number, _) => sized(field, *number),
         Value::State(state) => {
             let bit: u32 = match state {
+                ConnectionState::New => 8,
                 ConnectionState::Invalid => 1,
                 ConnectionState::Established => 2,
                 ConnectionState::Related => 4,

@@ -37,11 +37,13 @@ fn compiler() -> (Compiler, EndpointId) {
 /// The directions in which packets of the interface pass: from it, to it, from it to the host, from the host to it.
 fn passes(table: &Table, name: &str, protocol: Protocol, icmp: u8) -> [bool; 4] {
     let addresses =
-        if protocol == Protocol::ICMPV6 { ["fd00::1", "fd00::2"] } else { ["10.0.0.1", "10.0.0.2"] };
+        if protocol == Protocol::ICMPV6 { ["fe80::1", "fe80::2"] } else { ["10.0.0.1", "10.0.0.2"] };
     let [own, other] = addresses.map(|text| text.parse().unwrap());
     let through = |chain: &str, from, to, input: &str, output: &str| {
         let packet = Packet::new(from, to, protocol).to_port(80).with_icmp(icmp, 0);
-        !table.run(chain, &mut Way::through(&packet, input, output)).dropped
+        let way = || Way::through(&packet, input, output);
+        let comes_in = input.is_empty() || !table.run("raw_prerouting", &mut way()).dropped;
+        comes_in && !table.run(chain, &mut way()).dropped
     };
     [
         through("forward", own, other, name, "eth0"),

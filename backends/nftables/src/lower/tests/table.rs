@@ -39,6 +39,12 @@ pub(crate) struct Way<'a> {
     pub(crate) destination: Destination,
     /// Whether its destination was rewritten.
     pub(crate) translated: bool,
+    /// What connection tracking says; `None` where no test asks.
+    pub(crate) state: Option<ConnectionState>,
+    /// Whether it begins a TCP connection.
+    pub(crate) syn: bool,
+    /// The ends of the flow that it belongs to or is about.
+    pub(crate) flow: Option<[IpAddr; 2]>,
 }
 
 impl<'a> Way<'a> {
@@ -52,6 +58,9 @@ impl<'a> Way<'a> {
             tracked: true,
             destination: Destination::Unicast,
             translated: false,
+            state: None,
+            syn: false,
+            flow: None,
         }
     }
 }
@@ -62,6 +71,8 @@ pub(crate) struct Fate {
     pub(crate) dropped: bool,
     pub(crate) counted: Vec<String>,
     pub(crate) logged: Vec<String>,
+    /// Whether its sender gets a reset.
+    pub(crate) reset: bool,
 }
 
 enum End {
@@ -98,8 +109,10 @@ impl Table {
                 want(self.counters.remove(name), "no such counter")?;
             }
             Command::AddSet(set) => {
-                want(self.exists && !self.sets.contains_key(&set.name), "a set is made twice")?;
-                self.sets.insert(set.name.clone(), (set.clone(), BTreeMap::new()));
+                let again = self.sets.get(&set.name);
+                let stays = again.is_none_or(|(old, _)| old == set && set.kind == SetKind::Timed(0));
+                want(self.exists && stays, "a set is made twice")?;
+                self.sets.entry(set.name.clone()).or_insert((set.clone(), BTreeMap::new()));
             }
             Command::DeleteSet(name) => {
                 let uses =
@@ -151,7 +164,9 @@ impl Table {
                     want(chain.is_none_or(|chain| self.chains.contains_key(chain)), "no such chain")?;
                 }
                 let (set, elements) = self.sets.get_mut(&change.set).ok_or("no such set")?;
-                want(set.key == change.key && set.kind == change.kind, "another kind of set")?;
+                let timed = |kind| matches!(kind, SetKind::Timed(_));
+                let same = set.kind == change.kind || timed(set.kind) && timed(change.kind);
+                want(set.key == change.key && same, "another kind of set")?;
                 for element in &change.elements {
                     let old = elements.insert(element.key.clone(), element.target.clone());
                     want(old.is_none_or(|old| old == element.target), "there with another target")?;
@@ -220,7 +235,6 @@ impl Table {
                 };
                 found.cloned()
             }
-            Part::Switch(Field::ConnectionState, _) => None,
             Part::Switch(field, cases) => {
                 let value = value_of(*field, way)?;
                 cases.iter().find(|(case, _)| within(&value, case)).map(|(_, target)| Some(target.clone()))
@@ -248,9 +262,18 @@ impl Table {
                 fate.logged.push(prefix.clone());
                 Some(None)
             }
+            Part::BeginsTcp => is(packet_is_syn(way)),
+            Part::Reset => {
+                fate.reset = true;
+                Some(Some(Target::Drop))
+            }
             Part::Go(target) => Some(Some(target.clone())),
         }
     }
+}
+
+fn packet_is_syn(way: &Way<'_>) -> bool {
+    way.packet.protocol == Protocol::TCP && way.syn
 }
 
 fn within(value: &Value, range: &Value) -> bool {
@@ -280,7 +303,9 @@ fn value_of(field: Field, way: &Way<'_>) -> Option<Value> {
         Field::DestinationPort => Value::Number(packet.destination_port),
         Field::IcmpType => Value::Number(icmp()?.kind.into()),
         Field::IcmpCode => Value::Number(icmp()?.code.into()),
-        Field::ConnectionState => return None,
+        Field::Initiator(version) => of(way.flow?[0], version)?,
+        Field::Responder(version) => of(way.flow?[1], version)?,
+        Field::ConnectionState => Value::State(way.state?),
     })
 }
 
