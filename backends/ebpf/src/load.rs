@@ -1,5 +1,6 @@
 //! The kernel's side: the program loaded, its maps written, and the way it gets onto interfaces.
 
+pub(crate) mod accounts;
 pub(crate) mod attach;
 pub(crate) mod attachments;
 pub(crate) mod cgroup;
@@ -14,6 +15,7 @@ pub(crate) mod events;
 pub(crate) mod faults;
 pub(crate) mod flow_tables;
 pub(crate) mod interfaces;
+pub(crate) mod local_sources;
 pub(crate) mod lock;
 pub(crate) mod maps;
 pub(crate) mod mark_generation;

@@ -62,7 +62,7 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
             let events: Vec<_> = std::iter::from_fn(|| ended.next_event().unwrap()).collect();
             drop(ended);
             enforcer = Some(start_enforcer(sized(size), pins, shut.snapshot(), &bindings).unwrap());
-            assert_eq!(tables(pins), [format!("flows_v4-1-{size}"), format!("flows_v6-1-{}", size / 2)]);
+            assert_eq!(tables(pins), [format!("flows_v4-2-{size}"), format!("flows_v6-2-{}", size / 2)]);
             events
         };
         for size in sizes.into_iter().cycle().take(15) {
