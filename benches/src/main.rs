@@ -17,11 +17,12 @@ mod nftables;
 mod selectors;
 mod tenant;
 mod workloads;
+mod world;
 
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | tenant [SHAPE] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes] | ebpf-fit]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | world | churn [SECONDS] | tenant [SHAPE] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes] | ebpf-fit]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         files::eval(&mut out)?;
         compile::run(&[], &mut out)?;
         events::run(&mut out)?;
+        world::run(&mut out)?;
         return churn::run(10, &mut out);
     };
     match (what.as_str(), arguments) {
@@ -42,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("compile-one", [name]) => compile::run_one(name, &mut out),
         ("instructions", [operation, count]) => instructions::run(operation, count.parse()?),
         ("events", []) => events::run(&mut out),
+        ("world", []) => world::run(&mut out),
         #[cfg(target_os = "linux")]
         ("nftables", what) => nftables::run(what, &mut out),
         #[cfg(target_os = "linux")]

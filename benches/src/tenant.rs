@@ -73,5 +73,5 @@ fn measure(shape: &Shape, size: u32) -> Result<Cost, Box<dyn Error>> {
 fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds: u64 = text.split_whitespace().next().ok_or("no CPU time in schedstat")?.parse()?;
-    Ok(std::time::Duration::from_nanos(nanoseconds).as_secs_f64())
+    Ok(core::time::Duration::from_nanos(nanoseconds).as_secs_f64())
 }

@@ -168,7 +168,8 @@ fn a_start_closes_the_policies_of_the_tenant_that_asks_for_most() {
     assert!(serves(&recorder, "modest", 1) && serves(&recorder, "greedy", 1));
     // One fewer would not do.
     let smallest = closed(&node).into_iter().min().unwrap();
-    let written: Policy = policy("greedy", &smallest.name, 3 + smallest.name[2..].parse::<u16>().unwrap());
+    let written: Policy =
+        policy("greedy", &smallest.name, 3 + smallest.name.trim_start_matches("p-").parse::<u16>().unwrap());
     let mut again = written.clone();
     again.order = Some(portcullis::model::Order::from(7));
     assert_eq!(apply(&mut node, [again]).unwrap().closed.len(), 1);

@@ -60,13 +60,13 @@ impl NetUnion {
     /// around it among all that are given, so one walk over the sorted prefixes finds the set: n log n for n prefixes.
     pub(super) fn of<'a>(blocks: impl IntoIterator<Item = NetBlock<'a>>, version: IpVersion) -> Self {
         let mut walk = Walk::default();
-        let mut marks: Vec<(Cidr, usize, Membership)> = Vec::new();
+        let mut marks: Vec<Mark> = Vec::new();
         for (at, block) in blocks.into_iter().enumerate() {
             walk.blocks.push(BlockState { inside: u32::from(block.nets.is_empty()), excluded: 0 });
             walk.live = walk.live.saturating_add(usize::from(block.nets.is_empty()));
             let mut add = |nets: &[Cidr], membership| {
                 let own = nets.iter().filter(|net| net.version() == version);
-                marks.extend(own.map(|net| (*net, at, membership)));
+                marks.extend(own.map(|net| Mark { net: *net, block: at, membership }));
             };
             add(block.nets, Membership::In);
             add(block.not_nets, Membership::Out);
@@ -75,16 +75,16 @@ impl NetUnion {
         marks.dedup();
         let mut root = walk.membership();
         // The prefixes around the current one, with their marks and what they say.
-        let mut around: Vec<(&[(Cidr, usize, Membership)], Membership)> = Vec::new();
+        let mut around: Vec<(&[Mark], Membership)> = Vec::new();
         let mut list: Vec<(Cidr, Membership)> = Vec::new();
-        for same in marks.chunk_by(|(a, ..), (b, ..)| a == b) {
-            let Some((net, ..)) = same.first() else { continue };
+        for same in marks.chunk_by(|a, b| a.net == b.net) {
+            let Some(Mark { net, .. }) = same.first() else { continue };
             while let Some((outer, _)) =
-                around.pop_if(|(outer, _)| outer.first().is_none_or(|(outer, ..)| !outer.covers(net)))
+                around.pop_if(|(outer, _)| outer.first().is_none_or(|outer| !outer.net.covers(net)))
             {
-                outer.iter().for_each(|(_, block, membership)| walk.leave(*block, *membership));
+                outer.iter().for_each(|mark| walk.leave(mark.block, mark.membership));
             }
-            same.iter().for_each(|(_, block, membership)| walk.enter(*block, *membership));
+            same.iter().for_each(|mark| walk.enter(mark.block, mark.membership));
             let says = walk.membership();
             if net.prefix() == 0 {
                 root = says;
@@ -103,6 +103,14 @@ impl NetUnion {
             }
         }
     }
+}
+
+/// A prefix that a block has, as a network or as an exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Mark {
+    net: Cidr,
+    block: usize,
+    membership: Membership,
 }
 
 /// Which prefixes of each block are around the current one.

@@ -81,7 +81,9 @@ impl<'v> Given<'v> {
         let are_known =
             fields.is_some_and(|fields| fields.keys().all(|field| known.contains(&field.as_str())));
         let spec = spec.and_then(Value::as_object).cloned().unwrap_or_default();
-        let is_known = has_spec && are_known && spec.keys().all(|field| shape.knows(field));
+        let has = |field: &&str| spec.get(*field).is_some_and(|value| !value.is_null());
+        let has_required = shape.required.iter().all(has);
+        let is_known = has_spec && are_known && has_required && spec.keys().all(|field| shape.knows(field));
         let list = |field| match spec.get(field) {
             Some(Value::Array(rules)) => List::Rules(rules.clone()),
             None | Some(Value::Null) if is_known => List::Rules(Vec::new()),

@@ -17,6 +17,8 @@ pub(super) struct Shape {
     pub(super) types: Option<&'static str>,
     /// Other fields that its spec may have, the rules apart.
     pub(super) others: &'static [&'static str],
+    /// Fields that every spec has. Where one is missing, others may be as well.
+    pub(super) required: &'static [&'static str],
     /// A spec that is right, without rules.
     pub(super) plain: fn() -> Value,
     /// How rules are read that are not clear.
@@ -56,6 +58,7 @@ impl Shape {
                 placement: none,
                 types: Some("policyTypes"),
                 others: none,
+                required: none,
                 plain: || json!({"podSelector": {}}),
                 rules: Rules::Allow,
                 default: Defaults::Kubernetes,
@@ -66,6 +69,7 @@ impl Shape {
                 placement: none,
                 types: None,
                 others: none,
+                required: &["tier", "priority", "subject"],
                 plain: || json!({"tier": "Admin", "priority": 0, "subject": {"namespaces": {}}}),
                 rules: Rules::Actions("Accept"),
                 default: Defaults::Rules,
@@ -76,6 +80,7 @@ impl Shape {
                 placement: none,
                 types: None,
                 others: none,
+                required: &["priority", "subject"],
                 plain: || json!({"priority": 0, "subject": {"namespaces": {}}}),
                 rules: Rules::Actions("Allow"),
                 default: Defaults::Rules,
@@ -86,6 +91,7 @@ impl Shape {
                 placement: none,
                 types: None,
                 others: none,
+                required: &["subject"],
                 plain: || json!({"subject": {"namespaces": {}}}),
                 rules: Rules::Actions("Allow"),
                 default: Defaults::Rules,
@@ -104,6 +110,7 @@ impl Shape {
                 },
                 types: Some("types"),
                 others: &["performanceHints"],
+                required: none,
                 plain: || json!({}),
                 rules: Rules::Actions("Allow"),
                 default: Defaults::Calico,

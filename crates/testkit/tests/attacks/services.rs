@@ -98,6 +98,12 @@ fn table(world: &World, port: u16) -> Table {
                     vec![attempt(port + 7), world.link(by).ip(&error)]
                 });
             }
+            let name = format!("{what}, an error about it to the service, {family}");
+            table.add(name, by, Expected::Dropped, Unguarded::Depends, |mark| {
+                let inner = Ip::udp((to(of), 8_888), (at(by), port + 9), mark);
+                let error = Ip::error(at(by), to(of), kind, code, &inner);
+                vec![attempt(port + 9), world.link(by).ip(&error)]
+            });
             let name = format!("{what}, an answer from outside, {family}");
             table.attack(name, Second, |mark| {
                 world.send(by, &attempt(port + 7));
