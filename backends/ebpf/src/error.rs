@@ -8,6 +8,8 @@ use core::fmt;
 
 use portcullis_core::backend::{DataplaneError, DataplaneErrorKind, OracleError, OracleErrorKind};
 
+use crate::load::rights;
+
 /// Why the program or its maps are not as asked for. The message is one line and names the causes, too.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -36,7 +38,14 @@ impl LoadError {
             let tail: String = text.chars().skip(skipped.saturating_add(LONGEST / 4)).collect();
             format!("{head} ... {tail}")
         };
-        Self { text, kind: DataplaneErrorKind::Refused, source: Some(Box::new(source)) }
+        let refused = Self { text, kind: DataplaneErrorKind::Refused, source: Some(Box::new(source)) };
+        // As io::Error and nix write EPERM and EACCES, which come out of errors of several crates.
+        let is_of_rights =
+            ["os error 1)", "os error 13)", "EPERM", "EACCES"].iter().any(|end| refused.text.contains(end));
+        match is_of_rights.then(rights::lacking).flatten() {
+            Some(lacking) => refused.with_hint(&lacking).of_environment(),
+            None => refused,
+        }
     }
 
     pub(crate) fn plain(text: impl fmt::Display) -> Self {

@@ -2,17 +2,21 @@
 
 pub(crate) mod accounts;
 pub(crate) mod attach;
+pub(crate) mod attachments;
 pub(crate) mod cgroup;
 pub(crate) mod clsact;
 pub(crate) mod dataplane;
 pub(crate) mod decisions;
 pub(crate) mod direction;
+pub(crate) mod earlier_programs;
 pub(crate) mod enforcer;
 pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod faults;
 pub(crate) mod flow_tables;
 pub(crate) mod interfaces;
 pub(crate) mod local_sources;
+pub(crate) mod lock;
 pub(crate) mod maps;
 pub(crate) mod mark_generation;
 pub(crate) mod memory;
@@ -20,4 +24,6 @@ pub(crate) mod object;
 pub(crate) mod pins;
 pub(crate) mod qdisc;
 pub(crate) mod reason;
+pub(crate) mod rights;
 pub(crate) mod running;
+pub(crate) mod watch;

@@ -266,7 +266,8 @@ impl Options {
     /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
     /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
     /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
-    /// program may change these.
+    /// program may change these. Calico, Cilium and Tailscale use bits of the upper half, and no 16 bits of the mark are free of all
+    /// known users: on a node with one of them, choose fewer classes and bits that it does not use.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
         self.mark = bits;

@@ -36,9 +36,9 @@ impl Default for Options {
 }
 
 impl From<DataplaneOptions> for Options {
-    /// Nflog group 4789, mark bit 20, the default limits.
+    /// Nflog group 4789, mark bit 12, the default limits.
     fn from(shared: DataplaneOptions) -> Self {
-        Self { shared, log_group: 4789, mark: 0x0010_0000, limits: Limits::default() }
+        Self { shared, log_group: 4789, mark: 0x1000, limits: Limits::default() }
     }
 }
 

@@ -15,12 +15,10 @@
 //! - *Ok means in force.* A load or an update that returns without an error has brought the whole desired state in
 //!   force, but for the endpoints that [`Applied`] names.
 //! - *A refusal changes nothing.* When the state does not fit or the kernel refuses, the policy before stays in force, and
-//!   every packet gets its old or its new decision. One exception: where a load has to replace the programs of an earlier process
-//!   interface by interface (eBPF) and the kernel refuses on the way, the interfaces reached so far keep the new policy, or none if
-//!   they are not bound any more. The next [`Dataplane::update`] brings the whole state in force by
-//!   itself, or fails again.
-//! - *A failure has an owner.* An interface that is gone is the failure of that endpoint, never of the
-//!   node's policy.
+//!   every packet gets its old or its new decision, also when the load replaces the state of an earlier process. The next
+//!   [`Dataplane::update`] brings the whole state in force by itself, or fails again.
+//! - *A failure has an owner.* An interface that is gone, or that the kernel does not let us guard, is the failure of that endpoint,
+//!   never of the node's policy.
 //! - *Unknown is closed.* A packet on a [closed](Bindings::close) interface is dropped, and so is one with an address
 //!   that is not its workload's.
 //! - *A key of a decision never changes its meaning* while an event or a count of it can still be delivered.

@@ -9,17 +9,18 @@ use std::time::Instant;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
 
 use crate::error::{Context as _, LoadError};
 use crate::load::clsact::Filters;
 use crate::load::direction::{Direction, interface_name};
+use crate::load::faults::{self, Place};
 use crate::load::object;
-use crate::load::pins::Pins;
+use crate::load::pins::{Pins, interface_of};
 use crate::options::AttachMode;
 
 /// Which programs guard an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Guard {
     /// The host's end of a workload's interface, or a closed one.
     Workload,
@@ -29,7 +30,7 @@ pub(crate) enum Guard {
 
 impl Guard {
     /// The program of each direction.
-    const fn programs(self) -> [(Direction, &'static str); 2] {
+    pub(crate) const fn programs(self) -> [(Direction, &'static str); 2] {
         match self {
             Self::Workload => [(Direction::Ingress, "from_workload"), (Direction::Egress, "to_workload")],
             Self::Network => [(Direction::Ingress, "from_network"), (Direction::Egress, "to_network")],
@@ -59,19 +60,30 @@ impl Pins {
         guard: Guard,
         mode: AttachMode,
     ) -> Result<(), LoadError> {
+        faults::reach(Place::Attach(interface))?;
         for (direction, name) in guard.programs() {
-            let program = object::program(ebpf, name)?;
-            match mode {
-                AttachMode::Clsact => Filters(self)
-                    .attach(program, interface, direction)
-                    .and_then(|()| self.unpin(&link(interface, direction))),
-                _ => self
-                    .attach_link(program, interface, direction)
-                    .and_then(|()| Filters(self).detach_all(interface, direction)),
-            }
-            .map_err(|error| error.with_hint(&format!("interface {interface}, {}", direction.name())))?;
+            self.put(object::program(ebpf, name)?, interface, direction, mode)?;
         }
         if mode == AttachMode::Clsact { Ok(()) } else { Filters(self).release(interface) }
+    }
+
+    /// Makes `program` the only one of ours in one direction.
+    pub(crate) fn put(
+        &mut self,
+        program: &mut SchedClassifier,
+        interface: u32,
+        direction: Direction,
+        mode: AttachMode,
+    ) -> Result<(), LoadError> {
+        let done = match mode {
+            AttachMode::Clsact => Filters(self)
+                .attach(program, interface, direction)
+                .and_then(|()| self.detach_link(interface, direction)),
+            _ => self
+                .attach_link(program, interface, direction)
+                .and_then(|()| Filters(self).detach_all(interface, direction)),
+        };
+        done.map_err(|error| error.with_hint(&format!("interface {interface}, {}", direction.name())))
     }
 
     /// The directions of `interface` where the program of `guard` is not attached, because others took it away.
@@ -89,13 +101,30 @@ impl Pins {
             let id = program.info().context("programs")?.id();
             let is_there = match mode {
                 AttachMode::Clsact => Filters(self).holds(interface, direction, id)?,
-                _ => attached_links(&name, direction)?.contains(&id),
+                _ => attached_links(&name, direction)?.iter().any(|program| program.id() == id),
             };
             if !is_there {
                 missing.push(direction);
             }
         }
         Ok(missing)
+    }
+
+    /// The program that a pinned link has in one direction of an interface.
+    pub(crate) fn linked(
+        &self,
+        interface: u32,
+        direction: Direction,
+    ) -> Result<Option<ProgramInfo>, LoadError> {
+        let pin = link(interface, direction);
+        if !self.has(&pin) {
+            return Ok(None);
+        }
+        let what = "cannot read a link";
+        let pinned: FdLink = PinnedLink::from_pin(self.path(&pin)).context(what)?.into();
+        let id = pinned.info().context(what)?.program_id();
+        let attached = attached_links(&interface_name(interface)?, direction)?;
+        Ok(attached.into_iter().find(|program| program.id() == id))
     }
 
     fn attach_link(
@@ -108,7 +137,8 @@ impl Pins {
         // A link that others detached can be updated as well, and is nowhere then.
         if self.has(&pin) && self.replace(program, &pin).is_ok() && {
             let id = program.info().context("programs")?.id();
-            attached_links(&interface_name(interface)?, direction)?.contains(&id)
+            let attached = attached_links(&interface_name(interface)?, direction)?;
+            attached.iter().any(|program| program.id() == id)
         } {
             return Ok(());
         }
@@ -120,6 +150,22 @@ impl Pins {
         let link = FdLink::try_from(program.take_link(id).context(what)?).context(what)?;
         link.pin(self.path(&pin)).context(what)?;
         self.note(pin);
+        Ok(())
+    }
+
+    /// Takes a link off, and waits until it is. A packet that its program allowed and noted would pass ours as established.
+    fn detach_link(&mut self, interface: u32, direction: Direction) -> Result<(), LoadError> {
+        let linked = self.linked(interface, direction).ok().flatten();
+        self.unpin(&link(interface, direction))?;
+        let Some(linked) = linked else { return Ok(()) };
+        let deadline = Instant::now() + PATIENCE;
+        let name = interface_name(interface)?;
+        while attached_links(&name, direction)?.iter().any(|program| program.id() == linked.id()) {
+            if Instant::now() >= deadline {
+                return Err(LoadError::plain("the kernel does not take a link off"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 
@@ -136,7 +182,7 @@ impl Pins {
 
     /// The interfaces with pins or marks.
     pub(crate) fn interfaces(&self) -> BTreeSet<u32> {
-        self.names().filter_map(|name| name.split_once('-')?.0.parse().ok()).collect()
+        self.names().filter_map(interface_of).collect()
     }
 
     /// Takes the programs off an interface, if it is still there.
@@ -192,12 +238,12 @@ fn link(interface: u32, direction: Direction) -> String {
     format!("{interface}-{}", direction.name())
 }
 
-/// The numbers of the programs that TCX has there.
-fn attached_links(interface: &str, direction: Direction) -> Result<Vec<u32>, LoadError> {
+/// The programs that TCX has there.
+fn attached_links(interface: &str, direction: Direction) -> Result<Vec<ProgramInfo>, LoadError> {
     // A program may go between the question and the look at it.
     for _ in 0..RETRIES {
         match SchedClassifier::query_tcx(interface, direction.attach_type()) {
-            Ok((_, programs)) => return Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect()),
+            Ok((_, programs)) => return Ok(programs),
             Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(LoadError::new("cannot ask what is attached", error)),
         }

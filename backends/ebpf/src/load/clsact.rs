@@ -73,6 +73,18 @@ impl Filters<'_> {
         }))
     }
 
+    /// The number of the program that our filter of a direction has.
+    pub(crate) fn program(self, interface: u32, direction: Direction) -> Result<Option<u32>, LoadError> {
+        let marked = self.marked(interface, direction);
+        if marked.is_empty() {
+            return Ok(None);
+        }
+        let filters = qdisc::filters(interface, direction).context("cannot list filters")?;
+        let is_ours =
+            |filter: &&qdisc::Filter| filter.handle == u32::from(HANDLE) && marked.contains(&filter.priority);
+        Ok(filters.iter().find(is_ours).and_then(|filter| filter.program))
+    }
+
     /// Removes the qdisc of an interface if we added it, unless others have a filter there.
     pub(crate) fn release(self, interface: u32) -> Result<(), LoadError> {
         let mark = qdisc_mark(interface);

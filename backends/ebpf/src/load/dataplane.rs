@@ -22,8 +22,14 @@ use crate::load::reason::Reason;
 /// - Counters begin at zero with the first load of a process. A later load goes on from them, also one that an update or
 ///   [`maintain`](Dataplane::maintain) does.
 /// - [`event_fd`](Dataplane::event_fd) stays the same through loads.
-/// - When the first load of a process fails after it reached some interfaces, these have the new policy and the others that of the
-///   process before, each a whole one; an interface that is not bound any more may be open.
+/// - An update asks the kernel whether the programs are still attached, and attaches them again where they are not; the next
+///   [`maintain`](Dataplane::maintain) names what it found. It asks when the kernel tells of a change of interfaces or filters, and
+///   otherwise so often that it takes a twentieth of the time at most: with a few interfaces at every update, with 1,000 every half second.
+/// - [`load`](Dataplane::load) locks the folder of pins until removal or drop. It is an error of the environment, which names the
+///   process, when another dataplane has the folder.
+/// - [`change_fd`](Dataplane::change_fd) tells of interfaces and of filters of clsact, not of links of TCX.
+/// - Where the kernel refuses programs at one interface and takes them at others, that interface is
+///   [unreached](portcullis_core::backend::Unreached), with the kernel's reason.
 /// - [`remove`](Dataplane::remove) needs the BPF file system that the load had.
 impl Dataplane for Enforcer {
     fn name(&self) -> &'static str {
@@ -70,6 +76,10 @@ impl Dataplane for Enforcer {
 
     fn event_fd(&self) -> Option<c_int> {
         self.loaded().ok().map(|running| running.events.fd())
+    }
+
+    fn change_fd(&self) -> Option<c_int> {
+        self.watch_fd()
     }
 
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {

@@ -1,6 +1,7 @@
 //! The program in force: loaded, attached, updated, taken over by the next process, removed.
 
 use alloc::collections::BTreeMap;
+use core::ffi::c_int;
 
 use portcullis_core::backend::{
     Applied, DataplaneError, DataplaneErrorKind, DesiredState, Health, LowerError, TrackedAt, TrackedFlow,
@@ -9,9 +10,12 @@ use portcullis_core::backend::{
 use portcullis_core::ir::Delta;
 
 use crate::error::{Context as _, LoadError};
-use crate::load::pins::Pins;
+use crate::load::interfaces::There;
+use crate::load::lock::FolderLock;
+use crate::load::pins::{Opened, Pins};
 use crate::load::reason::Reason;
 use crate::load::running::Running;
+use crate::load::watch::Watch;
 use crate::options::{AttachMode, Capacity, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it; drive it as a
@@ -39,6 +43,11 @@ pub struct Enforcer {
     options: Options,
     namespace: [u64; 2],
     pins: Option<Pins>,
+    /// Held from the first load to removal or drop.
+    lock: Option<FolderLock>,
+    watch: Option<Watch>,
+    /// The interfaces, until the kernel tells that some changed.
+    there: Option<There>,
     running: Option<Box<Running>>,
 }
 
@@ -57,7 +66,8 @@ impl Enforcer {
             );
             return Err(LowerError::unsupported(None, reason).into());
         }
-        Ok(Self { options, namespace: namespace()?, pins: None, running: None })
+        let namespace = namespace()?;
+        Ok(Self { options, namespace, pins: None, lock: None, watch: None, there: None, running: None })
     }
 
     /// The choices it was made with.
@@ -85,7 +95,7 @@ impl Enforcer {
     /// How the programs got onto the interfaces: [`AttachMode::Tcx`] or [`AttachMode::Clsact`]. `None` before the load.
     #[must_use]
     pub fn attach_mode(&self) -> Option<AttachMode> {
-        Some(self.running.as_ref()?.mode)
+        Some(self.running.as_ref()?.attachments.mode)
     }
 
     pub(crate) fn loaded(&self) -> Result<&Running, DataplaneError> {
@@ -118,11 +128,59 @@ impl Enforcer {
     }
 
     fn start_once(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
-        // What others did to the folder in between is seen here, and nowhere else.
-        let pins = self.pins.insert(Pins::open(&self.options.pins())?);
-        let (running, unreached) = Running::start(&self.options, pins, desired, self.running.as_deref_mut())?;
+        let mut opened = Opened::open(&self.options.pins())?;
+        let result = self.start_in(&mut opened, desired);
+        match result {
+            Ok(applied) => {
+                self.pins = Some(opened.pins);
+                Ok(applied)
+            }
+            Err(error) => {
+                opened.leave();
+                // What a load that failed left of the pins is what this process goes on with.
+                self.pins = self.running.is_some().then_some(opened.pins);
+                if self.running.is_none() {
+                    self.lock = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_in(
+        &mut self,
+        opened: &mut Opened,
+        desired: DesiredState<'_>,
+    ) -> Result<Applied, DataplaneError> {
+        let folder = self.options.pins();
+        if !self.lock.as_ref().is_some_and(|lock| lock.is_of(&folder)) {
+            self.lock = Some(FolderLock::take(&folder)?);
+            // What is there was perhaps changed until now.
+            opened.read_again()?;
+        }
+        let (there, _) = self.look()?;
+        let earlier = self.running.as_deref_mut();
+        let (running, applied) = Running::start(&self.options, &mut opened.pins, desired, &there, earlier)?;
+        self.there = Some(there);
         self.running = Some(Box::new(running));
-        Ok(Applied::but_for(unreached))
+        Ok(applied)
+    }
+
+    /// The interfaces as they are, and whether the kernel told that something changed there since the last call.
+    fn look(&mut self) -> Result<(There, bool), LoadError> {
+        if self.watch.is_none() {
+            self.watch = Some(Watch::start()?);
+        }
+        let is_told = self.watch.as_ref().is_none_or(Watch::is_told);
+        match self.there.take().filter(|_| !is_told) {
+            Some(there) => Ok((there, false)),
+            None => Ok((There::now()?, true)),
+        }
+    }
+
+    /// Whether this process still has the folder that the load had.
+    fn has_its_folder(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.is_of(&self.options.pins()))
     }
 
     /// The capacity with which what did not fit may.
@@ -139,30 +197,44 @@ impl Enforcer {
     ) -> Result<Applied, DataplaneError> {
         self.check_namespace()?;
         let leads_on = self.loaded()?.generation() == delta.from && desired.snapshot.generation == delta.to;
-        match (&mut self.running, &mut self.pins) {
-            (Some(running), Some(pins)) if leads_on && !running.is_behind => {
-                match running.update(pins, desired, delta) {
-                    Err(error) if self.grown(&error).is_some() => self.start(desired),
-                    result => Ok(Applied::but_for(result?)),
-                }
+        let has_folder = self.has_its_folder();
+        let (there, is_told) = self.look()?;
+        let result = match (&mut self.running, &mut self.pins) {
+            (Some(running), Some(pins)) if leads_on && has_folder && !running.is_behind => {
+                running.update(pins, desired, delta, &there, is_told).map(Applied::but_for)
             }
-            _ => self.start(desired),
+            _ => return self.start(desired),
+        };
+        self.there = Some(there);
+        match result {
+            Err(error) if self.grown(&error).is_some() => self.start(desired),
+            result => result,
         }
     }
 
     pub(crate) fn look_after(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
         self.check_namespace()?;
         let is_in_force = self.loaded()?.generation() == desired.snapshot.generation;
-        match (&mut self.running, &mut self.pins) {
-            (Some(running), Some(pins)) if is_in_force && !running.is_behind => {
-                running.maintain(pins, desired)
+        let has_folder = self.has_its_folder();
+        let (there, _) = self.look()?;
+        let result = match (&mut self.running, &mut self.pins) {
+            (Some(running), Some(pins)) if is_in_force && has_folder && !running.is_behind => {
+                running.maintain(pins, desired, &there)
             }
             _ => {
                 let mut health = Health::default();
                 health.applied = self.start(desired)?;
-                Ok(health)
+                health.repaired.extend((!has_folder).then(|| "folder of pins".to_owned()));
+                return Ok(health);
             }
-        }
+        };
+        self.there = Some(there);
+        result
+    }
+
+    /// See [`Dataplane::change_fd`](portcullis_core::backend::Dataplane::change_fd).
+    pub(crate) fn watch_fd(&self) -> Option<c_int> {
+        self.running.as_ref().and(self.watch.as_ref()).map(Watch::fd)
     }
 
     pub(crate) fn end_flows(
@@ -195,9 +267,11 @@ impl Enforcer {
 
     pub(crate) fn take_away(&mut self) -> Result<(), DataplaneError> {
         self.check_namespace()?;
-        let mut left = Pins::left_in(&self.options.pins())?;
+        let folder = self.options.pins();
+        let mut left = Pins::left_in(&folder)?;
+        let is_locked = self.lock.as_ref().is_some_and(|lock| lock.is_of(&folder));
+        let lock = if left.is_some() && !is_locked { Some(FolderLock::take(&folder)?) } else { None };
         if left.is_none() && self.running.is_some() {
-            let folder = self.options.pins();
             let reason =
                 format!("`{}` is gone, so what this process has in force cannot be found", folder.display());
             return Err(LoadError::plain(reason).of_environment().into());
@@ -207,7 +281,8 @@ impl Enforcer {
             self.running.iter_mut().for_each(|running| running.is_behind = true);
             return Err(error.into());
         }
-        (self.running, self.pins) = (None, None);
+        drop(lock);
+        (self.running, self.pins, self.lock, self.watch) = (None, None, None, None);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, Map, MapData, MapError, MapType};
 use aya::{Ebpf, Pod};
 use portcullis_core::packet::{Packet, Protocol};
 
@@ -237,6 +237,43 @@ impl Earlier {
 /// be used.
 pub(crate) fn pin_of(map: &str, entries: u32) -> String {
     format!("{map}-{LAYOUT}-{entries}")
+}
+
+/// Takes away what is pinned under the name of a table and is none of this layout: the kernel would refuse every program that looks
+/// into it. One line for each.
+pub(crate) fn set_aside_others(pins: &mut Pins) -> Result<Vec<String>, LoadError> {
+    let mut warnings = Vec::new();
+    let tables: Vec<String> = pins.names().map(str::to_owned).collect();
+    for name in tables {
+        let path = pins.path(&name);
+        let Some(table) = Earlier::at(&name, path.clone()) else { continue };
+        let value = match (table.layout, table.of_flows) {
+            (LAYOUT, true) => size_of::<State>(),
+            (LAYOUT, false) => size_of::<Cut>(),
+            (1, true) => size_of::<FirstState>(),
+            // Nobody reads it.
+            _ => continue,
+        };
+        let key = if table.is_v6 { size_of::<KeyV6>() } else { size_of::<KeyV4>() };
+        let limit = name.rsplit('-').next().and_then(|entries| entries.parse().ok());
+        let fits = MapData::from_pin(&path).and_then(|map| map.info()).is_ok_and(|info| {
+            let [key_size, value_size] = [info.key_size(), info.value_size()].map(usize::try_from);
+            matches!(
+                (info.map_type(), table.of_flows),
+                (Ok(MapType::LruHash), true) | (Ok(MapType::Hash), false)
+            ) && key_size == Ok(key)
+                && value_size == Ok(value)
+                && limit == Some(info.max_entries())
+        });
+        if !fits {
+            pins.set_aside(&name)?;
+            warnings.push(format!(
+                "`{}` is no flow table of this version and was set aside; flows that only it knows are decided anew",
+                path.display()
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 /// The tables of a program that was loaded are pinned.

@@ -13,6 +13,7 @@ use portcullis_core::net::Cidr;
 use crate::error::{Context as _, LoadError};
 use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
 use crate::load::accounts::Accounts;
+use crate::load::faults::{self, Place};
 use crate::load::local_sources::LocalSources;
 use crate::lower::endpoint::{words_of, workload_in};
 use crate::write::Write;
@@ -118,6 +119,7 @@ impl Maps {
         if self.refused.is_some_and(|is_refused| is_refused(write)) {
             return Err(LoadError::plain("a test refuses this write"));
         }
+        faults::reach(Place::Write)?;
         match write {
             Write::GracePeriod => self.wait_for_grace_period(),
             Write::Runs(slot, runs) => done("runs", self.runs.set(*slot, **runs, 0)),

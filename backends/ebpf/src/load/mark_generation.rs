@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, MapType};
 
 use crate::error::{Context as _, LoadError};
 use crate::layout::RETIRED;
@@ -22,19 +22,24 @@ pub(crate) struct MarkGeneration {
 }
 
 impl MarkGeneration {
-    /// The one after what the pins say. It begins with buffer 0.
-    pub(crate) fn next(pins: &mut Pins) -> Result<Self, LoadError> {
-        pins.unpin(FRESH)?;
-        let Some((number, parity, name)) = found(pins).max() else {
-            return Ok(Self { pin: format!("{NAME}1-0"), parity: 0 });
-        };
-        let path = pins.path(&name);
-        let what = format!("`{}`", path.display());
-        let map = MapData::from_pin(&path).context(&what)?;
-        let map: Array<MapData, u32> = Array::try_from(Map::Array(map)).context(&what)?;
-        let buffer = map.get(&0, 0).context(&what)?;
-        let parity = 1 ^ ((buffer ^ parity) & 1);
-        Ok(Self { pin: format!("{NAME}{}-{parity}", number.saturating_add(1)), parity })
+    /// The one after what the pins say. It begins with buffer 0. A pin that is something else is set aside, with a line of warning.
+    pub(crate) fn next(pins: &mut Pins, warnings: &mut Vec<String>) -> Result<Self, LoadError> {
+        if pins.has(FRESH) {
+            pins.set_aside(FRESH)?;
+        }
+        while let Some((number, parity, name)) = found(pins).max() {
+            if let Ok(buffer) = buffer_of(pins, &name) {
+                let parity = 1 ^ ((buffer ^ parity) & 1);
+                return Ok(Self { pin: format!("{NAME}{}-{parity}", number.saturating_add(1)), parity });
+            }
+            pins.set_aside(&name)?;
+            let path = pins.path(&name);
+            warnings.push(format!(
+                "`{}` does not say which marks can be read and was set aside; packets that are on their way may be denied",
+                path.display()
+            ));
+        }
+        Ok(Self { pin: format!("{NAME}1-0"), parity: 0 })
     }
 
     /// The name of its pin.
@@ -77,6 +82,18 @@ impl MarkGeneration {
         }
         Ok(any)
     }
+}
+
+/// The buffer that the process of a pin reads.
+fn buffer_of(pins: &Pins, name: &str) -> Result<u32, LoadError> {
+    let path = pins.path(name);
+    let what = format!("`{}`", path.display());
+    let map = MapData::from_pin(&path).context(&what)?;
+    if !matches!(map.info().context(&what)?.map_type(), Ok(MapType::Array)) {
+        return Err(LoadError::plain(what));
+    }
+    let map: Array<MapData, u32> = Array::try_from(Map::Array(map)).context(&what)?;
+    map.get(&0, 0).context(&what)
 }
 
 /// Pins with their number and parity.

@@ -11,6 +11,7 @@ use portcullis_core::settings::{Tunnel, WorkloadToHost};
 
 use crate::error::LoadError;
 use crate::layout::{BLOCK_ROWS, BOUND_ADDRESSES, TO_HOST_DROP, TO_HOST_POLICY, TUNNELS};
+use crate::load::faults::{self, Place};
 use crate::load::local_sources;
 use crate::options::{Capacity, Options};
 
@@ -121,10 +122,7 @@ pub(crate) fn load(
         .override_global("has_tunnel_peers", &has_tunnel_peers, true)
         .override_global("tunnels", &tunnels, true)
         .override_global("check_claims", &check_claims, true);
-    let failed = |error: aya::EbpfError| {
-        let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
-        if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
-    };
+    let failed = |error| LoadError::new("cannot load the eBPF maps", error).of_environment();
     let mut ebpf = loader.load(object).map_err(failed)?;
     local_sources::fill(&mut ebpf, "local_nets", &shared_options.local_nets)?;
     local_sources::fill(&mut ebpf, "tunnel_peers", &shared_options.tunnel_peers)?;
@@ -153,6 +151,7 @@ pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Sche
     let failed = |error| LoadError::new(format!("program `{name}`"), error).of_environment();
     let program: &mut SchedClassifier = find(ebpf, name)?.try_into().map_err(failed)?;
     if program.fd().is_err() {
+        faults::reach(Place::Verify)?;
         verified(|| program.load(), interrupted).map_err(failed)?;
     }
     Ok(program)

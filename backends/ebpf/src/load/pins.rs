@@ -18,20 +18,79 @@ pub(crate) struct Pins {
     names: BTreeSet<String>,
 }
 
-impl Pins {
-    /// Makes the folder if it is not there, and reads it.
+/// The folder at the begin of a load, with what has to be taken back when the load fails.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) pins: Pins,
+    /// Folders that were made for it, from the outermost on.
+    made: Vec<PathBuf>,
+    before: BTreeSet<String>,
+}
+
+impl Opened {
+    /// Makes the folder if it is not there, and reads it. Nothing is made outside a BPF file system.
     pub(crate) fn open(folder: &Path) -> Result<Self, LoadError> {
         let what = format!("`{}`", folder.display());
-        fs::create_dir_all(folder).context(&what).map_err(LoadError::of_environment)?;
-        let found = statfs(folder).context(&what)?;
-        if found.filesystem_type() != BPF_FS_MAGIC {
-            let reason =
-                format!("{what} is not in a BPF file system; mount one: mount -t bpf bpf /sys/fs/bpf");
-            return Err(LoadError::plain(reason).of_environment());
+        let mut missing: Vec<&Path> = Vec::new();
+        for above in folder.ancestors() {
+            match statfs(above) {
+                Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => break,
+                Err(nix::errno::Errno::ENOENT) if !above.as_os_str().is_empty() => missing.push(above),
+                Ok(_) => {
+                    let reason = format!(
+                        "{what} is not in a BPF file system; mount one: mount -t bpf bpf /sys/fs/bpf"
+                    );
+                    return Err(LoadError::plain(reason).of_environment());
+                }
+                Err(error) => return Err(LoadError::new(&what, error).of_environment()),
+            }
         }
-        Self::read(folder)
+        let mut made = Vec::new();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => made.push(folder.to_owned()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    made.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+                    return Err(LoadError::new(&what, error).of_environment());
+                }
+            }
+        }
+        let pins = Pins::read(folder)?;
+        Ok(Self { before: pins.names.clone(), pins, made })
     }
 
+    /// Reads the folder once it is locked.
+    pub(crate) fn read_again(&mut self) -> Result<(), LoadError> {
+        self.pins = Pins::read(&self.pins.folder)?;
+        self.before.clone_from(&self.pins.names);
+        Ok(())
+    }
+
+    /// The load failed: takes away what it pinned, but for interfaces, which have been given back what they had; and the folders that it
+    /// made.
+    pub(crate) fn leave(&mut self) {
+        if let Ok(pins) = Pins::read(&self.pins.folder) {
+            self.pins = pins;
+        }
+        let new: Vec<String> =
+            self.pins.names().filter(|name| !self.before.contains(*name)).map(str::to_owned).collect();
+        for name in new.iter().filter(|name| interface_of(name).is_none()) {
+            drop(self.pins.unpin(name));
+        }
+        for folder in self.made.iter().rev() {
+            // Not where something is in it.
+            drop(fs::remove_dir(folder));
+        }
+    }
+}
+
+/// The interface that a pin or a mark is about.
+pub(crate) fn interface_of(name: &str) -> Option<u32> {
+    name.split_once('-')?.0.parse().ok()
+}
+
+impl Pins {
     /// What an earlier process left in the folder; nothing when a BPF file system is there without the folder. Without the file
     /// system, nobody can tell.
     pub(crate) fn left_in(folder: &Path) -> Result<Option<Self>, LoadError> {
@@ -99,6 +158,16 @@ impl Pins {
                 Ok(())
             }
         }
+    }
+
+    /// Takes away what is there, of whatever kind, because it is not what its name says.
+    pub(crate) fn set_aside(&mut self, name: &str) -> Result<(), LoadError> {
+        let path = self.path(name);
+        let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        let done = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        done.context(format!("cannot set `{}` aside", path.display()))?;
+        self.names.remove(name);
+        Ok(())
     }
 
     /// Gives a pin another name.

@@ -1,23 +1,25 @@
 //! One loaded program with its maps, in force on interfaces.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use nix::time::{ClockId, clock_gettime};
-use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Health, Lower as _, Unreached};
+use portcullis_core::backend::{
+    Applied, Counter, DataplaneError, DesiredState, Health, Lower as _, Unreached,
+};
 use portcullis_core::ir::{DecisionEntry, Delta};
 
 use crate::error::{Context as _, LoadError};
-use crate::load::attach::{self, Guard};
+use crate::load::attach;
+use crate::load::attachments::{Attachments, Touched};
 use crate::load::cgroup;
 use crate::load::decisions::Decisions;
-use crate::load::direction::interface_name;
 use crate::load::events::Events;
 use crate::load::flow_tables::{self, Copied, Earlier, FlowTables};
-use crate::load::interfaces::{Resolved, Wanted, indices, unreached_of, wanted};
+use crate::load::interfaces::{Resolved, There};
 use crate::load::maps::{Maps, sum, take};
 use crate::load::mark_generation::MarkGeneration;
 use crate::load::memory::Memory;
@@ -25,7 +27,7 @@ use crate::load::object::{self, Behaviour};
 use crate::load::pins::Pins;
 use crate::load::reason::Reason;
 use crate::lower::Lowering;
-use crate::options::{AttachMode, Options};
+use crate::options::Options;
 use crate::write::{Update, Write};
 
 /// The program of one load.
@@ -38,11 +40,7 @@ pub(crate) struct Running {
     pub(crate) memory: Memory,
     pub(crate) lowering: Lowering,
     pub(crate) decisions: Decisions,
-    /// The interfaces with programs.
-    attached: BTreeMap<u32, Guard>,
-    /// Interfaces that are not bound any more, and whose programs could not be taken off yet.
-    left_on: BTreeSet<u32>,
-    pub(crate) mode: AttachMode,
+    pub(crate) attachments: Attachments,
     kept: Kept,
     /// When cuts were looked through last, since the machine started.
     cuts_looked_at: Duration,
@@ -67,26 +65,24 @@ struct Kept {
 
 impl core::fmt::Debug for Running {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Running").field("attached", &self.attached).finish_non_exhaustive()
+        f.debug_struct("Running").field("attachments", &self.attachments).finish_non_exhaustive()
     }
 }
 
-/// An interface that got other programs, and those that it had from here.
-type Touched = Vec<(u32, Option<Guard>)>;
-
 impl Running {
     /// Loads the program into the kernel and puts it in the place of `earlier`, or of the program of an earlier process. When that
-    /// fails, `earlier` is in force as before. Nobody has the programs of an earlier process to put them back: interfaces that were
-    /// reached already keep the new ones, which enforce all of `desired`, and the others the old ones.
+    /// fails, the one before is in force as before.
     pub(crate) fn start(
         options: &Options,
         pins: &mut Pins,
         desired: DesiredState<'_>,
+        there: &There,
         mut earlier: Option<&mut Self>,
-    ) -> Result<(Self, Vec<Unreached>), DataplaneError> {
-        let resolved = Resolved::new(desired.bindings)?;
+    ) -> Result<(Self, Applied), DataplaneError> {
+        let resolved = Resolved::new(desired.bindings, there, &options.dataplane.workload_interfaces);
         let resolved_state = DesiredState::new(desired.snapshot, &resolved.bindings);
         let (lowering, update) = Lowering::load(options.clone(), resolved_state, &())?;
+        let mut warnings = flow_tables::set_aside_others(pins)?;
         let capacity = options.capacity();
         let tables = [
             ("flows_v4", capacity.flows_v4),
@@ -96,7 +92,7 @@ impl Running {
         ];
         let flow_pins = tables.map(|(map, entries)| flow_tables::pin_of(map, entries));
         let has_marks = !options.dataplane.services.is_empty();
-        let generation = if has_marks { Some(MarkGeneration::next(pins)?) } else { None };
+        let generation = if has_marks { Some(MarkGeneration::next(pins, &mut warnings)?) } else { None };
         let mut shared: Vec<_> =
             tables.iter().zip(&flow_pins).map(|((map, _), pin)| (*map, pins.path(pin))).collect();
         if has_marks {
@@ -119,18 +115,15 @@ impl Running {
             memory,
             lowering,
             decisions: Decisions::default(),
-            attached: BTreeMap::new(),
-            left_on: BTreeSet::new(),
-            mode: attach::attach_mode(options.attach_mode()),
+            attachments: Attachments::none_yet(attach::attach_mode(options.attach_mode())),
             kept: Kept { flows: flow_pins, socket_guard: None, generation, is_alone: false },
             cuts_looked_at: Duration::ZERO,
             is_behind: false,
         };
         flow_tables::note(pins, &running.kept.flows);
         running.carry_out(&update)?;
-        let mut touched = Vec::new();
-        let had: Vec<u32> = pins.interfaces().into_iter().collect();
-        match running.begin(pins, &wanted(&resolved.bindings), &mut touched) {
+        let mut touched = Touched::default();
+        match running.begin(pins, &resolved, &mut touched) {
             Ok(mut unreached) => {
                 // The new state is in force. What cannot be read of the one before is lost, and leftovers that cannot be removed
                 // now are removed by the next `maintain`.
@@ -141,10 +134,12 @@ impl Running {
                 }
                 unreached.extend(resolved.unreached);
                 unreached.sort();
-                Ok((running, unreached))
+                let mut applied = Applied::but_for(unreached);
+                applied.warnings = warnings;
+                Ok((running, applied))
             }
             Err(error) => {
-                running.give_up(pins, &touched, &had, earlier);
+                running.give_up(pins, &mut touched, earlier);
                 Err(error.into())
             }
         }
@@ -154,7 +149,7 @@ impl Running {
     fn begin(
         &mut self,
         pins: &mut Pins,
-        wanted: &BTreeMap<u32, Wanted<'_>>,
+        resolved: &Resolved<'_>,
         touched: &mut Touched,
     ) -> Result<Vec<Unreached>, LoadError> {
         let earlier: Vec<Earlier> = flow_tables::pinned_beside(pins, &self.kept.flows);
@@ -165,36 +160,23 @@ impl Running {
         if let Some(generation) = &self.kept.generation {
             generation.begin(pins)?;
         }
-        let unreached = self.attach(pins, wanted, touched)?;
+        let unreached = self.attachments.attach(&mut self.ebpf, pins, resolved, touched)?;
         if !earlier.is_empty() {
             // What the programs before noted after the first copy, to the last packet.
             self.maps.wait_for_grace_period()?;
             self.flows.carry_over(&earlier, &mut copied)?;
         }
         // Last, because an interface without programs is open.
-        for interface in pins.interfaces().into_iter().filter(|interface| !wanted.contains_key(interface)) {
-            touched.push((interface, None));
-            pins.detach(interface)?;
-        }
+        Attachments::detach_others(pins, resolved, touched)?;
         Ok(unreached)
     }
 
-    /// Puts back what `touched` interfaces had: programs of `earlier`, or none. Those of an earlier process stay replaced, because
-    /// nobody has them any more and each of both enforces a whole policy.
-    fn give_up(&self, pins: &mut Pins, touched: &Touched, had: &[u32], mut earlier: Option<&mut Self>) {
-        let stays = earlier.is_none() && touched.iter().any(|(interface, _)| had.contains(interface));
-        for (interface, _) in touched {
-            let restored = match &mut earlier {
-                Some(earlier) if earlier.attached.contains_key(interface) => {
-                    earlier.restore(pins, *interface)
-                }
-                _ if had.contains(interface) => Ok(()),
-                _ => pins.detach(*interface),
-            };
-            // The error that led here is told. The next load puts the rest right.
-            drop(restored);
-        }
-        if !stays {
+    /// Puts back what `touched` interfaces had: programs of `earlier`, of an earlier process, or none.
+    fn give_up(&self, pins: &mut Pins, touched: &mut Touched, mut earlier: Option<&mut Self>) {
+        let owner = earlier.as_mut().map(|earlier| (&mut earlier.attachments, &mut earlier.ebpf));
+        // The error that led here is told. Where something cannot be put back, the new programs stay, with what they need, and the
+        // next load puts that right.
+        if Attachments::put_back(touched, pins, owner).is_ok() {
             let generation = self.kept.generation.as_ref().map(MarkGeneration::pin);
             for pin in self.kept.socket_guard.as_deref().into_iter().chain(generation) {
                 drop(pins.unpin(pin));
@@ -202,13 +184,6 @@ impl Running {
         }
         if let Some(earlier) = earlier {
             earlier.is_behind = true;
-        }
-    }
-
-    fn restore(&mut self, pins: &mut Pins, interface: u32) -> Result<(), LoadError> {
-        match self.attached.get(&interface) {
-            Some(guard) => pins.attach(&mut self.ebpf, interface, *guard, self.mode),
-            None => pins.detach(interface),
         }
     }
 
@@ -270,11 +245,20 @@ impl Running {
         pins: &mut Pins,
         desired: DesiredState<'_>,
         delta: &Delta,
+        there: &There,
+        is_told: bool,
     ) -> Result<Vec<Unreached>, DataplaneError> {
-        let resolved = Resolved::new(desired.bindings)?;
+        if is_told || self.attachments.look_is_due() {
+            self.attachments.repair(&mut self.ebpf, pins)?;
+        }
+        let resolved = self.resolve(desired, there);
         let desired = DesiredState::new(desired.snapshot, &resolved.bindings);
         let update = self.lowering.update(desired, delta)?;
         self.bring_in_force(pins, &update, &resolved)
+    }
+
+    fn resolve<'a>(&self, desired: DesiredState<'a>, there: &There) -> Resolved<'a> {
+        Resolved::new(desired.bindings, there, &self.lowering.options().dataplane.workload_interfaces)
     }
 
     /// Does what updates left for later, and puts right what others changed.
@@ -282,9 +266,10 @@ impl Running {
         &mut self,
         pins: &mut Pins,
         desired: DesiredState<'_>,
+        there: &There,
     ) -> Result<Health, DataplaneError> {
         let mut health = Health::default();
-        self.repair(pins, &mut health.repaired)?;
+        self.attachments.repair(&mut self.ebpf, pins)?;
         if let Some(guard) = &self.kept.socket_guard
             && !pins.path(guard).exists()
         {
@@ -292,7 +277,7 @@ impl Running {
             self.kept.is_alone = false;
             health.repaired.push("socket guard".to_owned());
         }
-        let resolved = Resolved::new(desired.bindings)?;
+        let resolved = self.resolve(desired, there);
         let update = self.lowering.rebind(DesiredState::new(desired.snapshot, &resolved.bindings))?;
         health.applied.unreached = self.bring_in_force(pins, &update, &resolved)?;
         let update = self.lowering.quiesce();
@@ -301,26 +286,9 @@ impl Running {
             self.tidy(pins)?;
         }
         self.forget_cuts()?;
-        self.detach_left(pins)?;
+        self.attachments.detach_left(pins)?;
+        health.repaired.splice(0..0, self.attachments.take_repaired());
         Ok(health)
-    }
-
-    /// Attaches again what others took off. Interfaces that are gone are forgotten.
-    fn repair(&mut self, pins: &mut Pins, repaired: &mut Vec<String>) -> Result<(), LoadError> {
-        let attached: Vec<(u32, Guard)> = self.attached.iter().map(|(at, guard)| (*at, *guard)).collect();
-        for (interface, guard) in attached {
-            let Ok(name) = interface_name(interface) else {
-                self.attached.remove(&interface);
-                pins.detach(interface)?;
-                continue;
-            };
-            let missing = pins.missing(&mut self.ebpf, interface, guard, self.mode)?;
-            if !missing.is_empty() {
-                pins.attach(&mut self.ebpf, interface, guard, self.mode)?;
-                repaired.extend(missing.iter().map(|direction| format!("{name} {}", direction.name())));
-            }
-        }
-        Ok(())
     }
 
     fn bring_in_force(
@@ -329,87 +297,23 @@ impl Running {
         update: &Update,
         resolved: &Resolved<'_>,
     ) -> Result<Vec<Unreached>, DataplaneError> {
-        let wanted = wanted(&resolved.bindings);
-        let mut touched = Vec::new();
+        let mut touched = Touched::default();
         // An interface with programs lets nothing pass before its endpoint is written, nor one that they are not made for.
         let result = self
-            .attach(pins, &wanted, &mut touched)
+            .attachments
+            .attach(&mut self.ebpf, pins, resolved, &mut touched)
             .and_then(|unreached| self.carry_out(update).map(|()| unreached));
         let mut unreached = match result {
             Ok(unreached) => unreached,
             Err(error) => {
                 self.is_behind = true;
-                self.detach_again(pins, touched);
+                self.attachments.undo(&mut self.ebpf, pins, &touched);
                 return Err(error.into());
             }
         };
-        let others: Vec<u32> = self.attached.keys().copied().filter(|at| !wanted.contains_key(at)).collect();
-        for interface in others {
-            self.attached.remove(&interface);
-            self.left_on.insert(interface);
-        }
-        // The new state is in force. A program that stays lets nothing pass to a workload or from it, and `maintain` tells it.
-        drop(self.detach_left(pins));
+        self.attachments.leave_others(pins, resolved);
         unreached.extend(resolved.unreached.iter().cloned());
         unreached.sort();
-        Ok(unreached)
-    }
-
-    /// Takes programs off interfaces that are not bound any more, as far as that goes.
-    fn detach_left(&mut self, pins: &mut Pins) -> Result<(), LoadError> {
-        let mut result = Ok(());
-        for interface in core::mem::take(&mut self.left_on) {
-            if let Err(error) = pins.detach(interface) {
-                self.left_on.insert(interface);
-                result = result.and(Err(error));
-            }
-        }
-        result
-    }
-
-    /// Gives interfaces back what they had.
-    fn detach_again(&mut self, pins: &mut Pins, touched: Touched) {
-        for (interface, before) in touched {
-            match before {
-                Some(guard) => drop(self.attached.insert(interface, guard)),
-                None => drop(self.attached.remove(&interface)),
-            }
-            // The error that led here is told. The next load puts the rest right.
-            drop(self.restore(pins, interface));
-        }
-    }
-
-    /// Gives interfaces the programs that they have not. Those that are gone are told.
-    fn attach(
-        &mut self,
-        pins: &mut Pins,
-        wanted: &BTreeMap<u32, Wanted<'_>>,
-        touched: &mut Touched,
-    ) -> Result<Vec<Unreached>, LoadError> {
-        let mut unreached = Vec::new();
-        let there = indices()?;
-        for (interface, Wanted { guard, endpoint, interface: named }) in wanted {
-            let before = self.attached.get(interface).copied();
-            let is_there = there.contains(interface);
-            if is_there && before == Some(*guard) {
-                continue;
-            }
-            touched.push((*interface, before));
-            let attached = is_there.then(|| pins.attach(&mut self.ebpf, *interface, *guard, self.mode));
-            match attached {
-                Some(Ok(())) => {
-                    self.attached.insert(*interface, *guard);
-                    self.left_on.remove(interface);
-                }
-                Some(Err(error)) if interface_name(*interface).is_ok() => return Err(error),
-                // It is gone, perhaps in this moment.
-                _ => {
-                    pins.detach(*interface)?;
-                    self.attached.remove(interface);
-                    unreached.push(unreached_of(*endpoint, named));
-                }
-            }
-        }
         Ok(unreached)
     }
 

@@ -14,6 +14,7 @@ use portcullis_core::label::Name;
 
 use crate::apply::ended::EndedFlows;
 use crate::apply::event::{self, Told};
+use crate::apply::ipvs;
 use crate::apply::netlink::{Events, Flow, Netlink};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
@@ -292,7 +293,8 @@ impl Dataplane for Enforcer {
 
     /// Packets are only hooked once all is there.
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
-        let applied = self.replace(desired)?;
+        let mut applied = self.replace(desired)?;
+        applied.warnings.extend(ipvs::warning());
         self.events.forget_lost();
         self.unresolved = 0;
         Ok(applied)

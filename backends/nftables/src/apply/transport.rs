@@ -40,7 +40,9 @@ enum Kind {
 impl ApplyError {
     pub(crate) fn refused(command: Option<&Command>, errno: Errno, said: Option<&str>) -> Self {
         if errno == Errno::EPERM {
-            return Self::environment("changing nf_tables needs root, or the capability CAP_NET_ADMIN");
+            return Self::environment(
+                "changing nf_tables needs the capability CAP_NET_ADMIN in the user namespace that owns the network namespace",
+            );
         }
         let mut reason = errno.desc().to_lowercase();
         if let Some(said) = said {
@@ -55,6 +57,10 @@ impl ApplyError {
     pub(crate) fn kernel(what: &str, errno: Errno) -> Self {
         let kind = match errno {
             Errno::EAGAIN => Kind::Empty,
+            Errno::EPERM | Errno::EACCES => Kind::Environment(format!(
+                "cannot {what}: {}; that needs the capability CAP_NET_ADMIN in the user namespace that owns the network namespace",
+                errno.desc().to_lowercase()
+            )),
             errno => Kind::Environment(format!("cannot {what}: {}", errno.desc().to_lowercase())),
         };
         Self { kind, errno: Some(errno as i32) }

@@ -99,7 +99,8 @@ fn programs_of_others_keep_working() {
         for attachment in BOTH {
             let enforcer = start(attachment);
             check(&foreign, &format!("{attachment:?}"), true);
-            drop(start(attachment));
+            drop(enforcer);
+            let enforcer = start(attachment);
             check(&foreign, &format!("{attachment:?}, restarted"), true);
             remove(enforcer);
             assert_eq!(leftovers(pods), before, "{attachment:?}");

@@ -42,7 +42,7 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
         assert!(idle.iter_mut().all(carries));
         let mut flow = pods[0].run(move || connect(to[0], 80)).recv().unwrap();
         assert!(carries(&mut flow));
-        let mut enforcer = start_enforcer(sized(4_096), pins, shut.snapshot(), &bindings).unwrap();
+        let mut enforcer = Some(start_enforcer(sized(4_096), pins, shut.snapshot(), &bindings).unwrap());
         let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let going = || {
             let stop = Arc::clone(&stop);
@@ -57,10 +57,11 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
         });
         let sizes = [65_536, 1_024, 131_072, 2_048, 16_384];
         let mut resize = |size| {
-            let next = start_enforcer(sized(size), pins, shut.snapshot(), &bindings).unwrap();
-            // What it dropped until the next took over, and a little of what came after.
-            let events: Vec<_> = std::iter::from_fn(|| enforcer.next_event().unwrap()).collect();
-            enforcer = next;
+            // What it dropped until it ended. One process alone can have the folder of pins.
+            let mut ended = enforcer.take().unwrap();
+            let events: Vec<_> = std::iter::from_fn(|| ended.next_event().unwrap()).collect();
+            drop(ended);
+            enforcer = Some(start_enforcer(sized(size), pins, shut.snapshot(), &bindings).unwrap());
             assert_eq!(tables(pins), [format!("flows_v4-2-{size}"), format!("flows_v6-2-{}", size / 2)]);
             events
         };

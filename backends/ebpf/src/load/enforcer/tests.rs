@@ -5,14 +5,17 @@ use core::time::Duration;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
+use aya::programs::{ProgramInfo, SchedClassifier};
 use nix::mount::{MsFlags, mount, umount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use portcullis_core::backend::{
     Applied, Binding, Bindings, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions,
-    DesiredState, Interface, LoggedEvents,
+    DesiredState, Health, Interface, LoggedEvents,
 };
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::Delta;
@@ -29,15 +32,24 @@ use portcullis_testkit::kernel_can_be_asked;
 
 use crate::load::direction::Direction;
 use crate::load::enforcer::Enforcer;
+use crate::load::qdisc;
 use crate::options::{AttachMode, Capacity, NodeBackends, Options};
 use crate::write::Write;
 
+mod closed;
+mod drift;
+mod faults;
+mod start;
+
 const PORTS: [u16; 2] = [80, 8080];
+/// The source port of the next datagram, below those that the kernel gives out.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
 
 /// A thread in a network namespace of its own, behind the interface `veth{number}` of the node.
 struct Pod {
     jobs: Sender<Box<dyn FnOnce() + Send>>,
     number: u8,
+    thread: i32,
 }
 
 impl Pod {
@@ -50,18 +62,11 @@ impl Pod {
             todo.iter().for_each(|job| job());
         });
         let thread = told.recv().unwrap();
-        let pod = Self { jobs, number };
-        let (name, address) = (pod.name(), pod.address());
-        ip(&format!("link add {name} type veth peer name eth0 netns {thread}"));
-        ip(&format!("addr add 169.254.1.1/32 dev {name}"));
-        ip(&format!("link set {name} up"));
-        ip(&format!("route add {address}/32 dev {name}"));
+        let pod = Self { jobs, number, thread: thread.as_raw() };
+        pod.plug("");
+        let address = pod.address();
         pod.run(move || {
             ip("link set lo up");
-            ip("link set eth0 up");
-            ip(&format!("addr add {address}/32 dev eth0"));
-            ip("route add 169.254.1.1 dev eth0");
-            ip("route add default via 169.254.1.1");
             for port in PORTS {
                 let socket = UdpSocket::bind((address, port)).unwrap();
                 std::thread::spawn(move || {
@@ -75,6 +80,33 @@ impl Pod {
         .recv()
         .unwrap();
         pod
+    }
+
+    /// Makes its interface; `more` is told to `ip link add`.
+    fn plug(&self, more: &str) {
+        self.plug_down(more);
+        self.plug_up();
+    }
+
+    fn plug_down(&self, more: &str) {
+        let (name, thread) = (self.name(), self.thread);
+        let line = format!("link add {name} {more} type veth peer name eth0 netns {thread}");
+        ip(&line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+
+    fn plug_up(&self) {
+        let (name, address) = (self.name(), self.address());
+        ip(&format!("addr add 169.254.1.1/32 dev {name}"));
+        ip(&format!("link set {name} up"));
+        ip(&format!("route add {address}/32 dev {name}"));
+        self.run(move || {
+            ip("link set eth0 up");
+            ip(&format!("addr add {address}/32 dev eth0"));
+            ip("route add 169.254.1.1 dev eth0");
+            ip("route add default via 169.254.1.1");
+        })
+        .recv()
+        .unwrap();
     }
 
     fn name(&self) -> String {
@@ -104,7 +136,12 @@ impl Pod {
     fn reaches(&self, other: &Self, port: u16) -> bool {
         let to = other.address();
         let ask = move || {
-            let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+            // One that no probe had before, or the datagram would be of its flow.
+            let socket = loop {
+                if let Ok(socket) = UdpSocket::bind(("0.0.0.0", NEXT_PORT.fetch_add(1, Ordering::Relaxed))) {
+                    break socket;
+                }
+            };
             socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
             socket.send_to(b"hello", (to, port)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
         };
@@ -228,6 +265,49 @@ impl Node {
     /// Which ports of the second pod the first reaches. What was closed takes a moment until neighbours are found again.
     fn open(&self) -> [bool; 2] {
         PORTS.map(|port| (0..3).any(|_| self.pods[0].reaches(&self.pods[1], port)))
+    }
+
+    fn maintain(&mut self) -> Result<Health, DataplaneError> {
+        let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
+        self.plane.maintain(desired)
+    }
+
+    /// Whether the dataplane says that `maintain` has something to do.
+    fn is_told(&self) -> bool {
+        let mut fds = [PollFd::new(self.plane.watch.as_ref().unwrap().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    /// What is pinned and marked.
+    fn pinned(&self) -> Vec<String> {
+        let Ok(folder) = std::fs::read_dir(&self.pins) else { return Vec::new() };
+        let mut names: Vec<_> =
+            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The numbers of the programs on the interfaces of pods, by interface and direction.
+    fn programs(&self) -> Vec<Vec<u32>> {
+        let directions = self.pods.iter().flat_map(|pod| Direction::BOTH.map(|direction| (pod, direction)));
+        let of = |(pod, direction): (&Pod, Direction)| {
+            let (_, programs) = SchedClassifier::query_tcx(&pod.name(), direction.attach_type()).unwrap();
+            let filters = qdisc::filters(pod.interface().index().unwrap(), direction).unwrap();
+            programs.iter().map(ProgramInfo::id).chain(filters.iter().filter_map(|one| one.program)).collect()
+        };
+        directions.map(of).collect()
+    }
+
+    /// Whether the interfaces of pods get to have these programs. The kernel takes a link off a little after its pin went.
+    fn gets_programs(&self, wanted: &[Vec<u32>]) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.programs() != wanted {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
     }
 
     fn refuse_after(&mut self, writes: Option<usize>) {

@@ -63,7 +63,7 @@ fn discovers(table: &Table, name: &str, stranger: &str) {
         let mut way = Way::through(&packet, name, if chain == "forward" { "eth0" } else { "" });
         way.hops = if matches!(kind, 133 | 135 | 136) { 255 } else { 1 };
         change(&mut way);
-        !table.run(chain, &mut way).dropped
+        !table.run("raw_prerouting", &mut way.clone()).dropped && !table.run(chain, &mut way).dropped
     };
     let local: fn(&mut Way<'_>) = |way| way.destination = Destination::OfThisHost(AddressKind::Local);
     for (ends, kind) in [
