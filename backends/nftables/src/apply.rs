@@ -4,6 +4,7 @@ mod ended;
 mod enforcer;
 mod event;
 mod header;
+mod masters;
 mod netlink;
 mod nft_program;
 mod retired;

@@ -8,12 +8,13 @@ use portcullis_core::backend::{Ended, LoggedEvents};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
-use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::settings::{Tunnel, WorkloadToHost};
 use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
 use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
+use crate::lower::dispatch_maps::tunnel_families;
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -73,10 +74,13 @@ const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
 pub(crate) const TO_HOST: &str = "workload_to_host";
 
+/// Counts packets in tunnels that are not from nodes.
+pub(crate) const TUNNELS: &str = "tunnels";
+const TUNNEL_PORTS: &str = "tunnel_ports";
 /// Counts packets of flows that were ended.
 pub(crate) const ENDED: &str = "ended";
 /// The counters that every table has.
-pub(crate) const COUNTERS: [&str; 4] = [UNKNOWN, FORGED, ENDED, TO_HOST];
+pub(crate) const COUNTERS: [&str; 5] = [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST];
 
 /// The hooked chains that a table can have.
 pub(crate) const HOOKED: [&str; 6] =
@@ -137,6 +141,7 @@ impl Builder<'_> {
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
+        input.extend(self.tunnels());
         input.push(self.track_and_begin());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
         input.extend(self.asks(Hook::HostIngress).then(|| jump(base_names.host_chain(Hook::HostIngress))));
@@ -192,6 +197,38 @@ impl Builder<'_> {
             rules.extend(elsewhere);
         }
         rules
+    }
+
+    /// Rules for tunnels that end at this node: packets in them speak as anybody, so they come from nodes only (decision
+    /// D28). They stand before connection tracking, which picks a tunnel up from any packet.
+    fn tunnels(&mut self) -> Content {
+        let families = tunnel_families(self.options);
+        if families.is_empty() {
+            return Content::new();
+        }
+        let base_names = self.base_names;
+        let (end, ports) = (Target::Jump(base_names.name(TUNNELS)), base_names.name(TUNNEL_PORTS));
+        let (mut protocols, mut numbers) = (Vec::new(), Vec::new());
+        for tunnel in Tunnel::DEFAULT {
+            match tunnel {
+                Tunnel::Protocol(protocol) => protocols.push((Value::Number(protocol.0.into()), end.clone())),
+                Tunnel::Udp(port) => {
+                    numbers.push((Value::Number(port), Target::Goto(base_names.name(TUNNELS))))
+                }
+                // The list has no other kind.
+                _ => {}
+            }
+        }
+        protocols.push((Value::Number(Protocol::UDP.0.into()), Target::Jump(ports.clone())));
+        self.plain(ports, vec![(vec![Part::Switch(Field::DestinationPort, numbers)], None)]);
+        let known = |version| {
+            let set = base_names.tunnel_peers(version);
+            (vec![Part::In(vec![Field::Source(version)], set), Part::Go(Target::Return)], None)
+        };
+        let mut rules: Content = families.into_iter().map(known).collect();
+        rules.extend(self.drops(TUNNELS, "deny: tunnel that is not a node's"));
+        self.plain(base_names.name(TUNNELS), rules);
+        vec![(vec![Part::Switch(Field::Protocol, protocols)], None)]
     }
 
     /// The chain that compares the source of what workloads send with their addresses, and the end of those that lie.

@@ -52,11 +52,9 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("nftables", r"ICMPv6 13[0-356] with data to .*, (64|255) hops", DISCOVERY),
     ("nftables", r"ICMPv6 13[0-356] from outside to C, 64 hops", DISCOVERY),
     ("nftables", r"neighbour solicitation with .* hops", DISCOVERY),
-    ("nftables", r"VXLAN of (Stranger|Far) .*", TUNNELS),
-    ("nftables", r"VXLAN of Second to the node with IPv. of A", TUNNELS),
+    ("nftables", r"VXLAN of Second to the node with IPv. of A", INSIDE),
     ("nftables", r"neighbour advertisement of (another pod|the node|the gateway)", CLAIMS),
     ("nftables", r"ARP claim of another (pod|host)", CLAIMS),
-    ("nftables", r"bridge: .*", BRIDGE),
     ("ebpf", r"error ([123]|11|12)\.. of M about an answer to (Far|Outside), .*", ERRORS),
     ("ebpf", r"error 4\.. of M about an answer to (Far|Outside), IPv6", ERRORS),
     ("ebpf", r". to the service of ., an error about it to (A|Far|Outside), .*", ERRORS),
@@ -84,9 +82,10 @@ pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
 const FORGED: &str = "sources are looked at behind the state of connections, or not at all at an uplink";
 const ERRORS: &str = "the destination of an ICMP error is not compared with the packet inside";
 const DISCOVERY: &str = "the exemption of ICMPv6 discovery looks at the type alone";
+const INSIDE: &str =
+    "a tunnel of a node is unwrapped before the source inside is looked at; the packet goes no further";
 const TUNNELS: &str = "packets inside packets from outside are not looked for";
 const CLAIMS: &str = "claims of addresses are not looked at";
-const BRIDGE: &str = "by chance: packets between ports of a bridge pass no hook of the table";
 const NOBODY: &str = "by chance: interfaces that nobody bound are not looked for";
 const FLOOD: &str = "by chance: the table of flows is one for all interfaces, and forgets cut flows";
 const EVENTS: &str = "by chance: the budget of events is one for all interfaces";
