@@ -15,12 +15,13 @@ mod measure;
 #[cfg(target_os = "linux")]
 mod nftables;
 mod selectors;
+mod tenant;
 mod workloads;
 
 use core::error::Error;
 use std::{env, io};
 
-const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes] | ebpf-fit]";
+const USAGE: &str = "portcullis-bench [selectors | load | eval | compile [WORKLOAD]... | events | churn [SECONDS] | tenant [SHAPE] | nftables [packets] [load] | ebpf [hot] [uniform] [load] [changes] | ebpf-fit]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
@@ -47,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("ebpf", what) => ebpf::run(what, &mut out),
         #[cfg(target_os = "linux")]
         ("ebpf-fit", []) => ebpf_fit::run(&mut out),
+        ("tenant", what) => tenant::run(what, &mut out),
         ("churn", []) => churn::run(10, &mut out),
         ("churn", [seconds]) => churn::run(seconds.parse()?, &mut out),
         _ => Err(USAGE.into()),

@@ -12,6 +12,8 @@ pub struct Options {
     pub(crate) mark: u32,
     pub(crate) node_backends: NodeBackends,
     pub(crate) capacity: Capacity,
+    /// How far the maps may grow.
+    pub(crate) growth: Option<Capacity>,
     pub(crate) attach_mode: AttachMode,
     /// `None` for the folder that the name says.
     pins: Option<PathBuf>,
@@ -152,6 +154,41 @@ impl Capacity {
         *field = larger;
         grows
     }
+
+    /// The same, but no field grows beyond that of `most`.
+    #[cfg(feature = "load")]
+    pub(crate) fn grow_up_to(&mut self, most: &Self, error: &LowerError) -> bool {
+        let mut larger = *self;
+        if !larger.grow(error) {
+            return false;
+        }
+        larger.clamp(self, most);
+        let grows = larger != *self;
+        *self = larger;
+        grows
+    }
+
+    /// Cuts every field to that of `most`, but not below that of `least`.
+    #[cfg(feature = "load")]
+    fn clamp(&mut self, least: &Self, most: &Self) {
+        let fields: [(&mut u32, u32, u32); 12] = [
+            (&mut self.endpoints, least.endpoints, most.endpoints),
+            (&mut self.addresses_v4, least.addresses_v4, most.addresses_v4),
+            (&mut self.addresses_v6, least.addresses_v6, most.addresses_v6),
+            (&mut self.networks_v4, least.networks_v4, most.networks_v4),
+            (&mut self.networks_v6, least.networks_v6, most.networks_v6),
+            (&mut self.classes, least.classes, most.classes),
+            (&mut self.projections, least.projections, most.projections),
+            (&mut self.programs, least.programs, most.programs),
+            (&mut self.cells, least.cells, most.cells),
+            (&mut self.runs, least.runs, most.runs),
+            (&mut self.pages, least.pages, most.pages),
+            (&mut self.decisions, least.decisions, most.decisions),
+        ];
+        for (field, least, most) in fields {
+            *field = (*field).min(most).max(least);
+        }
+    }
 }
 
 impl Default for Options {
@@ -176,6 +213,7 @@ impl Options {
             mark: 0xffff_0000,
             node_backends: NodeBackends::default(),
             capacity: Capacity::default(),
+            growth: None,
             attach_mode: AttachMode::default(),
             pins: None,
         }
@@ -261,6 +299,16 @@ impl Options {
         self
     }
 
+    /// How far the maps may grow. When policy does not fit, the enforcer loads it anew into maps with twice the room, as often as it
+    /// takes, while the policy before stays in force; when it would take more than `most`, or the kernel has no memory for it,
+    /// the policy is refused as it would be without. What `most` says of flows and events makes no difference. Without this
+    /// call nothing grows.
+    #[must_use]
+    pub const fn with_growth(mut self, most: Capacity) -> Self {
+        self.growth = Some(most);
+        self
+    }
+
     /// How the program gets onto interfaces. What an earlier process attached the other way is taken over and removed.
     #[must_use]
     pub const fn with_attach_mode(mut self, mode: AttachMode) -> Self {
@@ -296,6 +344,21 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "load")]
+    #[test]
+    fn growth_doubles_up_to_the_most_and_never_shrinks() {
+        let error = LowerError::limit("classes", 16_384_u32, 16_385_u32);
+        let most = Capacity { classes: 40_000, cells: 1, ..Capacity::default() };
+        let mut capacity = Capacity::default();
+        assert!(capacity.grow_up_to(&most, &error));
+        assert_eq!(capacity, Capacity { classes: 32_768, ..Capacity::default() });
+        assert!(capacity.grow_up_to(&most, &error));
+        assert_eq!(capacity.classes, 40_000);
+        assert!(!capacity.grow_up_to(&most, &error), "it is as large as it may be");
+        assert!(!capacity.grow_up_to(&most, &LowerError::limit("cells", 1_u32, 2_u32)), "nothing shrinks");
+        assert!(!capacity.grow_up_to(&most, &LowerError::invalid()));
+    }
 
     #[test]
     fn the_mark_has_to_carry_every_class() {

@@ -19,8 +19,10 @@
 //! gives an empty [`Delta`](crate::ir::Delta).
 
 mod addresses;
+mod alternatives;
 mod compiler;
 mod decisions;
+mod free_ids;
 mod group_key;
 mod groups;
 mod ids;
@@ -29,6 +31,8 @@ mod intern;
 mod l4_table;
 mod l7_steps;
 mod labels;
+mod named_ports;
+mod net_set;
 mod owners;
 mod policies;
 mod preludes;
@@ -42,4 +46,4 @@ mod selectors;
 mod signature;
 mod tables;
 
-pub use compiler::{CompileScope, Compiler, UpdateError};
+pub use compiler::{CompileScope, Compiler, Slots, UpdateError};

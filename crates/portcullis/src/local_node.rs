@@ -1,6 +1,9 @@
 //! The node that this process enforces policy on: compiler, bindings and dataplane kept together.
 
+mod closed;
+
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,8 +14,11 @@ use portcullis_core::backend::{
 };
 use portcullis_core::compile::{CompileScope, Compiler, UpdateError};
 use portcullis_core::ir::{BeforeImages, Delta, DeltaError, Previous, Snapshot};
-use portcullis_core::model::{Cluster, EndpointId, Update};
+use portcullis_core::model::{Cluster, EndpointId, PolicyId, Update};
 use portcullis_core::settings::WorkloadToHost;
+
+use closed::Closed;
+pub use closed::ClosedPolicy;
 
 /// Policy on this node: what objects, endpoints and interfaces are to mean, and the dataplane that enforces it.
 ///
@@ -20,6 +26,9 @@ use portcullis_core::settings::WorkloadToHost;
 /// brings the result in force, and ends the flows that it newly denies where [that is chosen](LocalNode::ending_newly_denied).
 /// After an error of the dataplane, the next change brings everything in force that is missing, and ends the flows that
 /// were allowed by the policy before the error and are denied now.
+///
+/// A policy that does not fit the limits of the dataplane is closed: it denies everything to its own subjects until it fits,
+/// and everybody else is served. [`Changed::closed`] tells it, and [`LocalNode::closed_policies`].
 ///
 /// When not to use it: to analyse policy without enforcing it; a [`Compiler`] does.
 pub struct LocalNode {
@@ -29,6 +38,9 @@ pub struct LocalNode {
     /// How to look up the node's interfaces, where newly denied flows are to be ended.
     interfaces: Option<Box<LookUp>>,
     stage: Stage,
+    closed: Closed,
+    /// Policies that came or changed since the state that is in force.
+    changed: BTreeSet<PolicyId>,
 }
 
 type LookUp = dyn FnMut() -> Result<NodeInterfaces, DataplaneError> + Send;
@@ -135,6 +147,10 @@ pub struct Changed {
     pub applied: Applied,
     /// How many entries of flow tables were ended.
     pub ended_flows: usize,
+    /// Policies that do not fit and are closed since this change.
+    pub closed: Vec<ClosedPolicy>,
+    /// Policies that were closed and fit now: they are in force as they were written.
+    pub reopened: Vec<PolicyId>,
 }
 
 /// Why a change was not carried out, or not as a whole.
@@ -206,7 +222,15 @@ impl LocalNode {
             return Err(SettingsDiffer { dataplane: enforced });
         }
         let bindings = Bindings::new();
-        Ok(Self { compiler, bindings, dataplane, interfaces: None, stage: Stage::New })
+        Ok(Self {
+            compiler,
+            bindings,
+            dataplane,
+            interfaces: None,
+            stage: Stage::New,
+            closed: Closed::default(),
+            changed: BTreeSet::new(),
+        })
     }
 
     /// Tracked flows that a change newly denies are ended (decision D16), see [`NewlyDenied`]. Without this, they go on
@@ -239,11 +263,36 @@ impl LocalNode {
             bindings.check()?;
             self.bindings = bindings;
         }
+        let mut made_room = false;
         for update in change.updates {
+            match &update {
+                Update::Policy(policy) => {
+                    // Told again what is known not to fit: an agent that reads all objects anew does that.
+                    if self.closed.is(policy) {
+                        continue;
+                    }
+                    made_room |= !self.closed.forget(&policy.id);
+                    self.changed.insert(policy.id.clone());
+                }
+                Update::RemovePolicy(id) => {
+                    made_room = true;
+                    self.closed.forget(id);
+                    self.changed.remove(id);
+                }
+                Update::RemoveEndpoint(_) => made_room = true,
+                _ => {}
+            }
             self.compiler.apply(update)?;
         }
         let delta = self.compiler.commit();
-        self.follow(&delta)
+        let mut changed = match self.follow(&delta) {
+            Err(ChangeError::Dataplane(error)) => self.close_what_does_not_fit(error)?,
+            result => result?,
+        };
+        if made_room && changed.closed.is_empty() {
+            self.reopen_what_fits(&mut changed)?;
+        }
+        Ok(changed)
     }
 
     /// Brings in force what is not yet. Before the first change, that is the state without endpoints: it loads it.
@@ -264,7 +313,7 @@ impl LocalNode {
     /// As for [`LocalNode::change`], and when the dataplane cannot be looked at or repaired.
     pub fn maintain(&mut self) -> Result<Health, ChangeError> {
         let mut warnings = Vec::new();
-        let flows_are_left = match self.stage {
+        let mut flows_are_left = match self.stage {
             Stage::New => return Ok(Health::default()),
             Stage::Current => None,
             Stage::NotLoaded | Stage::Behind(_) => match self.catch_up() {
@@ -278,6 +327,15 @@ impl LocalNode {
                 Err(error) => return Err(error),
             },
         };
+        if flows_are_left.is_none() {
+            self.closed.wait_less();
+            // `closed_policies` tells what came of it.
+            match self.reopen_what_fits(&mut Changed::default()) {
+                Ok(()) => {}
+                Err(error @ ChangeError::Flows { .. }) => flows_are_left = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
         let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
         let health = match self.dataplane.maintain(desired) {
             Err(error) if error.kind() == DataplaneErrorKind::NotLoaded => {
@@ -292,6 +350,13 @@ impl LocalNode {
         let mut health = health.map_err(ChangeError::Dataplane)?;
         health.applied.warnings.splice(0..0, warnings);
         flows_are_left.map_or(Ok(health), Err)
+    }
+
+    /// The policies that do not fit the limits of the dataplane, in order. They deny everything to their own subjects, in the
+    /// directions they are for; [`LocalNode::cluster`] has them in that form. They are tried again when they change, when
+    /// there is room, and now and then by [`LocalNode::maintain`].
+    pub fn closed_policies(&self) -> impl Iterator<Item = ClosedPolicy> + '_ {
+        self.closed.iter()
     }
 
     /// Whether the last change is in force, and no flow is left that it should have ended.
@@ -339,7 +404,8 @@ impl LocalNode {
             Stage::New | Stage::NotLoaded => {
                 let applied = self.dataplane.load(desired).map_err(ChangeError::Dataplane)?;
                 self.stage = Stage::Current;
-                return Ok(Changed { applied, ended_flows: 0 });
+                self.changed.clear();
+                return Ok(Changed { applied, ..Changed::default() });
             }
             Stage::Current => Ok(None),
             Stage::Behind(mut behind) => {
@@ -354,13 +420,14 @@ impl LocalNode {
         let result = match updated {
             Err(error) => Err(ChangeError::Dataplane(error)),
             Ok(applied) => {
+                self.changed.clear();
                 let ended = match &behind {
                     Ok(behind) => self.end_flows(behind.as_deref()),
                     Err(error) => Err(does_not_follow(*error)),
                 };
                 match ended {
                     Err(source) => Err(ChangeError::Flows { applied, source }),
-                    Ok(ended_flows) => Ok(Changed { applied, ended_flows }),
+                    Ok(ended_flows) => Ok(Changed { applied, ended_flows, ..Changed::default() }),
                 }
             }
         };

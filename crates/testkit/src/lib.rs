@@ -8,6 +8,8 @@
 extern crate alloc;
 
 mod case;
+#[expect(clippy::panic, reason = "it fails by panicking, as tests do")]
+pub mod differential;
 mod engines;
 #[expect(
     clippy::indexing_slicing,
@@ -21,6 +23,8 @@ mod kernel;
 pub mod mutate;
 pub mod recording;
 mod run;
+pub mod soak;
+pub mod tenant;
 
 pub use case::{Case, CaseError, Expectation, FlowCase, load};
 pub use engines::Engines;

@@ -76,8 +76,9 @@ impl Dataplane for Recording {
     }
 
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
-        let (lowering, update) = Lowering::load((), desired, &())?;
         let mut recorded = self.recorder.lock();
+        recorded.check_room(desired.snapshot)?;
+        let (lowering, update) = Lowering::load((), desired, &())?;
         let applied = recorded.write(update)?;
         recorded.options = self.options.clone();
         self.lowering = Some(lowering);
@@ -89,8 +90,10 @@ impl Dataplane for Recording {
         if delta.from != lowering.generation() {
             return self.load(desired);
         }
+        let mut recorded = self.recorder.lock();
+        recorded.check_room(desired.snapshot)?;
         let update = lowering.update(desired, delta)?;
-        let applied = self.recorder.lock().write(update)?;
+        let applied = recorded.write(update)?;
         self.lowering = Some(lowering);
         Ok(applied)
     }
@@ -129,8 +132,9 @@ impl Dataplane for Recording {
     }
 
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError> {
-        let used = u64::try_from(self.recorder.lock().flows.len()).unwrap_or(u64::MAX);
-        Ok(vec![Usage { name: "flows", used, limit: None }])
+        let recorded = self.recorder.lock();
+        let used = u64::try_from(recorded.flows.len()).unwrap_or(u64::MAX);
+        Ok(vec![Usage { name: "flows", used, limit: None }, recorded.class_usage()])
     }
 
     fn remove(&mut self) -> Result<(), DataplaneError> {

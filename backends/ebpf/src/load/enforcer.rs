@@ -12,7 +12,7 @@ use crate::error::{Context as _, LoadError};
 use crate::load::pins::Pins;
 use crate::load::reason::Reason;
 use crate::load::running::Running;
-use crate::options::{AttachMode, Options};
+use crate::options::{AttachMode, Capacity, Options};
 
 /// Enforces snapshots on interfaces of the network namespace of the thread that made it; drive it as a
 /// [`Dataplane`](portcullis_core::backend::Dataplane). Calls that would reach another namespace are refused.
@@ -98,11 +98,38 @@ impl Enforcer {
 
     pub(crate) fn start(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         self.check_namespace()?;
+        let capacity = self.options.capacity;
+        let mut refused: Option<DataplaneError> = None;
+        loop {
+            let error = match self.start_once(desired) {
+                Err(error) => error,
+                started => return started,
+            };
+            if let Some(larger) = self.grown(&error) {
+                self.options.capacity = larger;
+                refused.get_or_insert(error);
+            } else {
+                self.options.capacity = capacity;
+                // The larger maps may have been refused for a reason of their own, such as memory: what counts is that policy does
+                // not fit.
+                return Err(refused.unwrap_or(error));
+            }
+        }
+    }
+
+    fn start_once(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         // What others did to the folder in between is seen here, and nowhere else.
         let pins = self.pins.insert(Pins::open(&self.options.pins())?);
         let (running, unreached) = Running::start(&self.options, pins, desired, self.running.as_deref_mut())?;
         self.running = Some(Box::new(running));
         Ok(Applied::but_for(unreached))
+    }
+
+    /// The capacity with which what did not fit may.
+    fn grown(&self, error: &DataplaneError) -> Option<Capacity> {
+        let mut capacity = self.options.capacity;
+        let grows = capacity.grow_up_to(self.options.growth.as_ref()?, error.lower()?);
+        grows.then_some(capacity)
     }
 
     pub(crate) fn follow(
@@ -114,7 +141,10 @@ impl Enforcer {
         let leads_on = self.loaded()?.generation() == delta.from && desired.snapshot.generation == delta.to;
         match (&mut self.running, &mut self.pins) {
             (Some(running), Some(pins)) if leads_on && !running.is_behind => {
-                Ok(Applied::but_for(running.update(pins, desired, delta)?))
+                match running.update(pins, desired, delta) {
+                    Err(error) if self.grown(&error).is_some() => self.start(desired),
+                    result => Ok(Applied::but_for(result?)),
+                }
             }
             _ => self.start(desired),
         }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::compile::groups::Groups;
 use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
+use crate::compile::net_set::Membership;
 use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
 use crate::net::{Cidr, IpVersion};
@@ -34,7 +35,7 @@ pub(super) struct Addresses {
 
 #[derive(Debug, Default)]
 struct Prefix {
-    /// Why it is here, each with the number of times it was given; most have one reason.
+    /// Why it is here, sorted, each with the number of times it was given; most have one reason.
     reasons: SmallVec<[(Reason, u32); 1]>,
     /// Ports of services at the address; few have any.
     ports: Option<Box<ServicePorts>>,
@@ -44,14 +45,15 @@ struct Prefix {
     dirty: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     /// It has an owner in the group.
     Owned(GroupId),
-    /// The predicate holds for the prefix as such.
-    Holds(PredicateId),
+    /// The predicate holds for the prefix as such, or does not although it holds for a prefix above.
+    Says(PredicateId, Membership),
 }
 
+/// Sorted by predicate.
 #[derive(Clone, Debug, Default)]
 struct ServicePorts(Vec<(PortPredicateId, Ports)>);
 
@@ -61,22 +63,31 @@ impl Prefix {
     }
 
     fn add(&mut self, reason: Reason) {
-        match self.reasons.iter_mut().find(|(other, _)| *other == reason) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => self.reasons.push((reason, 1)),
+        match self.find(reason) {
+            Ok(at) => {
+                if let Some((_, count)) = self.reasons.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(at) => self.reasons.insert(at, (reason, 1)),
         }
     }
 
     /// Takes the reason away as often as it was given, or once.
     fn remove(&mut self, reason: Reason, times: u32) {
-        if let Some(at) = self.reasons.iter().position(|(other, _)| *other == reason)
+        if let Ok(at) = self.find(reason)
             && let Some((_, count)) = self.reasons.get_mut(at)
         {
             *count = count.saturating_sub(times);
             if *count == 0 {
-                self.reasons.swap_remove(at);
+                self.reasons.remove(at);
             }
         }
+    }
+
+    /// Where the reason is, or would be.
+    fn find(&self, reason: Reason) -> Result<usize, usize> {
+        self.reasons.binary_search_by_key(&reason, |(other, _)| *other)
     }
 
     fn reasons(&self) -> impl Iterator<Item = Reason> + '_ {
@@ -100,6 +111,10 @@ impl Addresses {
         }
     }
 
+    pub(super) fn prefix_count(&self) -> usize {
+        self.prefixes.len()
+    }
+
     pub(super) fn add_owner(&mut self, net: Cidr, group: GroupId) {
         self.touch(net).add(Reason::Owned(group));
     }
@@ -108,26 +123,36 @@ impl Addresses {
         self.touch(net).remove(Reason::Owned(group), 1);
     }
 
-    pub(super) fn add_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        self.touch(net).add(Reason::Holds(predicate));
+    /// Notes what a predicate says of a prefix.
+    pub(super) fn add_predicate(&mut self, net: Cidr, predicate: PredicateId, membership: Membership) {
+        self.touch(net).add(Reason::Says(predicate, membership));
     }
 
-    pub(super) fn remove_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        self.touch(net).remove(Reason::Holds(predicate), 1);
+    /// Takes back what [`Addresses::add_predicate`] noted.
+    pub(super) fn remove_predicate(&mut self, net: Cidr, predicate: PredicateId, membership: Membership) {
+        self.touch(net).remove(Reason::Says(predicate, membership), 1);
     }
 
     /// Removes every reason for the predicate to hold.
     pub(super) fn clear_predicate(&mut self, net: Cidr, predicate: PredicateId) {
-        self.touch(net).remove(Reason::Holds(predicate), u32::MAX);
+        self.touch(net).remove(Reason::Says(predicate, Membership::In), u32::MAX);
     }
 
     /// Sets the ports of a service at an address; none removes them.
     pub(super) fn set_ports(&mut self, net: Cidr, service: PortPredicateId, ports: Ports) {
         let prefix = self.touch(net);
         let mut all = prefix.ports.take().unwrap_or_default();
-        all.0.retain(|(id, _)| *id != service);
-        if !ports.is_empty() {
-            all.0.push((service, ports));
+        match all.0.binary_search_by_key(&service, |(id, _)| *id) {
+            Ok(at) if ports.is_empty() => {
+                all.0.remove(at);
+            }
+            Ok(at) => {
+                if let Some((_, own)) = all.0.get_mut(at) {
+                    *own = ports;
+                }
+            }
+            Err(_) if ports.is_empty() => {}
+            Err(at) => all.0.insert(at, (service, ports)),
         }
         prefix.ports = Some(all).filter(|all| !all.0.is_empty());
     }
@@ -416,9 +441,13 @@ impl Around {
 fn signature(prefix: &Prefix, above: Signature, groups: &Groups) -> Signature {
     let mut signature = above;
     let mut holds: Vec<PredicateId> = Vec::new();
+    let mut lacks: Vec<PredicateId> = Vec::new();
+    // Reasons are sorted, and so are these lists.
     for reason in prefix.reasons() {
         match reason {
-            Reason::Holds(id) => holds.push(id),
+            Reason::Says(id, Membership::In) => holds.push(id),
+            Reason::Says(id, Membership::Out) => lacks.push(id),
+            // No predicate is about networks and about owners, so the order does not matter.
             Reason::Owned(group) => {
                 if let Some(group) = groups.lookup(group) {
                     signature.merge(&group.signature);
@@ -426,9 +455,10 @@ fn signature(prefix: &Prefix, above: Signature, groups: &Groups) -> Signature {
             }
         }
     }
-    holds.sort_unstable();
-    let mut ports = prefix.ports.as_ref().map(|ports| ports.0.clone()).unwrap_or_default();
-    ports.sort_unstable();
+    if !lacks.is_empty() {
+        signature.holds.retain(|id| lacks.binary_search(id).is_err());
+    }
+    let ports = prefix.ports.as_ref().map(|ports| ports.0.clone()).unwrap_or_default();
     signature.merge(&Signature { holds, ports });
     signature
 }

@@ -6,6 +6,7 @@ mod check;
 mod delta;
 mod members;
 mod predicates;
+mod slots;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -13,9 +14,10 @@ use alloc::vec::Vec;
 
 use crate::compile::addresses::Addresses;
 use crate::compile::groups::Groups;
-use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
+use crate::compile::ids::{GroupId, PredicateId};
+use crate::compile::named_ports::NamedPorts;
 use crate::compile::owners::{AddressOwnerId, Owners};
-use crate::compile::policies::Policies;
+use crate::compile::policies::{Policies, PolicyState};
 use crate::compile::program_changes::ProgramChanges;
 use crate::compile::programs::Programs;
 use crate::compile::rules::Predicates;
@@ -28,6 +30,7 @@ use crate::net::Cidr;
 use crate::settings::Settings;
 
 pub use check::UpdateError;
+pub use slots::Slots;
 
 /// Which endpoints get programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,9 +58,9 @@ pub struct Compiler {
     labelled: BTreeSet<Name>,
     addresses: Addresses,
     predicates: Predicates,
-    predicate_index: SelectorIndex<PredicateId>,
-    /// Named-port predicates; there are few, so every one is put to every new group.
-    named_ports: BTreeSet<PortPredicateId>,
+    /// Predicates by their selectors, each with the position of the selector in its predicate.
+    predicate_index: SelectorIndex<(PredicateId, u32)>,
+    named_ports: NamedPorts,
     /// Prefixes for which predicates of a service hold, to be taken back.
     service_prefixes: BTreeMap<ServiceId, BTreeSet<Cidr>>,
     policies: Policies,
@@ -136,7 +139,7 @@ impl Compiler {
             addresses: Addresses::new(),
             predicates,
             predicate_index: SelectorIndex::new(),
-            named_ports: BTreeSet::new(),
+            named_ports: NamedPorts::new(),
             service_prefixes: BTreeMap::new(),
             policies: Policies::new(),
             programs,
@@ -183,6 +186,12 @@ impl Compiler {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Whether the policy is part of the tables: as of the last commit, it applies to an endpoint that gets programs.
+    #[must_use]
+    pub fn applies(&self, id: &PolicyId) -> bool {
+        self.policies.current(id).and_then(|ix| self.policies.lookup(ix)).is_some_and(PolicyState::is_used)
     }
 
     /// The tables as of the last commit.
@@ -305,7 +314,9 @@ impl Compiler {
         }
         self.programs.sweep(&mut self.policies, &mut self.predicates, &mut self.tables, &mut changes);
         self.drop_unused_predicates(&mut work);
-        for group in core::mem::take(&mut work.emptied) {
+        // From the last id on, so that sorted lists of them are cut at their end.
+        work.emptied.sort_unstable();
+        for group in core::mem::take(&mut work.emptied).into_iter().rev() {
             if self.groups.lookup(group).is_some_and(|group| group.members.is_empty())
                 && let Some(state) = self.groups.remove(group)
             {
@@ -321,6 +332,7 @@ impl Compiler {
         let delta = self.delta(work, changes, &swept, identities_dirty);
         self.tables.end_commit();
         self.programs.end_commit();
+        self.policies.end_commit();
         self.addresses.classes.end_commit();
         self.predicates.plain.end_commit();
         self.predicates.ports.end_commit();

@@ -46,6 +46,8 @@ pub(super) struct Groups {
     by_namespace: HashMap<Name, IdSet<GroupId>>,
     by_label: HashMap<(Name, Name), IdSet<GroupId>>,
     by_profile: HashMap<Name, IdSet<GroupId>>,
+    /// By the name of a port.
+    by_port: HashMap<Name, IdSet<GroupId>>,
 }
 
 impl Groups {
@@ -57,7 +59,11 @@ impl Groups {
         self.groups.lookup_mut(id)
     }
 
-    pub(super) fn ids(&self) -> Vec<GroupId> {
+    pub(super) fn slots(&self) -> (usize, u32) {
+        (self.groups.len(), self.groups.bound())
+    }
+
+    fn ids(&self) -> Vec<GroupId> {
         self.groups.iter().map(|(id, _)| id).collect()
     }
 
@@ -92,6 +98,9 @@ impl Groups {
         for profile in &key.profiles {
             self.by_profile.entry_ref(profile).or_default().insert(id);
         }
+        for port in &key.ports {
+            self.by_port.entry_ref(&port.name).or_default().insert(id);
+        }
         let group = Group {
             key,
             members: Vec::new(),
@@ -121,6 +130,9 @@ impl Groups {
         }
         for profile in &group.key.profiles {
             forget(&mut self.by_profile, profile, id);
+        }
+        for port in &group.key.ports {
+            forget(&mut self.by_port, &port.name, id);
         }
         self.free.push(id);
         Some(group)
@@ -161,6 +173,11 @@ impl Groups {
 
     pub(super) fn in_namespace(&self, namespace: &Name) -> &[GroupId] {
         self.by_namespace.get(namespace).map_or(&[], IdSet::as_slice)
+    }
+
+    /// Groups that have a port of this name, in id order.
+    pub(super) fn with_port(&self, name: &Name) -> Vec<GroupId> {
+        self.by_port.get(name).map_or_else(Vec::new, |ids| ids.as_slice().to_vec())
     }
 
     pub(super) fn with_profile(&self, profile: &Name) -> &[GroupId] {

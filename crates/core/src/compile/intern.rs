@@ -5,13 +5,12 @@ use core::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::compile::free_ids::FreeIds;
 use crate::ir::{Arena, Id};
 
 /// Gives equal values one id and counts who uses it.
 ///
-/// Ids of entries that are gone are not given out again in the commit that freed them nor in the next one: a
-/// dataplane may still look at the old meaning while it takes in the new one (`reference/nftables-layouts.md` of the
-/// design notes, section 5).
+/// Ids of entries that are gone are used again as [`FreeIds`] says.
 #[derive(Debug)]
 pub(super) struct Interner<I: Id, T> {
     entries: Arena<I, T>,
@@ -20,9 +19,7 @@ pub(super) struct Interner<I: Id, T> {
     index: HashTable<(u64, I)>,
     hasher: DefaultHashBuilder,
     unused: Vec<I>,
-    next: u32,
-    free: Vec<I>,
-    resting: [Vec<I>; 2],
+    ids: FreeIds<I>,
     created: Vec<I>,
 }
 
@@ -48,9 +45,7 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             unused: Vec::new(),
-            next: 0,
-            free: Vec::new(),
-            resting: [Vec::new(), Vec::new()],
+            ids: FreeIds::new(),
             created: Vec::new(),
         }
     }
@@ -71,11 +66,7 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
     }
 
     fn insert(&mut self, hash: u64, value: T) -> I {
-        let id = self.free.pop().unwrap_or_else(|| {
-            let id = I::new(self.next);
-            self.next = self.next.saturating_add(1);
-            id
-        });
+        let id = self.ids.take();
         self.entries.put(id, value);
         let slot = index(id);
         if slot >= self.refs.len() {
@@ -124,11 +115,12 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
             if let Ok(entry) = self.index.find_entry(hash, |(_, other)| *other == id) {
                 entry.remove();
             }
-            if let Some(created) = self.created.iter().rposition(|other| *other == id) {
-                self.created.remove(created);
-            }
-            self.resting[0].push(id);
+            self.ids.give_back(id);
             gone.push((id, value));
+        }
+        if !gone.is_empty() {
+            let entries = &self.entries;
+            self.created.retain(|id| entries.lookup(*id).is_some());
         }
         gone
     }
@@ -160,13 +152,13 @@ impl<I: Id, T: Eq + Hash> Interner<I, T> {
 
     /// Ends a commit: ids freed in the one before it become available.
     pub(super) fn end_commit(&mut self) {
-        let [new, old] = &mut self.resting;
-        if !old.is_empty() {
-            old.sort_unstable_by(|a, b| b.cmp(a));
-            self.free.append(old);
-        }
-        core::mem::swap(new, old);
+        self.ids.end_commit();
         self.created.clear();
+    }
+
+    /// How many entries there are, and how many ids were ever given out at most.
+    pub(super) const fn slots(&self) -> (usize, u32) {
+        (self.entries.len(), self.ids.bound())
     }
 }
 

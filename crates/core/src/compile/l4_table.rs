@@ -6,13 +6,12 @@
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::compile::decisions::Decisions;
 use crate::compile::l7_steps::{KeyItem, guarded_decision};
 use crate::compile::program_rules::{Item, ProgramRules};
-use crate::compile::ranges::{FULL, Open, Ranges, intersect, normalise, port_map};
+use crate::compile::ranges::{FULL, Open, Ranges, Sweep, intersect, normalise, port_map};
 use crate::compile::rules::{CompiledL4, CompiledRule};
 use crate::compile::signature::Signature;
 use crate::compile::tables::Tables;
@@ -31,6 +30,7 @@ pub(super) fn build_table(
     let mut builder = TableBuilder {
         program,
         candidates: Vec::new(),
+        tier_ends: Vec::new(),
         source,
         destination,
         decisions: Decisions::new(program, tables),
@@ -42,6 +42,8 @@ pub(super) fn build_table(
 struct TableBuilder<'f, 'a> {
     program: &'f ProgramRules<'a>,
     candidates: Vec<Candidate<'f>>,
+    /// Positions of the ends of tiers among the candidates.
+    tier_ends: Vec<usize>,
     source: &'f Signature,
     destination: &'f Signature,
     decisions: Decisions<'f, 'a>,
@@ -62,36 +64,20 @@ struct Alternative<'f> {
     identity: Option<&'f IdentityMatch>,
 }
 
-/// An alternative for one protocol: its keys, and the condition on the principal.
-struct NarrowedAlternative<'f> {
+/// An alternative for one protocol.
+struct ProtocolAlternative<'f> {
+    /// Position of its rule among the candidates.
+    candidate: usize,
     keys: Cow<'f, [(u16, u16)]>,
     identity: Option<&'f IdentityMatch>,
+    /// The source ports it takes; `None` is any.
+    sources: Option<Ranges>,
 }
 
 /// A candidate narrowed to one protocol and one source port interval.
-enum NarrowedCandidate<'f> {
-    Rule { item: usize, rule: &'f CompiledRule, alternatives: Vec<NarrowedAlternative<'f>> },
+enum NarrowedCandidate<'n, 'f> {
+    Rule { item: usize, rule: &'f CompiledRule, alternatives: Vec<&'n ProtocolAlternative<'f>> },
     TierEnd { item: usize, deny: bool },
-}
-
-impl<'f> NarrowedCandidate<'f> {
-    /// What it does with the packets of one key; `None` when it matches none of them.
-    fn at_key(&self, key: u16) -> Option<KeyItem<'f>> {
-        Some(match self {
-            Self::TierEnd { item, deny } => KeyItem::TierEnd { item: *item, deny: *deny },
-            Self::Rule { item, rule, alternatives } => {
-                let has_key = |alternative: &&NarrowedAlternative<'f>| {
-                    alternative.keys.iter().any(|(first, last)| *first <= key && key <= *last)
-                };
-                let identities: Vec<Option<&'f IdentityMatch>> =
-                    alternatives.iter().filter(has_key).map(|alternative| alternative.identity).collect();
-                if identities.is_empty() {
-                    return None;
-                }
-                KeyItem::Rule { item: *item, rule, identities }
-            }
-        })
-    }
 }
 
 impl<'f, 'a> TableBuilder<'f, 'a> {
@@ -101,17 +87,18 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         // Once a rule takes every key, the rest of its tier cannot matter, and later tiers only after a Pass.
         let mut closed = false;
         let mut passed = false;
-        let peer = match program.direction {
-            Direction::Ingress => self.source,
-            Direction::Egress => self.destination,
+        let (peer, subject) = match program.direction {
+            Direction::Ingress => (self.source, self.destination),
+            Direction::Egress => (self.destination, self.source),
         };
-        for item in program.relevant(peer) {
+        for item in program.relevant(peer, subject) {
             let Some(element) = program.items.get(item) else { continue };
             match element {
                 Item::TierEnd(cause) => {
                     if closed && !passed {
                         return;
                     }
+                    self.tier_ends.push(self.candidates.len());
                     self.candidates.push(Candidate::TierEnd { item, deny: cause.is_some() });
                     (closed, passed) = (false, false);
                 }
@@ -204,26 +191,30 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
 
     /// The map of one protocol, or of all that no candidate names.
     fn protocol_map(&mut self, protocol: Option<Protocol>) -> Vec<SourceInterval> {
-        let mut cuts: Vec<u16> = vec![u16::MAX];
-        if protocol.is_some_and(Protocol::has_ports) {
-            for candidate in &self.candidates {
-                let Candidate::Rule { alternatives, .. } = candidate else { continue };
-                for alternative in alternatives
-                    .iter()
-                    .filter(|alternative| alternative.l4.applies(protocol) && !alternative.l4.source.is_any())
-                {
-                    for (first, last) in alternative.l4.source.ranges(protocol, self.source) {
-                        cuts.extend(first.checked_sub(1));
-                        cuts.push(last);
-                    }
-                }
-            }
-            cuts.sort_unstable();
-            cuts.dedup();
-        }
+        let alternatives = self.of_protocol(protocol);
+        // Positions in `alternatives`, which is the order of evaluation.
+        let (asking, always): (Vec<usize>, Vec<usize>) = (0..alternatives.len())
+            .partition(|at| alternatives.get(*at).is_some_and(|alternative| alternative.sources.is_some()));
+        let mut sweep = Sweep::new(asking.into_iter().flat_map(|at| {
+            let sources = alternatives.get(at).and_then(|alternative| alternative.sources.as_ref());
+            sources.into_iter().flatten().map(move |range| (*range, at))
+        }));
         let mut intervals: Vec<SourceInterval> = Vec::new();
-        for last in cuts {
-            let keys = self.port_map(protocol, last);
+        while let Some(last) = sweep.advance() {
+            let mut chosen: Vec<usize> = sweep.active().chain(always.iter().copied()).collect();
+            // Two sorted runs.
+            chosen.sort();
+            let chosen = chosen.into_iter().filter_map(|at| alternatives.get(at));
+            let candidates = self.narrowed(chosen);
+            let guarded = candidates.iter().any(|candidate| match candidate {
+                NarrowedCandidate::TierEnd { .. } => false,
+                NarrowedCandidate::Rule { rule, alternatives, .. } => {
+                    rule.http.is_some()
+                        || alternatives.iter().any(|alternative| alternative.identity.is_some())
+                }
+            });
+            let keys =
+                if guarded { self.guarded_port_map(&candidates) } else { self.plain_port_map(&candidates) };
             match intervals.last_mut() {
                 Some(interval) if interval.keys == keys => interval.last = last,
                 _ => intervals.push(SourceInterval { last, keys }),
@@ -233,11 +224,66 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         intervals
     }
 
-    fn takes_source(&self, alternative: &Alternative<'_>, protocol: Option<Protocol>, port: u16) -> bool {
-        alternative.l4.source.is_any() || {
-            let sources = alternative.l4.source.ranges(protocol, self.source);
-            sources.iter().any(|(first, last)| *first <= port && port <= *last)
+    /// The alternatives that can match packets of a protocol, in the order of evaluation.
+    fn of_protocol(&self, protocol: Option<Protocol>) -> Vec<ProtocolAlternative<'f>> {
+        let mut list = Vec::new();
+        for (candidate, element) in self.candidates.iter().enumerate() {
+            let Candidate::Rule { alternatives, .. } = element else { continue };
+            for alternative in alternatives {
+                let sources = if alternative.l4.source.is_any() {
+                    None
+                } else {
+                    Some(alternative.l4.source.ranges(protocol, self.source))
+                };
+                if sources.as_ref().is_some_and(Vec::is_empty) {
+                    continue;
+                }
+                let Some(keys) = self.keys(alternative, protocol).filter(|keys| !keys.is_empty()) else {
+                    continue;
+                };
+                let sources = sources.filter(|sources| *sources != [FULL]);
+                let identity = alternative.identity;
+                list.push(ProtocolAlternative { candidate, keys, identity, sources });
+            }
         }
+        list
+    }
+
+    /// The candidates with these alternatives, which are sorted, and the ends of tiers.
+    fn narrowed<'n>(
+        &self,
+        alternatives: impl Iterator<Item = &'n ProtocolAlternative<'f>>,
+    ) -> Vec<NarrowedCandidate<'n, 'f>> {
+        let mut alternatives = alternatives.peekable();
+        let mut ends = self.tier_ends.iter().peekable();
+        let mut narrowed = Vec::new();
+        loop {
+            let next = alternatives.peek().map(|alternative| alternative.candidate);
+            let at = match (next, ends.peek()) {
+                (Some(rule), Some(end)) if rule < **end => rule,
+                (Some(rule), None) => rule,
+                (_, Some(end)) => {
+                    let at = **end;
+                    ends.next();
+                    at
+                }
+                (None, None) => break,
+            };
+            match self.candidates.get(at) {
+                Some(Candidate::TierEnd { item, deny }) => {
+                    narrowed.push(NarrowedCandidate::TierEnd { item: *item, deny: *deny });
+                }
+                Some(Candidate::Rule { item, rule, .. }) => {
+                    let mut own = Vec::new();
+                    while let Some(alternative) = alternatives.next_if(|next| next.candidate == at) {
+                        own.push(alternative);
+                    }
+                    narrowed.push(NarrowedCandidate::Rule { item: *item, rule, alternatives: own });
+                }
+                None => break,
+            }
+        }
+        narrowed
     }
 
     /// The keys that an alternative matches. `None` when the protocol is not its own.
@@ -277,40 +323,7 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         Some(keys)
     }
 
-    /// The map of one protocol for the source ports of one interval, given by its last port.
-    fn port_map(&mut self, protocol: Option<Protocol>, source_port: u16) -> PortMap {
-        let mut candidates = Vec::with_capacity(self.candidates.len());
-        let mut guarded = false;
-        for candidate in &self.candidates {
-            match candidate {
-                Candidate::TierEnd { item, deny } => {
-                    candidates.push(NarrowedCandidate::TierEnd { item: *item, deny: *deny });
-                }
-                Candidate::Rule { item, rule, alternatives } => {
-                    let alternatives: Vec<NarrowedAlternative<'f>> = alternatives
-                        .iter()
-                        .filter(|alternative| self.takes_source(alternative, protocol, source_port))
-                        .filter_map(|alternative| {
-                            Some(NarrowedAlternative {
-                                keys: self.keys(alternative, protocol)?,
-                                identity: alternative.identity,
-                            })
-                        })
-                        .filter(|alternative| !alternative.keys.is_empty())
-                        .collect();
-                    if !alternatives.is_empty() {
-                        guarded = guarded
-                            || rule.http.is_some()
-                            || alternatives.iter().any(|alternative| alternative.identity.is_some());
-                        candidates.push(NarrowedCandidate::Rule { item: *item, rule, alternatives });
-                    }
-                }
-            }
-        }
-        if guarded { self.guarded_port_map(&candidates) } else { self.plain_port_map(&candidates) }
-    }
-
-    fn plain_port_map(&mut self, candidates: &[NarrowedCandidate<'f>]) -> PortMap {
+    fn plain_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> PortMap {
         let mut decided: Vec<(u16, u16, DecisionId)> = Vec::new();
         let mut open: Open<Vec<usize>> = Open::full(Vec::new());
         let mut passed: Open<Vec<usize>> = Open::default();
@@ -366,19 +379,38 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
     }
 
     /// As [`TableBuilder::plain_port_map`] where rules depend on a principal or a request.
-    fn guarded_port_map(&mut self, candidates: &[NarrowedCandidate<'f>]) -> PortMap {
-        let mut cuts: BTreeSet<u16> = BTreeSet::from([u16::MAX]);
-        for element in candidates {
-            let NarrowedCandidate::Rule { alternatives, .. } = element else { continue };
-            for (first, last) in alternatives.iter().flat_map(|alternative| alternative.keys.iter()) {
-                cuts.extend(first.checked_sub(1));
-                cuts.insert(*last);
-            }
-        }
+    fn guarded_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> PortMap {
+        let ends: Vec<usize> = (0..candidates.len())
+            .filter(|at| matches!(candidates.get(*at), Some(NarrowedCandidate::TierEnd { .. })))
+            .collect();
+        let mut sweep = Sweep::new(candidates.iter().enumerate().flat_map(|(at, candidate)| {
+            let alternatives = match candidate {
+                NarrowedCandidate::Rule { alternatives, .. } => alternatives.as_slice(),
+                NarrowedCandidate::TierEnd { .. } => &[],
+            };
+            let keyed = alternatives.iter().enumerate();
+            keyed.flat_map(move |(nth, alternative)| {
+                alternative.keys.iter().map(move |keys| (*keys, (at, nth)))
+            })
+        }));
         let mut decided = Vec::new();
         let mut first = 0;
-        for last in cuts {
-            let items = candidates.iter().filter_map(|element| element.at_key(last));
+        while let Some(last) = sweep.advance() {
+            let mut met: Vec<usize> = sweep.active().map(|(at, _)| at).chain(ends.iter().copied()).collect();
+            met.sort_unstable();
+            met.dedup();
+            let items = met.into_iter().filter_map(|at| match candidates.get(at)? {
+                NarrowedCandidate::TierEnd { item, deny } => {
+                    Some(KeyItem::TierEnd { item: *item, deny: *deny })
+                }
+                NarrowedCandidate::Rule { item, rule, alternatives } => {
+                    let own = sweep.active_from((at, 0)).take_while(|(other, _)| *other == at);
+                    let identities = own
+                        .filter_map(|(_, nth)| alternatives.get(nth))
+                        .map(|alternative| alternative.identity);
+                    Some(KeyItem::Rule { item: *item, rule, identities: identities.collect() })
+                }
+            });
             decided.push((first, last, guarded_decision(&mut self.decisions, items)));
             first = last.saturating_add(1);
         }

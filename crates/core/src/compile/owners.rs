@@ -78,6 +78,10 @@ impl Owners {
         self.slots.lookup_mut(ix)
     }
 
+    pub(super) fn slots(&self) -> (usize, u32) {
+        (self.slots.len(), self.slots.bound())
+    }
+
     pub(super) fn find(&self, id: &AddressOwnerId) -> Option<AddressOwnerIx> {
         let hash = self.hasher.hash_one(id);
         self.index.find(hash, |ix| self.slots.lookup(*ix).is_some_and(|state| state.id == *id)).copied()

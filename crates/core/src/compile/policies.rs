@@ -7,11 +7,12 @@ use core::cmp::Ordering;
 
 use hashbrown::HashMap;
 
+use crate::compile::free_ids::FreeIds;
 use crate::compile::ids::{GroupId, PolicyIx, ProfileIx};
 use crate::compile::idset::IdSet;
 use crate::compile::rules::{CompiledRules, Predicates, compile};
 use crate::compile::selectors::SelectorIndex;
-use crate::ir::{Arena, Id};
+use crate::ir::Arena;
 use crate::label::Name;
 use crate::model::{Action, Cluster, EntityMatch, Policy, PolicyId, Profile, ProfileOrigin, Rule};
 use crate::net::IpVersion;
@@ -103,12 +104,12 @@ pub(super) struct Policies {
     states: Arena<PolicyIx, PolicyState>,
     current: HashMap<PolicyId, PolicyIx>,
     pub(super) subjects: SelectorIndex<PolicyIx>,
-    next: u32,
+    ids: FreeIds<PolicyIx>,
     profiles: Arena<ProfileIx, ProfileState>,
     current_profiles: HashMap<Name, ProfileIx>,
     /// Versions that may hold for several names.
     shared: Vec<ProfileIx>,
-    next_profile: u32,
+    profile_ids: FreeIds<ProfileIx>,
 }
 
 impl Policies {
@@ -117,11 +118,11 @@ impl Policies {
             states: Arena::new(),
             current: HashMap::new(),
             subjects: SelectorIndex::new(),
-            next: 0,
+            ids: FreeIds::new(),
             profiles: Arena::new(),
             current_profiles: HashMap::new(),
             shared: Vec::new(),
-            next_profile: 0,
+            profile_ids: FreeIds::new(),
         }
     }
 
@@ -139,8 +140,7 @@ impl Policies {
 
     /// Takes in a new version of a policy that has none.
     pub(super) fn insert(&mut self, policy: &Policy) -> PolicyIx {
-        let ix = PolicyIx::new(self.next);
-        self.next = self.next.wrapping_add(1);
+        let ix = self.ids.take();
         self.subjects.insert(ix, &policy.subject.expr);
         self.current.insert(policy.id.clone(), ix);
         let state = PolicyState {
@@ -175,6 +175,7 @@ impl Policies {
         self.current.remove(&state.policy.id);
         if state.users == 0 {
             self.states.take(ix);
+            self.ids.give_back(ix);
         }
         groups
     }
@@ -205,6 +206,7 @@ impl Policies {
         state.users = state.users.saturating_sub(1);
         if state.users == 0 && state.replaced {
             self.states.take(ix);
+            self.ids.give_back(ix);
         }
     }
 
@@ -226,8 +228,7 @@ impl Policies {
     }
 
     fn make_profile(&mut self, name: &Name, profile: Option<&Profile>) -> ProfileIx {
-        let ix = ProfileIx::new(self.next_profile);
-        self.next_profile = self.next_profile.wrapping_add(1);
+        let ix = self.profile_ids.take();
         let state = ProfileState {
             name: name.clone(),
             profile: profile.map(|profile| Arc::new(profile.clone())),
@@ -257,8 +258,19 @@ impl Policies {
             self.shared.retain(|other| *other != ix);
             if self.profiles.lookup(ix).is_some_and(|state| state.users == 0) {
                 self.profiles.take(ix);
+                self.profile_ids.give_back(ix);
             }
         }
+    }
+
+    pub(super) fn end_commit(&mut self) {
+        self.ids.end_commit();
+        self.profile_ids.end_commit();
+    }
+
+    /// How many versions of policies and of profiles there are, each with how many numbers.
+    pub(super) const fn slots(&self) -> [(usize, u32); 2] {
+        [(self.states.len(), self.ids.bound()), (self.profiles.len(), self.profile_ids.bound())]
     }
 
     /// Whether the version that was taken in for `name` still holds.
@@ -293,11 +305,22 @@ impl Policies {
         let Some(state) = self.profiles.lookup_mut(ix) else { return };
         state.rule_list_mut(direction).release(predicates);
         state.users = state.users.saturating_sub(1);
+        if state.users == 0 && state.profile.is_none() && self.current_profiles.get(&state.name) == Some(&ix)
+        {
+            // Only its last user tells when a missing profile is no longer missed.
+            state.named = 0;
+            self.current_profiles.remove(&state.name);
+        }
         self.drop_unused_profile(ix);
     }
 }
 
 impl PolicyState {
+    /// Whether a program holds this version.
+    pub(super) const fn is_used(&self) -> bool {
+        self.users > 0
+    }
+
     pub(super) const fn rule_list(&self, direction: Direction) -> &RuleList {
         match direction {
             Direction::Ingress => &self.ingress,

@@ -44,10 +44,11 @@ pub(super) struct ProgramRules<'a> {
     index: Option<ItemIndex>,
 }
 
-/// Items by one predicate of the peer that they need.
+/// Items by one predicate that they need: the one that the fewest items ask.
 #[derive(Debug, Default)]
 struct ItemIndex {
-    by_predicate: HashMap<PredicateId, Vec<usize>>,
+    by_peer: HashMap<PredicateId, Vec<usize>>,
+    by_subject: HashMap<PredicateId, Vec<usize>>,
     /// Items that need none.
     always: Vec<usize>,
 }
@@ -58,12 +59,14 @@ impl<'a> ProgramRules<'a> {
         Self { direction, items, end, index }
     }
 
-    /// The items that may concern a peer with this signature, in order.
-    pub(super) fn relevant(&self, peer: &Signature) -> Vec<usize> {
+    /// The items that may concern a peer and a subject with these signatures, in order.
+    pub(super) fn relevant(&self, peer: &Signature, subject: &Signature) -> Vec<usize> {
         let Some(index) = &self.index else { return (0..self.items.len()).collect() };
         let mut relevant = index.always.clone();
-        for predicate in &peer.holds {
-            relevant.extend(index.by_predicate.get(predicate).into_iter().flatten());
+        for (index, signature) in [(&index.by_peer, peer), (&index.by_subject, subject)] {
+            for predicate in signature.holds.iter().filter(|_| !index.is_empty()) {
+                relevant.extend(index.get(predicate).into_iter().flatten());
+            }
         }
         relevant.sort_unstable();
         relevant.dedup();
@@ -73,17 +76,44 @@ impl<'a> ProgramRules<'a> {
 
 impl ItemIndex {
     fn new(items: &[Item<'_>]) -> Self {
+        let rules = || {
+            items.iter().enumerate().filter_map(|(at, item)| match item {
+                Item::Rule { rule, .. } => Some((at, *rule)),
+                Item::TierEnd(_) => None,
+            })
+        };
+        let mut asked_of_peers: HashMap<PredicateId, usize> = HashMap::new();
+        let mut asked_of_subjects: HashMap<PredicateId, usize> = HashMap::new();
+        let count = |asked: &mut HashMap<PredicateId, usize>, must: &[PredicateId]| {
+            for predicate in must {
+                let count = asked.entry(*predicate).or_default();
+                *count = count.saturating_add(1);
+            }
+        };
+        for (_, rule) in rules() {
+            rule.peers.iter().for_each(|peer| count(&mut asked_of_peers, &peer.entity.must));
+            count(&mut asked_of_subjects, &rule.local.must);
+        }
+        let rarest = |asked: &HashMap<PredicateId, usize>, must: &[PredicateId]| {
+            let counted = must.iter().map(|id| (asked.get(id).copied().unwrap_or(0), *id));
+            counted.min()
+        };
         let mut index = Self::default();
         for (at, item) in items.iter().enumerate() {
-            match item {
-                Item::TierEnd(_) => index.always.push(at),
-                Item::Rule { rule, .. } => {
-                    for alternative in &rule.peers {
-                        match alternative.entity.must.last() {
-                            Some(predicate) => index.by_predicate.entry(*predicate).or_default().push(at),
-                            None => index.always.push(at),
-                        }
+            if let Item::TierEnd(_) = item {
+                index.always.push(at);
+            }
+        }
+        for (at, rule) in rules() {
+            let subject = rarest(&asked_of_subjects, &rule.local.must);
+            for alternative in &rule.peers {
+                let peer = rarest(&asked_of_peers, &alternative.entity.must);
+                match (peer, subject) {
+                    (Some((asked, peer)), subject) if subject.is_none_or(|(other, _)| asked <= other) => {
+                        index.by_peer.entry(peer).or_default().push(at);
                     }
+                    (_, Some((_, subject))) => index.by_subject.entry(subject).or_default().push(at),
+                    (_, None) => index.always.push(at),
                 }
             }
         }

@@ -159,7 +159,8 @@ impl Programs {
     ) {
         // Rows that are new in this commit: their cells are new.
         let mut fresh_rows: Vec<(ProjectionId, u32)> = Vec::new();
-        for (class, signature) in gone {
+        // From the last id on, so that sorted lists of them are cut at their end.
+        for (class, signature) in gone.iter().rev() {
             self.projections.forget_class(*class, signature, changes);
         }
         for class in created {

@@ -31,8 +31,8 @@ pub(super) struct Projections {
 pub(super) struct ProjectionState {
     /// `None` where a row is free. Row 0 has the empty signature, and is never free.
     pub(super) rows: Vec<Option<RowState>>,
-    /// Number of free rows.
-    free: usize,
+    /// Free rows.
+    free: Vec<u32>,
     /// Rows by the hash of their signature, once there are [`FEW`] of them.
     index: HashTable<u32>,
     row_of_class: HashMap<ClassId, u32>,
@@ -148,7 +148,7 @@ impl Projections {
         members.dedup();
         let mut state = ProjectionState {
             rows: vec![Some(RowState { signature: Signature::default(), classes: 0 })],
-            free: 0,
+            free: Vec::new(),
             index: HashTable::new(),
             row_of_class: HashMap::with_capacity(members.len()),
             users: Vec::new(),
@@ -258,15 +258,10 @@ impl ProjectionState {
             self.occupy(class, row);
             return (row, false);
         }
-        let free = if self.free == 0 { None } else { self.rows.iter().position(Option::is_none) };
-        let at = free.unwrap_or(self.rows.len());
-        let row = u32::try_from(at).unwrap_or(u32::MAX);
         let state = Some(RowState { signature: projected, classes: 0 });
-        match self.rows.get_mut(at) {
-            Some(slot) => {
-                *slot = state;
-                self.free = self.free.saturating_sub(1);
-            }
+        let row = self.free.pop().unwrap_or_else(|| u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+        match usize::try_from(row).ok().and_then(|at| self.rows.get_mut(at)) {
+            Some(slot) => *slot = state,
             None => self.rows.push(state),
         }
         self.note_row(row, hasher);
@@ -308,7 +303,7 @@ impl ProjectionState {
             }
             if let Some(slot) = usize::try_from(row).ok().and_then(|at| self.rows.get_mut(at)) {
                 *slot = None;
-                self.free = self.free.saturating_add(1);
+                self.free.push(row);
             }
         }
         true

@@ -115,6 +115,68 @@ impl<V: Clone + PartialEq> Open<V> {
     }
 }
 
+/// A walk over all keys, in intervals in which the same ranges are met.
+#[derive(Debug)]
+pub(super) struct Sweep<K> {
+    /// What starts and what ends at a key: keys in order.
+    starts: Vec<(u16, K)>,
+    ends: Vec<(u16, K)>,
+    started: usize,
+    ended: usize,
+    /// Ranges met by the current interval: a range more than once is counted.
+    active: BTreeMap<K, usize>,
+    /// The first key of the next interval; `None` past the last.
+    next: Option<u16>,
+}
+
+impl<K: Copy + Ord> Sweep<K> {
+    /// A walk over inclusive ranges, each with a key of its own or one it shares.
+    pub(super) fn new(ranges: impl Iterator<Item = ((u16, u16), K)>) -> Self {
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
+        for ((first, last), key) in ranges {
+            starts.push((first, key));
+            ends.push((last, key));
+        }
+        starts.sort_unstable();
+        ends.sort_unstable();
+        Self { starts, ends, started: 0, ended: 0, active: BTreeMap::new(), next: Some(0) }
+    }
+
+    /// Goes on to the next interval and returns its last key.
+    pub(super) fn advance(&mut self) -> Option<u16> {
+        let first = self.next?;
+        while let Some((_, key)) = self.ends.get(self.ended).filter(|(last, _)| *last < first) {
+            if let Some(count) = self.active.get_mut(key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.active.remove(key);
+                }
+            }
+            self.ended = self.ended.saturating_add(1);
+        }
+        while let Some((_, key)) = self.starts.get(self.started).filter(|(start, _)| *start <= first) {
+            let count = self.active.entry(*key).or_default();
+            *count = count.saturating_add(1);
+            self.started = self.started.saturating_add(1);
+        }
+        let start = self.starts.get(self.started).map_or(u16::MAX, |(start, _)| start.saturating_sub(1));
+        let end = self.ends.get(self.ended).map_or(u16::MAX, |(last, _)| *last);
+        let last = start.min(end);
+        self.next = last.checked_add(1);
+        Some(last)
+    }
+
+    /// The keys of the ranges that the current interval lies in.
+    pub(super) fn active(&self) -> impl Iterator<Item = K> + '_ {
+        self.active.keys().copied()
+    }
+
+    /// Those from `key` on.
+    pub(super) fn active_from(&self, key: K) -> impl Iterator<Item = K> + '_ {
+        self.active.range(key..).map(|(key, _)| *key)
+    }
+}
+
 /// Puts decided intervals together; they cover every key, in any order.
 pub(super) fn port_map(mut decided: Vec<(u16, u16, DecisionId)>) -> PortMap {
     decided.sort_unstable();
@@ -143,6 +205,31 @@ mod tests {
         assert_eq!(complement(&[FULL]), vec![]);
         assert_eq!(intersect(&ports, &[(90, 443)]), vec![(90, 100), (443, 443)]);
         assert_eq!(normalise(vec![(0, u16::MAX), (u16::MAX, u16::MAX)]), vec![FULL]);
+    }
+
+    #[test]
+    fn a_sweep_meets_every_key_with_the_ranges_around_it() {
+        let ranges =
+            [((0, 0), 'a'), ((10, 20), 'b'), ((15, 15), 'c'), ((20, u16::MAX), 'd'), ((12, 14), 'b')];
+        let mut sweep = Sweep::new(ranges.into_iter());
+        let mut next = Some(0);
+        while let Some(last) = sweep.advance() {
+            let first = next.unwrap();
+            let active: Vec<char> = sweep.active().collect();
+            for key in [first, last] {
+                let mut around: Vec<char> = ranges
+                    .iter()
+                    .filter(|((a, b), _)| (*a..=*b).contains(&key))
+                    .map(|(_, name)| *name)
+                    .collect();
+                around.sort_unstable();
+                around.dedup();
+                assert_eq!(active, around, "{key}");
+            }
+            next = last.checked_add(1);
+        }
+        assert_eq!(next, None);
+        assert_eq!(Sweep::<u8>::new([].into_iter()).advance(), Some(u16::MAX));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::compile::alternatives::{AddressMatch, End, alternatives};
 use crate::compile::ids::{PortPredicateId, PredicateId};
 use crate::compile::intern::Interner;
+use crate::compile::net_set::NetUnion;
 use crate::compile::ranges::{FULL, Ranges, complement, intersect, normalise};
 use crate::compile::signature::{PortPredicate, Predicate, Signature};
-use crate::model::{Action, EntityMatch, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
-use crate::net::{Cidr, IpVersion};
+use crate::model::{Action, EntitySelector, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
+use crate::net::IpVersion;
 use crate::packet::{Icmp, Protocol};
 use crate::verdict::Direction;
 
@@ -132,13 +134,6 @@ impl CompiledPorts {
     }
 }
 
-/// Which end of the packet an entity match is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Source,
-    Destination,
-}
-
 /// Compiles `rules`, standing in a list of `direction`, for packets of `version`. Rules that can never match such
 /// packets are left out.
 pub(super) fn compile(
@@ -162,26 +157,25 @@ fn compile_rule(
     version: IpVersion,
     predicates: &mut Predicates,
 ) -> Option<CompiledRule> {
-    if rule.ip_version.is_some_and(|wanted| wanted != version) || !possible(&rule.local, version) {
-        return None;
-    }
-    let anyone = [EntityMatch::default()];
-    let peers = if rule.peers.is_empty() { &anyone[..] } else { &rule.peers };
-    let possible_peers: Vec<&EntityMatch> = peers.iter().filter(|peer| possible(peer, version)).collect();
-    if possible_peers.is_empty() {
-        return None;
-    }
     let (subject_end, peer_end) = match direction {
         Direction::Ingress => (End::Destination, End::Source),
         Direction::Egress => (End::Source, End::Destination),
     };
-    let local = compile_entity(&rule.local, subject_end, version, predicates);
-    let peers = possible_peers
+    let local = AddressMatch::of(&rule.local, subject_end, version)?;
+    if rule.ip_version.is_some_and(|wanted| wanted != version) {
+        return None;
+    }
+    let peers = alternatives(rule, peer_end, version);
+    if peers.is_empty() {
+        return None;
+    }
+    let local_selectors = local.selectors();
+    let peers = peers
         .into_iter()
         .map(|peer| {
             let (source, destination) = match direction {
-                Direction::Ingress => (peer, &rule.local),
-                Direction::Egress => (&rule.local, peer),
+                Direction::Ingress => (peer.selectors(), local_selectors),
+                Direction::Egress => (local_selectors, peer.selectors()),
             };
             let l4 = rule.l4.iter().map(|l4| CompiledL4 {
                 protocol: l4.protocol,
@@ -198,9 +192,10 @@ fn compile_rule(
             });
             let l4: Vec<CompiledL4> =
                 if rule.l4.is_empty() { vec![CompiledL4::default()] } else { l4.collect() };
-            CompiledPeer { entity: compile_entity(peer, peer_end, version, predicates), l4 }
+            CompiledPeer { entity: compile_entity(peer, predicates), l4 }
         })
         .collect();
+    let local = compile_entity(local, predicates);
     Some(CompiledRule { index, action: rule.action, peers, local, http: rule.http.clone() })
 }
 
@@ -232,60 +227,44 @@ fn icmp_keys(icmp: IcmpMatch) -> Ranges {
     )
 }
 
-/// Whether the entity can match addresses of `version` at all: a net list that says nothing about the family never
-/// does.
-fn possible(entity: &EntityMatch, version: IpVersion) -> bool {
-    let speaks = |nets: &[Cidr]| nets.is_empty() || nets.iter().any(|net| net.version() == version);
-    speaks(&entity.nets) && speaks(&entity.not_nets)
-}
-
-fn compile_entity(
-    entity: &EntityMatch,
-    end: End,
-    version: IpVersion,
-    predicates: &mut Predicates,
-) -> CompiledEntity {
+fn compile_entity(entity: AddressMatch, predicates: &mut Predicates) -> CompiledEntity {
     let mut compiled = CompiledEntity::default();
     let mut ask = |predicate| predicates.plain.acquire(predicate).0;
-    if let Some(selector) = &entity.selector {
-        compiled.must.push(ask(Predicate::Select(selector.clone())));
+    if let Some(selectors) = entity.select {
+        compiled.must.push(ask(Predicate::Select(selectors)));
     }
-    if let Some(selector) = &entity.not_selector {
-        compiled.must_not.push(ask(Predicate::Select(selector.clone())));
+    if let Some(selector) = entity.not_selector {
+        compiled.must_not.push(ask(Predicate::Select(vec![selector])));
     }
-    let family = |nets: &[Cidr]| {
-        let mut nets: Vec<Cidr> = nets.iter().copied().filter(|net| net.version() == version).collect();
-        nets.sort_unstable();
-        nets.dedup();
-        nets
-    };
-    if !entity.nets.is_empty() {
-        compiled.must.push(ask(Predicate::Nets(family(&entity.nets))));
+    match entity.nets {
+        // INVARIANT: what holds for nobody was left out.
+        NetUnion::All | NetUnion::None => {}
+        NetUnion::Among(nets) => compiled.must.push(ask(Predicate::Nets(nets))),
+        NetUnion::Except(nets) => compiled.must_not.push(ask(Predicate::Nets(nets))),
     }
-    if !entity.not_nets.is_empty() {
-        compiled.must_not.push(ask(Predicate::Nets(family(&entity.not_nets))));
-    }
-    if let Some(service) = &entity.service {
-        match end {
-            End::Source => compiled.must.push(ask(Predicate::Service(service.clone()))),
+    if let Some(service) = entity.service {
+        match entity.end {
+            End::Source => compiled.must.push(ask(Predicate::Service(service))),
             End::Destination => {
-                compiled.service = Some(predicates.ports.acquire(PortPredicate::Service(service.clone())).0);
+                compiled.service = Some(predicates.ports.acquire(PortPredicate::Service(service)).0);
             }
         }
     }
-    if end == End::Source {
-        compiled.identity.clone_from(&entity.identity);
-    }
+    compiled.identity = entity.identity;
     compiled
 }
 
-fn compile_ports(ports: &[PortMatch], side: &EntityMatch, predicates: &mut Predicates) -> Vec<CompiledPort> {
+fn compile_ports(
+    ports: &[PortMatch],
+    selectors: &[EntitySelector],
+    predicates: &mut Predicates,
+) -> Vec<CompiledPort> {
     ports
         .iter()
         .map(|port| match port {
             PortMatch::Range(range) => CompiledPort::Range(*range),
             PortMatch::Named(name) => {
-                let predicate = PortPredicate::Named(side.selector.clone(), name.clone());
+                let predicate = PortPredicate::Named(selectors.to_vec(), name.clone());
                 CompiledPort::Named(predicates.ports.acquire(predicate).0)
             }
         })

@@ -3,18 +3,18 @@
 use alloc::vec::Vec;
 
 use crate::compile::ids::{PortPredicateId, PredicateId};
+use crate::compile::net_set::NetSet;
 use crate::label::Name;
 use crate::model::{EntitySelector, ServiceId};
-use crate::net::Cidr;
 use crate::packet::Protocol;
 
 /// A yes-or-no condition on an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Predicate {
-    /// It belongs to something selected.
-    Select(EntitySelector),
-    /// It lies in one of these networks: one family, sorted, without duplicates.
-    Nets(Vec<Cidr>),
+    /// It belongs to something that one of these selects: sorted, without duplicates.
+    Select(Vec<EntitySelector>),
+    /// It lies in these networks.
+    Nets(NetSet),
     /// It is the address of a backend.
     Service(ServiceId),
 }
@@ -22,8 +22,9 @@ pub(super) enum Predicate {
 /// A function of an address whose value is a set of (protocol, port).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum PortPredicate {
-    /// The ports of this name of the endpoints at the address; of those that are selected, where a selector is given.
-    Named(Option<EntitySelector>, Name),
+    /// The ports of this name of the endpoints at the address; of those that one of the selectors selects, where there are
+    /// any: sorted, without duplicates.
+    Named(Vec<EntitySelector>, Name),
     /// The ports of the service's backends at the address.
     Service(ServiceId),
 }
@@ -73,11 +74,20 @@ impl Signature {
         }
     }
 
-    /// The part about these predicates; both lists are sorted.
+    /// The part about these predicates; both lists are sorted. Its cost follows the shorter of the two.
     pub(super) fn project(&self, predicates: &[PredicateId], ports: &[PortPredicateId]) -> Self {
-        Self {
-            holds: self.holds.iter().copied().filter(|id| predicates.binary_search(id).is_ok()).collect(),
-            ports: self.ports.iter().filter(|(id, _)| ports.binary_search(id).is_ok()).cloned().collect(),
-        }
+        let holds = if predicates.len() < self.holds.len() {
+            predicates.iter().copied().filter(|id| self.holds(*id)).collect()
+        } else {
+            self.holds.iter().copied().filter(|id| predicates.binary_search(id).is_ok()).collect()
+        };
+        let ports = if ports.len() < self.ports.len() {
+            let of =
+                |id: &PortPredicateId| Some((*id, self.ports(*id).to_vec())).filter(|(_, p)| !p.is_empty());
+            ports.iter().filter_map(of).collect()
+        } else {
+            self.ports.iter().filter(|(id, _)| ports.binary_search(id).is_ok()).cloned().collect()
+        };
+        Self { holds, ports }
     }
 }

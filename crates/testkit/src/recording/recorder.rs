@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis::backend::{
     Applied, Binding, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions, Event,
-    EventAction, Inspected, Interface, LoggedEvents, TrackedAt, Unreached,
+    EventAction, Inspected, Interface, LoggedEvents, LowerError, TrackedAt, Unreached, Usage,
 };
-use portcullis::ir::{DecisionEntry, Interpreter};
+use portcullis::ir::{ClassId, DecisionEntry, Interpreter, Snapshot};
 use portcullis::packet::Packet;
 use portcullis::verdict::{Hook, Verdict};
 
@@ -25,6 +25,10 @@ pub(super) struct Recorded {
     /// How many writes succeed before one is refused.
     writes_until_refusal: Option<usize>,
     gone: BTreeSet<String>,
+    /// How many classes there may be.
+    most_classes: Option<u64>,
+    /// How often a policy was refused because it has more.
+    refused_for_room: usize,
     /// Where all flows are said to be tracked; `None` for once on the node.
     pub(super) tracked_at: Option<TrackedAt>,
     pub(super) flows: Vec<Packet>,
@@ -42,6 +46,17 @@ impl Recorder {
     /// After this number of writes, one is refused.
     pub fn refuse_after(&self, writes: usize) {
         self.lock().writes_until_refusal = Some(writes);
+    }
+
+    /// From now on a policy with more classes than this is refused before anything is written.
+    pub fn limit_classes(&self, most: u64) {
+        self.lock().most_classes = Some(most);
+    }
+
+    /// How often that happened.
+    #[must_use]
+    pub fn refused_for_room(&self) -> usize {
+        self.lock().refused_for_room
     }
 
     /// The generation of the snapshot that is in force.
@@ -104,6 +119,12 @@ impl Recorder {
     }
 }
 
+/// The classes that addresses have, and the one of those that have none.
+fn classes(snapshot: &Snapshot) -> u64 {
+    let classes: BTreeSet<ClassId> = snapshot.addresses.values().copied().chain([ClassId::UNKNOWN]).collect();
+    u64::try_from(classes.len()).unwrap_or(u64::MAX)
+}
+
 impl Recorded {
     /// What each decision counted: those in force, and once more those that are not any longer.
     pub(super) fn read_counters(&mut self) -> Vec<(Arc<DecisionEntry>, Counter)> {
@@ -114,6 +135,24 @@ impl Recorded {
         let unseen = in_force.into_iter().filter(|one| !self.counters.iter().any(|(seen, _)| seen == one));
         told.extend(unseen.map(|one| (one, Counter::default())));
         told
+    }
+
+    /// Refuses what has too many classes.
+    pub(super) fn check_room(&mut self, snapshot: &Snapshot) -> Result<(), LowerError> {
+        let needed = classes(snapshot);
+        match self.most_classes {
+            Some(most) if needed > most => {
+                self.refused_for_room = self.refused_for_room.saturating_add(1);
+                Err(LowerError::limit("classes", most, needed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How many classes are in force.
+    pub(super) fn class_usage(&self) -> Usage {
+        let used = self.in_force.as_ref().map_or(0, |update| classes(&update.snapshot));
+        Usage { name: "classes", used, limit: self.most_classes }
     }
 
     /// Takes everything off.

@@ -121,7 +121,8 @@ fn table(bridge: &Bridge) -> Table {
         // Through the node's own address on the bridge, back to another port.
         for (by, to) in [(A, B), (N, A)] {
             let name = format!("bridge: {by} to {to} through the node, {family}");
-            table.attack(name, by, |mark| {
+            // Whether the node redirects it, or forwards it as well, is the kernel's.
+            table.add(name, by, Expected::Dropped, Unguarded::Depends, |mark| {
                 let link = Link { next: bridge.gateway, ..bridge.link(by, to) };
                 vec![link.ip(&Ip::udp((at(by), 1_111), (at(to), 80), mark))]
             });

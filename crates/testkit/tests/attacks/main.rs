@@ -46,7 +46,7 @@ pub(crate) const CANNOT: &[(&str, &str, &str)] = &[];
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     (
         "engines",
-        r"(ICMPv6|protocol 58|neighbour solicitation as) .*",
+        r"(ICMPv6|protocol 58|neighbour solicitation) .*",
         "by chance: the exemption of ICMPv6 discovery looks at the type alone",
     ),
     ("nftables", r"ICMPv6 13[0-356] with data to .*, (64|255) hops", DISCOVERY),

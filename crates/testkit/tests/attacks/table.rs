@@ -1,6 +1,7 @@
 //! The table of attacks: what is sent, and who must or must not get it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use regex::Regex;
@@ -41,6 +42,8 @@ pub(crate) enum Unguarded {
 /// One attack, or one thing that has to work beside them.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
+    /// In its marks.
+    number: usize,
     pub(crate) name: String,
     pub(crate) from: Who,
     pub(crate) frames: Vec<Vec<u8>>,
@@ -48,7 +51,10 @@ pub(crate) struct Row {
     pub(crate) unguarded: Unguarded,
 }
 
-/// The rows, by number.
+/// The number of the next row.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// The rows.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
@@ -89,8 +95,10 @@ impl Table {
         unguarded: Unguarded,
         frames: impl FnOnce(&[u8]) -> Vec<Vec<u8>>,
     ) {
-        let frames = frames(&mark(self.rows.len()));
-        self.rows.push(Row { name, from, frames, expected, unguarded });
+        // No row of another table has it: a packet may be late.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let frames = frames(&mark(number));
+        self.rows.push(Row { number, name, from, frames, expected, unguarded });
     }
 
     pub(crate) fn rows(&self) -> &[Row] {
@@ -112,12 +120,12 @@ impl Table {
             std::thread::sleep(Duration::from_millis(20));
             wire.hear(&mut heard);
         }
-        let got = |(number, row): (usize, &Row)| {
-            let by = heard.iter().filter(|(_, rows)| rows.contains(&number)).map(|(who, _)| *who);
+        let got = |row: &Row| {
+            let by = heard.iter().filter(|(_, rows)| rows.contains(&row.number)).map(|(who, _)| *who);
             // What those behind the second node send passes it.
             by.filter(|who| *who != row.from && !(passes_second(row.from) && *who == Who::Second)).collect()
         };
-        self.rows.iter().enumerate().map(got).collect()
+        self.rows.iter().map(got).collect()
     }
 }
 

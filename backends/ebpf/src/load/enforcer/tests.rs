@@ -375,6 +375,46 @@ fn after_a_refusal_the_next_update_brings_everything_in_force() {
     });
 }
 
+/// Where it may, the enforcer takes larger maps for policy that does not fit. Beyond that it refuses, and what is in force stays.
+#[test]
+fn maps_grow_as_far_as_they_may() {
+    on_a_node(2, |mut node| {
+        let small = Capacity { networks_v4: 2, ..Capacity::default() };
+        let most = Capacity { networks_v4: 100, ..Capacity::default() };
+        node.reopen(Options::new().with_capacity(small).with_growth(most));
+        let with_networks = |port: u16, networks: u16| {
+            let mut from_nets = Rule::new(Action::Deny);
+            let net = |at: u16| format!("10.7.{at}.0/25").parse().unwrap();
+            from_nets.peers =
+                vec![portcullis_core::model::EntityMatch::nets((0..networks).map(net).collect())];
+            let Update::Policy(mut with_nets) = policy(&[port]) else { panic!() };
+            with_nets.ingress.insert(0, from_nets);
+            Update::Policy(with_nets)
+        };
+        node.apply(with_networks(80, 1));
+        assert!(node.load().unwrap().is_complete());
+        assert_eq!((node.open(), *node.plane.options().capacity()), ([true, false], small));
+        node.apply(with_networks(8080, 40));
+        assert!(node.update().unwrap().is_complete());
+        assert_eq!(node.open(), [false, true]);
+        let grown = *node.plane.options().capacity();
+        assert_eq!(grown, Capacity { networks_v4: grown.networks_v4, ..small });
+        assert!((40..=100).contains(&grown.networks_v4), "{grown:?}");
+        // Too much for ever.
+        node.apply(with_networks(80, 200));
+        for _ in 0..2 {
+            let error = node.update().unwrap_err();
+            assert!(error.lower().is_some(), "{error}");
+            assert_eq!((node.open(), *node.plane.options().capacity()), ([false, true], grown));
+        }
+        // Deltas lead on once it fits.
+        node.apply(with_networks(80, 41));
+        assert!(node.update().unwrap().is_complete());
+        assert_eq!(node.open(), [true, false]);
+        node.plane.remove().unwrap();
+    });
+}
+
 /// The kernel refuses the flip of the buffers, or the grace period that the update after a flip begins with.
 #[test]
 fn an_update_without_its_flip_is_made_up_for() {

@@ -86,15 +86,14 @@ impl Compiler {
 
     /// The policies by tier, both in evaluation order; see [`crate::reference`].
     fn ordered(&self, policies: &[PolicyIx]) -> Vec<(Name, Vec<PolicyIx>)> {
-        let mut tiers: Vec<(Name, Vec<PolicyIx>)> = Vec::new();
+        let mut by_tier: BTreeMap<&Name, Vec<PolicyIx>> = BTreeMap::new();
         for ix in policies {
-            let Some(state) = self.policies.lookup(*ix) else { continue };
-            // Tiers are few, and neighbours share one mostly.
-            match tiers.iter_mut().rev().find(|(tier, _)| *tier == state.policy.tier) {
-                Some((_, policies)) => policies.push(*ix),
-                None => tiers.push((state.policy.tier.clone(), alloc::vec![*ix])),
+            if let Some(state) = self.policies.lookup(*ix) {
+                by_tier.entry(&state.policy.tier).or_default().push(*ix);
             }
         }
+        let mut tiers: Vec<(Name, Vec<PolicyIx>)> =
+            by_tier.into_iter().map(|(tier, policies)| (tier.clone(), policies)).collect();
         for (_, policies) in &mut tiers {
             policies.sort_unstable_by(|a, b| cmp_policies(&self.policies, *a, *b));
         }

@@ -7,6 +7,7 @@ use super::{Compiler, Dirty, Work};
 use crate::compile::ids::{GroupId, PolicyIx};
 use crate::compile::idset::IdSet;
 use crate::compile::labels::GroupLabels;
+use crate::compile::named_ports::NamedPortCandidate;
 use crate::compile::signature::{PortPredicate, Predicate, Signature};
 
 impl Compiler {
@@ -97,18 +98,26 @@ impl Compiler {
         let Some(group) = self.groups.lookup_mut(id) else { return };
         let labels = GroupLabels { cluster: &self.cluster, labelled: &self.labelled, key: &group.key };
         let mut signature = Signature::default();
-        for predicate in self.predicate_index.candidates(&labels) {
-            if let Some(Predicate::Select(selector)) = self.predicates.plain.lookup(predicate)
-                && labels.selected_by(selector)
+        for (predicate, at) in self.predicate_index.candidates(&labels) {
+            if signature.holds.last() != Some(&predicate)
+                && let Some(Predicate::Select(selectors)) = self.predicates.plain.lookup(predicate)
+                && usize::try_from(at)
+                    .ok()
+                    .and_then(|at| selectors.get(at))
+                    .is_some_and(|s| labels.selected_by(s))
             {
                 signature.holds.push(predicate);
             }
         }
-        for predicate in &self.named_ports {
-            if let Some(PortPredicate::Named(selector, name)) = self.predicates.ports.lookup(*predicate) {
-                let ports = labels.named_ports(selector.as_ref(), name);
+        for NamedPortCandidate { predicate, selector } in self.named_ports.candidates(&labels) {
+            if signature.ports.last().is_some_and(|(last, _)| *last == predicate) {
+                continue;
+            }
+            if let Some(PortPredicate::Named(selectors, name)) = self.predicates.ports.lookup(predicate) {
+                let selector = selector.and_then(|at| selectors.get(usize::try_from(at).ok()?));
+                let ports = labels.named_ports(selector, name);
                 if !ports.is_empty() {
-                    signature.ports.push((*predicate, ports));
+                    signature.ports.push((predicate, ports));
                 }
             }
         }

@@ -1,11 +1,15 @@
 //! Predicates come and go with the rules that use them; the signatures of groups and prefixes follow.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::{Compiler, Work};
+use crate::compile::groups::Groups;
+use crate::compile::ids::GroupId;
 use crate::compile::labels::GroupLabels;
+use crate::compile::net_set::Membership;
 use crate::compile::signature::{PortPredicate, Ports, Predicate};
-use crate::model::ServiceId;
+use crate::model::{EntitySelector, ServiceId};
 use crate::net::Cidr;
 
 impl Compiler {
@@ -13,23 +17,28 @@ impl Compiler {
     pub(super) fn evaluate_new_predicates(&mut self, work: &mut Work) {
         for id in self.predicates.plain.take_created() {
             match self.predicates.plain.lookup(id) {
-                Some(Predicate::Select(selector)) => {
-                    self.predicate_index.insert(id, &selector.expr);
-                    for group in self.groups.candidates(&selector.expr, &self.labelled) {
-                        let Some(state) = self.groups.lookup_mut(group) else { continue };
-                        let labels =
-                            GroupLabels { cluster: &self.cluster, labelled: &self.labelled, key: &state.key };
-                        if labels.selected_by(selector)
-                            && let Err(at) = state.signature.holds.binary_search(&id)
-                        {
-                            state.signature.holds.insert(at, id);
-                            work.changed_signatures.push(group);
+                Some(Predicate::Select(selectors)) => {
+                    for (selector, at) in selectors.iter().zip(0..) {
+                        self.predicate_index.insert((id, at), &selector.expr);
+                        for group in self.groups.candidates(&selector.expr, &self.labelled) {
+                            let Some(state) = self.groups.lookup_mut(group) else { continue };
+                            let labels = GroupLabels {
+                                cluster: &self.cluster,
+                                labelled: &self.labelled,
+                                key: &state.key,
+                            };
+                            if let Err(at) = state.signature.holds.binary_search(&id)
+                                && labels.selected_by(selector)
+                            {
+                                state.signature.holds.insert(at, id);
+                                work.changed_signatures.push(group);
+                            }
                         }
                     }
                 }
                 Some(Predicate::Nets(nets)) => {
-                    for net in nets {
-                        self.addresses.add_predicate(*net, id);
+                    for (net, membership) in nets.iter() {
+                        self.addresses.add_predicate(net, id, membership);
                     }
                 }
                 Some(Predicate::Service(service)) => {
@@ -41,21 +50,29 @@ impl Compiler {
         }
         for id in self.predicates.ports.take_created() {
             match self.predicates.ports.lookup(id).cloned() {
-                Some(PortPredicate::Named(selector, name)) => {
-                    self.named_ports.insert(id);
-                    let candidates = match &selector {
-                        Some(selector) => self.groups.candidates(&selector.expr, &self.labelled),
-                        None => self.groups.ids(),
-                    };
-                    for group in candidates {
-                        let Some(state) = self.groups.lookup_mut(group) else { continue };
+                Some(PortPredicate::Named(selectors, name)) => {
+                    self.named_ports.insert(id, &selectors, &name);
+                    let mut note = |groups: &mut Groups, group, selector: Option<&EntitySelector>| {
+                        let Some(state) = groups.lookup_mut(group) else { return };
+                        let at = state.signature.ports.binary_search_by_key(&id, |(id, _)| *id);
                         let labels =
                             GroupLabels { cluster: &self.cluster, labelled: &self.labelled, key: &state.key };
-                        let ports = labels.named_ports(selector.as_ref(), &name);
-                        let at = state.signature.ports.binary_search_by_key(&id, |(id, _)| *id);
-                        if let (false, Err(at)) = (ports.is_empty(), at) {
+                        if let Err(at) = at
+                            && let ports = labels.named_ports(selector, &name)
+                            && !ports.is_empty()
+                        {
                             state.signature.ports.insert(at, (id, ports));
                             work.changed_signatures.push(group);
+                        }
+                    };
+                    for selector in &selectors {
+                        for group in self.groups.candidates(&selector.expr, &self.labelled) {
+                            note(&mut self.groups, group, Some(selector));
+                        }
+                    }
+                    if selectors.is_empty() {
+                        for group in self.groups.with_port(&name) {
+                            note(&mut self.groups, group, None);
                         }
                     }
                 }
@@ -67,36 +84,45 @@ impl Compiler {
 
     /// Removes predicates that no rule uses any more from all signatures.
     pub(super) fn drop_unused_predicates(&mut self, work: &mut Work) {
-        for (id, predicate) in self.predicates.plain.sweep() {
+        // From the last id on, so that sorted lists of them are cut at their end.
+        for (id, predicate) in self.predicates.plain.sweep().into_iter().rev() {
             match predicate {
-                Predicate::Select(selector) => {
-                    self.predicate_index.remove(id, &selector.expr);
-                    for group in self.groups.candidates(&selector.expr, &self.labelled) {
-                        let Some(state) = self.groups.lookup_mut(group) else { continue };
-                        if let Ok(at) = state.signature.holds.binary_search(&id) {
-                            state.signature.holds.remove(at);
-                            work.changed_signatures.push(group);
+                Predicate::Select(selectors) => {
+                    for (selector, at) in selectors.iter().zip(0..) {
+                        self.predicate_index.remove((id, at), &selector.expr);
+                        for group in self.groups.candidates(&selector.expr, &self.labelled) {
+                            let Some(state) = self.groups.lookup_mut(group) else { continue };
+                            if let Ok(at) = state.signature.holds.binary_search(&id) {
+                                state.signature.holds.remove(at);
+                                work.changed_signatures.push(group);
+                            }
                         }
                     }
                 }
                 Predicate::Nets(nets) => {
-                    for net in nets {
-                        self.addresses.remove_predicate(net, id);
+                    for (net, membership) in nets.iter() {
+                        self.addresses.remove_predicate(net, id, membership);
                     }
                 }
                 Predicate::Service(service) => {
                     for net in self.service_prefixes.get(&service).into_iter().flatten() {
-                        self.addresses.remove_predicate(*net, id);
+                        self.addresses.remove_predicate(*net, id, Membership::In);
                     }
                     self.evaluate_service(&service);
                 }
             }
         }
-        for (id, predicate) in self.predicates.ports.sweep() {
+        for (id, predicate) in self.predicates.ports.sweep().into_iter().rev() {
             match predicate {
-                PortPredicate::Named(..) => {
-                    self.named_ports.remove(&id);
-                    for group in self.groups.ids() {
+                PortPredicate::Named(selectors, name) => {
+                    self.named_ports.remove(id, &selectors, &name);
+                    let candidates =
+                        |selector: &EntitySelector| self.groups.candidates(&selector.expr, &self.labelled);
+                    let mut groups: Vec<GroupId> = selectors.iter().flat_map(candidates).collect();
+                    if selectors.is_empty() {
+                        groups = self.groups.with_port(&name);
+                    }
+                    for group in groups {
                         let Some(state) = self.groups.lookup_mut(group) else { continue };
                         if let Ok(at) = state.signature.ports.binary_search_by_key(&id, |(id, _)| *id) {
                             state.signature.ports.remove(at);
@@ -140,7 +166,7 @@ impl Compiler {
             ports.dedup();
             if let Some(predicate) = predicate {
                 self.addresses.clear_predicate(*net, predicate);
-                self.addresses.add_predicate(*net, predicate);
+                self.addresses.add_predicate(*net, predicate, Membership::In);
             }
             if let Some(port_predicate) = port_predicate {
                 self.addresses.set_ports(*net, port_predicate, ports.clone());
