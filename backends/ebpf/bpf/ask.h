@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* Asks the flow table, then policy. */
 #pragma once
-#include "flows.h"
+#include "known.h"
 #include "policy.h"
+#include "remember.h"
 
 /* What becomes of a packet at one place. */
 #define REFUSED 0
@@ -61,6 +62,8 @@ INLINE int ask(const struct packet *p, const struct place *at, struct question *
 {
 	int known = is_known(p, at);
 
+	if (known == CUT)
+		return REFUSED;
 	if (known) {
 		count(&reasons, REASON_ESTABLISHED, 0);
 		return known == FINAL ? ANSWERED : ESTABLISHED;
@@ -83,7 +86,11 @@ FUNCTION int ask_hook(const struct packet *p, const struct place *at, struct que
  */
 INLINE int ask_both(const struct packet *p, const struct place *at, struct question *q, const struct buffer *buffer, u32 first, u32 second)
 {
-	if (is_known(p, at)) {
+	int known = is_known(p, at);
+
+	if (known == CUT)
+		return REFUSED;
+	if (known) {
 		count(&reasons, REASON_ESTABLISHED, 0);
 		return ESTABLISHED;
 	}

@@ -17,6 +17,8 @@ FUNCTION int defer(struct __sk_buff *skb, const struct packet *p, struct place *
 	at->begins = DEFERRED;
 	int known = is_known(p, at);
 
+	if (known == CUT)
+		return TC_DROP;
 	if (known == FINAL) {
 		count(&reasons, REASON_ESTABLISHED, 0);
 		finalize(skb);

@@ -11,6 +11,14 @@ INLINE u32 read_active_buffer(void)
 	return buffer ? *buffer & 1 : 0;
 }
 
+INLINE int is_retired(void)
+{
+	u32 zero = 0;
+	u32 *buffer = map_lookup(&active_buffer, &zero);
+
+	return buffer && *buffer & RETIRED;
+}
+
 INLINE const struct buffer *endpoint_at(u32 interface, u32 active)
 {
 	struct endpoint *endpoint = map_lookup(&endpoints, &interface);

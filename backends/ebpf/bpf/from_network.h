@@ -8,6 +8,7 @@
 #include "mark.h"
 #include "parse.h"
 #include "route.h"
+#include "sources.h"
 #include "to_host.h"
 
 /*
@@ -18,7 +19,8 @@ FUNCTION int enter_untracked(struct __sk_buff *skb, const struct packet *p, cons
 {
 	if (!p || !buffer)
 		return REFUSED;
-	struct question q = { buffer->programs[HOOK_PRE_DNAT], HOOK_PRE_DNAT, skb->ifindex, active, class, UNSOUGHT };
+	struct question q = { buffer->programs[HOOK_PRE_DNAT], HOOK_PRE_DNAT, skb->ifindex, active, class, UNSOUGHT,
+			      skb->ifindex };
 	u32 action = judge_hook(p, &q, 0);
 
 	if (action == ACTION_ALLOW)
@@ -34,21 +36,29 @@ int from_network(struct __sk_buff *skb)
 	u32 active = read_active_buffer(), interface = skb->ifindex;
 	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = {};
-	struct place at = { interface, 0, 0, 0 };
+	struct place at = { interface, 0, 0, 0, interface, 0 };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
 		return TC_NEXT;
 	if (parsed != PARSED)
-		return buffer ? drop(reason_of(parsed)) : TC_NEXT;
-	struct question q = { 0, HOOK_UNTRACKED_INGRESS, interface, active, UNSOUGHT, UNSOUGHT };
+		return buffer || has_tunnel_peers ? drop(reason_of(parsed)) : TC_NEXT;
+	if (has_tunnel_peers && is_tunnel(&p) && !is_tunnel_peer(&p) && is_for_node(skb, &p))
+		return drop(REASON_TUNNEL);
+	struct question q = { 0, HOOK_UNTRACKED_INGRESS, interface, active, UNSOUGHT, UNSOUGHT, interface };
 
 	if (services) {
 		q.source_class = class_of(p.v6, p.source, active) & ~SERVICE;
 		carry_class(skb, q.source_class, active);
 	}
-	if (!buffer)
+	if (!buffer) {
+		if (is_forged(&p))
+			return drop(REASON_FORGED);
+		/* What is no answer to a flow that was allowed to leave here is none where it arrives. */
+		if (services && is_known(&p, &at) == FINAL)
+			finalize(skb);
 		return TC_NEXT;
+	}
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
 	int untracked = 0;
@@ -62,17 +72,22 @@ int from_network(struct __sk_buff *skb)
 		/* What is forwarded is asked about as if no untracked policy applied (decision D25). */
 		untracked = action == ACTION_ALLOW && is_for_node(skb, &p);
 		if (untracked && !services)
-			return accept(&p, &at);
+			return is_forged(&p) ? drop(REASON_FORGED) : accept(&p, &at);
 	}
 	at.begins = services ? DEFERRED : 0;
 	int known = is_known(&p, &at);
 
+	if (known == CUT)
+		return TC_DROP;
 	if (known) {
 		if (known == FINAL)
 			finalize(skb);
 		count(&reasons, REASON_ESTABLISHED, 0);
 		return accept(&p, &at);
 	}
+	/* No flow that is known here came from a workload of this node. */
+	if (is_forged(&p))
+		return drop(REASON_FORGED);
 	if (untracked)
 		return enter_untracked(skb, &p, buffer, q.source_class, active) == REFUSED ? TC_DROP : accept(&p, &at);
 	q.hook = HOOK_PRE_DNAT;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* The program for what a workload sends. */
 #pragma once
+#include "claims.h"
 #include "defer.h"
 #include "discovery.h"
 #include "drop.h"
@@ -22,6 +23,8 @@ FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const st
 		return REFUSED;
 	int known = is_known(p, at);
 
+	if (known == CUT)
+		return REFUSED;
 	if (known) {
 		count(&reasons, REASON_ESTABLISHED, 0);
 		return known == FINAL ? ANSWERED : ESTABLISHED;
@@ -59,16 +62,21 @@ int from_workload(struct __sk_buff *skb)
 	u32 active = read_active_buffer(), interface = skb->ifindex;
 	const struct buffer *buffer = endpoint_at(interface, active);
 	struct packet p = {};
-	struct place at = { interface, 1, 0, 0 };
+	struct place at = { interface, 1, 0, 0, interface, 0 };
 
+	/* Nobody owns an address at a closed interface. */
+	if (!buffer && check_claims)
+		return drop(REASON_UNKNOWN_INTERFACE);
 	if (!buffer || buffer->flags & HOST)
 		return drop_unless_arp(skb);
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP)
-		return TC_NEXT;
+		return !check_claims || is_honest_arp(skb, buffer) ? TC_NEXT : drop(REASON_CLAIM);
 	if (parsed != PARSED)
 		return drop(reason_of(parsed));
+	if (check_claims && is_advertisement(&p) && !is_honest_advertisement(&p, buffer))
+		return drop(REASON_CLAIM);
 	if (!(buffer->flags & ANY_ADDRESS) && !is_own(buffer, p.v6, p.source)) {
 		if (is_discovery(&p))
 			return TC_NEXT;
@@ -77,7 +85,7 @@ int from_workload(struct __sk_buff *skb)
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
 	struct question q = { buffer->programs[HOOK_WORKLOAD_EGRESS], HOOK_WORKLOAD_EGRESS, interface, active,
-			      UNSOUGHT, UNSOUGHT };
+			      UNSOUGHT, UNSOUGHT, interface };
 
 	if (services) {
 		q.source_class = class_of(p.v6, p.source, active) & ~SERVICE;
@@ -106,7 +114,7 @@ int from_workload(struct __sk_buff *skb)
 	} else if (to_host && !at.begins && is_for_node(skb, &p)) {
 		int entered = buffer->flags & COVERED && asked == EXEMPT ?
 				      enter_node_freely(skb, &p) :
-				      enter_node(skb, &p, buffer, active, q.source_class);
+				      enter_node(skb, &p, &at, &q, buffer);
 
 		if (entered == REFUSED)
 			return TC_DROP;

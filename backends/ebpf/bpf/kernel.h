@@ -29,6 +29,8 @@ typedef signed char s8;
 #define MAP_ARRAY_OF_MAPS 12
 #define MAP_RINGBUF 27
 #define NO_PREALLOC 1
+#define NEW_ONLY 1
+#define EXISTING_ONLY 2
 
 /* Stable numbers of helpers. */
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
@@ -40,6 +42,7 @@ static long (*fib_lookup)(void *context, void *params, int length, u32 flags) = 
 static void *(*ringbuf_reserve)(void *map, u64 size, u64 flags) = (void *)131;
 static void (*ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static u64 (*coarse_ns)(void) = (void *)160;
+static long (*for_each)(void *map, void *callback, void *context, u64 flags) = (void *)164;
 
 #define FROM_NETWORK_HEADER 1
 #define RINGBUF_NO_WAKEUP 1
@@ -101,4 +104,9 @@ struct lpm_key {
 INLINE u16 swap16(u16 value)
 {
 	return __builtin_bswap16(value);
+}
+
+INLINE u32 swap32(u32 value)
+{
+	return __builtin_bswap32(value);
 }

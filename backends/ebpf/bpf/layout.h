@@ -30,6 +30,8 @@
 
 /* The node itself, in the place of an interface. */
 #define NODE 0
+/* In the map `active_buffer`: the process that filled it has been followed by another, which decides from now on. */
+#define RETIRED 2
 /* What becomes of a workload's packets for it: 0 is accepted. */
 #define TO_HOST_DROP 1
 #define TO_HOST_POLICY 2
@@ -72,10 +74,14 @@
 #define REASON_TO_HOST 8
 #define REASON_STALE 9
 #define REASON_CONFINED 10
-#define REASONS 11
+#define REASON_CUT 11
+#define REASON_FORGED 12
+#define REASON_TUNNEL 13
+#define REASON_CLAIM 14
+#define REASON_FLOW_LIMIT 15
+#define REASONS 16
 
-/* Longest silence of a flow, in seconds. */
-#define TIMEOUT_TCP 21600
+/* Longest silence of a flow, in seconds; that of TCP is chosen. */
 #define TIMEOUT_TCP_NEW 120
 #define TIMEOUT_TCP_CLOSING 120
 #define TIMEOUT_UDP 180
@@ -85,3 +91,10 @@
 #define TIMEOUT_OTHER 600
 
 #define EVENT_BYTES 56
+
+/* What interfaces pay for is counted by their index, up to this many; a power of two. */
+#define ACCOUNTS 16384
+/* Words of an account. */
+#define ACCOUNT_WORDS 16
+/* Tunnels that are known by protocol and port. */
+#define TUNNELS 16

@@ -71,7 +71,32 @@ struct flow_state {
 	u64 seen;
 	u32 flags;
 	u32 peer;
+	u32 payer; /* the interface that its first packet came in by; its account holds the flow */
+	u32 unused;
 };
+
+/* A flow that was ended. The key is that of the flow. */
+struct cut {
+	u64 seen;
+	u32 began; /* flags of the flow: who began it */
+	u32 unused;
+};
+
+/*
+ * What one interface takes of tables that all share. Interfaces whose indexes are a multiple of ACCOUNTS apart have one account
+ * together.
+ */
+struct account {
+	u64 counted;     /* when its flows were counted last */
+	u64 second;      /* the one that `sent` is about */
+	u64 lost;        /* events */
+	u32 sent;        /* events */
+	u32 interface;   /* that lost events */
+	u32 is_workload; /* others have a limit of their own */
+	u32 flows[4];    /* by family, then at the interface itself and elsewhere */
+	u32 unused[3];
+};
+_Static_assert(sizeof(struct account) == 4 * ACCOUNT_WORDS, "layout.h");
 
 /* Fragments of one packet, on their way in one direction through one interface. */
 struct fragments {
@@ -81,11 +106,6 @@ struct fragments {
 	u32 interface;
 	u32 protocol;
 	u32 way;
-};
-
-struct bucket {
-	u64 filled;
-	u64 tokens;
 };
 
 struct {
@@ -227,17 +247,89 @@ struct {
 	TYPE(value, u64);
 } fragmented SEC(".maps");
 
+/* Only user space adds to these, so that no flood of flows takes anything out of them. */
 struct {
-	UINT(type, MAP_PERCPU_ARRAY);
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1024);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct flow_v4);
+	TYPE(value, struct cut);
+} cuts_v4 SEC(".maps");
+
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1024);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct flow_v6);
+	TYPE(value, struct cut);
+} cuts_v6 SEC(".maps");
+
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, ACCOUNTS);
+	TYPE(key, u32);
+	TYPE(value, struct account);
+} accounts SEC(".maps");
+
+/* When flows were counted last, of any account. */
+struct {
+	UINT(type, MAP_ARRAY);
 	UINT(max_entries, 1);
 	TYPE(key, u32);
-	TYPE(value, struct bucket);
-} event_budget SEC(".maps");
+	TYPE(value, u64);
+} last_count SEC(".maps");
 
 struct {
 	UINT(type, MAP_RINGBUF);
 	UINT(max_entries, 4096);
 } events SEC(".maps");
+
+/* The addresses that workloads of this node are bound to. */
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1024);
+	TYPE(key, u32);
+	TYPE(value, u32);
+} local_v4 SEC(".maps");
+
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1024);
+	TYPE(key, struct address_v6);
+	TYPE(value, u32);
+} local_v6 SEC(".maps");
+
+struct {
+	UINT(type, MAP_LPM_TRIE);
+	UINT(max_entries, 1);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct net_v4);
+	TYPE(value, u32);
+} local_nets_v4 SEC(".maps");
+
+struct {
+	UINT(type, MAP_LPM_TRIE);
+	UINT(max_entries, 1);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct net_v6);
+	TYPE(value, u32);
+} local_nets_v6 SEC(".maps");
+
+struct {
+	UINT(type, MAP_LPM_TRIE);
+	UINT(max_entries, 1);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct net_v4);
+	TYPE(value, u32);
+} tunnel_peers_v4 SEC(".maps");
+
+struct {
+	UINT(type, MAP_LPM_TRIE);
+	UINT(max_entries, 1);
+	UINT(map_flags, NO_PREALLOC);
+	TYPE(key, struct net_v6);
+	TYPE(value, u32);
+} tunnel_peers_v6 SEC(".maps");
 
 /* Chosen before the program is loaded, and constant from then on. */
 volatile const u32 blocks_per_projection = 64;
@@ -253,6 +345,19 @@ volatile const u32 mark_state = 0;
 volatile const u32 mark_parity = 0;
 /* What becomes of a workload's packets for the node itself. */
 volatile const u32 to_host = 0;
-/* Events for each CPU: in a second, and at once. 0: no limit. */
-volatile const u32 events_per_second = 1000;
-volatile const u32 events_at_once = 1000;
+/* Events of each account in a second. 0: no limit. */
+volatile const u32 events_per_second = 100;
+/* Seconds of silence after which a TCP flow is forgotten. */
+volatile const u32 tcp_idle_seconds = 432000;
+/* Flows of an account that are at its own interface, for each family; twice as many may be elsewhere. */
+volatile const u32 workload_flows_v4 = 16384;
+volatile const u32 workload_flows_v6 = 8192;
+volatile const u32 host_flows_v4 = 16384;
+volatile const u32 host_flows_v6 = 8192;
+/* Whether there are networks of local workloads. */
+volatile const u32 has_local_nets = 0;
+/* Whether tunnels that end at this node are accepted from certain peers only, and which these are: protocol, then port. 0: none. */
+volatile const u32 has_tunnel_peers = 0;
+volatile const u32 tunnels[TUNNELS] = {};
+/* Whether workloads may claim their own addresses only. */
+volatile const u32 check_claims = 1;

@@ -20,6 +20,8 @@
 #define PROTO_UDP 17
 #define PROTO_ICMPV6 58
 #define PROTO_SCTP 132
+/* Neighbour advertisement, a type of ICMPv6. */
+#define ADVERTISEMENT 136
 
 /* The packet may begin a flow, so policy is asked even where the flow is known: TCP with SYN but no ACK, SCTP INIT. */
 #define OPENS 1
@@ -50,7 +52,7 @@ struct packet {
 	u32 received_ports;
 	u32 inner_protocol;
 	u32 inner_source[4];
-	u32 inner_destination[4];
+	u32 inner_destination[4]; /* of a neighbour advertisement, its target */
 };
 
 /* Results of parsing. */
@@ -206,6 +208,9 @@ FUNCTION int parse_transport(struct __sk_buff *skb, struct packet *p, u32 offset
 				parse_inner(skb, p, offset + 8);
 			return PARSED;
 		}
+		if (p->v6 && l4[0] == ADVERTISEMENT && room >= 24 &&
+		    load_relative(skb, offset + 8, p->inner_destination, 16, FROM_NETWORK_HEADER))
+			return BAD_PACKET;
 		int asks = query(p->v6, l4[0], &question);
 
 		if (asks && room >= 8)

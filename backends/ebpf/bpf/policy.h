@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /* From a packet at a hook of an endpoint to its decision. */
 #pragma once
+#include "account.h"
+#include "count.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -104,6 +106,7 @@ struct question {
 	u32 active;
 	u32 source_class;
 	u32 destination_class;
+	u32 payer; /* the interface that the packet came in by; its account sends the event */
 };
 
 struct event {
@@ -121,53 +124,24 @@ struct event {
 };
 _Static_assert(sizeof(struct event) == EVENT_BYTES, "layout.h");
 
-INLINE void count(void *map, u32 slot, u32 bytes)
-{
-	struct counter *counter = map_lookup(map, &slot);
-
-	if (counter) {
-		counter->packets += 1;
-		counter->bytes += bytes;
-	}
-}
-
-INLINE int may_send(void)
-{
-	u32 zero = 0;
-
-	if (!events_per_second)
-		return 1;
-	struct bucket *bucket = map_lookup(&event_budget, &zero);
-
-	if (!bucket)
-		return 0;
-	u64 time = coarse_ns();
-	u64 gained = (time - bucket->filled) * events_per_second / 1000000000;
-
-	if (gained) {
-		bucket->tokens += gained;
-		if (bucket->tokens > events_at_once || !bucket->filled)
-			bucket->tokens = events_at_once;
-		bucket->filled = time;
-	}
-	if (!bucket->tokens)
-		return 0;
-	bucket->tokens -= 1;
-	return 1;
-}
-
 /* Written where it is read, because the stack has no room for it. */
 FUNCTION int send_event(const struct packet *p, const struct question *q, u32 leaf)
 {
 	if (!p || !q)
 		return 0;
-	struct event *event = may_send() ? ringbuf_reserve(&events, sizeof(*event), 0) : 0;
+	struct account *account = account_of(q->payer);
+	u64 now = coarse_ns();
+
+	if (!account)
+		return 0;
+	struct event *event = may_send(account, now) ? ringbuf_reserve(&events, sizeof(*event), 0) : 0;
 
 	if (!event) {
+		lose_event(account, q->payer);
 		count(&reasons, REASON_LOST_EVENT, 0);
 		return 0;
 	}
-	event->time = coarse_ns();
+	event->time = now;
 	event->decision = leaf & NODE_REFERENCE;
 	event->interface = q->interface;
 	event->hook = q->hook;

@@ -5,7 +5,6 @@
  * from_workload and to_workload guard a workload's host-side interface, from_network and to_network an interface of the
  * host. What one of them lets pass goes on to other programs on the interface.
  */
-#include "flows.h"
 #include "policy.h"
 #include "ask.h"
 #include "defer.h"

@@ -19,7 +19,7 @@ int probe(struct __sk_buff *skb)
 
 	if (!buffer || parsed != PARSED || p.flags & LATER_FRAGMENT || hook >= HOOKS)
 		return TC_DROP;
-	struct question q = { buffer->programs[hook], hook, skb->cb[1], active, UNSOUGHT, UNSOUGHT };
+	struct question q = { buffer->programs[hook], hook, skb->cb[1], active, UNSOUGHT, UNSOUGHT, skb->cb[1] };
 
 	return judge_hook(&p, &q, p.bytes) == ACTION_DENY ? TC_DROP : TC_NEXT;
 }

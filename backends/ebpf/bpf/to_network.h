@@ -15,7 +15,7 @@ int to_network(struct __sk_buff *skb)
 	u32 active = read_active_buffer(), interface = skb->ifindex, from = skb->ingress_ifindex;
 	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = {};
-	struct place at = { interface, 1, 0, 0 };
+	struct place at = { interface, 1, 0, 0, from, !from || is_final(skb) };
 	int parsed = parse(skb, &p);
 
 	if (parsed == PASS_ARP || parsed == BAD_ETHERTYPE)
@@ -23,20 +23,25 @@ int to_network(struct __sk_buff *skb)
 	if (parsed != PARSED)
 		return buffer ? drop(reason_of(parsed)) : TC_NEXT;
 	u32 class = services && from ? carried_class(skb, active) : UNSOUGHT;
+	struct question q;
 
 	if (services && from) {
 		if (is_lost(skb, from, active))
 			return drop(REASON_UNKNOWN_INTERFACE);
 		if (p.flags & LATER_FRAGMENT)
 			return later_fragment(&p, &at);
-		if (ask_sender(skb, &p, from, active, class) == REFUSED)
+		if (ask_sender(skb, &p, &at, &q, from, active, class) == REFUSED)
 			return TC_DROP;
+		at = (struct place){ interface, 1, 0, 0, from, is_final(skb) };
 	}
-	if (!buffer)
+	if (!buffer) {
+		if (services && from && !is_known(&p, &at))
+			begin(&p, &at);
 		return accept(&p, &at);
+	}
 	if (p.flags & LATER_FRAGMENT)
 		return later_fragment(&p, &at);
-	struct question q = { 0, HOOK_UNTRACKED_EGRESS, interface, active, class, UNSOUGHT };
+	q = (struct question){ 0, HOOK_UNTRACKED_EGRESS, interface, active, class, UNSOUGHT, from };
 
 	if (!from) {
 		if (!(buffer->flags & TRACKED_ONLY)) {

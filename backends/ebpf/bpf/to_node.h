@@ -20,6 +20,9 @@ int to_node(struct __sk_buff *skb)
 
 	if (!is_marked(skb) || is_final(skb))
 		return DELIVER;
+	/* The program of the next process is there as well. Nothing is noted any more, or that would take it for established. */
+	if (is_retired())
+		return DELIVER;
 	u32 active = read_active_buffer(), class = carried_class(skb, active);
 	const struct buffer *buffer = guard_of(interface, active);
 	struct packet p = { .flags = TAKEN };
@@ -39,17 +42,18 @@ int to_node(struct __sk_buff *skb)
 	}
 	if (!has_ports(&p))
 		return DELIVER;
-	if (buffer->flags & HOST) {
-		struct place at = { interface, 0, 0, 0 };
-		struct question q = { buffer->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, active, class, UNSOUGHT };
+	struct place at = { interface, 0, 0, 0, interface, 0 };
+	struct question q = { buffer->programs[HOOK_HOST_INGRESS], HOOK_HOST_INGRESS, interface, active, class, UNSOUGHT, interface };
 
+	if (buffer->flags & HOST)
 		return ask_hook(&p, &at, &q) == REFUSED ? WITHHOLD : DELIVER;
-	}
-	if (ask_sender(skb, &p, interface, active, class) == REFUSED)
+	if (ask_sender(skb, &p, &at, &q, interface, active, class) == REFUSED)
 		return WITHHOLD;
 	if (!to_host)
 		return DELIVER;
-	int entered = is_free(skb) ? enter_node_freely(skb, &p) : enter_node(skb, &p, buffer, active, class);
+	/* The source may be hidden to both questions. */
+	q = (struct question){ 0, HOOK_HOST_INGRESS, NODE, active, class, UNSOUGHT, interface };
+	int entered = is_free(skb) ? enter_node_freely(skb, &p) : enter_node(skb, &p, &at, &q, buffer);
 
 	return entered == REFUSED ? WITHHOLD : DELIVER;
 }

@@ -16,7 +16,7 @@ INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 	u32 active = read_active_buffer();
 	const struct buffer *buffer = endpoint_at(interface, active);
 	struct packet p = {};
-	struct place at = { interface, 0, 0, 0 };
+	struct place at = { interface, 0, 0, 0, from, is_final(skb) };
 
 	if (!buffer || buffer->flags & HOST)
 		return drop_unless_arp(skb);
@@ -45,11 +45,15 @@ INLINE int guard_in(struct __sk_buff *skb, u32 interface, u32 from)
 	if (services && is_lost(skb, from, active))
 		return drop(REASON_UNKNOWN_INTERFACE);
 	u32 class = services ? carried_class(skb, active) : UNSOUGHT;
+	struct question q;
 
-	if (services && ask_sender(skb, &p, from, active, class) == REFUSED)
-		return TC_DROP;
-	struct question q = { buffer->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, active,
-			      class, UNSOUGHT };
+	if (services) {
+		if (ask_sender(skb, &p, &at, &q, from, active, class) == REFUSED)
+			return TC_DROP;
+		at = (struct place){ interface, 0, 0, from, from, is_final(skb) };
+	}
+	q = (struct question){ buffer->programs[HOOK_WORKLOAD_INGRESS], HOOK_WORKLOAD_INGRESS, interface, active,
+			      class, UNSOUGHT, from };
 	int asked = buffer->flags & COVERED ?
 			    ask_covered_in(&p, &at, &q, buffer) :
 			    ask(&p, &at, &q);

@@ -5,6 +5,17 @@ use portcullis_core::verdict::Hook;
 /// Bytes of an event.
 #[cfg(any(test, feature = "load"))]
 pub(crate) const EVENT_BYTES: usize = 56;
+/// What interfaces pay for is counted by their index, up to this many.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const ACCOUNTS: u32 = 16_384;
+/// Words of an account.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const ACCOUNT_WORDS: usize = 16;
+/// Tunnels that are known by protocol and port.
+pub(crate) const TUNNELS: usize = 16;
+/// In the map `active_buffer`: the process that filled it has been followed by another.
+#[cfg(any(test, feature = "load"))]
+pub(crate) const RETIRED: u32 = 2;
 /// Words of a page.
 pub(crate) const PAGE_WORDS: usize = 256;
 /// Runs in a list.
@@ -161,7 +172,11 @@ mod tests {
 
     #[test]
     fn the_kernel_program_has_the_same_numbers() {
-        let ours: [(&str, u64); 29] = [
+        let ours: [(&str, u64); 33] = [
+            ("ACCOUNTS", u64::from(ACCOUNTS)),
+            ("ACCOUNT_WORDS", ACCOUNT_WORDS as u64),
+            ("TUNNELS", TUNNELS as u64),
+            ("RETIRED", u64::from(RETIRED)),
             ("EVENT_BYTES", EVENT_BYTES as u64),
             ("PAGE_WORDS", PAGE_WORDS as u64),
             ("RUNS", RUNS as u64),

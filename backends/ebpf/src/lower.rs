@@ -386,7 +386,7 @@ impl Lower for Lowering {
     type Update = Update;
 
     fn load(options: Options, desired: DesiredState<'_>, (): &()) -> Result<(Self, Update), LowerError> {
-        options.check_mark()?;
+        options.check()?;
         let snapshot = desired.snapshot;
         let mut lowering = Self {
             generation: snapshot.generation,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_core::backend::{DataplaneOptions, LowerError, LowerErrorKind};
+use portcullis_core::backend::{DataplaneOptions, Ended, LowerError, LowerErrorKind};
+use portcullis_core::settings::Tunnel;
 
 /// What is chosen about the program and its maps, beside what every dataplane takes. [`Options::new`] gives the defaults;
 /// each setter returns the changed options.
@@ -77,10 +78,14 @@ pub struct Capacity {
     pub pages: u32,
     /// Different decisions. 8 bytes each, and 16 for each CPU.
     pub decisions: u32,
-    /// Tracked IPv4 flows; the least recently used make room. 104 bytes each.
+    /// Tracked IPv4 flows; the least recently used make room. 112 bytes each. One workload's flows take half of the table at
+    /// most, whatever [`DataplaneOptions::flows_per_interface`] says.
     pub flows_v4: u32,
-    /// Tracked IPv6 flows; the least recently used make room. 128 bytes each.
+    /// Tracked IPv6 flows; the least recently used make room. 136 bytes each. One workload's flows take half of the table at
+    /// most.
     pub flows_v6: u32,
+    /// Flows of each family that were ended and may not go on; the kernel takes their memory as they come.
+    pub cuts: u32,
     /// Bytes of events that wait to be read; a power of two and a multiple of the page size.
     pub event_bytes: u32,
 }
@@ -104,12 +109,21 @@ impl Default for Capacity {
             decisions: 16_384,
             flows_v4: 131_072,
             flows_v6: 65_536,
+            cuts: 65_536,
             event_bytes: 1 << 20,
         }
     }
 }
 
 impl Capacity {
+    /// How many flows of a table of this size one interface may have that its own packets began, and as many again at each of
+    /// the others on their way: of a workload, and of an interface of the host, which carries those of many.
+    #[cfg(feature = "load")]
+    pub(crate) fn flow_bounds(table: u32, per_interface: u32) -> [u32; 2] {
+        let most = (table / 6).max(1);
+        [per_interface.min(most), per_interface.max(table / 8).clamp(1, most)]
+    }
+
     /// Next to nothing.
     pub(crate) const SMALL: Self = Self {
         endpoints: 16,
@@ -126,6 +140,7 @@ impl Capacity {
         decisions: 16,
         flows_v4: 1_024,
         flows_v6: 1_024,
+        cuts: 1_024,
         event_bytes: 1 << 16,
     };
 
@@ -276,8 +291,27 @@ impl Options {
         [self.mark & !above, self.mark.trailing_zeros(), state]
     }
 
+    /// Whether the program can do what is chosen for all dataplanes.
+    pub(crate) fn check(&self) -> Result<(), LowerError> {
+        let (tunnels, most) = (&self.dataplane.tunnels, crate::layout::TUNNELS);
+        let is_known = |tunnel: &Tunnel| matches!(tunnel, Tunnel::Protocol(_) | Tunnel::Udp(_));
+        if tunnels.len() > most || !tunnels.iter().all(is_known) {
+            return Err(LowerError::unsupported(
+                None,
+                format!("eBPF knows {most} tunnels by protocol or UDP port"),
+            ));
+        }
+        if self.dataplane.ended == Ended::Reset {
+            return Err(LowerError::unsupported(
+                None,
+                "eBPF drops what comes in an ended flow and sends no reset",
+            ));
+        }
+        self.check_mark()
+    }
+
     /// Whether the mark can carry what it has to.
-    pub(crate) fn check_mark(&self) -> Result<(), LowerError> {
+    fn check_mark(&self) -> Result<(), LowerError> {
         let in_one_piece =
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);

@@ -31,6 +31,7 @@ const CAPACITY: Capacity = Capacity {
     decisions: 2_048,
     flows_v4: 1_024,
     flows_v6: 1_024,
+    cuts: 1_024,
     event_bytes: 65_536,
 };
 

@@ -16,6 +16,8 @@ fn the_verifier_accepts_every_program() {
     let compiler = Compiler::new(Settings::default(), CompileScope::All);
     // What is switched off is not looked at: once without anything, and once with everything.
     let shared = DataplaneOptions::new().with_services("10.96.0.0/12".parse().unwrap());
+    let shared =
+        shared.with_local_net("10.0.0.0/24".parse().unwrap()).with_tunnel_peers("fd00::/64".parse().unwrap());
     let all = Options::from(shared.with_workload_to_host(WorkloadToHost::HostPolicy));
     for (what, options) in [("the least", Options::new()), ("everything", all)] {
         let (lowering, update) =

@@ -16,8 +16,9 @@ use crate::load::reason::Reason;
 /// - [`maintain`](Dataplane::maintain) waits for a grace period of the kernel when updates left something for later, which
 ///   takes some milliseconds, and looks at what is attached to each interface.
 /// - [`terminate`](Dataplane::terminate) and [`usage`](Dataplane::usage) look at every entry of the flow tables. A TCP or SCTP
-///   flow that was ended stays so until it is opened anew; of others, what an end sends on that may begin such a flow is a new
-///   one. The code of ICMP is taken to be 0.
+///   flow that was ended stays so until it is opened anew, or policy allows what the end sends that began it; of others, what an
+///   end sends on that may begin such a flow is a new one. A flow whose beginning was not seen is ended when either end may
+///   not begin it any more. The code of ICMP is taken to be 0.
 /// - Counters begin at zero with the first load of a process. A later load goes on from them, also one that an update or
 ///   [`maintain`](Dataplane::maintain) does.
 /// - [`event_fd`](Dataplane::event_fd) stays the same through loads.
@@ -59,6 +60,12 @@ impl Dataplane for Enforcer {
             let in_kernel = running.reason(Reason::LostEvent).unwrap_or_default();
             in_kernel.saturating_add(running.events.lost())
         })
+    }
+
+    /// Those that were read too late are not among them.
+    fn lost_events_by_interface(&mut self) -> Vec<(u32, u64)> {
+        let lost = self.loaded().and_then(|running| Ok(running.lost_by_interface()?));
+        lost.unwrap_or_default().into_iter().collect()
     }
 
     fn event_fd(&self) -> Option<c_int> {

@@ -14,55 +14,79 @@ use crate::load::maps::take;
 use crate::load::pins::Pins;
 
 /// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
-/// a line in [`earlier_v4`] and [`earlier_v6`], or its flows are lost in an upgrade.
-pub(crate) const LAYOUT: u32 = 1;
+/// a line in [`earlier_flows`] and [`earlier_cuts`], or its flows are lost in an upgrade.
+pub(crate) const LAYOUT: u32 = 2;
 
-/// `struct flow_v4`, `struct flow_v6` and `struct flow_state`, as words.
-type KeyV4 = [u32; 5];
-type KeyV6 = [u32; 11];
-type State = [u32; 4];
+/// `struct flow_v4`, `struct flow_v6`, `struct flow_state` and `struct cut`, as words.
+pub(super) type KeyV4 = [u32; 5];
+pub(super) type KeyV6 = [u32; 11];
+pub(super) type State = [u32; 6];
+pub(super) type Cut = [u32; 4];
+/// `struct flow_state` in layout 1: time, flags and peer. Flows that had been ended had a flag.
+type FirstState = [u32; 4];
+const FIRST_TERMINATED: u32 = 16;
 
 /// Entries of one table, in this layout.
-type Entries<K> = Vec<(K, State)>;
+type Entries<K, V> = Vec<(K, V)>;
 
-fn earlier_v4(layout: u32, data: MapData) -> Result<Entries<KeyV4>, LoadError> {
+fn earlier_flows<K: Key>(layout: u32, data: MapData) -> Result<Entries<K, State>, LoadError> {
     match layout {
-        LAYOUT => entries(data, |key, state| Some((key, state))),
+        LAYOUT => entries(data, |key: K, state: State| Some((key, state))),
+        1 => entries(data, |key: K, [a, b, flags, peer]: FirstState| {
+            let state = [a, b, flags, peer, key.interface(), 0];
+            (flags & FIRST_TERMINATED == 0).then_some((key, state))
+        }),
         // Of a version that is not known here.
         _ => Ok(Vec::new()),
     }
 }
 
-fn earlier_v6(layout: u32, data: MapData) -> Result<Entries<KeyV6>, LoadError> {
-    match layout {
-        LAYOUT => entries(data, |key, state| Some((key, state))),
+/// The flows that had been ended. `of_flows` says that the table is one of flows, which the first layout kept them in.
+fn earlier_cuts<K: Key>(layout: u32, of_flows: bool, data: MapData) -> Result<Entries<K, Cut>, LoadError> {
+    match (layout, of_flows) {
+        (LAYOUT, false) => entries(data, |key: K, cut: Cut| Some((key, cut))),
+        (1, true) => entries(data, |key: K, [a, b, flags, _]: FirstState| {
+            (flags & FIRST_TERMINATED != 0).then_some((key, [a, b, flags & BEGAN, 0]))
+        }),
         _ => Ok(Vec::new()),
     }
 }
 
 /// When a flow was last seen, in nanoseconds of the kernel's coarse monotonic clock.
 fn seen(state: State) -> u64 {
-    let [a, b, _, _] = state;
+    seen_of(state)
+}
+
+fn seen_of<const N: usize>(state: [u32; N]) -> u64 {
+    let [a, b] = state.first_chunk().copied().unwrap_or_default();
     let ([a, b, c, d], [e, f, g, h]) = (a.to_ne_bytes(), b.to_ne_bytes());
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 const fn flags(state: State) -> u32 {
-    let [_, _, flags, _] = state;
+    let [_, _, flags, ..] = state;
     flags
 }
 
 /// The same time with other flags.
 const fn with_flags(state: State, flags: u32) -> State {
-    let [a, b, _, rest] = state;
-    [a, b, flags, rest]
+    let [a, b, _, peer, payer, unused] = state;
+    [a, b, flags, peer, payer, unused]
+}
+
+/// The interface whose account holds the flow.
+pub(super) const fn payer(state: State) -> u32 {
+    let [.., payer, _] = state;
+    payer
 }
 
 /// Flags of `bpf/flows.h`.
 const SENT: u32 = 1 | 2;
 const BEGAN_LOCAL: u32 = 8;
-const TERMINATED: u32 = 16;
 const DEFERRED: u32 = 64;
+const MIDWAY: u32 = 128;
+/// What a cut keeps of a flow.
+const BEGAN: u32 = BEGAN_LOCAL | MIDWAY;
 
 /// What two tables know of one flow. The newer may be about a later flow with the same ports.
 fn merged(here: State, other: State) -> State {
@@ -73,11 +97,31 @@ fn merged(here: State, other: State) -> State {
 }
 
 /// The layout-dependent half of [`Flow`].
-trait Key: Pod + Ord {
+pub(super) trait Key: Pod + Ord {
+    /// The interface that the flow is tracked at.
+    fn interface(&self) -> u32;
+
+    /// The flow as it began. Where that was not seen, either end may have begun it.
     fn flow(&self, state: State) -> Flow;
+
+    /// The ways in which the flow can have begun.
+    fn ways(&self, state: State) -> impl Iterator<Item = Flow> {
+        let other = (flags(state) & MIDWAY != 0).then(|| with_flags(state, flags(state) ^ BEGAN_LOCAL));
+        [Some(state), other].into_iter().flatten().map(|state| self.flow(state))
+    }
+
+    /// Whether it is at the interface itself that its first packet came in by, and was allowed there.
+    fn is_here(&self, state: State) -> bool {
+        self.interface() == payer(state) && flags(state) & DEFERRED == 0
+    }
 }
 
 impl Key for KeyV4 {
+    fn interface(&self) -> u32 {
+        let [_, _, _, interface, _] = *self;
+        interface
+    }
+
     fn flow(&self, state: State) -> Flow {
         let [local, remote, ports, interface, protocol] = *self;
         let [local, remote] = [local, remote].map(|word| Ipv4Addr::from(word.to_ne_bytes()).into());
@@ -86,6 +130,11 @@ impl Key for KeyV4 {
 }
 
 impl Key for KeyV6 {
+    fn interface(&self) -> u32 {
+        let [.., interface, _] = *self;
+        interface
+    }
+
     fn flow(&self, state: State) -> Flow {
         let [a, b, c, d, e, f, g, h, ports, interface, protocol] = *self;
         let [local, remote] = [[a, b, c, d], [e, f, g, h]].map(address_of);
@@ -121,7 +170,7 @@ impl Flow {
         let (source, destination) = if began_local { (local, remote) } else { (remote, local) };
         let protocol = Protocol(u8::try_from(protocol).unwrap_or(u8::MAX));
         let mut packet = Packet::new(source, destination, protocol);
-        let mut is_known = flags(state) & (TERMINATED | DEFERRED) == 0;
+        let mut is_known = flags(state) & DEFERRED == 0;
         let [upper, _, kind, end] = ports.to_be_bytes();
         let [_, second, third, _] = ports.to_be_bytes();
         match protocol {
@@ -152,8 +201,10 @@ const fn answer_to(protocol: Protocol, question: u8) -> u8 {
 
 /// The tables that the program looks into.
 pub(crate) struct FlowTables {
-    v4: HashMap<MapData, KeyV4, State>,
-    v6: HashMap<MapData, KeyV6, State>,
+    pub(super) v4: HashMap<MapData, KeyV4, State>,
+    pub(super) v6: HashMap<MapData, KeyV6, State>,
+    cuts_v4: HashMap<MapData, KeyV4, Cut>,
+    cuts_v6: HashMap<MapData, KeyV6, Cut>,
 }
 
 /// A pinned table that the program does not look into: of another size or layout.
@@ -161,6 +212,8 @@ pub(crate) struct FlowTables {
 pub(crate) struct Earlier {
     path: PathBuf,
     is_v6: bool,
+    /// Whether it is one of flows, not of cuts.
+    of_flows: bool,
     layout: u32,
 }
 
@@ -169,12 +222,14 @@ impl Earlier {
     pub(crate) fn at(name: &str, path: PathBuf) -> Option<Self> {
         let (map, rest) = name.split_once('-')?;
         let layout = rest.split_once('-')?.0.parse().ok()?;
-        let is_v6 = match map {
-            "flows_v4" => false,
-            "flows_v6" => true,
+        let (of_flows, is_v6) = match map {
+            "flows_v4" => (true, false),
+            "flows_v6" => (true, true),
+            "cuts_v4" => (false, false),
+            "cuts_v6" => (false, true),
             _ => return None,
         };
-        Some(Self { path, is_v6, layout })
+        Some(Self { path, is_v6, of_flows, layout })
     }
 }
 
@@ -197,8 +252,9 @@ pub(crate) fn pinned_beside(pins: &Pins, current: &[String]) -> Vec<Earlier> {
 
 /// Removes pinned tables but these.
 pub(crate) fn keep(pins: &mut Pins, kept: &[String]) -> Result<(), LoadError> {
-    let tables = pins.ends_of("flows_").map(|end| format!("flows_{end}"));
-    let others: Vec<String> = tables.filter(|name| !kept.contains(name)).collect();
+    let tables = |prefix| pins.ends_of(prefix).map(move |end| format!("{prefix}{end}"));
+    let others: Vec<String> =
+        tables("flows_").chain(tables("cuts_")).filter(|name| !kept.contains(name)).collect();
     others.iter().try_for_each(|name| pins.unpin(name))
 }
 
@@ -211,7 +267,8 @@ pub(crate) struct Copied {
 
 impl FlowTables {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        Ok(Self { v4: take(ebpf, "flows_v4")?, v6: take(ebpf, "flows_v6")? })
+        let (v4, v6) = (take(ebpf, "flows_v4")?, take(ebpf, "flows_v6")?);
+        Ok(Self { v4, v6, cuts_v4: take(ebpf, "cuts_v4")?, cuts_v6: take(ebpf, "cuts_v6")? })
     }
 
     /// Adds what earlier tables know that is not in `copied` yet. Where they know more than fits, the flows that were seen last
@@ -219,11 +276,18 @@ impl FlowTables {
     pub(crate) fn carry_over(&mut self, earlier: &[Earlier], copied: &mut Copied) -> Result<(), LoadError> {
         let mut found = Copied::default();
         for table in earlier {
-            let data = MapData::from_pin(&table.path).map_err(failed)?;
+            let open = || MapData::from_pin(&table.path).map_err(failed);
+            let (layout, of_flows) = (table.layout, table.of_flows);
+            // Before the flows, so that none comes back meanwhile.
             if table.is_v6 {
-                gather(&mut found.v6, earlier_v6(table.layout, data)?);
+                cut(&mut self.cuts_v6, earlier_cuts(layout, of_flows, open()?)?)?;
             } else {
-                gather(&mut found.v4, earlier_v4(table.layout, data)?);
+                cut(&mut self.cuts_v4, earlier_cuts(layout, of_flows, open()?)?)?;
+            }
+            match (of_flows, table.is_v6) {
+                (true, false) => gather(&mut found.v4, earlier_flows(layout, open()?)?),
+                (true, true) => gather(&mut found.v6, earlier_flows(layout, open()?)?),
+                (false, _) => {}
             }
         }
         put(&mut self.v4, news(&found.v4, &copied.v4))?;
@@ -238,17 +302,48 @@ impl FlowTables {
     }
 
     /// Takes back that the flows were allowed that `which` names: their next packets are decided by policy. A TCP or SCTP flow
-    /// is remembered again only when it is opened anew. How many entries that were.
+    /// is cut: nothing passes in it until it is opened anew, or policy allows what the end sends that began it. How many
+    /// entries that were.
     pub(crate) fn end(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, LoadError> {
-        Ok(end(&mut self.v4, &which)?.saturating_add(end(&mut self.v6, &which)?))
+        let v4 = end(&mut self.v4, &mut self.cuts_v4, &which)?;
+        Ok(v4.saturating_add(end(&mut self.v6, &mut self.cuts_v6, &which)?))
+    }
+
+    /// Forgets cuts that nobody has sent anything in for `silence` nanoseconds before `now`.
+    pub(crate) fn forget_cuts(&mut self, now: u64, silence: u64) -> Result<(), LoadError> {
+        let since = now.saturating_sub(silence);
+        forget(&mut self.cuts_v4, since)?;
+        forget(&mut self.cuts_v6, since)
+    }
+
+    /// For each account, how many flows it has: IPv4 at the interface itself and elsewhere, then IPv6.
+    pub(crate) fn held(&self) -> Result<BTreeMap<u32, [u32; 4]>, LoadError> {
+        let mut held: BTreeMap<u32, [u32; 4]> = BTreeMap::new();
+        let mut add = |payer: u32, is_v6: bool, is_here: bool| {
+            let [here4, elsewhere4, here6, elsewhere6] = held.entry(payer).or_default();
+            let count = match (is_v6, is_here) {
+                (false, true) => here4,
+                (false, false) => elsewhere4,
+                (true, true) => here6,
+                (true, false) => elsewhere6,
+            };
+            *count = count.saturating_add(1);
+        };
+        for (key, state) in read(&self.v4)? {
+            add(payer(state), false, key.is_here(state));
+        }
+        for (key, state) in read(&self.v6)? {
+            add(payer(state), true, key.is_here(state));
+        }
+        Ok(held)
     }
 }
 
 /// Reads a table, also one that changes meanwhile.
-fn entries<K: Pod + Ord, V: Pod, L: Pod>(
+fn entries<K: Pod + Ord, V: Pod, W>(
     data: MapData,
-    convert: impl Fn(K, V) -> Option<(L, State)>,
-) -> Result<Entries<L>, LoadError> {
+    convert: impl Fn(K, V) -> Option<(K, W)>,
+) -> Result<Entries<K, W>, LoadError> {
     let map = Map::from_map_data(data).map_err(failed)?;
     let table: HashMap<_, K, V> = HashMap::try_from(map).map_err(failed)?;
     Ok(read(&table)?.into_iter().filter_map(|(key, value)| convert(key, value)).collect())
@@ -283,20 +378,20 @@ fn count<K: Pod + Ord>(table: &HashMap<MapData, K, State>) -> Result<usize, Load
     Ok(count)
 }
 
-fn gather<K: Ord>(found: &mut BTreeMap<K, State>, entries: Entries<K>) {
+fn gather<K: Ord>(found: &mut BTreeMap<K, State>, entries: Entries<K, State>) {
     for (key, state) in entries {
         found.entry(key).and_modify(|here| *here = merged(*here, state)).or_insert(state);
     }
 }
 
-fn news<K: Copy + Ord>(found: &BTreeMap<K, State>, copied: &BTreeMap<K, State>) -> Entries<K> {
+fn news<K: Copy + Ord>(found: &BTreeMap<K, State>, copied: &BTreeMap<K, State>) -> Entries<K, State> {
     let is_new = |(key, state): &(&K, &State)| copied.get(*key) != Some(*state);
     found.iter().filter(is_new).map(|(key, state)| (*key, *state)).collect()
 }
 
 fn put<K: Pod + Ord>(
     table: &mut HashMap<MapData, K, State>,
-    mut entries: Entries<K>,
+    mut entries: Entries<K, State>,
 ) -> Result<(), LoadError> {
     make_room(table, &mut entries)?;
     // The table forgets those first that came first.
@@ -320,7 +415,7 @@ fn put<K: Pod + Ord>(
 /// has to make room itself goes by when entries were written, which is not when their flows were seen.
 fn make_room<K: Pod + Ord>(
     table: &mut HashMap<MapData, K, State>,
-    entries: &mut Entries<K>,
+    entries: &mut Entries<K, State>,
 ) -> Result<(), LoadError> {
     let limit = max_entries(table)?;
     // As many as come in a moment of ordinary work.
@@ -349,26 +444,56 @@ fn make_room<K: Pod + Ord>(
 
 fn end<K: Key>(
     table: &mut HashMap<MapData, K, State>,
+    cuts: &mut HashMap<MapData, K, Cut>,
     which: impl Fn(&Flow) -> bool,
 ) -> Result<usize, LoadError> {
-    let mut count: usize = 0;
-    for (key, state) in read(table)? {
-        let flow = key.flow(state);
-        if !which(&flow) {
-            continue;
+    let ended: Vec<(K, State)> =
+        read(table)?.into_iter().filter(|(key, state)| key.ways(*state).any(|flow| which(&flow))).collect();
+    let new = ended
+        .iter()
+        .filter(|(key, state)| matches!(key.flow(*state).packet.protocol, Protocol::TCP | Protocol::SCTP));
+    let new = new.map(|(key, state)| {
+        let [a, b, flags, ..] = *state;
+        (*key, [a, b, flags & BEGAN, 0])
+    });
+    // Before they are forgotten, so that none comes back meanwhile.
+    let result = cut(cuts, new.collect());
+    for (key, _) in &ended {
+        match table.remove(key) {
+            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
+            _ => {}
         }
-        match flow.packet.protocol {
-            Protocol::TCP | Protocol::SCTP => {
-                overwrite(table, &key, with_flags(state, flags(state) | TERMINATED))?
-            }
-            _ => match table.remove(&key) {
-                Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
-                _ => {}
-            },
-        }
-        count = count.saturating_add(1);
     }
-    Ok(count)
+    result.map(|()| ended.len())
+}
+
+/// Adds cuts. Where there is no room for all of them, those that were seen last are kept and the rest is an error.
+fn cut<K: Pod + Ord>(
+    table: &mut HashMap<MapData, K, Cut>,
+    mut entries: Entries<K, Cut>,
+) -> Result<(), LoadError> {
+    entries.sort_by_key(|(_, cut)| core::cmp::Reverse(seen_of(*cut)));
+    for (key, cut) in entries {
+        match table.insert(key, cut, ANY) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(TOO_BIG) => {
+                let limit = max_entries(table)?;
+                let reason = format!("`cuts` holds {limit} flows that were ended, and more are needed");
+                return Err(LoadError::plain(reason));
+            }
+            result => result.map_err(failed)?,
+        }
+    }
+    Ok(())
+}
+
+fn forget<K: Pod + Ord>(table: &mut HashMap<MapData, K, Cut>, since: u64) -> Result<(), LoadError> {
+    for (key, _) in read(table)?.into_iter().filter(|(_, cut)| seen_of(*cut) < since) {
+        match table.remove(&key) {
+            Err(error) if !is(&error, std::io::ErrorKind::NotFound) => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Writes what is still there.
@@ -397,9 +522,12 @@ fn failed(error: MapError) -> LoadError {
     LoadError::new("flows", error)
 }
 
-/// `BPF_NOEXIST` and `BPF_EXIST`.
+/// `BPF_ANY`, `BPF_NOEXIST` and `BPF_EXIST`.
+const ANY: u64 = 0;
 const NEW_ONLY: u64 = 1;
 const EXISTING_ONLY: u64 = 2;
+/// `E2BIG`: a table is full.
+const TOO_BIG: i32 = 7;
 
 #[cfg(test)]
 mod tests;

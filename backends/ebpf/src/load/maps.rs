@@ -1,5 +1,6 @@
 //! The maps in the kernel.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
@@ -11,7 +12,9 @@ use portcullis_core::net::Cidr;
 
 use crate::error::{Context as _, LoadError};
 use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows, Runs};
-use crate::lower::endpoint::words_of;
+use crate::load::accounts::Accounts;
+use crate::load::local_sources::LocalSources;
+use crate::lower::endpoint::{words_of, workload_in};
 use crate::write::Write;
 
 /// The maps that [`Write`]s are for.
@@ -29,6 +32,12 @@ pub(crate) struct Maps {
     runs: Array<MapData, Runs>,
     pages: Array<MapData, Page>,
     counters: PerCpuArray<MapData, [u64; 2]>,
+    pub(crate) accounts: Accounts,
+    local_sources: LocalSources,
+    /// The addresses of the workload at an interface, by buffer.
+    workloads: BTreeMap<u32, [Option<Vec<IpAddr>>; 2]>,
+    /// The buffer that is read.
+    active: usize,
     cpus: usize,
     /// How many writes the kernel still takes, in tests of what happens when it does not.
     #[cfg(test)]
@@ -79,6 +88,10 @@ impl Maps {
             runs: take(ebpf, "runs")?,
             pages: take(ebpf, "pages")?,
             counters: take(ebpf, "counters")?,
+            accounts: Accounts::open(ebpf)?,
+            local_sources: LocalSources::open(ebpf)?,
+            workloads: BTreeMap::new(),
+            active: 0,
             cpus,
             #[cfg(test)]
             writes_left: None,
@@ -117,9 +130,9 @@ impl Maps {
                 done("counters", self.counters.set(*slot, zeros, 0))
             }
             Write::Endpoint(interface, Some(words)) => self.set_endpoint(*interface, words),
-            Write::Endpoint(interface, None) => gone("endpoints", self.endpoints.remove(interface)),
+            Write::Endpoint(interface, None) => self.remove_endpoint(*interface),
             Write::Address(net, buffers) => self.address(net, *buffers),
-            Write::Flip(buffer) => done("active_buffer", self.active_buffer.set(0, buffer, 0)),
+            Write::Flip(buffer) => self.flip(*buffer),
         }
     }
 
@@ -129,7 +142,33 @@ impl Maps {
         for (place, word) in value.iter_mut().zip(words) {
             *place = *word;
         }
+        let [first, second] = [0, 1].map(|buffer| words.as_chunks::<BUFFER_WORDS>().0.get(buffer));
+        self.workloads.insert(interface, [first, second].map(|buffer| buffer.and_then(workload_in)));
+        // Before its first packet.
+        self.show_workload(interface)?;
         done("endpoints", self.endpoints.insert(interface, value, IN_PLACE))
+    }
+
+    /// Tells the maps beside that of endpoints which workload is at `interface`, if one is.
+    fn show_workload(&mut self, interface: u32) -> Result<(), LoadError> {
+        let workload = self.workloads.get(&interface).and_then(|buffers| buffers.get(self.active)?.as_ref());
+        self.accounts.begin(interface, workload.is_some())?;
+        self.local_sources.set(interface, workload.into_iter().flatten().copied().collect())
+    }
+
+    fn flip(&mut self, buffer: u32) -> Result<(), LoadError> {
+        done("active_buffer", self.active_buffer.set(0, buffer, 0))?;
+        self.active = usize::from(buffer & 1 == 1);
+        let differ = self.workloads.iter().filter(|(_, [first, second])| first != second);
+        let changed: Vec<u32> = differ.map(|(interface, _)| *interface).collect();
+        changed.into_iter().try_for_each(|interface| self.show_workload(interface))
+    }
+
+    fn remove_endpoint(&mut self, interface: u32) -> Result<(), LoadError> {
+        gone("endpoints", self.endpoints.remove(&interface))?;
+        self.workloads.remove(&interface);
+        self.accounts.end(interface);
+        self.local_sources.set(interface, BTreeSet::new())
     }
 
     /// What a decision counted, on all CPUs.

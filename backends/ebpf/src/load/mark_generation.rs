@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use aya::maps::{Array, Map, MapData};
 
 use crate::error::{Context as _, LoadError};
+use crate::layout::RETIRED;
 use crate::load::pins::Pins;
 
 /// The name of pins of the map `active_buffer`, up to a number and the parity.
@@ -58,6 +59,23 @@ impl MarkGeneration {
             pins.unpin(name)?;
         }
         Ok(())
+    }
+
+    /// Has programs of earlier processes that are still attached somewhere let everything pass to those of this one, and note
+    /// nothing. The kernel takes links off sockets some time after their last pin is gone; until then both programs see a packet.
+    /// Whether there may be any.
+    pub(crate) fn retire(pins: &Pins, kept: Option<&Self>) -> Result<bool, LoadError> {
+        let mut any = false;
+        for (.., name) in found(pins).filter(|(.., name)| kept.is_none_or(|kept| kept.pin != *name)) {
+            let path = pins.path(&name);
+            let what = format!("`{}`", path.display());
+            let map = MapData::from_pin(&path).context(&what)?;
+            let mut map: Array<MapData, u32> = Array::try_from(Map::Array(map)).context(&what)?;
+            let buffer = map.get(&0, 0).context(&what)?;
+            map.set(0, buffer | RETIRED, 0).context(&what)?;
+            any = true;
+        }
+        Ok(any)
     }
 }
 

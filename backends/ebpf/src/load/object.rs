@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use aya::programs::{CgroupSkb, Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::net::Cidr;
+use portcullis_core::packet::Protocol;
+use portcullis_core::settings::{Tunnel, WorkloadToHost};
 
 use crate::error::LoadError;
-use crate::layout::{BLOCK_ROWS, TO_HOST_DROP, TO_HOST_POLICY};
-use crate::options::Options;
+use crate::layout::{BLOCK_ROWS, BOUND_ADDRESSES, TO_HOST_DROP, TO_HOST_POLICY, TUNNELS};
+use crate::load::local_sources;
+use crate::options::{Capacity, Options};
 
 /// The program as it was built from `bpf/`; see `bpf/build.sh`.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcullis.bpf.o");
@@ -19,8 +22,8 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/portcul
 pub(crate) struct Behaviour {
     /// Whether flows are remembered.
     pub(crate) track: u32,
-    /// Events a second and at once on each CPU; 0 for no limit.
-    pub(crate) events: [u32; 2],
+    /// Events a second of each interface; 0 for no limit.
+    pub(crate) events: u32,
     /// See [`MarkGeneration::parity`](crate::load::mark_generation::MarkGeneration).
     pub(crate) mark_parity: u32,
     /// Peers and workloads that a measurement draws packets from.
@@ -29,7 +32,7 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     /// No flows, no limit on events, no mark generations, nothing is drawn.
-    pub(crate) const PLAIN: Self = Self { track: 0, events: [0; 2], mark_parity: 0, drawn: [1; 2] };
+    pub(crate) const PLAIN: Self = Self { track: 0, events: 0, mark_parity: 0, drawn: [1; 2] };
 }
 
 /// Loads `object`, which is [`OBJECT`] or holds it, with maps of the sizes that `options` says. Maps with a path are those that are pinned there, and are
@@ -51,7 +54,18 @@ pub(crate) fn load(
         WorkloadToHost::Drop => TO_HOST_DROP,
         WorkloadToHost::HostPolicy => TO_HOST_POLICY,
     };
-    let Behaviour { track, events: [per_second, at_once], mark_parity, drawn: [peers, ends] } = behaviour;
+    let Behaviour { track, events, mark_parity, drawn: [peers, ends] } = behaviour;
+    let shared_options = &options.dataplane;
+    let bounds = |table| Capacity::flow_bounds(table, shared_options.flows_per_interface);
+    let ([workload_v4, host_v4], [workload_v6, host_v6]) =
+        (bounds(capacity.flows_v4), bounds(capacity.flows_v6));
+    let nets = |nets: &[Cidr]| u32::try_from(nets.len()).unwrap_or(u32::MAX);
+    let (local_nets, peers_of_tunnels) =
+        (nets(&shared_options.local_nets), nets(&shared_options.tunnel_peers));
+    let (has_local_nets, has_tunnel_peers) = (local_nets.min(1), peers_of_tunnels.min(1));
+    let check_claims = u32::from(shared_options.check_neighbour_claims);
+    let local = capacity.endpoints.saturating_mul(2 * LOCAL_ADDRESSES);
+    let tunnels = words_of_tunnels(&shared_options.tunnels);
     let mut loader = EbpfLoader::new();
     // The object asks nothing of the running kernel's types. Aya 0.14 reads them above all the same, for about 20 ms.
     loader.btf(None);
@@ -69,6 +83,14 @@ pub(crate) fn load(
         ("counters", capacity.decisions),
         ("flows_v4", capacity.flows_v4),
         ("flows_v6", capacity.flows_v6),
+        ("cuts_v4", capacity.cuts),
+        ("cuts_v6", capacity.cuts),
+        ("local_v4", local),
+        ("local_v6", local),
+        ("local_nets_v4", local_nets),
+        ("local_nets_v6", local_nets),
+        ("tunnel_peers_v4", peers_of_tunnels),
+        ("tunnel_peers_v6", peers_of_tunnels),
         ("events", capacity.event_bytes),
     ] {
         loader.map_max_entries(name, entries.max(1));
@@ -89,13 +111,41 @@ pub(crate) fn load(
         .override_global("mark_state", &state, true)
         .override_global("mark_parity", &mark_parity, true)
         .override_global("to_host", &to_host, true)
-        .override_global("events_per_second", &per_second, true)
-        .override_global("events_at_once", &at_once, true);
+        .override_global("events_per_second", &events, true)
+        .override_global("tcp_idle_seconds", &shared_options.tcp_idle_seconds, true)
+        .override_global("workload_flows_v4", &workload_v4, true)
+        .override_global("workload_flows_v6", &workload_v6, true)
+        .override_global("host_flows_v4", &host_v4, true)
+        .override_global("host_flows_v6", &host_v6, true)
+        .override_global("has_local_nets", &has_local_nets, true)
+        .override_global("has_tunnel_peers", &has_tunnel_peers, true)
+        .override_global("tunnels", &tunnels, true)
+        .override_global("check_claims", &check_claims, true);
     let failed = |error: aya::EbpfError| {
         let error = LoadError::new("cannot load the eBPF maps", error).of_environment();
         if nix::unistd::geteuid().is_root() { error } else { error.with_hint("root is needed") }
     };
-    loader.load(object).map_err(failed)
+    let mut ebpf = loader.load(object).map_err(failed)?;
+    local_sources::fill(&mut ebpf, "local_nets", &shared_options.local_nets)?;
+    local_sources::fill(&mut ebpf, "tunnel_peers", &shared_options.tunnel_peers)?;
+    Ok(ebpf)
+}
+
+/// Addresses of a workload and family.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const LOCAL_ADDRESSES: u32 = BOUND_ADDRESSES as u32;
+
+/// Protocol and port of each; there are as many as fit.
+fn words_of_tunnels(tunnels: &[Tunnel]) -> [u32; TUNNELS] {
+    let mut words = [0; TUNNELS];
+    for (word, tunnel) in words.iter_mut().zip(tunnels) {
+        *word = match tunnel {
+            Tunnel::Protocol(protocol) => u32::from(protocol.0) << 16,
+            Tunnel::Udp(port) => u32::from(Protocol::UDP.0) << 16 | u32::from(*port),
+            _ => 0,
+        };
+    }
+    words
 }
 
 /// One of the object's programs for interfaces, accepted by the kernel's verifier.

@@ -28,11 +28,23 @@ pub enum Reason {
     /// Dropped: an untracked rule allowed it to the node itself, and pre-DNAT policy does not allow it to where destination NAT
     /// took it.
     Confined,
+    /// Dropped: the flow was ended, and what the other end sends does not begin it anew.
+    Cut,
+    /// Dropped: an interface of the host brought a packet from the address of a workload of this node, or from
+    /// [its networks](portcullis_core::backend::DataplaneOptions::local_nets).
+    ForgedSource,
+    /// Dropped: a tunnel that ends at this node, from elsewhere than its
+    /// [peers](portcullis_core::backend::DataplaneOptions::tunnel_peers).
+    TunnelPeer,
+    /// Dropped: a workload claimed an address that is not its own, in ARP or a neighbour advertisement.
+    NeighbourClaim,
+    /// Passed, and not noted as a flow: the interface that the packet came in by has as many flows as it may.
+    FlowLimit,
 }
 
 impl Reason {
     /// All of them, in the order of `bpf/layout.h`.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::UnknownInterface,
         Self::Malformed,
         Self::Fragment,
@@ -44,5 +56,10 @@ impl Reason {
         Self::WorkloadToHost,
         Self::Stale,
         Self::Confined,
+        Self::Cut,
+        Self::ForgedSource,
+        Self::TunnelPeer,
+        Self::NeighbourClaim,
+        Self::FlowLimit,
     ];
 }

@@ -2,9 +2,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
+use nix::time::{ClockId, clock_gettime};
 use portcullis_core::backend::{Counter, DataplaneError, DesiredState, Health, Lower as _, Unreached};
 use portcullis_core::ir::{DecisionEntry, Delta};
 
@@ -42,14 +44,21 @@ pub(crate) struct Running {
     left_on: BTreeSet<u32>,
     pub(crate) mode: AttachMode,
     kept: Kept,
+    /// When cuts were looked through last, since the machine started.
+    cuts_looked_at: Duration,
     /// Whether the maps are not what the lowering says, because the kernel refused something. Only another load helps.
     pub(crate) is_behind: bool,
 }
 
+/// How often cuts are looked through; each takes a system call.
+const CUTS_LOOKED_AT_EVERY: Duration = Duration::from_mins(1);
+/// `TIMEOUT_SCTP` of `bpf/layout.h`.
+const SCTP_IDLE_SECONDS: u64 = 21_600;
+
 /// The pins that stay beside those of interfaces. All others go, once they are of no use.
 #[derive(Debug)]
 struct Kept {
-    flows: [String; 2],
+    flows: [String; 4],
     socket_guard: Option<String>,
     generation: Option<MarkGeneration>,
     /// Whether others are still there.
@@ -79,7 +88,12 @@ impl Running {
         let resolved_state = DesiredState::new(desired.snapshot, &resolved.bindings);
         let (lowering, update) = Lowering::load(options.clone(), resolved_state, &())?;
         let capacity = options.capacity();
-        let tables = [("flows_v4", capacity.flows_v4), ("flows_v6", capacity.flows_v6)];
+        let tables = [
+            ("flows_v4", capacity.flows_v4),
+            ("flows_v6", capacity.flows_v6),
+            ("cuts_v4", capacity.cuts),
+            ("cuts_v6", capacity.cuts),
+        ];
         let flow_pins = tables.map(|(map, entries)| flow_tables::pin_of(map, entries));
         let has_marks = !options.dataplane.services.is_empty();
         let generation = if has_marks { Some(MarkGeneration::next(pins)?) } else { None };
@@ -90,7 +104,7 @@ impl Running {
         }
         let behaviour = Behaviour {
             track: 1,
-            events: [EVENTS_A_SECOND; 2],
+            events: options.dataplane.events_per_second.max(1),
             mark_parity: generation.as_ref().map_or(0, |generation| generation.parity),
             ..Behaviour::PLAIN
         };
@@ -109,6 +123,7 @@ impl Running {
             left_on: BTreeSet::new(),
             mode: attach::attach_mode(options.attach_mode()),
             kept: Kept { flows: flow_pins, socket_guard: None, generation, is_alone: false },
+            cuts_looked_at: Duration::ZERO,
             is_behind: false,
         };
         flow_tables::note(pins, &running.kept.flows);
@@ -120,6 +135,7 @@ impl Running {
                 // The new state is in force. What cannot be read of the one before is lost, and leftovers that cannot be removed
                 // now are removed by the next `maintain`.
                 drop(running.tidy(pins));
+                drop(running.take_stock());
                 if let Some(earlier) = &mut earlier {
                     running.take_over(earlier);
                 }
@@ -209,8 +225,32 @@ impl Running {
         self.decisions.take_over(core::mem::take(&mut earlier.decisions), &counted, is_used);
     }
 
+    /// Forgets flows that were ended and are silent for so long that both ends gave up, now and then.
+    fn forget_cuts(&mut self) -> Result<(), LoadError> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("the clock")?;
+        let now = Duration::from(now);
+        if now.saturating_sub(self.cuts_looked_at) < CUTS_LOOKED_AT_EVERY {
+            return Ok(());
+        }
+        self.cuts_looked_at = now;
+        let idle = u64::from(self.lowering.options().dataplane.tcp_idle_seconds).max(SCTP_IDLE_SECONDS);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.flows.forget_cuts(nanoseconds(now), nanoseconds(Duration::from_secs(idle)))
+    }
+
+    /// Tells the accounts of interfaces which flows they have already.
+    fn take_stock(&mut self) -> Result<(), LoadError> {
+        let held = self.flows.held()?;
+        held.into_iter().try_for_each(|(interface, held)| self.maps.accounts.set_held(interface, held))
+    }
+
     /// Drops what earlier loads left beside what this one uses. Called when no interface has a program of theirs any more.
     fn tidy(&mut self, pins: &mut Pins) -> Result<(), LoadError> {
+        let generation = self.kept.generation.as_ref();
+        if MarkGeneration::retire(pins, generation)? {
+            // Packets that their programs see at this moment, too.
+            self.maps.wait_for_grace_period()?;
+        }
         cgroup::keep(pins, self.kept.socket_guard.as_deref())?;
         MarkGeneration::keep(pins, self.kept.generation.as_ref())?;
         flow_tables::keep(pins, &self.kept.flows)?;
@@ -260,6 +300,7 @@ impl Running {
         if !self.kept.is_alone {
             self.tidy(pins)?;
         }
+        self.forget_cuts()?;
         self.detach_left(pins)?;
         Ok(health)
     }
@@ -418,6 +459,11 @@ impl Running {
         Reason::ALL.into_iter().map(|reason| Ok((reason, self.reason(reason)?))).collect()
     }
 
+    /// How many events each interface lost.
+    pub(crate) fn lost_by_interface(&self) -> Result<BTreeMap<u32, u64>, LoadError> {
+        self.maps.accounts.lost()
+    }
+
     /// How many packets there were for a reason.
     pub(crate) fn reason(&self, reason: Reason) -> Result<u64, LoadError> {
         let number = Reason::ALL.iter().position(|other| *other == reason).unwrap_or_default();
@@ -441,6 +487,3 @@ impl Running {
         self.maps.writes_left = writes;
     }
 }
-
-/// On each CPU, and at once.
-const EVENTS_A_SECOND: u32 = 1_000;

@@ -60,6 +60,25 @@ pub(crate) fn words_of(address: Ipv6Addr) -> [u32; 4] {
     words
 }
 
+/// The addresses that a buffer binds a workload to, if it is one of a workload.
+#[cfg(feature = "load")]
+pub(crate) fn workload_in(buffer: &Buffer) -> Option<Vec<IpAddr>> {
+    let (_, [flags, rest @ ..]) = buffer.split_at_checked(Hook::ALL.len())? else { return None };
+    if flags & (PRESENT | HOST) != PRESENT {
+        return None;
+    }
+    let (v4, v6) = rest.split_at_checked(BOUND_ADDRESSES)?;
+    let v4 = v4.iter().filter(|_| flags & HAS_V4 != 0).map(|word| IpAddr::from(word.to_ne_bytes()));
+    let v6 = v6.as_chunks::<4>().0.iter().filter(|_| flags & HAS_V6 != 0).map(|words| {
+        let mut octets = [0; 16];
+        for (octets, word) in octets.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *octets = word.to_ne_bytes();
+        }
+        IpAddr::from(octets)
+    });
+    Some(v4.chain(v6).collect())
+}
+
 /// The value of the map.
 pub(crate) fn both(buffers: [Buffer; 2]) -> EndpointWords {
     let mut words = [0; 2 * BUFFER_WORDS];

@@ -170,7 +170,15 @@ fn errors_pass_when_they_are_about_a_flow_and_go_to_its_end() {
             let other = if w == W4 { "10.0.0.19" } else { "fd00::19" };
             let mut from_other = sent.back().error(kind);
             from_other.source = other.parse().unwrap();
-            play(&mut node, &[(IN, stray(&sent, other), false), (OUT, from_other, false)]);
+            play(&mut node, &[(IN, stray(&sent, other), false), (OUT, from_other, true)]);
+            // About a packet of the flow, but to a third party: it would carry data there.
+            for about in [sent.back(), sent.clone()] {
+                let mut astray = about.error(kind);
+                (astray.source, astray.destination) = (w.parse().unwrap(), y.parse().unwrap());
+                play(&mut node, &[(OUT, astray.clone(), false)]);
+                (astray.source, astray.destination) = (y.parse().unwrap(), w.parse().unwrap());
+                play(&mut node, &[(IN, astray, about == sent)]);
+            }
             // An error that leaves by `w` about a packet to somebody else.
             let mut foreign = sent.back().error(kind);
             if let Body::Error(_, about) = &mut foreign.body {

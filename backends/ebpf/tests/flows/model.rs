@@ -139,6 +139,10 @@ impl Node {
             return false;
         }
         let is_out = way == Way::Out;
+        // An advertisement that names no address of the workload: these name none.
+        if is_out && !frame.is_v4() && offset == 0 && matches!(frame.body, Body::Message(136, ..)) {
+            return false;
+        }
         let (local, remote) =
             if is_out { (frame.source, frame.destination) } else { (frame.destination, frame.source) };
         if !own.contains(&local) {
@@ -181,13 +185,9 @@ impl Node {
             Body::Error(_, about) => {
                 let is_first = about.part.is_none_or(|part| part.offset == 0);
                 let flow = flow(interface, !is_out, about);
-                let [local, end] = match is_out {
-                    true => [about.destination, frame.source],
-                    false => [about.source, frame.destination],
-                };
                 is_first
                     && about.is_v4() == frame.is_v4()
-                    && local == end
+                    && about.source == frame.destination
                     && about.extensions.is_empty()
                     && (about.is_v4() || about.part.is_none())
                     && flow.is_some_and(|flow| self.flows.contains(&flow))

@@ -54,7 +54,7 @@ fn who_gets_an_address_inherits_no_flow_to_the_node() {
         let options =
             Options::from(DataplaneOptions::new().with_workload_to_host(WorkloadToHost::HostPolicy));
         let (mut lowering, update) =
-            Lowering::fitting(options, DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
+            Lowering::load(options, DesiredState::new(compiler.snapshot(), &bindings), &()).unwrap();
         let mut sandbox = Sandbox::tracking(&lowering, &update).unwrap();
         let (known, fresh) = (udp("10.0.0.9", "10.9.9.9", 5_000, 53), udp("10.0.0.9", "10.9.9.9", 5_001, 53));
         assert!(sandbox.from_workload(W, &known.bytes()).unwrap());

@@ -207,20 +207,30 @@ impl Builder<'_> {
             return Content::new();
         }
         let base_names = self.base_names;
-        let (end, ports) = (Target::Jump(base_names.name(TUNNELS)), base_names.name(TUNNEL_PORTS));
-        let (mut protocols, mut numbers) = (Vec::new(), Vec::new());
-        for tunnel in Tunnel::DEFAULT {
+        let (mut protocols, mut ports) = (BTreeMap::new(), BTreeMap::new());
+        for tunnel in &self.options.shared.tunnels {
             match tunnel {
-                Tunnel::Protocol(protocol) => protocols.push((Value::Number(protocol.0.into()), end.clone())),
-                Tunnel::Udp(port) => {
-                    numbers.push((Value::Number(port), Target::Goto(base_names.name(TUNNELS))))
+                Tunnel::Protocol(protocol) => {
+                    protocols.insert(u16::from(protocol.0), Target::Jump(base_names.name(TUNNELS)));
                 }
-                // The list has no other kind.
+                Tunnel::Udp(port) => {
+                    ports.insert(*port, Target::Goto(base_names.name(TUNNELS)));
+                }
+                // There are no others.
                 _ => {}
             }
         }
-        protocols.push((Value::Number(Protocol::UDP.0.into()), Target::Jump(ports.clone())));
-        self.plain(ports, vec![(vec![Part::Switch(Field::DestinationPort, numbers)], None)]);
+        let cases = |cases: BTreeMap<u16, Target>| {
+            cases.into_iter().map(|(number, target)| (Value::Number(number), target)).collect()
+        };
+        if !ports.is_empty() {
+            let chain = base_names.name(TUNNEL_PORTS);
+            protocols.entry(u16::from(Protocol::UDP.0)).or_insert_with(|| Target::Jump(chain.clone()));
+            self.plain(chain, vec![(vec![Part::Switch(Field::DestinationPort, cases(ports))], None)]);
+        }
+        if protocols.is_empty() {
+            return Content::new();
+        }
         let known = |version| {
             let set = base_names.tunnel_peers(version);
             (vec![Part::In(vec![Field::Source(version)], set), Part::Go(Target::Return)], None)
@@ -228,7 +238,7 @@ impl Builder<'_> {
         let mut rules: Content = families.into_iter().map(known).collect();
         rules.extend(self.drops(TUNNELS, "deny: tunnel that is not a node's"));
         self.plain(base_names.name(TUNNELS), rules);
-        vec![(vec![Part::Switch(Field::Protocol, protocols)], None)]
+        vec![(vec![Part::Switch(Field::Protocol, cases(protocols))], None)]
     }
 
     /// The chain that compares the source of what workloads send with their addresses, and the end of those that lie.

@@ -59,6 +59,12 @@ pub trait Dataplane: Send {
     /// time or there were too many.
     fn lost_events(&mut self) -> u64;
 
+    /// The same by the interface that the packets came in by: the kernel's index, and how many. Only interfaces that lost some.
+    /// Fewer than [`Dataplane::lost_events`] where the dataplane does not tell the interface of all.
+    fn lost_events_by_interface(&mut self) -> Vec<(u32, u64)> {
+        Vec::new()
+    }
+
     /// A file descriptor that polls as readable when [`Dataplane::next_event`] may have one. It is the dataplane's own and
     /// valid until removal or drop. `None` where there is nothing to wait on.
     fn event_fd(&self) -> Option<c_int>;

@@ -3,7 +3,7 @@
 use crate::backend::Interface;
 use crate::label::Name;
 use crate::net::Cidr;
-use crate::settings::WorkloadToHost;
+use crate::settings::{Tunnel, WorkloadToHost};
 use alloc::vec::Vec;
 
 /// Which decisions send an event. Decisions on the way to which a rule with the action Log matches always do.
@@ -65,6 +65,8 @@ pub struct DataplaneOptions {
     pub local_nets: Vec<Cidr>,
     /// Addresses of the nodes of the cluster, this one included. Tunnels that end at this node are accepted from these only. Without any, they are accepted from everywhere but workloads.
     pub tunnel_peers: Vec<Cidr>,
+    /// The tunnels that may end at this node. What [workloads send](crate::settings::NodeSettings::tunnels) is the compiler's.
+    pub tunnels: Vec<Tunnel>,
     /// Whether ARP and neighbour advertisements of a workload are dropped when they claim an address that is not its own.
     pub check_neighbour_claims: bool,
     /// What becomes of flows that were ended.
@@ -91,6 +93,7 @@ impl Default for DataplaneOptions {
             workload_interfaces: Vec::new(),
             local_nets: Vec::new(),
             tunnel_peers: Vec::new(),
+            tunnels: Tunnel::DEFAULT.to_vec(),
             check_neighbour_claims: true,
             ended: Ended::default(),
             tcp_idle_seconds: 432_000,
@@ -160,6 +163,13 @@ impl DataplaneOptions {
     #[must_use]
     pub fn with_tunnel_peers(mut self, net: Cidr) -> Self {
         self.tunnel_peers.push(net);
+        self
+    }
+
+    /// The tunnels that may end at this node, in place of the default: IPv4 in IP and VXLAN.
+    #[must_use]
+    pub fn with_tunnels(mut self, tunnels: &[Tunnel]) -> Self {
+        self.tunnels = tunnels.to_vec();
         self
     }
 

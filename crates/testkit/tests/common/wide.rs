@@ -138,7 +138,11 @@ impl Site {
         for from in &all {
             let others = all.iter().filter(|to| to.thread != from.thread).flat_map(|to| to.addresses);
             for to in others.chain(node) {
-                waiting.push((from.addresses[0], to, from.beside(move || (0..5).any(|_| udp(to, PORTS[0])))));
+                waiting.push((
+                    from.addresses[0],
+                    to,
+                    from.beside(move || (0..20).any(|_| udp(to, PORTS[0]))),
+                ));
             }
         }
         for (from, to, came) in waiting {

@@ -61,7 +61,7 @@ fn flows_outlive_a_change_of_the_size_of_their_table() {
             // What it dropped until the next took over, and a little of what came after.
             let events: Vec<_> = std::iter::from_fn(|| enforcer.next_event().unwrap()).collect();
             enforcer = next;
-            assert_eq!(tables(pins), [format!("flows_v4-1-{size}"), format!("flows_v6-1-{}", size / 2)]);
+            assert_eq!(tables(pins), [format!("flows_v4-2-{size}"), format!("flows_v6-2-{}", size / 2)]);
             events
         };
         for size in sizes.into_iter().cycle().take(15) {

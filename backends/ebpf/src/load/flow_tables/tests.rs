@@ -7,7 +7,7 @@ use crate::options::{Capacity, Options};
 
 fn state(seen: u64, flags: u32) -> State {
     let [a, b, c, d, e, f, g, h] = seen.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), flags, 0]
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]), flags, 0, 7, 0]
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn flags_are_those_of_the_kernel_program() {
         ("SENT_LOCAL", SENT & 1),
         ("SENT_REMOTE", SENT & 2),
         ("BEGAN_LOCAL", BEGAN_LOCAL),
-        ("TERMINATED", TERMINATED),
+        ("MIDWAY", MIDWAY),
         ("DEFERRED", DEFERRED),
     ];
     for (name, value) in ours {
@@ -37,7 +37,11 @@ fn a_flow_is_asked_about_as_it_began() {
     let came = key(80 << 16 | 40_000, 17).flow(state(1, SENT));
     let packet = Packet::new(two, one, Protocol::UDP).from_port(40_000).to_port(80);
     assert_eq!(came, Flow { interface: 7, began_local: false, packet, is_known: true });
-    assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | TERMINATED)).is_known);
+    // Either end may have begun what was not seen to begin.
+    let ways: Vec<bool> =
+        key(80 << 16 | 40_000, 6).ways(state(1, SENT | MIDWAY)).map(|flow| flow.began_local).collect();
+    assert_eq!(ways, [false, true]);
+    assert_eq!(key(80 << 16 | 40_000, 6).ways(state(1, SENT)).count(), 1);
     assert!(!key(80 << 16 | 40_000, 6).flow(state(1, SENT | DEFERRED)).is_known);
     // A ping from here, one from there, and an answer that no question came before.
     for (ports, flags, kind) in
@@ -54,7 +58,7 @@ fn the_newer_of_two_entries_counts_and_nobody_who_sent_is_forgotten() {
     let (old, new) = (state(5, 1 | 4), state(9, 2));
     assert_eq!(merged(new, old), state(9, 3));
     assert_eq!(merged(old, new), state(9, 7));
-    assert_eq!(merged(state(9, 1), state(9, 1 | 2 | TERMINATED)), state(9, 3 | TERMINATED));
+    assert_eq!(merged(state(9, 1), state(9, 1 | 2 | MIDWAY)), state(9, 3 | MIDWAY));
 }
 
 /// Tables that are loaded, without a program.
@@ -115,24 +119,45 @@ fn a_second_copy_adds_what_happened_in_between() {
     assert_eq!(found, [(key(1), state(20, 3)), (key(2), state(30, 3)), (key(3), state(20, 2))]);
 }
 
-/// As it will be when the layout changes: keys and values of an earlier one, converted.
+/// In the first layout a flag told the flows that had been ended, and nothing told who pays.
 #[test]
-fn entries_of_an_earlier_layout_are_converted() {
+fn entries_of_the_first_layout_are_converted() {
     let Some(mut tables) = tables() else { return };
-    let mut earlier: HashMap<_, [u32; 4], u64> = HashMap::create(16, 0).unwrap();
-    for ports in [1, 2] {
-        earlier.insert([1, 2, ports, 3], u64::from(ports) * 100, 0).unwrap();
-    }
-    let data = MapData::from_id(earlier_id(&earlier)).unwrap();
-    let converted = entries(data, |[local, remote, ports, interface]: [u32; 4], seen: u64| {
-        (ports != 2).then_some(([local, remote, ports, interface, 6], state(seen, SENT)))
-    });
-    put(&mut tables.v4, converted.unwrap()).unwrap();
+    let mut earlier: HashMap<_, KeyV4, FirstState> = HashMap::create(16, 0).unwrap();
+    let first = |seen: u64, flags| -> FirstState {
+        let [a, b, ..] = state(seen, 0);
+        [a, b, flags, 9]
+    };
+    earlier.insert([1, 2, 1, 3, 6], first(100, SENT), 0).unwrap();
+    earlier.insert([1, 2, 2, 3, 6], first(200, SENT | BEGAN_LOCAL | FIRST_TERMINATED), 0).unwrap();
+    let data = || MapData::from_id(earlier_id(&earlier)).unwrap();
+    put(&mut tables.v4, earlier_flows(1, data()).unwrap()).unwrap();
+    cut(&mut tables.cuts_v4, earlier_cuts(1, true, data()).unwrap()).unwrap();
     let found: Vec<_> = read(&tables.v4).unwrap().into_iter().collect();
-    assert_eq!(found, [([1, 2, 1, 3, 6], state(100, SENT))]);
+    let [a, b, flags, ..] = state(100, SENT);
+    assert_eq!(found, [([1, 2, 1, 3, 6], [a, b, flags, 9, 3, 0])]);
+    let cuts: Vec<_> = read(&tables.cuts_v4).unwrap().into_iter().collect();
+    let [a, b, ..] = state(200, 0);
+    assert_eq!(cuts, [([1, 2, 2, 3, 6], [a, b, BEGAN_LOCAL, 0])]);
 }
 
-fn earlier_id(map: &HashMap<MapData, [u32; 4], u64>) -> u32 {
+/// More than there is room for is an error, and the flows do not go on all the same.
+#[test]
+fn cuts_that_do_not_fit_are_told() {
+    let Some(mut tables) = tables() else { return };
+    let entry = |n: u32| ([0, 0, n, 1, 6], state(n.into(), 1));
+    put(&mut tables.v4, (0..800).map(entry).collect()).unwrap();
+    assert_eq!(tables.end(|_| true).unwrap(), 800);
+    put(&mut tables.v4, (800..1_600).map(entry).collect()).unwrap();
+    let error = tables.end(|_| true).unwrap_err().to_string();
+    assert!(error.contains("holds 1024 flows that were ended"), "{error}");
+    assert_eq!(tables.lengths().unwrap(), [0, 0]);
+    // Time makes room.
+    tables.forget_cuts(2_000, 1_500).unwrap();
+    assert_eq!(read(&tables.cuts_v4).unwrap().len(), 300 + 800 - (800 - 224));
+}
+
+fn earlier_id(map: &HashMap<MapData, KeyV4, FirstState>) -> u32 {
     use aya::maps::IterableMap as _;
     map.map().info().unwrap().id()
 }
@@ -145,5 +170,5 @@ fn an_unknown_layout_is_not_read() {
     let Some(tables) = tables() else { return };
     use aya::maps::IterableMap as _;
     let data = MapData::from_id(tables.v4.map().info().unwrap().id()).unwrap();
-    assert_eq!(earlier_v4(LAYOUT + 1, data).unwrap(), []);
+    assert_eq!(earlier_flows::<KeyV4>(LAYOUT + 1, data).unwrap(), []);
 }
