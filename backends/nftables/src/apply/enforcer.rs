@@ -15,6 +15,7 @@ use portcullis_core::label::Name;
 use crate::apply::ended::EndedFlows;
 use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
+use crate::apply::masters::Masters;
 use crate::apply::netlink::{Events, Flow, Netlink};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
@@ -52,6 +53,7 @@ pub struct Enforcer {
     unsure: bool,
     retired: RetiredDecisions,
     ended: EndedFlows,
+    masters: Masters,
     /// Opened together with `netlink`, so that both are of one network namespace.
     events: Events,
     /// Events of decisions that are no longer remembered.
@@ -91,6 +93,7 @@ impl Enforcer {
             unsure: false,
             retired: RetiredDecisions::default(),
             ended: EndedFlows::default(),
+            masters: Masters::open()?,
             events,
             unresolved: 0,
         })
@@ -251,6 +254,8 @@ impl Enforcer {
 impl Enforcer {
     /// Brings all of `desired` in force. What was counted and lost before goes on.
     fn replace(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        self.masters.forget();
+        self.masters.follow(desired.bindings)?;
         let mut existing = self.netlink.existing(&self.table)?;
         existing.last_number = self.last_number;
         let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
@@ -278,7 +283,7 @@ impl Enforcer {
         self.retired.trim(former.max(lowering.meaning().len()));
         self.lowering = Some(lowering);
         self.is_behind = false;
-        Ok(Applied::COMPLETE)
+        Ok(Applied::but_for(self.masters.unreached(desired.bindings)))
     }
 }
 
@@ -301,9 +306,16 @@ impl Dataplane for Enforcer {
     }
 
     fn update(&mut self, desired: DesiredState<'_>, delta: &Delta) -> Result<Applied, DataplaneError> {
-        let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
-        if self.is_behind {
+        if self.lowering.is_none() {
+            return Err(DataplaneError::not_loaded());
+        }
+        // What others did to the table is repaired by a load.
+        if self.is_behind || self.drift()? != Drift::None {
             return self.replace(desired);
+        }
+        let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
+        if lowering.bindings() != desired.bindings {
+            self.masters.follow(desired.bindings)?;
         }
         let mut update = match lowering.update(desired, delta) {
             Ok(update) => update,
@@ -320,7 +332,7 @@ impl Dataplane for Enforcer {
                     self.retired.count(counted, lowering.meaning());
                     self.retired.trim(lowering.meaning().len());
                 }
-                Ok(Applied::COMPLETE)
+                Ok(Applied::but_for(self.masters.unreached(desired.bindings)))
             }
             // The table differs from the one that was written.
             Err(first) => {
@@ -337,7 +349,12 @@ impl Dataplane for Enforcer {
         let is_desired =
             lowering.generation() == desired.snapshot.generation && lowering.bindings() == desired.bindings;
         match self.drift()? {
-            Drift::None if is_desired && !self.is_behind => return Ok(health),
+            Drift::None if is_desired && !self.is_behind => {
+                self.masters.forget();
+                self.masters.follow(desired.bindings)?;
+                health.applied = Applied::but_for(self.masters.unreached(desired.bindings));
+                return Ok(health);
+            }
             Drift::None => {}
             Drift::Changed(name) | Drift::Stray(name) => health.repaired.push(name.as_str().to_owned()),
         }

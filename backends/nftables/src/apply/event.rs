@@ -27,7 +27,11 @@ pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected
     let unknown = || Meaning { decision: Arc::new(UNKNOWN), hook_kind: HookKind::Tracked };
     let meaning = match meaning {
         Some(meaning) => meaning.clone(),
-        None if [base_chains::UNKNOWN, base_chains::FORGED].contains(&message.chain()) => unknown(),
+        None if [base_chains::UNKNOWN, base_chains::FORGED, base_chains::TUNNELS]
+            .contains(&message.chain()) =>
+        {
+            unknown()
+        }
         None => return Told::Unknown,
     };
     let Meaning { decision, hook_kind } = meaning;

@@ -6,6 +6,7 @@ mod encode;
 mod events;
 mod expr;
 mod flows;
+mod links;
 mod probe;
 mod socket;
 mod value;
@@ -13,6 +14,7 @@ mod value;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::{DefaultNla, Nla as _};
+use nix::sys::socket::SockProtocol;
 
 use portcullis_core::backend::Counter;
 use portcullis_core::label::Name;
@@ -23,6 +25,7 @@ use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub(crate) use events::{Events, LogMessage};
 pub(crate) use flows::Flow;
+pub(crate) use links::Links;
 use socket::Socket;
 
 /// nf_tables of one network namespace: that of the thread which opened it.
@@ -46,7 +49,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel has no nf_tables, or gives no socket.
     pub(crate) fn open() -> Result<Self, ApplyError> {
-        let mut netlink = Self { socket: Socket::open()?, sequence: 1 };
+        let mut netlink = Self { socket: Socket::open(SockProtocol::NetlinkNetFilter)?, sequence: 1 };
         netlink.generation()?;
         Ok(netlink)
     }

@@ -8,13 +8,14 @@ use portcullis_core::backend::{Ended, LoggedEvents};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
-use portcullis_core::settings::WorkloadToHost;
+use portcullis_core::settings::{Tunnel, WorkloadToHost};
 use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
 use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
 use crate::lower::discovery;
+use crate::lower::dispatch_maps::tunnel_families;
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -74,10 +75,13 @@ const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
 pub(crate) const TO_HOST: &str = "workload_to_host";
 
+/// Counts packets in tunnels that are not from nodes.
+pub(crate) const TUNNELS: &str = "tunnels";
+const TUNNEL_PORTS: &str = "tunnel_ports";
 /// Counts packets of flows that were ended.
 pub(crate) const ENDED: &str = "ended";
 /// The counters that every table has.
-pub(crate) const COUNTERS: [&str; 4] = [UNKNOWN, FORGED, ENDED, TO_HOST];
+pub(crate) const COUNTERS: [&str; 5] = [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST];
 
 /// The hooked chains that a table can have.
 pub(crate) const HOOKED: [&str; 6] =
@@ -139,6 +143,7 @@ impl Builder<'_> {
         self.hooked("forward", HookPoint::Forward, FILTER, forward);
 
         let mut input = vec![loopback(Field::InputInterface, Target::Accept)];
+        input.extend(self.tunnels());
         input.push(self.track_and_begin());
         input.extend(self.workload_interfaces(Field::InputInterface, &Target::Goto(from_workload)));
         if self.asks(Hook::HostIngress) {
@@ -204,6 +209,48 @@ impl Builder<'_> {
             rules.extend(elsewhere);
         }
         rules
+    }
+
+    /// Rules for tunnels that end at this node: packets in them speak as anybody, so they come from nodes only (decision
+    /// D28). They stand before connection tracking, which picks a tunnel up from any packet.
+    fn tunnels(&mut self) -> Content {
+        let families = tunnel_families(self.options);
+        if families.is_empty() {
+            return Content::new();
+        }
+        let base_names = self.base_names;
+        let (mut protocols, mut ports) = (BTreeMap::new(), BTreeMap::new());
+        for tunnel in &self.options.shared.tunnels {
+            match tunnel {
+                Tunnel::Protocol(protocol) => {
+                    protocols.insert(u16::from(protocol.0), Target::Jump(base_names.name(TUNNELS)));
+                }
+                Tunnel::Udp(port) => {
+                    ports.insert(*port, Target::Goto(base_names.name(TUNNELS)));
+                }
+                // There are no others.
+                _ => {}
+            }
+        }
+        let cases = |cases: BTreeMap<u16, Target>| {
+            cases.into_iter().map(|(number, target)| (Value::Number(number), target)).collect()
+        };
+        if !ports.is_empty() {
+            let chain = base_names.name(TUNNEL_PORTS);
+            protocols.entry(u16::from(Protocol::UDP.0)).or_insert_with(|| Target::Jump(chain.clone()));
+            self.plain(chain, vec![(vec![Part::Switch(Field::DestinationPort, cases(ports))], None)]);
+        }
+        if protocols.is_empty() {
+            return Content::new();
+        }
+        let known = |version| {
+            let set = base_names.tunnel_peers(version);
+            (vec![Part::In(vec![Field::Source(version)], set), Part::Go(Target::Return)], None)
+        };
+        let mut rules: Content = families.into_iter().map(known).collect();
+        rules.extend(self.drops(TUNNELS, "deny: tunnel that is not a node's"));
+        self.plain(base_names.name(TUNNELS), rules);
+        vec![(vec![Part::Switch(Field::Protocol, cases(protocols))], None)]
     }
 
     /// The chain that compares the source of what workloads send with their addresses, and the end of those that lie.

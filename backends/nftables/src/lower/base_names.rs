@@ -120,6 +120,11 @@ impl BaseNames {
         .map(|(version, ports)| Self::ended(version, ports))
     }
 
+    /// Nodes that tunnels are accepted from.
+    pub(crate) fn tunnel_peers(&self, version: IpVersion) -> Name {
+        self.of_family("tunnel_peers", version)
+    }
+
     /// Networks of this node's workloads.
     pub(crate) fn local(&self, version: IpVersion) -> Name {
         self.of_family("local", version)

@@ -266,6 +266,9 @@ pub(crate) fn sets(
     for version in &facts.local {
         empty((place.base_names.local(*version), vec![Field::Source(*version)]), SetKind::Ranges);
     }
+    for version in tunnel_families(place.options) {
+        empty((place.base_names.tunnel_peers(version), vec![Field::Source(version)]), SetKind::Ranges);
+    }
     let mut put = |(name, _): BaseSet, key: Vec<Value>, target| {
         if let Some(set) = sets.get_mut(&name) {
             // Two endpoints with one interface and address: the first by id has it, as in the model.
@@ -277,6 +280,13 @@ pub(crate) fn sets(
             joined(place.options.shared.local_nets.iter().filter(|net| net.version() == *version))
         {
             put((place.base_names.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
+        }
+    }
+    for version in tunnel_families(place.options) {
+        let peers = place.options.shared.tunnel_peers.iter().filter(|net| net.version() == version);
+        for (first, last) in joined(peers) {
+            let set = (place.base_names.tunnel_peers(version), Vec::new());
+            put(set, vec![Value::Addresses(first, last)], None);
         }
     }
     for interface in bindings.closed() {
@@ -376,6 +386,11 @@ pub(crate) fn sets(
 
 fn name(interface: &Interface) -> Value {
     Value::Interface(interface.name().into())
+}
+
+/// The families of the nodes that tunnels are accepted from.
+pub(crate) fn tunnel_families(options: &Options) -> BTreeSet<IpVersion> {
+    options.shared.tunnel_peers.iter().map(Cidr::version).collect()
 }
 
 /// Networks as ranges that do not overlap.

@@ -4,6 +4,7 @@ mod closed;
 mod ended;
 mod sources;
 mod table;
+mod tunnels;
 
 use std::collections::BTreeMap;
 

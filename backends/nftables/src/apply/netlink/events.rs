@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
 };
 use nix::errno::Errno;
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{MsgFlags, SockProtocol};
 
 use super::attr::{as_text, as_u32, bytes, find, read};
 use super::socket::{FAMILY_HEADER, Socket, TYPE_ERROR, error_of, replies};
@@ -89,7 +89,13 @@ impl Events {
     /// When the kernel gives no socket.
     pub(crate) fn open() -> Result<Self, ApplyError> {
         let waiting = alloc::collections::VecDeque::new();
-        Ok(Self { socket: Socket::open()?, listens: false, sequence: 0, waiting, lost: 0 })
+        Ok(Self {
+            socket: Socket::open(SockProtocol::NetlinkNetFilter)?,
+            listens: false,
+            sequence: 0,
+            waiting,
+            lost: 0,
+        })
     }
 
     /// Listens to `group`, which has one listener at most, unless it does already.

@@ -61,9 +61,9 @@ pub(super) struct Reply<'a> {
 }
 
 impl Socket {
-    pub(super) fn open() -> Result<Self, ApplyError> {
+    pub(super) fn open(protocol: SockProtocol) -> Result<Self, ApplyError> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
             .map_err(|errno| ApplyError::kernel("open a netlink socket", errno))?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))
             .map_err(|errno| ApplyError::kernel("bind a netlink socket", errno))?;

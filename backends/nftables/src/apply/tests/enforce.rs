@@ -475,3 +475,77 @@ fn a_second_instance_is_noticed() {
         assert_eq!(first.drift().unwrap(), Drift::None);
     });
 }
+
+#[test]
+fn an_update_repairs_what_others_did_to_the_table() {
+    in_namespace(|| {
+        for tamper in [
+            &["flush", "chain", "inet", "portcullis", "forward"][..],
+            &["insert", "rule", "inet", "portcullis", "forward", "accept"],
+            &["add", "chain", "inet", "portcullis", "mine"],
+            &["delete", "table", "inet", "portcullis"],
+            &["flush", "ruleset"],
+        ] {
+            let mut world = World::new(3);
+            let mut enforcer = Enforcer::open(Options::new()).unwrap();
+            world.load(&mut enforcer).unwrap();
+            nft(tamper);
+            let delta = world.change();
+            world.update(&mut enforcer, &delta).unwrap();
+            assert_eq!(enforcer.drift().unwrap(), Drift::None, "{tamper:?}");
+            let repaired = shape(&nft(&TABLE));
+            enforcer.remove().unwrap();
+            let mut fresh = Enforcer::open(Options::new()).unwrap();
+            world.load(&mut fresh).unwrap();
+            assert_eq!(repaired, shape(&nft(&TABLE)), "{tamper:?}");
+            fresh.remove().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_workload_at_a_port_of_a_bridge_is_named() {
+    in_namespace(|| {
+        let ip = |line: &str| {
+            let status = std::process::Command::new("ip").args(line.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {line}");
+        };
+        ip("link add br0 type bridge");
+        for name in ["e0", "e1", "e2"] {
+            ip(&format!("link add {name} type veth peer name p{name}"));
+        }
+        ip("link set e0 master br0");
+        let mut world = World::new(3);
+        let ids = ["a", "b", "c"].map(|name| EndpointId::workload("t", name));
+        let bindings: Bindings = (0..3)
+            .map(|number| {
+                let interface = Interface::new(&format!("e{number}")).unwrap();
+                (ids[number].clone(), Binding::WorkloadAnyAddress { interface })
+            })
+            .collect();
+        let mut enforcer = Enforcer::open(Options::new()).unwrap();
+        let named = |applied: portcullis_core::backend::Applied| {
+            applied.unreached.into_iter().map(|one| (one.endpoint.unwrap(), one.reason)).collect::<Vec<_>>()
+        };
+        let unreached =
+            named(enforcer.load(DesiredState::new(world.compiler.snapshot(), &bindings)).unwrap());
+        assert_eq!(unreached.len(), 1);
+        assert_eq!(unreached[0].0, ids[0]);
+        assert!(unreached[0].1.contains("bridge br0"), "{unreached:?}");
+        // Ports come and go: seen by the next look.
+        ip("link set e1 master br0");
+        ip("link set e0 nomaster");
+        ip("link set e2 master br0");
+        let health = enforcer.maintain(DesiredState::new(world.compiler.snapshot(), &bindings)).unwrap();
+        let unreached = named(health.applied);
+        assert_eq!([&unreached[0].0, &unreached[1].0], [&ids[1], &ids[2]], "{unreached:?}");
+        // An update says so, too, and about one that is bound by it.
+        let delta = world.change();
+        let mut more = bindings.clone();
+        let _ = more.unbind(&ids[2]);
+        more.bind(ids[0].clone(), Binding::WorkloadAnyAddress { interface: Interface::new("e2").unwrap() });
+        let applied = enforcer.update(DesiredState::new(world.compiler.snapshot(), &more), &delta).unwrap();
+        assert_eq!(named(applied).iter().map(|(id, _)| id).collect::<Vec<_>>(), [&ids[0], &ids[1]]);
+        enforcer.remove().unwrap();
+    });
+}
