@@ -26,4 +26,5 @@ pub(crate) mod qdisc;
 pub(crate) mod reason;
 pub(crate) mod rights;
 pub(crate) mod running;
+pub(crate) mod take_map;
 pub(crate) mod watch;

@@ -1,6 +1,9 @@
 //! What an embedder can choose.
 
+use alloc::collections::BTreeSet;
+
 use portcullis_core::backend::{DataplaneOptions, LowerError};
+use portcullis_core::net::{Cidr, IpVersion};
 
 /// Choices about the table: those that every dataplane takes, and nftables' own. Each setter returns the changed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,11 @@ impl Options {
     #[must_use]
     pub const fn log_group(&self) -> u16 {
         self.log_group
+    }
+
+    /// The families of the nodes that tunnels are accepted from.
+    pub(crate) fn tunnel_families(&self) -> BTreeSet<IpVersion> {
+        self.shared.tunnel_peers.iter().map(Cidr::version).collect()
     }
 
     /// Checks what neither the kernel nor `nft` would take.

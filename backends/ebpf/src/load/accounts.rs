@@ -7,7 +7,7 @@ use aya::maps::{Array, MapData};
 
 use crate::error::{Context as _, LoadError};
 use crate::layout::{ACCOUNT_WORDS, ACCOUNTS};
-use crate::load::maps::take;
+use crate::load::take_map::take;
 
 /// `struct account`, as words.
 type Account = [u32; ACCOUNT_WORDS];

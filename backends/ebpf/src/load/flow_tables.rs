@@ -10,8 +10,8 @@ use aya::{Ebpf, Pod};
 use portcullis_core::packet::{Packet, Protocol};
 
 use crate::error::LoadError;
-use crate::load::maps::take;
 use crate::load::pins::Pins;
+use crate::load::take_map::take;
 
 /// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
 /// a line in [`earlier_flows`] and [`earlier_cuts`], or its flows are lost in an upgrade.

@@ -9,7 +9,7 @@ use aya::maps::{HashMap, LpmTrie, MapData};
 use portcullis_core::net::Cidr;
 
 use crate::error::{Context as _, LoadError};
-use crate::load::maps::take;
+use crate::load::take_map::take;
 use crate::lower::endpoint::words_of;
 
 /// The addresses that workloads are bound to, by the interfaces that hold them.

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, ArrayOfMaps, HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use aya::{Ebpf, Pod};
 use portcullis_core::backend::Counter;
@@ -15,6 +15,7 @@ use crate::layout::{BUFFER_WORDS, Cells, EndpointWords, Page, ProgramWords, Rows
 use crate::load::accounts::Accounts;
 use crate::load::faults::{self, Place};
 use crate::load::local_sources::LocalSources;
+use crate::load::take_map::take;
 use crate::lower::endpoint::{words_of, workload_in};
 use crate::write::Write;
 
@@ -61,16 +62,6 @@ impl core::fmt::Debug for Maps {
 const ENDPOINT: usize = 2 * BUFFER_WORDS + 1;
 /// `BPF_F_LOCK`: an element that is there is written where it is, word by word, and never missed meanwhile.
 const IN_PLACE: u64 = 4;
-
-/// Takes a map of the object, as the type it is used as.
-pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, LoadError>
-where
-    M: TryFrom<Map, Error = MapError>,
-{
-    let map =
-        ebpf.take_map(name).ok_or_else(|| LoadError::plain(format!("the object has no map `{name}`")))?;
-    M::try_from(map).context(format!("map `{name}`"))
-}
 
 impl Maps {
     pub(crate) fn open(ebpf: &mut Ebpf) -> Result<Self, LoadError> {

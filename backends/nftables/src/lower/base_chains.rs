@@ -15,7 +15,6 @@ use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
 use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
 use crate::lower::discovery;
-use crate::lower::dispatch_maps::tunnel_families;
 use crate::lower::names::label;
 use crate::options::Options;
 
@@ -214,7 +213,7 @@ impl Builder<'_> {
     /// Rules for tunnels that end at this node: packets in them speak as anybody, so they come from nodes only (decision
     /// D28). They stand before connection tracking, which picks a tunnel up from any packet.
     fn tunnels(&mut self) -> Content {
-        let families = tunnel_families(self.options);
+        let families = self.options.tunnel_families();
         if families.is_empty() {
             return Content::new();
         }

@@ -266,7 +266,7 @@ pub(crate) fn sets(
     for version in &facts.local {
         empty((place.base_names.local(*version), vec![Field::Source(*version)]), SetKind::Ranges);
     }
-    for version in tunnel_families(place.options) {
+    for version in place.options.tunnel_families() {
         empty((place.base_names.tunnel_peers(version), vec![Field::Source(version)]), SetKind::Ranges);
     }
     let mut put = |(name, _): BaseSet, key: Vec<Value>, target| {
@@ -282,7 +282,7 @@ pub(crate) fn sets(
             put((place.base_names.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
         }
     }
-    for version in tunnel_families(place.options) {
+    for version in place.options.tunnel_families() {
         let peers = place.options.shared.tunnel_peers.iter().filter(|net| net.version() == version);
         for (first, last) in joined(peers) {
             let set = (place.base_names.tunnel_peers(version), Vec::new());
@@ -386,11 +386,6 @@ pub(crate) fn sets(
 
 fn name(interface: &Interface) -> Value {
     Value::Interface(interface.name().into())
-}
-
-/// The families of the nodes that tunnels are accepted from.
-pub(crate) fn tunnel_families(options: &Options) -> BTreeSet<IpVersion> {
-    options.shared.tunnel_peers.iter().map(Cidr::version).collect()
 }
 
 /// Networks as ranges that do not overlap.
