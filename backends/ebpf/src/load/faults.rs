@@ -29,7 +29,7 @@ pub(crate) use in_tests::{reach, when};
 
 #[cfg(test)]
 mod in_tests {
-    use std::cell::RefCell;
+    use core::cell::RefCell;
 
     use super::{LoadError, Place};
 

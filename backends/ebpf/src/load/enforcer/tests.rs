@@ -1,11 +1,11 @@
 //! In force or an error: what `Ok` says is looked at with packets, after every kind of failure. As root only.
 
 use core::net::IpAddr;
+use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 

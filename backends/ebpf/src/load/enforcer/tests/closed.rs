@@ -1,7 +1,7 @@
 //! Interfaces of workloads that nobody bound: nothing passes them, whenever they come.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! The kernel refuses, or the machine changes, at every place of a load and of an update.
 
-use std::cell::Cell;
+use core::cell::Cell;
 
 use super::*;
 use crate::error::LoadError;
