@@ -22,7 +22,7 @@ fn told(status: &str, uid_map: &str, unprivileged: &str, release: &str, limits: 
     let has = |bit: u32| effective >> bit & 1 == 1;
     let missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|(_, bit, by_admin)| !(has(*bit) || *by_admin && has(SYS_ADMIN)))
+        .filter(|(_, bit, by_admin)| !(has(*bit) || (*by_admin && has(SYS_ADMIN))))
         .map(|(name, ..)| *name)
         .collect();
     if !missing.is_empty() {

@@ -6,9 +6,16 @@ use super::{W6, X6, play, udp, with_node};
 use crate::frames::{Body, Frame};
 use crate::model::{IN, OUT, V, W};
 
+/// Addresses that both workloads of the test have.
+const OWN: &str = W6;
+
 /// A message as it is sent: with the hop limit of its kind.
 fn message(source: &str, destination: &str, kind: u8) -> Frame {
-    let frame = Frame::new(source, destination, Body::Message(kind, 0, 0));
+    let mut frame = Frame::new(source, destination, Body::Message(kind, 0, 0));
+    // Who advertises names an address of its own.
+    if kind == 136 {
+        frame = frame.target(if source.starts_with("fe") { source } else { OWN });
+    }
     frame.hops(if matches!(kind, 130..=132 | 143) { 1 } else { 255 })
 }
 
@@ -19,11 +26,11 @@ fn neighbours_and_listeners_of_the_link_are_exempt() {
         for kind in [133, 135, 136] {
             for source in [W6, "fe80::1", "febf::1", "::"] {
                 for destination in ["ff02::1", "ff02::1:ff00:1", "ff02::2", "fe80::2", "febf::2"] {
-                    frames.push((OUT, message(source, destination, kind).data(24), true));
+                    frames.push((OUT, message(source, destination, kind).data(8), true));
                 }
             }
             for destination in ["ff02::1:ff00:9", "fe80::9", W6] {
-                frames.push((IN, message(X6, destination, kind).data(24), true));
+                frames.push((IN, message(X6, destination, kind).data(8), true));
                 frames.push((IN, message("fe80::2", destination, kind), true));
             }
         }
@@ -58,7 +65,13 @@ fn what_only_looks_like_discovery_is_not() {
                 plain.clone().hops(if is_listener { 255 } else { 1 }),
                 plain.clone().hops(0),
                 plain.clone().data(600),
-                plain.clone().data(if is_listener { 209 } else { 81 }),
+                plain.clone().data(if is_listener {
+                    209
+                } else if kind == 136 {
+                    65
+                } else {
+                    81
+                }),
                 plain.clone().part(3, 0, true),
                 plain.clone().part(4, 100, false),
                 cut,

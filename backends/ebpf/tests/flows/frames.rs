@@ -1,6 +1,6 @@
 //! Frames, field by field.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -46,6 +46,8 @@ pub(crate) struct Frame {
     pub(crate) tags: Vec<u16>,
     /// Hop limit of IPv6.
     pub(crate) hops: u8,
+    /// The address that a message to or from neighbours is about.
+    pub(crate) target: Option<Ipv6Addr>,
     /// Bytes behind a message.
     pub(crate) data: usize,
 }
@@ -61,6 +63,7 @@ impl Frame {
             extensions: Vec::new(),
             tags: Vec::new(),
             hops: 64,
+            target: None,
             data: 0,
         }
     }
@@ -99,6 +102,7 @@ impl Frame {
             extensions: Vec::new(),
             tags: Vec::new(),
             hops: 64,
+            target: None,
             data: 0,
         }
     }
@@ -106,6 +110,12 @@ impl Frame {
     /// The same with another hop limit.
     pub(crate) fn hops(mut self, hops: u8) -> Self {
         self.hops = hops;
+        self
+    }
+
+    /// The same message about an address.
+    pub(crate) fn target(mut self, target: &str) -> Self {
+        self.target = Some(target.parse().unwrap());
         self
     }
 
@@ -139,7 +149,8 @@ impl Frame {
             }
             Body::Message(kind, code, id) => {
                 let [high, low] = id.to_be_bytes();
-                [&[*kind, *code, 0, 0, high, low, 0, 1][..], &vec![7; self.data]].concat()
+                let target = self.target.map(|target| target.octets().to_vec()).unwrap_or_default();
+                [&[*kind, *code, 0, 0, high, low, 0, 1][..], &target, &vec![7; self.data]].concat()
             }
             Body::Error(kind, about) => [vec![*kind, 1, 0, 0, 0, 0, 0, 0], about.packet()].concat(),
             Body::Other(_) => vec![9; 16],

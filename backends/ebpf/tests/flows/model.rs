@@ -139,8 +139,17 @@ impl Node {
             return false;
         }
         let is_out = way == Way::Out;
-        // An advertisement that names no address of the workload: these name none.
-        if is_out && !frame.is_v4() && offset == 0 && matches!(frame.body, Body::Message(136, ..)) {
+        // An advertisement that names no address of the workload.
+        let is_honest = frame.target.is_some_and(|target| {
+            let target = IpAddr::from(target);
+            own.contains(&target) || (target == frame.source && !own.contains(&frame.source))
+        });
+        if is_out
+            && !is_honest
+            && !frame.is_v4()
+            && offset == 0
+            && matches!(frame.body, Body::Message(136, ..))
+        {
             return false;
         }
         let (local, remote) =
