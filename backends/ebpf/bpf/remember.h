@@ -61,12 +61,16 @@ FUNCTION int recount(u32 payer, u32 v6)
 	    __sync_val_compare_and_swap(last, before, census.now) != before)
 		return 0;
 	account->counted = census.now;
-	if (v6)
+	/* Stored in each branch: Linux 6.1 refuses one call for both maps, which the compiler would make of equal ends. */
+	if (v6) {
 		for_each(&flows_v6, census_v6, &census, 0);
-	else
+		account->flows[flows_slot(1, 0)] = census.here;
+		account->flows[flows_slot(1, 1)] = census.elsewhere;
+	} else {
 		for_each(&flows_v4, census_v4, &census, 0);
-	account->flows[flows_slot(v6, 0)] = census.here;
-	account->flows[flows_slot(v6, 1)] = census.elsewhere;
+		account->flows[flows_slot(0, 0)] = census.here;
+		account->flows[flows_slot(0, 1)] = census.elsewhere;
+	}
 	return 1;
 }
 
