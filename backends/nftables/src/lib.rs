@@ -76,7 +76,8 @@
 //! [bind](portcullis_core::backend::Bindings::bind) it once the pod's addresses are known, and at the end
 //! [unbind](portcullis_core::backend::Bindings::unbind) it, and close it again if the interface stays. An interface that is
 //! neither bound nor closed is not touched, unless
-//! [`DataplaneOptions::with_workload_interfaces`] tells by its name that it is a workload's: then it is cut off. Interfaces go by
+//! [`workload_interfaces`](portcullis_core::backend::DataplaneOptions::workload_interfaces) tells by its name that it is a workload's:
+//! then it is cut off. Interfaces go by
 //! name and need not be there. The first closed interface adds two rules for forwarded packets, which stay until the next
 //! load.
 

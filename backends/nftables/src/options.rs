@@ -76,7 +76,9 @@ impl Options {
     }
 
     /// The choices that every dataplane takes. Their name is that of the table; networks of services are not needed,
-    /// because netfilter sees packets after destination NAT.
+    /// because netfilter sees packets after destination NAT. [Claims of
+    /// addresses](DataplaneOptions::with_check_neighbour_claims) are not looked at, and [events by
+    /// interface](DataplaneOptions::with_events_per_second) are not limited yet.
     #[must_use]
     pub const fn shared(&self) -> &DataplaneOptions {
         &self.shared

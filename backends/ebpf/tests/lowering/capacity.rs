@@ -138,7 +138,7 @@ fn a_load_that_is_one_too_large_is_refused_and_says_why() {
 #[test]
 fn an_update_that_does_not_fit_changes_nothing() {
     let mut refused = [0; FIELDS.len()];
-    for seed in 0..seeds(3) {
+    for seed in 0..seeds(24) {
         for (number, name) in FIELDS.into_iter().enumerate() {
             let world = World::new(seed, Style::of(seed), CAPACITY);
             let mut capacity = CAPACITY;
