@@ -98,13 +98,7 @@ INLINE int ask_both(const struct packet *p, const struct place *at, struct quest
 		count(&reasons, REASON_STALE, 0);
 		return REFUSED;
 	}
-	q->hook = first;
-	q->program = buffer->programs[first];
-	if (judge_hook(p, q, p->bytes) == ACTION_DENY)
-		return REFUSED;
-	q->hook = second;
-	q->program = buffer->programs[second];
-	if (judge_hook(p, q, p->bytes) == ACTION_DENY)
+	if (judge_at(p, q, buffer, first) == ACTION_DENY || judge_at(p, q, buffer, second) == ACTION_DENY)
 		return REFUSED;
 	begin(p, at);
 	return ACCEPTED;

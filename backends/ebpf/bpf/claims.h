@@ -15,17 +15,8 @@ FUNCTION int is_honest_arp(struct __sk_buff *skb, const struct buffer *buffer)
 		return 0;
 	if (buffer->flags & ANY_ADDRESS)
 		return 1;
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		u8 tag[4];
-
-		if (type != ETH_VLAN && type != ETH_QINQ)
-			break;
-		if (load_relative(skb, offset, tag, 4, FROM_NETWORK_HEADER))
-			return 0;
-		type = tag[2] << 8 | tag[3];
-		offset += 4;
-	}
+	if (skip_tags(skb, &type, &offset))
+		return 0;
 	if (load_relative(skb, offset, arp, sizeof(arp), FROM_NETWORK_HEADER))
 		return 0;
 	/* Ethernet and IPv4: where the sender's address lies follows from that. */

@@ -29,9 +29,7 @@ FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const st
 		count(&reasons, REASON_ESTABLISHED, 0);
 		return known == FINAL ? ANSWERED : ESTABLISHED;
 	}
-	q->hook = HOOK_PRE_DNAT;
-	q->program = buffer->programs[HOOK_PRE_DNAT];
-	u32 action = judge_hook(p, q, p->bytes);
+	u32 action = judge_at(p, q, buffer, HOOK_PRE_DNAT);
 
 	if (action == ACTION_DENY)
 		return REFUSED;
@@ -41,15 +39,10 @@ FUNCTION int ask_covered(struct __sk_buff *skb, const struct packet *p, const st
 	if (at->begins & DEFERRED) {
 		count(&reasons, REASON_EXEMPT, 0);
 	} else {
-		if (action != ACTION_ALLOW && !is_for_node(skb, p)) {
-			q->hook = HOOK_FORWARD_INGRESS;
-			q->program = buffer->programs[HOOK_FORWARD_INGRESS];
-			if (judge_hook(p, q, p->bytes) == ACTION_DENY)
-				return REFUSED;
-		}
-		q->hook = HOOK_WORKLOAD_EGRESS;
-		q->program = buffer->programs[HOOK_WORKLOAD_EGRESS];
-		if (judge_hook(p, q, p->bytes) == ACTION_DENY)
+		if (action != ACTION_ALLOW && !is_for_node(skb, p) &&
+		    judge_at(p, q, buffer, HOOK_FORWARD_INGRESS) == ACTION_DENY)
+			return REFUSED;
+		if (judge_at(p, q, buffer, HOOK_WORKLOAD_EGRESS) == ACTION_DENY)
 			return REFUSED;
 	}
 	begin(p, at);

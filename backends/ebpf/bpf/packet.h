@@ -407,6 +407,23 @@ INLINE int parse_v6(struct __sk_buff *skb, struct packet *p, u32 offset)
 	return parsed;
 }
 
+/* Steps over tags that the card did not take off, to the type and the place of what they carry. Not 0 where the packet ends. */
+INLINE int skip_tags(struct __sk_buff *skb, u16 *type, u32 *offset)
+{
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		u8 tag[4];
+
+		if (*type != ETH_VLAN && *type != ETH_QINQ)
+			break;
+		if (load_relative(skb, *offset, tag, 4, FROM_NETWORK_HEADER))
+			return 1;
+		*type = tag[2] << 8 | tag[3];
+		*offset += 4;
+	}
+	return 0;
+}
+
 /* Any packet at all. */
 FUNCTION int parse_slowly(struct __sk_buff *skb, struct packet *p)
 {
@@ -415,18 +432,8 @@ FUNCTION int parse_slowly(struct __sk_buff *skb, struct packet *p)
 	u16 type = swap16((u16)skb->protocol);
 	u32 offset = 0;
 
-	/* Tags that the card did not take off. */
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		u8 tag[4];
-
-		if (type != ETH_VLAN && type != ETH_QINQ)
-			break;
-		if (load_relative(skb, offset, tag, 4, FROM_NETWORK_HEADER))
-			return BAD_PACKET;
-		type = tag[2] << 8 | tag[3];
-		offset += 4;
-	}
+	if (skip_tags(skb, &type, &offset))
+		return BAD_PACKET;
 	if (type == ETH_IPV4)
 		return parse_v4(skb, p, offset);
 	if (type == ETH_IPV6) {

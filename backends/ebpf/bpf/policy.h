@@ -203,3 +203,11 @@ FUNCTION u32 judge_hook(const struct packet *p, struct question *q, u32 bytes)
 		return ACTION_DENY;
 	return judge(p, q, bytes);
 }
+
+/* What the endpoint's program of this hook says. */
+INLINE u32 judge_at(const struct packet *p, struct question *q, const struct buffer *buffer, u32 hook)
+{
+	q->hook = hook;
+	q->program = buffer->programs[hook];
+	return judge_hook(p, q, p->bytes);
+}
