@@ -28,27 +28,26 @@ pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let time = start.elapsed().as_secs_f64();
     writeln!(out, "world: {} objects in {time:.2} s; peak memory {} MB", world.len(), peak_megabytes()?)?;
 
-    let (mut read, mut changed) = (Times::new(), Times::new());
-    for event in 0..EVENTS {
-        // Other pods each time, with labels that are known and another address.
-        let text = pod(event.wrapping_mul(7_919) % PODS, 1 + event % 3);
-        let start = Instant::now();
-        let observed = Observed::from_json(pod_kind, text.as_bytes())?;
-        let decoded = start.elapsed().as_secs_f64() * 1e6;
-        let changes = world.put(observed);
-        let whole = start.elapsed().as_secs_f64() * 1e6;
-        check(changes.updates.len())?;
-        read.push(whole);
-        changed.push(whole - decoded);
-    }
-    writeln!(out, "pod event, from its object: {}", changed.summary("us"))?;
-    writeln!(out, "pod event, from its text ({} bytes): {}", pod(0, 1).len(), read.summary("us"))?;
+    // Other objects each time, with labels that are known and another address or port.
+    let pods = |event: u32| pod(event.wrapping_mul(7_919) % PODS, 1 + event % 3);
+    events(out, &mut world, pod_kind, "pod", pods)?;
+    let policies = |event: u32| policy(event.wrapping_mul(7_919) % POLICIES, 1 + event % 3);
+    events(out, &mut world, policy_kind, "policy", policies)
+}
 
+/// Puts the object that `text` gives for each event, and prints the times with and without reading it.
+fn events(
+    out: &mut dyn Write,
+    world: &mut World,
+    kind: Kind,
+    what: &str,
+    text: impl Fn(u32) -> String,
+) -> Result<(), Box<dyn Error>> {
     let (mut read, mut changed) = (Times::new(), Times::new());
     for event in 0..EVENTS {
-        let text = policy(event.wrapping_mul(7_919) % POLICIES, 1 + event % 3);
+        let text = text(event);
         let start = Instant::now();
-        let observed = Observed::from_json(policy_kind, text.as_bytes())?;
+        let observed = Observed::from_json(kind, text.as_bytes())?;
         let decoded = start.elapsed().as_secs_f64() * 1e6;
         let changes = world.put(observed);
         let whole = start.elapsed().as_secs_f64() * 1e6;
@@ -56,8 +55,8 @@ pub(crate) fn run(out: &mut impl Write) -> Result<(), Box<dyn Error>> {
         read.push(whole);
         changed.push(whole - decoded);
     }
-    writeln!(out, "policy event, from its object: {}", changed.summary("us"))?;
-    writeln!(out, "policy event, from its text ({} bytes): {}", policy(0, 1).len(), read.summary("us"))?;
+    writeln!(out, "{what} event, from its object: {}", changed.summary("us"))?;
+    writeln!(out, "{what} event, from its text ({} bytes): {}", text(0).len(), read.summary("us"))?;
     Ok(())
 }
 
