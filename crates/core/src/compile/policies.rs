@@ -144,18 +144,7 @@ impl Policies {
         self.subjects.insert(ix, &policy.subject.expr);
         self.current.insert(policy.id.clone(), ix);
         let state = PolicyState {
-            policy: Policy {
-                id: policy.id.clone(),
-                tier: policy.tier.clone(),
-                order: policy.order,
-                tie_key: policy.tie_key.clone(),
-                subject: policy.subject.clone(),
-                directions: policy.directions,
-                ingress: Vec::new(),
-                egress: Vec::new(),
-                enforcement: policy.enforcement,
-                placement: policy.placement,
-            },
+            policy: policy.without_rules(),
             groups: IdSet::default(),
             ingress: RuleList::default(),
             egress: RuleList::default(),

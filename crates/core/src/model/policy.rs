@@ -117,6 +117,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The same policy with an empty list of rules in each direction.
+    #[must_use]
+    pub fn without_rules(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            tier: self.tier.clone(),
+            order: self.order,
+            tie_key: self.tie_key.clone(),
+            subject: self.subject.clone(),
+            directions: self.directions,
+            ingress: Vec::new(),
+            egress: Vec::new(),
+            enforcement: self.enforcement,
+            placement: self.placement,
+        }
+    }
+
     /// An enforced policy without rules or order, on traffic of these directions: in each it denies everything until it
     /// has rules. See [`Policy::ingress`] and [`Policy::egress`] for policies with rules.
     #[must_use]

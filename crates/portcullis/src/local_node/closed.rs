@@ -274,16 +274,9 @@ fn limit(error: &DataplaneError) -> Option<&LowerError> {
 fn safe_form(policy: &Policy) -> Policy {
     let deny = |is_on: bool| if is_on { vec![Rule::new(Action::Deny)] } else { Vec::new() };
     Policy {
-        id: policy.id.clone(),
-        tier: policy.tier.clone(),
-        order: policy.order,
-        tie_key: policy.tie_key.clone(),
-        subject: policy.subject.clone(),
-        directions: policy.directions,
         ingress: deny(policy.directions.ingress),
         egress: deny(policy.directions.egress),
-        enforcement: policy.enforcement,
-        placement: policy.placement,
+        ..policy.without_rules()
     }
 }
 
