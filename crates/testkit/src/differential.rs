@@ -7,7 +7,7 @@ use portcullis::compile::{CompileScope, Compiler};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::{Delta, Interpreter, Snapshot, View};
 use portcullis::matcher::Matcher;
-use portcullis::model::{Cluster, EndpointKind};
+use portcullis::model::{Action, Cluster, EndpointKind};
 use portcullis::packet::Packet;
 use portcullis::reference::Reference;
 use portcullis::settings::{Settings, StagedPolicies};
@@ -49,7 +49,7 @@ pub fn evaluate(input: &[u8]) -> Tally {
     check_forms(compiler.snapshot());
     let mut generator = Generator::new(objects.last().copied().unwrap_or(1));
     let mut aimed: Vec<Packet> = packets.iter().map(|seed| Generator::new(*seed).packet()).collect();
-    for rule in rules(&cluster).iter().take(MOST_AIMED) {
+    for (rule, _) in rules(&cluster).iter().take(MOST_AIMED) {
         if let Some(aim) = generator.hit(&cluster, rule) {
             let misses = generator.near_misses(&cluster, rule, &aim);
             aimed.extend(misses.into_iter().map(|(_, packet)| packet));
@@ -57,7 +57,7 @@ pub fn evaluate(input: &[u8]) -> Tally {
         }
     }
     let snapshot = compiler.snapshot();
-    Tally { decisions: compare(&cluster, snapshot, &lower(snapshot), &aimed), states: 0 }
+    Tally { decisions: compare(&cluster, snapshot, &lower(snapshot), &aimed, "one input"), states: 0 }
 }
 
 /// Applies the changes of an input one after the other, with a commit after each that its seed says so. After each commit the tables
@@ -91,7 +91,7 @@ pub fn incremental(input: &[u8]) -> Tally {
     let delta = compiler.commit();
     follow(&compiler, &delta, &mut replica, &mut matcher);
     tally.states += 1;
-    tally.decisions = compare(compiler.cluster(), &replica, &matcher, &packets);
+    tally.decisions = compare(compiler.cluster(), &replica, &matcher, &packets, "a history");
     tally
 }
 
@@ -130,8 +130,18 @@ fn lower(snapshot: &Snapshot) -> Matcher {
     Matcher::lower(snapshot).unwrap_or_else(|error| panic!("the matcher refuses: {error}"))
 }
 
-/// Asks every engine at every hook of every endpoint. Returns the number of comparisons.
-fn compare(cluster: &Cluster, snapshot: &Snapshot, matcher: &Matcher, packets: &[Packet]) -> u64 {
+/// Holds the tables and the matcher, enforced and staged, to the reference at every hook of every endpoint. Returns the number of
+/// comparisons.
+///
+/// # Panics
+/// When one of them disagrees; `what` says in the message what was compared.
+pub fn compare(
+    cluster: &Cluster,
+    snapshot: &Snapshot,
+    matcher: &Matcher,
+    packets: &[Packet],
+    what: &str,
+) -> u64 {
     let settings = Settings::default();
     let staged_settings = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
     let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &staged_settings));
@@ -151,7 +161,7 @@ fn compare(cluster: &Cluster, snapshot: &Snapshot, matcher: &Matcher, packets: &
                 for (name, reference, engine) in engines {
                     let want = reference.decide(id, hook, packet);
                     let got = engine.evaluate(id, hook, packet);
-                    assert_eq!(want, got, "{name}: {id} {hook}\n{packet:?}\n{cluster:#?}");
+                    assert_eq!(want, got, "{what}, {name}: {id} {hook}\n{packet:?}\n{cluster:#?}");
                     count += 1;
                 }
             }
@@ -160,23 +170,23 @@ fn compare(cluster: &Cluster, snapshot: &Snapshot, matcher: &Matcher, packets: &
     count
 }
 
-fn hooks(kind: EndpointKind) -> impl Iterator<Item = Hook> {
-    Hook::ALL.into_iter().filter(move |hook| {
-        matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress) == (kind == EndpointKind::Workload)
-    })
+/// The hooks that endpoints of a kind have.
+#[must_use]
+pub fn hooks(kind: EndpointKind) -> Vec<Hook> {
+    let workload = |hook: &Hook| matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
+    Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
 }
 
-/// Every rule of every policy.
-fn rules(cluster: &Cluster) -> Vec<RuleRef> {
+/// Every rule of every policy, and what it does.
+#[must_use]
+pub fn rules(cluster: &Cluster) -> Vec<(RuleRef, Action)> {
     let mut all = Vec::new();
     for policy in cluster.policies().values() {
         let lists = [(Direction::Ingress, &policy.ingress), (Direction::Egress, &policy.egress)];
         for (direction, list) in lists {
-            all.extend((0..list.len()).map(|index| RuleRef {
-                policy: policy.id.clone(),
-                tier: policy.tier.clone(),
-                direction,
-                index,
+            all.extend(list.iter().enumerate().map(|(index, rule)| {
+                let (policy, tier) = (policy.id.clone(), policy.tier.clone());
+                (RuleRef { policy, tier, direction, index }, rule.action)
             }));
         }
     }

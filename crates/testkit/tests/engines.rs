@@ -9,15 +9,15 @@ extern crate alloc;
 use alloc::collections::BTreeSet;
 
 use portcullis::compile::{CompileScope, Compiler};
-use portcullis::evaluate::Evaluate;
 use portcullis::ir::{BeforeImages, Delta, Interpreter, Previous, Snapshot, View};
 use portcullis::matcher::Matcher;
 use portcullis::model::{Action, Cluster, EndpointKind, Update};
 use portcullis::packet::Packet;
 use portcullis::path::{End, FlowDecision, Topology};
 use portcullis::reference::Reference;
-use portcullis::settings::{Failsafes, Settings, StagedPolicies};
+use portcullis::settings::{Failsafes, Settings};
 use portcullis::verdict::{Cause, Decision, Direction, Hook, RuleRef, Verdict};
+use portcullis_testkit::differential::{self, hooks, rules};
 use portcullis_testkit::generate::Generator;
 use proptest::prelude::*;
 
@@ -43,11 +43,6 @@ fn apply(compiler: &mut Compiler, update: Update) {
     compiler.apply(update).unwrap_or_else(|error| panic!("the compiler refuses: {error}"));
 }
 
-fn hooks(kind: EndpointKind) -> Vec<Hook> {
-    let workload = |hook: &Hook| matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
-    Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
-}
-
 fn lower(snapshot: &Snapshot) -> Matcher {
     let lowered = Matcher::lower(snapshot);
     lowered.unwrap_or_else(|error| panic!("the matcher refuses: {error}"))
@@ -60,62 +55,12 @@ fn follow(matcher: &Matcher, delta: &Delta) -> Matcher {
 
 /// Holds every engine to the reference, at every hook of every endpoint. Returns the number of comparisons.
 fn compare(cluster: &Cluster, snapshot: &Snapshot, packets: &[Packet], what: &str) -> u64 {
-    compare_with(cluster, snapshot, &lower(snapshot), packets, what)
-}
-
-fn compare_with(
-    cluster: &Cluster,
-    snapshot: &Snapshot,
-    matcher: &Matcher,
-    packets: &[Packet],
-    what: &str,
-) -> u64 {
-    let settings = Settings::default();
-    let staged_settings = Settings { staged: StagedPolicies::Enforce, ..Settings::default() };
-    let interpreter = Interpreter::new(snapshot);
-    let staged_interpreter = interpreter.with_view(View::Staged);
-    let (enforced, staged) = (Reference::new(cluster, &settings), Reference::new(cluster, &staged_settings));
-    let staged_matcher = matcher.view(View::Staged);
-    let engines: [(&str, &Reference<'_>, &dyn Evaluate); 4] = [
-        ("IR", &enforced, &interpreter),
-        ("IR, staged", &staged, &staged_interpreter),
-        ("matcher", &enforced, matcher),
-        ("matcher, staged", &staged, &staged_matcher),
-    ];
-    let mut count = 0;
-    for (name, reference, compiler) in engines {
-        for id in cluster.endpoints().keys() {
-            for hook in hooks(id.kind) {
-                for packet in packets {
-                    let want = reference.decide(id, hook, packet);
-                    let got = compiler.evaluate(id, hook, packet);
-                    assert_eq!(want, got, "{what}, {name}: {id} {hook}\n{packet:?}\n{cluster:#?}");
-                    count += 1;
-                }
-            }
-        }
-    }
-    count
+    differential::compare(cluster, snapshot, &lower(snapshot), packets, what)
 }
 
 fn packets(seed: u64, count: usize) -> Vec<Packet> {
     let mut generator = Generator::new(seed ^ 0x5eed);
     (0..count).map(|_| generator.packet()).collect()
-}
-
-/// Every rule of every policy.
-fn rules(cluster: &Cluster) -> Vec<(RuleRef, Action)> {
-    let mut all = Vec::new();
-    for policy in cluster.policies().values() {
-        for (direction, list) in [(Direction::Ingress, &policy.ingress), (Direction::Egress, &policy.egress)]
-        {
-            for (index, rule) in list.iter().enumerate() {
-                let (policy, tier) = (policy.id.clone(), policy.tier.clone());
-                all.push((RuleRef { policy, tier, direction, index }, rule.action));
-            }
-        }
-    }
-    all
 }
 
 proptest! {
@@ -275,12 +220,19 @@ fn incremental_is_from_scratch_at_every_step() {
                 let (old, new) = (compiler.snapshot().canonical(), scratch.snapshot().canonical());
                 assert_eq!(old, new, "incremental and from scratch, seed {seed} step {step}");
                 let packets = packets(seed * 1000 + step, 4);
-                count += compare_with(&cluster, compiler.snapshot(), &matcher, &packets, "incremental");
+                count +=
+                    differential::compare(&cluster, compiler.snapshot(), &matcher, &packets, "incremental");
             }
         }
         matcher = follow(&matcher, &compiler.commit());
         let packets = packets(seed, 20);
-        count += compare_with(&cluster, compiler.snapshot(), &matcher, &packets, "incremental, at the end");
+        count += differential::compare(
+            &cluster,
+            compiler.snapshot(),
+            &matcher,
+            &packets,
+            "incremental, at the end",
+        );
         // Taking everything away leaves nothing behind.
         for id in cluster.endpoints().keys() {
             apply(&mut compiler, Update::RemoveEndpoint(id.clone()));

@@ -54,7 +54,10 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(source: &str, destination: &str, body: Body) -> Self {
-        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        Self::between(source.parse().unwrap(), destination.parse().unwrap(), body)
+    }
+
+    fn between(source: IpAddr, destination: IpAddr, body: Body) -> Self {
         Self {
             source,
             destination,
@@ -94,17 +97,7 @@ impl Frame {
 
     /// An error about this packet, back to whom sent it.
     pub(crate) fn error(&self, kind: u8) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            body: Body::Error(kind, Box::new(self.clone())),
-            part: None,
-            extensions: Vec::new(),
-            tags: Vec::new(),
-            hops: 64,
-            target: None,
-            data: 0,
-        }
+        Self::between(self.destination, self.source, Body::Error(kind, Box::new(self.clone())))
     }
 
     /// The same with another hop limit.

@@ -12,7 +12,9 @@ use portcullis_core::verdict::Verdict;
 use crate::reader::{Question, Reader};
 use crate::seeds;
 use crate::style::Style;
-use crate::world::{CAPACITY, State, World, bound, hooks, indexes, plain};
+use portcullis_testkit::differential::hooks;
+
+use crate::world::{CAPACITY, State, World, bound, indexes, plain};
 
 /// Around the ends of pages.
 const PORTS: [u16; 10] = [0, 1, 0xfe, 0xff, 0x100, 0x1fe, 0x1ff, 0x200, 0xfffe, 0xffff];

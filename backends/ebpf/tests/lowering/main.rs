@@ -25,13 +25,14 @@ use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::model::{Cluster, EndpointId, Enforcement};
 use portcullis_core::reference::Reference;
 use portcullis_core::settings::Settings;
-use portcullis_core::verdict::{Direction, RuleRef};
+use portcullis_core::verdict::RuleRef;
 use portcullis_ebpf::{Lowering, Options};
+use portcullis_testkit::differential::{self, hooks};
 use portcullis_testkit::generate::Generator;
 
 use reader::{Question, Reader};
 use style::Style;
-use world::{CAPACITY, World, hooks, indexes, interface, plain};
+use world::{CAPACITY, World, indexes, interface, plain};
 
 /// How many clusters.
 fn seeds(usual: u64) -> u64 {
@@ -40,19 +41,8 @@ fn seeds(usual: u64) -> u64 {
 
 /// Every rule that is enforced.
 fn rules(cluster: &Cluster) -> Vec<RuleRef> {
-    let mut all = Vec::new();
-    for policy in cluster.policies().values().filter(|policy| policy.enforcement == Enforcement::Enforced) {
-        for (direction, list) in [(Direction::Ingress, &policy.ingress), (Direction::Egress, &policy.egress)]
-        {
-            all.extend((0..list.len()).map(|index| RuleRef {
-                tier: policy.tier.clone(),
-                policy: policy.id.clone(),
-                direction,
-                index,
-            }));
-        }
-    }
-    all
+    let is_enforced = |rule: &RuleRef| cluster.policies()[&rule.policy].enforcement == Enforcement::Enforced;
+    differential::rules(cluster).into_iter().map(|(rule, _)| rule).filter(is_enforced).collect()
 }
 
 #[test]

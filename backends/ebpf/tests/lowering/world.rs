@@ -14,6 +14,7 @@ use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::Hook;
 use portcullis_ebpf::{Capacity, Lowering, Options, Update, Write};
+use portcullis_testkit::differential::hooks;
 use portcullis_testkit::generate::Generator;
 
 use crate::maps::Maps;
@@ -410,11 +411,6 @@ pub(crate) fn plain(mut packet: Packet) -> Packet {
         packet = packet.with_icmp(8, 0);
     }
     packet
-}
-
-pub(crate) fn hooks(kind: EndpointKind) -> Vec<Hook> {
-    let workload = |hook: &Hook| matches!(hook, Hook::WorkloadIngress | Hook::WorkloadEgress);
-    Hook::ALL.into_iter().filter(|hook| workload(hook) == (kind == EndpointKind::Workload)).collect()
 }
 
 /// Hooks of the host endpoint for all interfaces that packets meet at interfaces of workloads.

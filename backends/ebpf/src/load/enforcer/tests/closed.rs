@@ -39,9 +39,7 @@ impl Flood {
         std::thread::sleep(Duration::from_millis(60));
         self.arrived.swap(0, Ordering::Relaxed)
     }
-}
 
-impl Flood {
     /// Whether something arrives. What was closed takes a moment until neighbours are found again.
     fn flows(&self) -> bool {
         (0..80).any(|_| self.arrived() > 0)
