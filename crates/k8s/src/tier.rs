@@ -53,8 +53,9 @@ pub(crate) fn is_built_in(name: &str) -> bool {
     [ADMIN, DEFAULT, BASELINE].contains(&name)
 }
 
-/// The tier of policies that exist and of which it is not known where they belong: before all others. Such policies deny.
-pub const CLOSED: &str = "unreadable-policies";
+/// The tier of policies that exist and of which it is not known where they belong: before all others. Such policies deny. No object
+/// can have such a name, so that no policy of a user gets in here.
+pub const CLOSED: &str = "#unreadable-policies";
 
 /// The position before all others.
 pub(crate) fn first() -> Order {

@@ -187,7 +187,9 @@ impl World {
         for object in objects {
             match object {
                 Ok(object) => {
-                    listed.insert(object.key.place().clone());
+                    if object.key.kind() == kind.name() {
+                        listed.insert(object.key.place().clone());
+                    }
                     self.take(object, &mut transaction);
                 }
                 Err(error) => {

@@ -312,14 +312,14 @@ impl LocalNode {
     /// # Errors
     /// As for [`LocalNode::change`], and when the dataplane cannot be looked at or repaired.
     pub fn maintain(&mut self) -> Result<Health, ChangeError> {
-        let mut warnings = Vec::new();
+        let mut changed = Changed::default();
         let mut flows_are_left = match self.stage {
             Stage::New => return Ok(Health::default()),
             Stage::Current => None,
             Stage::NotLoaded | Stage::Behind(_) => match self.catch_up() {
                 // What could not be reached is told by the health.
-                Ok(changed) => {
-                    warnings = changed.applied.warnings;
+                Ok(step) => {
+                    changed.add(step);
                     None
                 }
                 // The state is in force and can be looked after.
@@ -330,7 +330,7 @@ impl LocalNode {
         if flows_are_left.is_none() {
             self.closed.wait_less();
             // `closed_policies` tells what came of it.
-            match self.reopen_what_fits(&mut Changed::default()) {
+            match self.reopen_what_fits(&mut changed) {
                 Ok(()) => {}
                 Err(error @ ChangeError::Flows { .. }) => flows_are_left = Some(error),
                 Err(error) => return Err(error),
@@ -348,7 +348,7 @@ impl LocalNode {
             result => result,
         };
         let mut health = health.map_err(ChangeError::Dataplane)?;
-        health.applied.warnings.splice(0..0, warnings);
+        health.applied.warnings.splice(0..0, changed.applied.warnings);
         flows_are_left.map_or(Ok(health), Err)
     }
 

@@ -140,6 +140,29 @@ fn a_closed_policy_opens_when_others_make_room() {
     assert!(calls.is_some() && serves(&recorder, "greedy", 3));
 }
 
+/// A kernel that refuses the way back, and has no room after it: the policy is still the one that is closed.
+#[test]
+fn a_way_back_that_is_refused_leaves_the_policy_closed() {
+    let recorder = Recorder::default();
+    let mut node = node(&recorder);
+    recorder.limit_classes(20);
+    let _ = apply(&mut node, [client(), policy("modest", "p", 10)]).unwrap();
+    assert_eq!(apply(&mut node, [policy("greedy", "p", 100)]).unwrap().closed.len(), 1);
+    recorder.limit_classes(200);
+    let refused = (0..200).find_map(|_| {
+        recorder.refuse_after(0);
+        node.maintain().err()
+    });
+    assert!(matches!(refused, Some(ChangeError::Dataplane(_))), "{refused:?}");
+    assert_eq!(closed(&node), [id("greedy", "p")]);
+    assert!(!serves(&recorder, "greedy", 1) && serves(&recorder, "modest", 1));
+    recorder.limit_classes(20);
+    let _ = node.maintain().unwrap();
+    assert_eq!(closed(&node), [id("greedy", "p")]);
+    assert!(node.is_current() && !serves(&recorder, "greedy", 2) && serves(&recorder, "modest", 2));
+    assert_ne!(node.cluster().policies()[&id("greedy", "p")], policy("greedy", "p", 100));
+}
+
 #[test]
 fn one_that_is_removed_is_forgotten() {
     let recorder = Recorder::default();

@@ -233,7 +233,8 @@ impl World {
     fn count_use(&mut self, part: Option<&Update>, count: Count, transaction: &mut Transaction) {
         let namespace = match part {
             Some(Update::Policy(policy)) => {
-                if [tier::SHIELD, tier::CLOSED].contains(&policy.tier.as_str()) {
+                // A user may name the tier of shields, too.
+                if policy.tier == *tier::CLOSED || tier::shielding_policy(&policy.id).is_some() {
                     if self.usage.own_tiers.would_change(&policy.tier, count) {
                         self.touch(Part::Tier(policy.tier.clone()), transaction);
                     }

@@ -85,7 +85,10 @@ const MOST_WAITING: u32 = 64;
 impl Changed {
     /// What a further step of the same change did.
     pub(super) fn add(&mut self, step: Self) {
+        // Warnings are told once.
+        let before = core::mem::take(&mut self.applied.warnings);
         self.applied = step.applied;
+        self.applied.warnings.splice(0..0, before);
         self.ended_flows = self.ended_flows.saturating_add(step.ended_flows);
         self.closed.retain(|closed| !step.reopened.contains(&closed.policy));
         self.closed.extend(step.closed);
@@ -97,7 +100,8 @@ impl LocalNode {
     /// After a refusal: closes policies until the rest fits, as few as the order of [`LocalNode::suspects`] allows.
     ///
     /// # Errors
-    /// The refusal, when it is not about a limit, or when nothing helps; then nothing is closed.
+    /// The refusal, when it is not about a limit, or when nothing helps; then nothing is closed. Another refusal on the way:
+    /// what is closed by then stays closed, and [`LocalNode::closed_policies`] has it.
     pub(super) fn close_what_does_not_fit(&mut self, error: DataplaneError) -> Result<Changed, ChangeError> {
         let Some(reason) = limit(&error).cloned() else { return Err(ChangeError::Dataplane(error)) };
         let suspects = self.suspects();
@@ -165,10 +169,10 @@ impl LocalNode {
             self.reopen(&id);
             match self.commit_and_follow() {
                 Err(ChangeError::Dataplane(error)) => {
-                    let Some(reason) = limit(&error).cloned() else {
-                        return Err(ChangeError::Dataplane(error));
-                    };
-                    self.close(core::slice::from_ref(&id), &reason);
+                    let limit = limit(&error).cloned();
+                    self.close(core::slice::from_ref(&id), limit.as_ref().unwrap_or(&reason));
+                    // The next commit has the safe form again.
+                    let Some(reason) = limit else { return Err(ChangeError::Dataplane(error)) };
                     changed.add(self.commit_and_follow()?);
                     self.note_asked(&id, &reason);
                     self.closed.wait_longer();

@@ -128,6 +128,36 @@ fn policies_of_a_tier_that_cannot_be_read_deny_before_all_others() {
     assert!(model(&world).tiers().contains_key("default"));
 }
 
+/// Tiers that the conversion makes are not for users to be in: a policy that names one is in a tier that is not there.
+#[test]
+fn no_policy_of_a_user_gets_into_the_tiers_of_the_conversion() {
+    let names = [tier::CLOSED.trim_start_matches('#'), tier::SHIELD];
+    let mut world = world();
+    for name in names {
+        let changes = world.put(observed(&json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+            "metadata": {"name": format!("{name}.p")},
+            "spec": {"tier": name, "order": 5, "ingress": [{"action": "Allow"}]},
+        })));
+        assert!(changes.warnings.iter().any(|warning| warning.message.contains("tier")), "{changes:?}");
+    }
+    let cluster = model(&world);
+    assert_eq!(cluster.policies().len(), 2);
+    for name in [tier::CLOSED, tier::SHIELD].into_iter().chain(names) {
+        assert!(!cluster.tiers().contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn an_object_of_another_kind_in_a_list_keeps_nothing() {
+    let mut world = world();
+    world.put(observed(&pod("a", "1", &json!({}))));
+    let other = observed(&json!({"apiVersion": "v1", "kind": "ServiceAccount",
+                                 "metadata": {"name": "a", "namespace": "n"}}));
+    world.replace(kind("v1", "Pod"), [Ok(other)]);
+    assert_eq!(endpoints(&world), [""; 0]);
+}
+
 #[test]
 fn a_list_with_an_object_that_has_no_name_takes_nothing_away() {
     let mut world = world();
