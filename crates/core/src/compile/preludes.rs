@@ -17,7 +17,7 @@ use crate::verdict::{Cause, Hook};
 /// The built-in rules of each hook, with the cause they give.
 #[derive(Debug)]
 pub(super) struct Preludes {
-    rule_lists: BTreeMap<(PreludeIx, Hook), Vec<(RuleList, Cause)>>,
+    rule_lists: BTreeMap<(PreludeIx, Hook), (RuleList, Cause)>,
     /// Nodes with failsafe ports of their own.
     failsafes: BTreeMap<Name, PreludeIx>,
     /// Nodes with tunnels of their own.
@@ -32,19 +32,19 @@ impl Preludes {
         let mut add = |ix, hook: Hook, rules: &[Rule], cause: Cause| {
             let mut list = RuleList::default();
             list.acquire(rules, hook.direction(), predicates);
-            rule_lists.entry((ix, hook)).or_insert_with(Vec::new).push((list, cause));
+            rule_lists.insert((ix, hook), (list, cause));
         };
         for hook in Hook::ALL {
             match of_node(hook) {
                 None => {}
                 Some(OfNode::Failsafes) => {
-                    for (ix, list) in numbered(&failsafe_lists) {
-                        add(ix, hook, &failsafe_rules(list, hook), Cause::Failsafe);
+                    for (ix, list) in &failsafe_lists {
+                        add(*ix, hook, &failsafe_rules(list, hook), Cause::Failsafe);
                     }
                 }
                 Some(OfNode::Tunnels) => {
-                    for (ix, list) in numbered(&tunnel_lists) {
-                        add(ix, hook, tunnel_rule(list).as_slice(), Cause::Tunnel);
+                    for (ix, list) in &tunnel_lists {
+                        add(*ix, hook, tunnel_rule(list).as_slice(), Cause::Tunnel);
                     }
                 }
             }
@@ -52,9 +52,8 @@ impl Preludes {
         Self { rule_lists, failsafes, tunnels }
     }
 
-    pub(super) fn of(&self, prelude: PreludeIx, hook: Hook) -> impl Iterator<Item = &(RuleList, Cause)> {
-        let prelude = if is_of_node(hook) { prelude } else { PreludeIx::EVERY_NODE };
-        self.rule_lists.get(&(prelude, hook)).into_iter().flatten()
+    pub(super) fn of(&self, prelude: PreludeIx, hook: Hook) -> Option<&(RuleList, Cause)> {
+        self.rule_lists.get(&(prelude, hook))
     }
 
     /// What the hooks of endpoints of `kind` on `node` have, those of them where it depends on the node.
@@ -72,23 +71,20 @@ impl Preludes {
 fn distinct<'s, T: PartialEq>(
     settings: &'s Settings,
     part: impl Fn(&'s NodeSettings) -> &'s T,
-) -> (Vec<&'s T>, BTreeMap<Name, PreludeIx>) {
-    let mut values = vec![part(&settings.every_node)];
+) -> (Vec<(PreludeIx, &'s T)>, BTreeMap<Name, PreludeIx>) {
+    let mut values = vec![(PreludeIx::EVERY_NODE, part(&settings.every_node))];
     let mut nodes = BTreeMap::new();
     for (node, settings) in &settings.nodes {
         let own = part(settings);
-        let known = values.iter().position(|value| *value == own);
-        let index = known.unwrap_or_else(|| {
-            values.push(own);
-            values.len().saturating_sub(1)
+        let known = values.iter().find(|(_, value)| *value == own).map(|(ix, _)| *ix);
+        let ix = known.unwrap_or_else(|| {
+            let ix = PreludeIx::new(u32::try_from(values.len()).unwrap_or(u32::MAX));
+            values.push((ix, own));
+            ix
         });
-        nodes.insert(node.clone(), PreludeIx::new(u32::try_from(index).unwrap_or(u32::MAX)));
+        nodes.insert(node.clone(), ix);
     }
     (values, nodes)
-}
-
-fn numbered<'l, 's, T>(values: &'l [&'s T]) -> impl Iterator<Item = (PreludeIx, &'s T)> + use<'l, 's, T> {
-    (0..).map(PreludeIx::new).zip(values.iter().copied())
 }
 
 /// The part of a node's settings that stands before the programs of a hook.

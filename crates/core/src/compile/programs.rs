@@ -224,13 +224,13 @@ impl Programs {
         policies: &'p Policies,
     ) -> impl Iterator<Item = &'p RuleList> {
         let direction = key.hook.direction();
-        let preludes = self.preludes.of(key.prelude, key.hook).map(|(list, _)| list);
+        let prelude = self.preludes.of(key.prelude, key.hook).map(|(list, _)| list);
         let of_policies = key.tiers.iter().flat_map(|tier| &tier.policies);
         let of_policies = of_policies
             .filter_map(move |ix| policies.lookup(*ix))
             .map(move |state| state.rule_list(direction));
         let profiles = key.profiles.iter().filter_map(move |ix| policies.profile(*ix));
-        preludes.chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
+        prelude.into_iter().chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
     }
 
     /// Makes the cells of a body that are missing or have a fresh row.
@@ -292,7 +292,7 @@ impl Programs {
     ) -> ProgramRules<'p> {
         let direction = key.hook.direction();
         let mut items = Vec::new();
-        for (list, cause) in self.preludes.of(key.prelude, key.hook) {
+        if let Some((list, cause)) = self.preludes.of(key.prelude, key.hook) {
             push_rules(&mut items, list, family, &RuleOwner::BuiltIn(cause.clone()));
         }
         for tier in &key.tiers {

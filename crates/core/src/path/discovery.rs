@@ -41,7 +41,7 @@ pub const LISTENER_BYTES: u16 = 256;
 
 /// How a message has to travel to be discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Discovery {
+enum Discovery {
     /// Between neighbours.
     Neighbours,
     /// About listeners.
@@ -50,7 +50,7 @@ pub(super) enum Discovery {
 
 impl Discovery {
     /// What `packet` would be on a link; `None` for everything that is no discovery.
-    pub(super) fn of(packet: &Packet) -> Option<Self> {
+    fn of(packet: &Packet) -> Option<Self> {
         let icmp = packet.icmp.filter(|icmp| packet.protocol == Protocol::ICMPV6 && icmp.code == 0)?;
         if NEIGHBOUR_TYPES.contains(&icmp.kind) {
             Some(Self::Neighbours)

@@ -150,11 +150,11 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Where verdicts can change with a port.
     pub(super) const fn settings(&self) -> &Settings {
         self.settings
     }
 
+    /// Where verdicts can change with a port.
     pub(super) fn cuts(&self) -> &Cuts {
         self.cuts.get_or_init(|| Cuts::new(self.scenario.cluster(), self.settings))
     }
