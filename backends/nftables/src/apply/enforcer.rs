@@ -258,6 +258,9 @@ impl Enforcer {
         self.masters.follow(desired.bindings)?;
         let mut existing = self.netlink.existing(&self.table)?;
         existing.last_number = self.last_number;
+        if BaseNames::all_ended().iter().any(|(set, _)| !existing.sets.contains(set)) {
+            self.ended.forget();
+        }
         let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
         self.last_number = self.last_number.max(lowering.last_number());
         let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
@@ -342,7 +345,8 @@ impl Dataplane for Enforcer {
         }
     }
 
-    /// Costs one question to the kernel as long as no program changed nf_tables, see [`Enforcer::drift`].
+    /// Costs one question to the kernel as long as no program changed nf_tables, see [`Enforcer::drift`], and one or two about each
+    /// interface of a workload, which may have become a port of a bridge.
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
         let mut health = Health::default();
         let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
@@ -365,8 +369,9 @@ impl Dataplane for Enforcer {
     /// The counts of a decision at all hooks together. Staged decisions are not told.
     ///
     /// No decision, and so not here: packets of workloads without a binding, of endpoints that the snapshot does not know and of
-    /// closed interfaces, which the table's counter `unknown` counts, and packets to the host that
-    /// [`WorkloadToHost::Drop`](portcullis_core::settings::WorkloadToHost::Drop) drops, counted by `workload_to_host`.
+    /// closed interfaces, which the table's counter `unknown` counts; packets to the host that
+    /// [`WorkloadToHost::Drop`](portcullis_core::settings::WorkloadToHost::Drop) drops, counted by `workload_to_host`; and those that
+    /// `forged` (another's source), `tunnels` (not from a node) and `ended` (of ended flows) count.
     fn counters(&mut self) -> Result<Vec<(Arc<DecisionEntry>, Counter)>, DataplaneError> {
         if self.lowering.is_none() {
             return Err(DataplaneError::not_loaded());

@@ -2,7 +2,6 @@
 //! endpoints or policies come and go.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::net::Ipv6Addr;
 
 use portcullis_core::backend::{Ended, LoggedEvents};
 use portcullis_core::label::Name;
@@ -64,11 +63,6 @@ const BEGINS_PORTS: &str = "begins_ports";
 const BEGINS_NO_PORTS: &str = "begins_no_ports";
 /// TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub(crate) const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
-/// `fe80::/10`, and the beginning of `ff00::/8`.
-const FIRST_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
-const LAST_LINK_LOCAL: Ipv6Addr =
-    Ipv6Addr::new(0xfebf, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
-const FIRST_MULTICAST: Ipv6Addr = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
 /// The chain that asks workloads about what they send to this host.
 const EGRESS_TO_HOST: &str = "egress_to_host";
 /// Counts packets from workloads to the host that [`WorkloadToHost::Drop`] drops.
@@ -262,10 +256,7 @@ impl Builder<'_> {
         // Nobody lists link-local addresses, and an address that is being made is asked about from `::`.
         let v6 = Field::Source(IpVersion::V6);
         let signals = Part::Go(Target::Goto(base_names.name(SIGNALS)));
-        for value in [
-            Value::Addresses(FIRST_LINK_LOCAL.into(), LAST_LINK_LOCAL.into()),
-            Value::Address(Ipv6Addr::UNSPECIFIED.into()),
-        ] {
+        for value in discovery::link_addresses() {
             rules.push((vec![Part::Is(v6, value), signals.clone()], None));
         }
         rules.push(go(forged.clone()));
@@ -273,8 +264,7 @@ impl Builder<'_> {
 
         let mut rules = discovery::link_sources(base_names);
         // What any kernel sends for itself, as reports to multicast routers, is no news.
-        let groups = Value::Addresses(FIRST_MULTICAST.into(), Ipv6Addr::from(u128::MAX).into());
-        let to_groups = Part::Is(Field::Destination(IpVersion::V6), groups);
+        let to_groups = Part::Is(Field::Destination(IpVersion::V6), discovery::span(0xff00, 0xffff));
         rules.push((vec![to_groups, Part::Count(FORGED.into()), Part::Go(Target::Drop)], None));
         rules.push(go(forged));
         self.plain(base_names.name(SIGNALS), rules);

@@ -35,9 +35,8 @@ pub(crate) fn chains(names: &BaseNames) -> Vec<(Name, Content)> {
         (vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)], None),
         accept(Vec::new()),
     ];
-    let listeners = [span(0xfe80, 0xfebf), Value::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))];
-    let listeners =
-        listeners.map(|source| accept(vec![is_group(), Part::Is(Field::Source(IpVersion::V6), source)]));
+    let listeners = link_addresses()
+        .map(|source| accept(vec![is_group(), Part::Is(Field::Source(IpVersion::V6), source)]));
     vec![
         (names.name(IN), kinds(&to(NEIGHBOURS), &to(LISTENERS))),
         // Whom this host asks and answers is a neighbour; nobody else sends here.
@@ -54,12 +53,11 @@ pub(crate) fn any_source(chain: Name) -> Line {
 
 /// The rules that bring ICMPv6 from addresses of the link to [`IN`].
 pub(crate) fn link_sources(names: &BaseNames) -> Content {
-    let sources = [span(0xfe80, 0xfebf), Value::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))];
     let rule = |source| {
         let source = Part::Is(Field::Source(IpVersion::V6), source);
         (message(vec![source, Part::Go(Target::Jump(names.name(IN)))]), None)
     };
-    sources.map(rule).to_vec()
+    link_addresses().map(rule).to_vec()
 }
 
 fn message(rest: Vec<Part>) -> Vec<Part> {
@@ -91,8 +89,13 @@ fn kinds(neighbours: &Target, listeners: &Target) -> Content {
 /// Bytes of the header of IPv6, which its length leaves out.
 const IPV6_HEADER: u16 = 40;
 
+/// Addresses of the link, and that of who has none yet.
+pub(crate) fn link_addresses() -> [Value; 2] {
+    [span(0xfe80, 0xfebf), Value::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))]
+}
+
 /// All addresses whose first 16 bits are in a range.
-fn span(first: u16, last: u16) -> Value {
+pub(crate) fn span(first: u16, last: u16) -> Value {
     let low = Ipv6Addr::from(u128::from(first) << 112);
     let high = Ipv6Addr::from(u128::from(last) << 112 | u128::MAX >> 16);
     Value::Addresses(low.into(), high.into())

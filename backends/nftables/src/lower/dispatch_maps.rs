@@ -275,18 +275,15 @@ pub(crate) fn sets(
             set.elements.entry(key).or_insert(target);
         }
     };
-    for version in &facts.local {
-        for (first, last) in
-            joined(place.options.shared.local_nets.iter().filter(|net| net.version() == *version))
+    // A family without a set has none of these networks.
+    for version in IpVersion::ALL {
+        let (local, peers) = (place.base_names.local(version), place.base_names.tunnel_peers(version));
+        for (set, nets) in
+            [(local, &place.options.shared.local_nets), (peers, &place.options.shared.tunnel_peers)]
         {
-            put((place.base_names.local(*version), Vec::new()), vec![Value::Addresses(first, last)], None);
-        }
-    }
-    for version in place.options.tunnel_families() {
-        let peers = place.options.shared.tunnel_peers.iter().filter(|net| net.version() == version);
-        for (first, last) in joined(peers) {
-            let set = (place.base_names.tunnel_peers(version), Vec::new());
-            put(set, vec![Value::Addresses(first, last)], None);
+            for (first, last) in joined(nets.iter().filter(|net| net.version() == version)) {
+                put((set.clone(), Vec::new()), vec![Value::Addresses(first, last)], None);
+            }
         }
     }
     for interface in bindings.closed() {
