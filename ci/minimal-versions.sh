@@ -9,7 +9,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/minimal-versions
 copy=$target/project
 cd "$root"
 
-rm -rf "$copy"
+rm -rf "$target"
 mkdir -p "$copy"
 git -c safe.directory='*' ls-files -z | tar --null --files-from=- -cf - | tar -C "$copy" -xf -
 cd "$copy"
@@ -24,4 +24,4 @@ done
 cargo +nightly update --quiet -Z direct-minimal-versions
 CARGO_TARGET_DIR=$target cargo check --quiet --locked --all-features "${packages[@]/#/-p}"
 echo "${#packages[@]} crates build with the lowest versions that they say they need"
-rm -rf "$copy"
+rm -rf "$target"
