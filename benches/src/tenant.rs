@@ -64,8 +64,8 @@ fn measure(shape: &Shape, size: u32) -> Result<Cost, Box<dyn Error>> {
     }
     let changed = cpu_seconds()?;
     let classes = compiler.slots().iter().find(|slots| slots.name == "classes").map_or(0, |slots| slots.used);
-    let tables = compiler.snapshot().tables.iter().flat_map(|(_, table)| &table.protocols);
-    let intervals = tables.flat_map(|(_, sources)| sources).map(|source| source.keys.0.len()).sum();
+    let maps = compiler.snapshot().tables.iter().flat_map(|(_, table)| table.port_maps());
+    let intervals = maps.map(|map| map.intervals().len()).sum();
     Ok(Cost { all: compiled - start, change: changed - compiled, classes, intervals })
 }
 
