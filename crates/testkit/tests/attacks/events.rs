@@ -20,7 +20,7 @@ fn a_flood_of_denied_packets_hides_no_denial_of_others() {
         let options = DataplaneOptions::new().with_events(LoggedEvents::Denied);
         let mut dataplane = under.load(options, &compiler, &bound(&world, &ids));
         let mut found: Vec<Finding> = Vec::new();
-        let (mut told, index) = (0, nix::net::if_::if_nametoindex(&world.pod(N).interface[..]).unwrap());
+        let (mut told, index) = (0, nix::net::if_::if_nametoindex(world.pod(N).interface.as_str()).unwrap());
         for family in FAMILIES {
             let [n, m, far] = [N, M, Far].map(|who| world.address(who, family));
             let frames: Vec<_> =
