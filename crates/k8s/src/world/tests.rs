@@ -1,5 +1,7 @@
 extern crate std;
 
+mod cost;
+mod memory;
 pub(crate) mod objects;
 mod refusals;
 

@@ -40,7 +40,7 @@ fn an_object_that_cannot_be_read_lets_nothing_pass_that_was_denied() {
         let before = model(&world(&objects, baseline));
         for _ in 0..4 {
             let mut spoilt = meant.clone();
-            let Some(how) = mutate::spoil(&mut spoilt, &mut random) else { continue };
+            let Some(how) = spoil(&mut spoilt, &mut random) else { continue };
             let Ok(read) = Observed::from_value(kind_of(&meant), spoilt.clone()) else { continue };
             if read.key() != observed(&meant).key() {
                 continue;
