@@ -303,14 +303,14 @@ impl World {
     /// Counts what a part of the model refers to.
     fn count_use(&mut self, part: Option<&Update>, count: Count, transaction: &mut Transaction) {
         match part {
-            Some(Update::Policy(policy)) => {
-                // A user may name the tier of shields, too.
-                if policy.tier == *tier::CLOSED || tier::shielding_policy(&policy.id).is_some() {
-                    if self.usage.own_tiers.would_change(&policy.tier, count) {
-                        self.touch(Part::Tier(policy.tier.clone()), transaction);
-                    }
-                    self.usage.own_tiers.count(&policy.tier, count);
+            // A user may name the tier of shields, too.
+            Some(Update::Policy(policy))
+                if policy.tier == *tier::CLOSED || tier::shielding_policy(&policy.id).is_some() =>
+            {
+                if self.usage.own_tiers.would_change(&policy.tier, count) {
+                    self.touch(Part::Tier(policy.tier.clone()), transaction);
                 }
+                self.usage.own_tiers.count(&policy.tier, count);
             }
             Some(Update::Endpoint(endpoint)) => {
                 for profile in &endpoint.profiles {

@@ -68,7 +68,7 @@ fn after_any_events_as_much_is_kept_as_before() {
     let derived: Cluster = world.model().collect();
     assert_same(&derived, &followed, "told and derived");
     // All but what was there at first goes, and that comes back as it was.
-    for ((of, namespace, name), _) in &known {
+    for (of, namespace, name) in known.keys() {
         let versions = KINDS.iter().map(|(version, of)| kind(version, of));
         let kind = versions.into_iter().find(|kind| kind.name() == of).unwrap();
         let namespace = kind.is_namespaced().then_some(namespace.as_str());
