@@ -1,15 +1,14 @@
 //! The definitions of custom resources, by which it can be told that a kind is gone.
 
+use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc};
 
 use crate::change::{Change, Event, State};
-use crate::follow::{Closed, Sink};
-use crate::list::Listed;
+use crate::sink::{Closed, Listed, Sink};
 use crate::wire::Head;
 
 /// What the parts of a watch know together.

@@ -1,6 +1,6 @@
 //! Which of the kinds that policy depends on a server has.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use portcullis_k8s::{Kind, Relevance};
 

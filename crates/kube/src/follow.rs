@@ -1,40 +1,17 @@
 //! One kind: listed, and then followed from where the list stood.
 
+use alloc::rc::Rc;
 use core::time::Duration;
-use std::rc::Rc;
 use std::time::Instant;
 
 use crate::backoff::{Backoff, spread};
 use crate::change::State;
 use crate::client::{Client, Failure, Refused};
 use crate::lines::{Cut, Lines};
-use crate::list::{self, ANSWER, Listed, Way, escaped, refusal};
+use crate::list::{self, ANSWER, Way, escaped, refusal};
 use crate::options::Options;
+use crate::sink::{Closed, Sink};
 use crate::wire::{Bookmark, Head, Line};
-
-/// Nobody takes changes any more.
-#[derive(Debug)]
-pub(crate) struct Closed;
-
-/// Where objects of a kind go.
-pub(crate) trait Sink {
-    /// An object as it was read.
-    type Item;
-    /// In which form objects are asked for.
-    const ACCEPT: &'static str;
-    /// In which form lists are asked for.
-    const ACCEPT_LIST: &'static str;
-
-    fn read(&self, json: &[u8]) -> Self::Item;
-    /// An object of which nothing can be read.
-    fn unreadable(&self) -> Self::Item;
-    async fn replace(&mut self, listed: Listed<Self::Item>) -> Result<(), Closed>;
-    /// Says whether it can be told which object it was.
-    async fn put(&mut self, received: Instant, item: Self::Item) -> Result<bool, Closed>;
-    /// Says whether it can be told which object it was.
-    async fn remove(&mut self, received: Instant, json: &[u8]) -> Result<bool, Closed>;
-    async fn state(&mut self, state: State) -> Result<(), Closed>;
-}
 
 /// A kind that is followed.
 #[derive(Debug)]
@@ -79,10 +56,7 @@ impl<S: Sink> Follower<S> {
             Some(404) => State::Absent,
             _ => failure.state(),
         };
-        // A version that is too old is no trouble: a list follows.
-        if !failure.is_expired() {
-            self.sink.state(state).await?;
-        }
+        self.sink.state(state).await?;
         backoff.wait(failure.retry_after()).await;
         Ok(())
     }
@@ -102,11 +76,16 @@ impl<S: Sink> Follower<S> {
                 Ok(()) if position.is_doubtful => return Ok(()),
                 Ok(()) if began.elapsed() >= QUICK => {}
                 Ok(()) => backoff.wait(None).await,
+                // A version that is too old is no trouble: a list follows.
+                Err(failure) if failure.is_expired() => {
+                    backoff.wait(None).await;
+                    return Ok(());
+                }
                 Err(failure) => {
                     self.failed(&failure, backoff).await?;
                     refused_versions = refused_versions.saturating_add(u32::from(failure.is_of_version()));
                     let is_invalid = matches!(failure.status(), Some(400 | 422));
-                    if failure.is_expired() || is_invalid || refused_versions >= TRIES {
+                    if is_invalid || refused_versions >= TRIES {
                         return Ok(());
                     }
                 }

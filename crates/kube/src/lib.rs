@@ -38,6 +38,8 @@
 //!
 //! TLS is that of `rustls` with `ring`.
 
+extern crate alloc;
+
 mod backoff;
 mod change;
 mod client;
@@ -47,6 +49,7 @@ mod follow;
 mod lines;
 mod list;
 mod options;
+mod sink;
 mod source;
 mod supervise;
 mod watch;

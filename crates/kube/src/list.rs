@@ -1,14 +1,14 @@
 //! All objects of a kind: as a stream where the server has that, else in pages.
 
+use alloc::collections::BTreeMap;
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 
 use crate::client::{Client, Content, Failure, Refused};
-use crate::follow::Sink;
 use crate::lines::{Cut, Lines};
+use crate::sink::{Listed, Sink};
 use crate::wire::{Bookmark, Head, Line, Page, Status};
 
 /// How a server lists.
@@ -16,15 +16,6 @@ use crate::wire::{Bookmark, Head, Line, Page, Status};
 pub(crate) enum Way {
     Stream,
     Pages,
-}
-
-/// A whole list.
-#[derive(Debug)]
-pub(crate) struct Listed<T> {
-    pub(crate) items: Vec<T>,
-    /// The version that changes are asked from.
-    pub(crate) version: String,
-    pub(crate) received: Instant,
 }
 
 /// Lists the objects at `path`. No version is named, so the server answers with nothing older than now.

@@ -63,3 +63,17 @@ impl Default for Options {
 
 const WINDOW: Duration = Duration::from_secs(24);
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_found_in_thirty_seconds_and_after_the_server_ended_the_window() {
+        assert!(Options::new().silence() < Duration::from_secs(30));
+        for seconds in [0, 1, 24, 300] {
+            let options = Options::new().window(Duration::from_secs(seconds));
+            assert!(options.silence() >= Duration::from_secs(options.window_seconds() + 1));
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! All kinds: each is followed from when the server has it.
 
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Instant;
 
 use portcullis_k8s::{Kind, ObjectKey, Observed, Unidentified};
@@ -15,9 +15,9 @@ use crate::change::{Change, Event, State};
 use crate::client::{Client, JSON};
 use crate::definitions::{Board, Definitions, States, send};
 use crate::discovery::{Discovery, Served, discover};
-use crate::follow::{Closed, Follower, Sink};
-use crate::list::Listed;
+use crate::follow::Follower;
 use crate::options::Options;
+use crate::sink::{Closed, Listed, Sink};
 
 /// Follows every kind of a server until nobody takes the changes. Its tasks end with the set that it runs in.
 pub(crate) async fn supervise(

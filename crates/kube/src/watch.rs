@@ -5,7 +5,6 @@ use std::thread;
 
 use tokio::runtime;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::task::LocalSet;
 
 use crate::change::Change;
@@ -67,9 +66,6 @@ impl Watch {
 
     /// The next change if there is one now, so that all that wait are taken before the model is compiled.
     pub fn try_next(&mut self) -> Option<Change> {
-        match self.changes.try_recv() {
-            Ok(change) => Some(change),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.changes.try_recv().ok()
     }
 }

@@ -1,7 +1,7 @@
 //! The parts of answers that are about the answer, not about an object.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -52,7 +52,7 @@ pub(crate) struct Kind {
     /// Pages after the first fail so many times.
     pub(crate) failing_pages: u32,
     pub(crate) page: usize,
-    /// Answered in the place of the objects of a list.
+    /// Whether a window ends with a bookmark.
     pub(crate) bookmarks: bool,
 }
 
@@ -196,7 +196,10 @@ impl Server {
     fn answer(&self, target: &str, epoch: u64, stream: &mut TcpStream) -> std::io::Result<()> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let query: BTreeMap<&str, &str> = query.split('&').filter_map(|part| part.split_once('=')).collect();
-        if path == "/apis" || path == "/api/v1" || path.matches('/').count() == 3 {
+        if path == "/apis"
+            || path == "/api/v1"
+            || path.starts_with("/apis/") && path.matches('/').count() == 3
+        {
             let answer = self.script().discovery(path);
             return match answer {
                 Some(answer) => whole(stream, &answer.to_string()),
