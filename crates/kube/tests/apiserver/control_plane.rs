@@ -102,8 +102,8 @@ impl ControlPlane {
     /// Makes the store forget all versions but the last.
     pub(crate) fn compact(&self) {
         let status = self.ask_etcd("/v3/maintenance/status", "{}");
-        let start = status.find(r#""revision":""#).expect(&status) + 12;
-        let revision: String = status[start..].chars().take_while(char::is_ascii_digit).collect();
+        let (_, rest) = status.split_once(r#""revision":""#).expect(&status);
+        let revision: String = rest.chars().take_while(char::is_ascii_digit).collect();
         self.ask_etcd("/v3/kv/compaction", &format!(r#"{{"revision":"{revision}","physical":true}}"#));
     }
 
