@@ -46,6 +46,7 @@ pub struct Tuple {
 
 /// How far a TCP flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TcpState {
     /// Neither end has closed it.
     Open,

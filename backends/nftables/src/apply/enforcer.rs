@@ -81,7 +81,7 @@ impl Enforcer {
     pub fn open(options: Options) -> Result<Self, DataplaneError> {
         options.check()?;
         let mut netlink = Netlink::open()?;
-        netlink.probe()?;
+        netlink.probe(&options.families())?;
         let generation = netlink.generation()?;
         let events = Events::open()?;
         Ok(Self {
@@ -116,7 +116,7 @@ impl Enforcer {
         }
         let (chains, sets, counters) = lowering.state.expected();
         let existing = self.netlink.existing(&self.table)?;
-        if existing.is_empty() {
+        if !lowering.state.families.is_subset(&existing.tables) {
             return Ok(Drift::Changed(self.table.clone()));
         }
         let rules = self.netlink.rules(&self.table)?;
@@ -196,7 +196,8 @@ impl Enforcer {
     /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
     fn undo(&mut self, update: &Update, existing: &Existing) {
         let mut new = Existing::default();
-        for command in update.stages().iter().flat_map(|stage| &stage.commands) {
+        let there = |command: &&Command| existing.tables.contains(&command.family());
+        for command in update.stages().iter().flat_map(|stage| &stage.commands).filter(there) {
             match command {
                 Command::AddChain(chain) if chain.hook.is_none() => {
                     new.chains.insert(chain.name.clone());
@@ -210,8 +211,10 @@ impl Enforcer {
                 _ => {}
             }
         }
-        let batch =
-            if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
+        let mut batch = new.removal();
+        for family in self.options.families().difference(&existing.tables) {
+            batch.extend([Command::AddTable(*family), Command::DeleteTable(*family)]);
+        }
         drop(self.netlink.commit(&self.table, &batch));
     }
 
@@ -448,7 +451,9 @@ impl Dataplane for Enforcer {
 
     /// Other tables are not touched.
     fn remove(&mut self) -> Result<(), DataplaneError> {
-        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
+        let tables = self.netlink.existing(&self.table)?.tables;
+        let removal = |family| [Command::AddTable(family), Command::DeleteTable(family)];
+        self.netlink.commit(&self.table, &tables.into_iter().flat_map(removal).collect::<Vec<_>>())?;
         if let Some(lowering) = self.lowering.take() {
             self.retired
                 .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));

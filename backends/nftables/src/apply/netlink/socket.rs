@@ -68,7 +68,7 @@ impl Socket {
     /// Asks nf_tables and collects the payloads of the answers, without netfilter's header.
     pub(super) fn request(
         &mut self,
-        kind: u8,
+        (family, kind): (NetfilterProtoFamily, u8),
         dump: bool,
         attributes: Vec<DefaultNla>,
         sequence: &mut u32,
@@ -84,7 +84,7 @@ impl Socket {
                 message_type: kind,
                 attributes: attributes.clone(),
             };
-            let netfilter = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
+            let netfilter = NetfilterHeader::new(family, 0, 0);
             let mut message =
                 NetlinkMessage::new(header, NetlinkPayload::from(NetfilterMessage::new(netfilter, inner)));
             message.finalize();
