@@ -14,7 +14,8 @@ use super::attr::{bytes, entry, nested, number, text};
 use super::expr::{self, ANONYMOUS, OwnMap};
 use super::value::{ACCEPT, TYPE_BITS, field_len, key_bytes, next, padded, range_bytes, type_of, verdict};
 use crate::command::{
-    Chain, Command, Element, Elements, Family, Field, HookPoint, Rule, Set, SetKind, Target, Value,
+    BUDGET_SECONDS, Chain, Command, Element, Elements, Family, Field, HookPoint, MOST_BUDGETS, Rule, Set,
+    SetKind, Target, Value,
 };
 
 /// A batch as bytes.
@@ -72,6 +73,7 @@ const SET_CONSTANT: u32 = 2;
 const SET_INTERVAL: u32 = 4;
 const SET_MAP: u32 = 8;
 const SET_TIMEOUT: u32 = 16;
+const SET_DYNAMIC: u32 = 32;
 
 const ELEMENT_INTERVAL_END: u32 = 1;
 
@@ -175,8 +177,14 @@ impl Batch<'_> {
             SetKind::Ranges => SET_INTERVAL,
             SetKind::Verdicts => SET_MAP,
             SetKind::Timed(_) => SET_TIMEOUT,
+            SetKind::Budgets => SET_TIMEOUT | SET_DYNAMIC,
         };
         let mut attributes = self.set_attributes(&set.name, &set.key, flags);
+        if set.kind == SetKind::Budgets {
+            let milliseconds = u64::from(BUDGET_SECONDS).saturating_mul(1_000);
+            attributes.push(nested(9, &[number(1, MOST_BUDGETS)]));
+            attributes.push(bytes(11, milliseconds.to_be_bytes()));
+        }
         if let Some(comment) = &set.comment {
             attributes.push(bytes(13, user_data(&[(USER_COMMENT, zero_ended(comment))])));
         } else if let [field] = &set.key[..] {
