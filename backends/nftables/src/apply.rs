@@ -5,6 +5,7 @@ mod enforcer;
 mod event;
 mod header;
 mod ipvs;
+mod lost;
 mod masters;
 mod netlink;
 mod nft_program;

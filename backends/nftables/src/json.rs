@@ -1,7 +1,8 @@
 //! Commands as JSON for `nft -j`, typed by the crate `nftables`.
 //!
-//! Three things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
-//! key is the family of the packet (`nf_proto`), and `notrack` as a statement that `nft` takes. Everything else is typed.
+//! Four things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
+//! key is the family of the packet (`nf_proto`), `notrack` as a statement that `nft` takes, and what an element keeps that a packet
+//! adds. Everything else is typed.
 
 use std::collections::HashSet;
 
@@ -17,36 +18,99 @@ use nftables::stmt::{
     self, JumpTarget, Log, Mangle, Match, Operator, Reject, RejectType, Statement, VerdictMap,
 };
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use portcullis_core::backend::LowerError;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
-use serde_json::{Error, Value as Json};
+use serde_json::Value as Json;
 
 use crate::command::{
-    self, AddressKind, BaseHook, Command, ConnectionState, Elements, Field, HookPoint, Part, SetKind, Target,
-    Value,
+    self, AddressKind, BUDGET_SECONDS, BaseHook, Command, ConnectionState, Elements, Family, Field,
+    HookPoint, MOST_BUDGETS, Part, SetKind, Target, Value,
 };
 
 /// One object of libnftables-json for each batch, to be carried out one after the other with `nft -j -f -`.
-pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, Error> {
+pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, LowerError> {
+    if commands.iter().any(has_no_json) {
+        let reason = "the JSON of nft has no set of targets of neighbour advertisements; switch the check of neighbour claims off";
+        return Err(LowerError::unsupported(None, reason));
+    }
     let table = table.as_str();
     let objects: Vec<NfObject<'_>> =
         commands.iter().map(|command| NfObject::CmdObject(self::command(table, command))).collect();
-    let mut json = serde_json::to_value(Nftables { objects: objects.into() })?;
+    let mut json = serde_json::to_value(Nftables { objects: objects.into() })
+        .map_err(|error| LowerError::unsupported(None, error))?;
     let typed = json.get_mut("nftables").and_then(Json::as_array_mut).into_iter().flatten().zip(commands);
     for (object, command) in typed {
         match command {
             Command::AddSet(set) => set_types(object, set),
-            Command::AddRule(_) => {
+            Command::AddRule(rule) => {
                 let statements = object.pointer_mut("/add/rule/expr").and_then(Json::as_array_mut);
-                for statement in statements.into_iter().flatten().filter(|statement| *statement == "notrack")
-                {
-                    *statement = serde_json::json!({ "notrack": null });
+                for statement in statements.into_iter().flatten() {
+                    if *statement == "notrack" {
+                        *statement = serde_json::json!({ "notrack": null });
+                    } else if let Some(Json::Object(update)) = statement.get_mut("set") {
+                        let rate = budget(rule);
+                        let limit = serde_json::json!({ "rate": rate, "per": "second", "burst": rate });
+                        update.insert(
+                            "stmt".into(),
+                            serde_json::json!([{ "counter": null }, { "limit": limit }]),
+                        );
+                    }
                 }
             }
             _ => {}
         }
     }
+    let made = commands.iter().filter_map(|command| match command {
+        Command::AddSet(set) if set.kind == SetKind::Budgets => Some(set),
+        _ => None,
+    });
+    if let Some(Json::Array(objects)) = json.get_mut("nftables") {
+        made.for_each(|set| objects.extend(used_by_packets(table, set)));
+    }
     Ok(json)
+}
+
+/// Commands without an effect of their own. nft makes a set so that packets can add elements to it only when a rule of the same batch
+/// says so: JSON has no flag for it.
+fn used_by_packets(table: &str, set: &command::Set) -> [Json; 4] {
+    let field = set.key.first().copied().unwrap_or(Field::InputInterface);
+    let name = set.name.as_str();
+    let chain = serde_json::json!({ "chain": { "family": "inet", "table": table, "name": name } });
+    let kept =
+        serde_json::json!([{ "counter": null }, { "limit": { "rate": 1, "per": "second", "burst": 1 } }]);
+    let update = serde_json::json!({ "op": "update", "elem": field_of(field), "set": format!("@{name}"), "stmt": kept });
+    let rule =
+        serde_json::json!({ "family": "inet", "table": table, "chain": name, "expr": [{ "set": update }] });
+    [
+        serde_json::json!({ "add": chain }),
+        serde_json::json!({ "add": { "rule": rule } }),
+        serde_json::json!({ "flush": chain }),
+        serde_json::json!({ "delete": chain }),
+    ]
+}
+
+/// Whether nft takes the command as text only: a field that it has no name for is no key of a set in JSON.
+fn has_no_json(command: &Command) -> bool {
+    let unnamed = |key: &[Field]| key.contains(&Field::NeighbourTarget);
+    match command {
+        Command::AddSet(set) => unnamed(&set.key),
+        Command::AddElements(change) | Command::DeleteElements(change) => unnamed(&change.key),
+        Command::AddRule(rule) => rule.parts.iter().any(|part| match part {
+            Part::In(key, _) | Part::NotIn(key, _) | Part::Dispatch(key, _) => unnamed(key),
+            Part::Is(field, _) | Part::Switch(field, _) => unnamed(&[*field]),
+            _ => false,
+        }),
+        _ => false,
+    }
+}
+
+/// The packets a second that a rule has a budget of.
+fn budget(rule: &command::Rule) -> Option<u32> {
+    rule.parts.iter().find_map(|part| match part {
+        Part::Budget(_, _, rate) => Some(*rate),
+        _ => None,
+    })
 }
 
 /// Says what the crate cannot: see the module.
@@ -67,26 +131,32 @@ fn set_types(object: &mut Json, set: &command::Set) {
 
 const TCP_SYN: u32 = 2;
 const TCP_ACK: u32 = 16;
-const FAMILY: NfFamily = NfFamily::INet;
+
+const fn family(family: Family) -> NfFamily {
+    match family {
+        Family::Inet => NfFamily::INet,
+        Family::Arp => NfFamily::ARP,
+    }
+}
 
 fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
     let counter = |name: &'a Name| {
         NfListObject::Counter(Counter {
-            family: FAMILY,
+            family: family(Family::of(name)),
             table: table.into(),
             name: name.as_str().into(),
             ..Counter::default()
         })
     };
     match command {
-        Command::AddTable => NfCmd::Add(whole(table)),
-        Command::DeleteTable => NfCmd::Delete(whole(table)),
+        Command::AddTable(of) => NfCmd::Add(whole(table, *of)),
+        Command::DeleteTable(of) => NfCmd::Delete(whole(table, *of)),
         Command::AddCounter(name) => NfCmd::Add(counter(name)),
         Command::DeleteCounter(name) => NfCmd::Delete(counter(name)),
         Command::AddSet(set) => NfCmd::Add(self::set(table, set)),
         // Also a map goes by the name of a set.
         Command::DeleteSet(name) => NfCmd::Delete(NfListObject::Set(Box::new(Set {
-            family: FAMILY,
+            family: family(Family::of(name)),
             table: table.into(),
             name: name.as_str().into(),
             ..Set::default()
@@ -95,7 +165,7 @@ fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
         Command::FlushChain(name) => NfCmd::Flush(FlushObject::Chain(plain_chain(table, name))),
         Command::DeleteChain(name) => NfCmd::Delete(NfListObject::Chain(plain_chain(table, name))),
         Command::AddRule(rule) => NfCmd::Add(NfListObject::Rule(Rule {
-            family: FAMILY,
+            family: family(Family::of(&rule.chain)),
             table: table.into(),
             chain: rule.chain.as_str().into(),
             expr: rule.parts.iter().flat_map(statements).collect(),
@@ -107,12 +177,13 @@ fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
     }
 }
 
-fn whole(table: &str) -> NfListObject<'_> {
-    NfListObject::Table(Table { family: FAMILY, name: table.into(), ..Table::default() })
+fn whole(table: &str, of: Family) -> NfListObject<'_> {
+    NfListObject::Table(Table { family: family(of), name: table.into(), ..Table::default() })
 }
 
 fn plain_chain<'a>(table: &'a str, name: &'a Name) -> Chain<'a> {
-    Chain { family: FAMILY, table: table.into(), name: name.as_str().into(), ..Chain::default() }
+    let family = family(Family::of(name));
+    Chain { family, table: table.into(), name: name.as_str().into(), ..Chain::default() }
 }
 
 fn chain<'a>(table: &'a str, chain: &'a command::Chain) -> Chain<'a> {
@@ -133,25 +204,30 @@ fn chain<'a>(table: &'a str, chain: &'a command::Chain) -> Chain<'a> {
 
 /// The types that the crate knows; others are set by [`set_types`].
 fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
-    let (table, name) = (table.into(), set.name.as_str().into());
+    let (family, table, name) = (family(Family::of(&set.name)), table.into(), set.name.as_str().into());
     let comment = set.comment.as_deref().map(Into::into);
     let set_type = SetTypeValue::Concatenated(set.key.iter().map(|field| known_type(*field)).collect());
     if set.kind == SetKind::Verdicts {
-        let map = Map { family: FAMILY, table, name, set_type, comment, ..Map::default() };
+        let map = Map { family, table, name, set_type, comment, ..Map::default() };
         return NfListObject::Map(Box::new(map));
     }
     let flags = match set.kind {
         SetKind::Ranges => Some(HashSet::from([SetFlag::Interval])),
-        SetKind::Timed(_) => Some(HashSet::from([SetFlag::Timeout])),
+        // That packets add elements follows from the rules that say so.
+        SetKind::Timed(_) | SetKind::Budgets => Some(HashSet::from([SetFlag::Timeout])),
         SetKind::Values | SetKind::Verdicts => None,
     };
+    let kept = (set.kind == SetKind::Budgets).then_some((MOST_BUDGETS, BUDGET_SECONDS));
+    let (size, timeout) = kept.unzip();
     NfListObject::Set(Box::new(Set {
-        family: FAMILY,
+        family,
         table,
         name,
         set_type,
         flags,
         comment,
+        size,
+        timeout,
         ..Set::default()
     }))
 }
@@ -161,11 +237,13 @@ const fn known_type(field: Field) -> SetType {
         Field::Source(IpVersion::V4)
         | Field::Destination(IpVersion::V4)
         | Field::Initiator(IpVersion::V4)
-        | Field::Responder(IpVersion::V4) => SetType::Ipv4Addr,
+        | Field::Responder(IpVersion::V4)
+        | Field::ArpSender => SetType::Ipv4Addr,
         Field::Source(IpVersion::V6)
         | Field::Destination(IpVersion::V6)
         | Field::Initiator(IpVersion::V6)
-        | Field::Responder(IpVersion::V6) => SetType::Ipv6Addr,
+        | Field::Responder(IpVersion::V6)
+        | Field::NeighbourTarget => SetType::Ipv6Addr,
         Field::InputInterface | Field::OutputInterface => SetType::Ifname,
         Field::SourcePort | Field::DestinationPort => SetType::InetService,
         Field::Family
@@ -174,6 +252,7 @@ const fn known_type(field: Field) -> SetType {
         | Field::IcmpCode
         | Field::HopLimit
         | Field::PayloadLength
+        | Field::ArpHardwareLength
         | Field::ConnectionState => SetType::InetProto,
     }
 }
@@ -199,7 +278,7 @@ fn elements<'a>(table: &'a str, change: &'a Elements) -> NfListObject<'a> {
         }
     };
     NfListObject::Element(Element {
-        family: FAMILY,
+        family: family(Family::of(&change.set)),
         table: table.into(),
         name: change.set.as_str().into(),
         elem: change.elements.iter().map(element).collect(),
@@ -210,6 +289,7 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
     vec![match part {
         Part::Is(field, value) => is(field_of(*field), self::value(value)),
         Part::In(key, set) => is(fields(key), by_name(set)),
+        Part::NotIn(key, set) => matches(fields(key), by_name(set), Operator::NEQ),
         Part::Dispatch(key, map) => {
             Statement::VerdictMap(VerdictMap { key: fields(key), data: by_name(map) })
         }
@@ -243,6 +323,11 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
             log.queue_threshold = Some(1);
             Statement::Log(Some(log))
         }
+        Part::Budget(field, set, _) => Statement::Set(stmt::Set {
+            op: stmt::SetOp::Update,
+            elem: field_of(*field),
+            set: format!("@{set}").into(),
+        }),
         Part::BeginsTcp => {
             let flags = PayloadField { protocol: "tcp".into(), field: "flags".into() };
             let flags = Expression::Named(NamedExpression::Payload(Payload::PayloadField(flags)));
@@ -327,8 +412,8 @@ fn field_of(field: Field) -> Expression<'static> {
         let field = PayloadField { protocol: protocol.into(), field: field.into() };
         Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
     };
-    let transport = |offset| {
-        let raw = PayloadRaw { base: PayloadBase::TH, offset, len: 8 };
+    let transport = |offset, len| {
+        let raw = PayloadRaw { base: PayloadBase::TH, offset, len };
         Expression::Named(NamedExpression::Payload(Payload::PayloadRaw(raw)))
     };
     match field {
@@ -345,8 +430,11 @@ fn field_of(field: Field) -> Expression<'static> {
         Field::SourcePort => payload("th", "sport"),
         Field::DestinationPort => payload("th", "dport"),
         // By position, because `icmp type` would only match IPv4.
-        Field::IcmpType => transport(0),
-        Field::IcmpCode => transport(8),
+        Field::IcmpType => transport(0, 8),
+        Field::IcmpCode => transport(8, 8),
+        Field::NeighbourTarget => transport(64, 128),
+        Field::ArpHardwareLength => payload("arp", "hlen"),
+        Field::ArpSender => payload("arp", "saddr ip"),
         Field::HopLimit => payload("ip6", "hoplimit"),
         Field::PayloadLength => payload("ip6", "length"),
         Field::ConnectionState => {

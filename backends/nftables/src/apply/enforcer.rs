@@ -15,12 +15,14 @@ use portcullis_core::label::Name;
 use crate::apply::ended::EndedFlows;
 use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
+use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;
-use crate::apply::netlink::{Events, Flow, Netlink};
+use crate::apply::netlink::{Events, Flow, LogMessage, Netlink};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
 use crate::lower::Lowering;
+use crate::lower::base_chains;
 use crate::lower::base_names::BaseNames;
 use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
@@ -56,8 +58,7 @@ pub struct Enforcer {
     masters: Masters,
     /// Opened together with `netlink`, so that both are of one network namespace.
     events: Events,
-    /// Events of decisions that are no longer remembered.
-    unresolved: u64,
+    lost: LostEvents,
 }
 
 /// How the table in the kernel differs from the table that was written.
@@ -79,7 +80,7 @@ impl Enforcer {
     pub fn open(options: Options) -> Result<Self, DataplaneError> {
         options.check()?;
         let mut netlink = Netlink::open()?;
-        netlink.probe()?;
+        netlink.probe(&options.families())?;
         let generation = netlink.generation()?;
         let events = Events::open()?;
         Ok(Self {
@@ -95,7 +96,7 @@ impl Enforcer {
             ended: EndedFlows::default(),
             masters: Masters::open()?,
             events,
-            unresolved: 0,
+            lost: LostEvents::default(),
         })
     }
 
@@ -113,7 +114,7 @@ impl Enforcer {
         }
         let (chains, sets, counters) = lowering.state.expected();
         let existing = self.netlink.existing(&self.table)?;
-        if existing.is_empty() {
+        if !lowering.state.families.is_subset(&existing.tables) {
             return Ok(Drift::Changed(self.table.clone()));
         }
         let rules = self.netlink.rules(&self.table)?;
@@ -130,11 +131,11 @@ impl Enforcer {
         if let Some(name) = counters.iter().find(|name| !existing.counters.contains(*name)) {
             return Ok(Drift::Changed(name.clone()));
         }
-        let ended = BaseNames::all_ended().map(|(name, _)| name);
-        if let Some(name) = ended.iter().find(|name| !existing.sets.contains(*name)) {
+        let lasting: Vec<Name> = BaseNames::lasting().into_iter().map(|((name, _), _)| name).collect();
+        if let Some(name) = lasting.iter().find(|name| !existing.sets.contains(*name)) {
             return Ok(Drift::Changed(name.clone()));
         }
-        let ours = |name: &Name| ended.contains(name) || sets.iter().any(|set| set.set == *name);
+        let ours = |name: &Name| lasting.contains(name) || sets.iter().any(|set| set.set == *name);
         let stray = existing.chains.iter().find(|name| !chains.contains_key(*name));
         let stray = stray.or_else(|| existing.sets.iter().find(|name| !ours(name)));
         if let Some(name) = stray {
@@ -193,7 +194,8 @@ impl Enforcer {
     /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
     fn undo(&mut self, update: &Update, existing: &Existing) {
         let mut new = Existing::default();
-        for command in update.stages().iter().flat_map(|stage| &stage.commands) {
+        let there = |command: &&Command| existing.tables.contains(&command.family());
+        for command in update.stages().iter().flat_map(|stage| &stage.commands).filter(there) {
             match command {
                 Command::AddChain(chain) if chain.hook.is_none() => {
                     new.chains.insert(chain.name.clone());
@@ -207,8 +209,10 @@ impl Enforcer {
                 _ => {}
             }
         }
-        let batch =
-            if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
+        let mut batch = new.removal();
+        for family in self.options.families().difference(&existing.tables) {
+            batch.extend([Command::AddTable(*family), Command::DeleteTable(*family)]);
+        }
         drop(self.netlink.commit(&self.table, &batch));
     }
 
@@ -240,6 +244,35 @@ impl Enforcer {
     #[cfg(all(test, feature = "oracle"))]
     pub(super) fn lowered(&self) -> u64 {
         self.lowering.as_ref().map_or(0, portcullis_core::backend::Lower::generation)
+    }
+
+    /// What a log message says.
+    fn resolve(&self, message: &LogMessage) -> Told {
+        event::resolve(message, self.meaning(message.chain()), self.options.shared.inspected)
+    }
+
+    /// The events that came and that nobody read yet.
+    fn waiting(&mut self) -> Result<Came, DataplaneError> {
+        let messages: Vec<LogMessage> = self.events.waiting()?.cloned().collect();
+        let mut waiting = Came::default();
+        for message in messages.iter().filter(|message| matches!(self.resolve(message), Told::Event(_))) {
+            waiting.one(message.interface());
+        }
+        Ok(waiting)
+    }
+
+    /// How many packets asked for an event.
+    fn asked_in_all(&mut self) -> Result<u64, DataplaneError> {
+        let name = Name::from(base_chains::EVENTS);
+        let counted = self.netlink.some_counters(&self.table, [&name])?;
+        Ok(counted.get(&name).map_or(0, |counter| counter.packets))
+    }
+
+    /// The same, and by interface.
+    fn asked(&mut self) -> Result<EventCounts, DataplaneError> {
+        let (budgets, _) = BaseNames::event_budgets();
+        let by_interface = self.netlink.budgets(&self.table, &budgets)?;
+        Ok(EventCounts { all: self.asked_in_all()?, by_interface })
     }
 
     /// The decision that the chain called `name` stands for, also when the chain is gone.
@@ -303,8 +336,10 @@ impl Dataplane for Enforcer {
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         let mut applied = self.replace(desired)?;
         applied.warnings.extend(ipvs::warning());
-        self.events.forget_lost();
-        self.unresolved = 0;
+        // What comes in between is known to both, so none is counted as lost that is not.
+        if let (Ok(unread), Ok(asked)) = (self.waiting(), self.asked()) {
+            self.lost = LostEvents::begin(asked, unread);
+        }
         Ok(applied)
     }
 
@@ -399,19 +434,35 @@ impl Dataplane for Enforcer {
     fn next_event(&mut self) -> Result<Option<Event>, DataplaneError> {
         self.events.listen(self.options.log_group())?;
         while let Some(message) = self.events.next(Duration::ZERO)? {
-            match event::resolve(&message, self.meaning(message.chain()), self.options.shared.inspected) {
-                Told::Event(event) => return Ok(Some(event)),
-                Told::Before => {}
-                Told::Unknown => self.unresolved = self.unresolved.saturating_add(1),
+            if let Told::Event(event) = self.resolve(&message) {
+                self.lost.told.one(message.interface());
+                return Ok(Some(event));
             }
         }
         Ok(None)
     }
 
-    /// Those of chains that an earlier process made count as lost, too. An overflow of the socket counts as one, however many
-    /// events it took.
+    /// The table counts what asked for an event; what of that did not come is lost. Those of chains that an earlier process
+    /// made count as lost, too. When the kernel cannot be asked, the answer is the last one.
     fn lost_events(&mut self) -> u64 {
-        self.events.lost().saturating_add(self.unresolved)
+        match (self.asked_in_all(), self.waiting()) {
+            (Ok(asked), Ok(waiting)) => self.lost.all(asked, &waiting),
+            _ => self.lost.last(),
+        }
+    }
+
+    /// The interface is that which a packet goes out by where a process of the host sent it. An interface is forgotten that
+    /// asked for no event in an hour.
+    fn lost_events_by_interface(&mut self) -> Vec<(u32, u64)> {
+        let (Ok(asked), Ok(waiting)) = (self.asked(), self.waiting()) else { return Vec::new() };
+        let mut lost = Vec::new();
+        for (name, asked) in asked.by_interface {
+            if let Ok(Some(index)) = self.masters.index(&name) {
+                let count = self.lost.at(&name, index, asked, &waiting);
+                lost.extend((count > 0).then_some((index, count)));
+            }
+        }
+        lost
     }
 
     fn event_fd(&self) -> Option<c_int> {
@@ -434,7 +485,9 @@ impl Dataplane for Enforcer {
 
     /// Other tables are not touched.
     fn remove(&mut self) -> Result<(), DataplaneError> {
-        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
+        let tables = self.netlink.existing(&self.table)?.tables;
+        let removal = |family| [Command::AddTable(family), Command::DeleteTable(family)];
+        self.netlink.commit(&self.table, &tables.into_iter().flat_map(removal).collect::<Vec<_>>())?;
         if let Some(lowering) = self.lowering.take() {
             self.retired
                 .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));

@@ -20,7 +20,7 @@ use portcullis_core::backend::Counter;
 use portcullis_core::label::Name;
 
 use crate::apply::transport::{ApplyError, Transport};
-use crate::command::{Command, Elements, SetKind};
+use crate::command::{Command, Elements, Family, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub(crate) use events::{Events, LogMessage};
@@ -35,6 +35,7 @@ pub(crate) struct Netlink {
     sequence: u32,
 }
 
+const GET_TABLE: u8 = 1;
 const GET_CHAIN: u8 = 4;
 const GET_RULE: u8 = 7;
 const GET_SET: u8 = 10;
@@ -59,7 +60,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn generation(&mut self) -> Result<u32, ApplyError> {
-        let messages = self.socket.request(GET_GENERATION, false, Vec::new(), &mut self.sequence)?;
+        let messages = self.ask(GET_GENERATION, Family::Inet, false, Vec::new())?;
         let id = messages.iter().find_map(|message| as_u32(find(&read(message), 1)?));
         id.ok_or_else(|| ApplyError::environment("the kernel does not tell the generation of its nf_tables"))
     }
@@ -69,9 +70,13 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
-        let attributes = vec![attr::text(1, table), attr::number(3, 1)];
-        let messages = self.socket.request(GET_OBJECT, true, attributes, &mut self.sequence)?;
-        Ok(messages.iter().filter_map(|message| counter(message)).collect())
+        let mut counters = BTreeMap::new();
+        for family in Family::ALL {
+            let attributes = vec![attr::text(1, table), attr::number(3, 1)];
+            let messages = self.ask(GET_OBJECT, family, true, attributes)?;
+            counters.extend(messages.iter().filter_map(|message| counter(message)));
+        }
+        Ok(counters)
     }
 
     /// Some named counters of the table; those that are not there are left out.
@@ -86,25 +91,31 @@ impl Netlink {
         let mut counters = BTreeMap::new();
         for name in names {
             let attributes = vec![attr::text(1, table), attr::text(2, name), attr::number(3, 1)];
-            let messages = self.socket.request(GET_OBJECT, false, attributes, &mut self.sequence)?;
+            let messages = self.ask(GET_OBJECT, Family::of(name), false, attributes)?;
             counters.extend(messages.iter().filter_map(|message| counter(message)));
         }
         Ok(counters)
     }
 
-    /// What the table holds, by name; empty when there is no table. Elements are not read.
+    /// What the tables of this name hold, by name; empty when there is none. Elements are not read.
     ///
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn existing(&mut self, table: &Name) -> Result<Existing, ApplyError> {
         let mut existing = Existing::default();
-        for (kind, name, names) in [
-            (GET_CHAIN, 3, &mut existing.chains),
-            (GET_SET, 2, &mut existing.sets),
-            (GET_OBJECT, 2, &mut existing.counters),
-        ] {
-            for attributes in self.dump(kind, table)? {
-                names.extend(find(&attributes, name).map(|name| Name::from(as_text(name).as_str())));
+        for family in Family::ALL {
+            if self.dump(GET_TABLE, family, table)?.is_empty() {
+                continue;
+            }
+            existing.tables.insert(family);
+            for (kind, name, names) in [
+                (GET_CHAIN, 3, &mut existing.chains),
+                (GET_SET, 2, &mut existing.sets),
+                (GET_OBJECT, 2, &mut existing.counters),
+            ] {
+                for attributes in self.dump(kind, family, table)? {
+                    names.extend(find(&attributes, name).map(|name| Name::from(as_text(name).as_str())));
+                }
             }
         }
         // Those that belong to rules go with them.
@@ -118,13 +129,29 @@ impl Netlink {
     /// When the kernel does not answer.
     pub(crate) fn rules(&mut self, table: &Name) -> Result<BTreeMap<Name, usize>, ApplyError> {
         let mut rules: BTreeMap<Name, usize> = BTreeMap::new();
-        for attributes in self.dump(GET_RULE, table)? {
-            if let Some(chain) = find(&attributes, 2) {
-                let count = rules.entry(as_text(chain).as_str().into()).or_default();
-                *count = count.saturating_add(1);
+        for family in Family::ALL {
+            for attributes in self.dump(GET_RULE, family, table)? {
+                if let Some(chain) = find(&attributes, 2) {
+                    let count = rules.entry(as_text(chain).as_str().into()).or_default();
+                    *count = count.saturating_add(1);
+                }
             }
         }
         Ok(rules)
+    }
+
+    /// How many packets a set of [`SetKind::Budgets`] counted for each interface.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn budgets(&mut self, table: &Name, set: &Name) -> Result<BTreeMap<String, u64>, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::text(2, set)];
+        let mut budgets = BTreeMap::new();
+        for message in self.ask(GET_ELEMENT, Family::of(set), true, attributes)? {
+            let list = find(&read(&message), 3).map(read).unwrap_or_default();
+            budgets.extend(list.iter().filter_map(|(_, element)| budget(element)));
+        }
+        Ok(budgets)
     }
 
     /// Whether a set holds `elements`, as given to the commands, and nothing else.
@@ -133,7 +160,7 @@ impl Netlink {
     /// When the kernel does not answer.
     pub(crate) fn holds(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
         let attributes = vec![attr::text(1, table), attr::text(2, &wanted.set)];
-        let messages = self.socket.request(GET_ELEMENT, true, attributes, &mut self.sequence)?;
+        let messages = self.ask(GET_ELEMENT, Family::of(&wanted.set), true, attributes)?;
         let mut found = BTreeSet::new();
         for message in messages {
             let list = find(&read(&message), 3).map(read).unwrap_or_default();
@@ -169,21 +196,41 @@ impl Netlink {
         self.socket.commit(&encoded, batch)
     }
 
-    /// Asks for everything that tables are made of, in a table that does not outlive the question.
+    /// Asks for everything that tables of `families` are made of, in tables that do not outlive the question.
     ///
     /// # Errors
     /// When the kernel lacks something, or the right to change its tables is missing.
-    pub(crate) fn probe(&mut self) -> Result<(), ApplyError> {
-        self.send(&PROBE.into(), &probe::commands(), None)
+    pub(crate) fn probe(&mut self, families: &BTreeSet<Family>) -> Result<(), ApplyError> {
+        self.send(&PROBE.into(), &probe::commands(), None)?;
+        if families.contains(&Family::Arp) {
+            self.send(&PROBE.into(), &probe::arp(), None).map_err(|error| {
+                ApplyError::environment(&format!(
+                    "{error}: the check of neighbour claims needs nf_tables for ARP (module nf_tables_arp); without it, switch \
+                     the check off"
+                ))
+            })?;
+        }
+        Ok(())
     }
 
-    /// The objects of one kind that belong to the table.
-    fn dump(&mut self, kind: u8, table: &Name) -> Result<Vec<attr::Read>, ApplyError> {
-        let messages = self.socket.request(kind, true, vec![attr::text(1, table)], &mut self.sequence)?;
+    /// The objects of one kind that belong to the table of one family.
+    fn dump(&mut self, kind: u8, family: Family, table: &Name) -> Result<Vec<attr::Read>, ApplyError> {
+        let messages = self.ask(kind, family, true, vec![attr::text(1, table)])?;
         let all = messages.iter().map(|message| read(message));
         Ok(all
             .filter(|found| find(found, NFTA_CHAIN_TABLE).is_some_and(|of| as_text(of) == **table))
             .collect())
+    }
+
+    fn ask(
+        &mut self,
+        kind: u8,
+        family: Family,
+        dump: bool,
+        attributes: Vec<DefaultNla>,
+    ) -> Result<Vec<Vec<u8>>, ApplyError> {
+        let to = (encode::protocol_family(family), kind);
+        self.socket.request(to, dump, attributes, &mut self.sequence)
     }
 }
 
@@ -202,6 +249,20 @@ fn counter(message: &[u8]) -> Option<(Name, Counter)> {
     Some((name, Counter { packets: value(2), bytes: value(1) }))
 }
 
+/// The interface of an element, and how many packets it counted.
+fn budget(element: &[u8]) -> Option<(String, u64)> {
+    let attributes = read(element);
+    let interface = as_text(find(&read(find(&attributes, 1)?), 1)?);
+    let kept = read(find(&attributes, ELEMENT_EXPRESSIONS)?);
+    let counter = kept
+        .iter()
+        .map(|(_, kept)| read(kept))
+        .find(|kept| find(kept, 1).map(as_text).as_deref() == Some("counter"))?;
+    Some((interface, find(&read(find(&counter, 2)?), 2).and_then(as_u64)?))
+}
+
+/// `NFTA_SET_ELEM_EXPRESSIONS`.
+const ELEMENT_EXPRESSIONS: u16 = 11;
 /// The kernel's `ERESTART`: the tables are of another generation.
 const ERESTART: i32 = 85;
 const PROBE: &str = "portcullis-probe";

@@ -5,7 +5,7 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::Hook;
 
-use crate::command::Field;
+use crate::command::{Field, SetKind};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BaseNames {
@@ -71,13 +71,38 @@ impl BaseNames {
     }
 
     /// Interfaces of all bound workloads.
-    pub(crate) fn workloads(&self) -> Name {
-        self.name("workloads")
+    pub(crate) fn workloads(&self) -> BaseSet {
+        (self.name("workloads"), vec![Field::InputInterface])
     }
 
     /// Interfaces that nothing passes.
     pub(crate) fn closed(&self) -> BaseSet {
         (self.name("closed"), vec![Field::InputInterface])
+    }
+
+    /// Interface and address of workloads, which neighbour advertisements may be about.
+    pub(crate) fn neighbour_targets(&self) -> BaseSet {
+        (self.name("neighbour_targets"), vec![Field::InputInterface, Field::NeighbourTarget])
+    }
+
+    /// Interface and IPv4 address of workloads, which ARP may say is theirs.
+    pub(crate) fn arp_sources(&self) -> BaseSet {
+        (self.name("arp_sources"), vec![Field::InputInterface, Field::ArpSender])
+    }
+
+    /// Interfaces of workloads that may say so of any address.
+    pub(crate) fn arp_any_address(&self) -> BaseSet {
+        (self.name("arp_any_address"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces of all bound workloads, for ARP.
+    pub(crate) fn arp_workloads(&self) -> BaseSet {
+        (self.name("arp_workloads"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces that no ARP passes.
+    pub(crate) fn arp_closed(&self) -> BaseSet {
+        (self.name("arp_closed"), vec![Field::InputInterface])
     }
 
     /// A workload's interface and address, twice.
@@ -107,6 +132,17 @@ impl BaseNames {
                 (plain.of_family("ended_no_ports", version), vec![Field::Protocol, source, destination])
             }
         }
+    }
+
+    /// How many events each interface had, and may have. The same set in every table, so that a load gives nobody a new budget.
+    pub(crate) fn event_budgets() -> BaseSet {
+        ("event_budgets".into(), vec![Field::InputInterface])
+    }
+
+    /// The sets that every table has and a load leaves as they are: packets or time change their elements.
+    pub(crate) fn lasting() -> Vec<(BaseSet, SetKind)> {
+        let ended = Self::all_ended().into_iter().map(|set| (set, SetKind::Timed(0)));
+        ended.chain([(Self::event_budgets(), SetKind::Budgets)]).collect()
     }
 
     /// All sets of [`BaseNames::ended`].

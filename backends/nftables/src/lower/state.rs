@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
-use crate::command::{Element, Elements, Field, SetKind, Value};
+use crate::command::{Element, Elements, Family, Field, SetKind, Value};
 use crate::lower::addresses::Addresses;
 use crate::lower::base_chains::{self, BaseChain};
 use crate::lower::base_names::BaseNames;
@@ -17,6 +17,8 @@ use crate::lower::program_chains::ProgramChains;
 /// Everything that the table is made of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
+    /// The families that there is a table for.
+    pub(crate) families: BTreeSet<Family>,
     pub(crate) base_names: BaseNames,
     pub(crate) addresses: Addresses,
     pub(crate) interned: Interned,
@@ -105,7 +107,7 @@ impl State {
             fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
         }
         let mut counters = self.live.counters.clone();
-        counters.extend(base_chains::COUNTERS.map(Name::from));
+        counters.extend(base_chains::counters(&self.families));
         (chains, sets, counters)
     }
 }

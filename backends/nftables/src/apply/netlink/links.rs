@@ -44,17 +44,25 @@ impl Links {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn master(&mut self, name: &str) -> Result<Option<Master>, ApplyError> {
-        let Some(link) = self.ask(0, Some(name))? else { return Ok(None) };
+        let Some((_, link)) = self.ask(0, Some(name))? else { return Ok(None) };
         let index = find(&link, MASTER).and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)));
         let Some(index) = index.filter(|index| *index != 0) else { return Ok(None) };
-        let master = self.ask(index, None)?.unwrap_or_default();
+        let (_, master) = self.ask(index, None)?.unwrap_or_default();
         let info = find(&master, LINKINFO).map(read).unwrap_or_default();
         let name = find(&master, IFNAME).map_or_else(|| format!("interface {index}"), as_text);
         Ok(Some(Master { name, kind: find(&info, INFO_KIND).map(as_text).unwrap_or_default() }))
     }
 
-    /// The attributes of one interface, by index or by name. `None` when there is none.
-    fn ask(&mut self, index: u32, name: Option<&str>) -> Result<Option<Read>, ApplyError> {
+    /// The index of the interface of this name. `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn index(&mut self, name: &str) -> Result<Option<u32>, ApplyError> {
+        Ok(self.ask(0, Some(name))?.map(|(index, _)| index))
+    }
+
+    /// The index and the attributes of one interface, by index or by name. `None` when there is none.
+    fn ask(&mut self, index: u32, name: Option<&str>) -> Result<Option<(u32, Read)>, ApplyError> {
         self.sequence = self.sequence.wrapping_add(1);
         let attributes: Vec<_> = name.map(|name| text(IFNAME, name)).into_iter().collect();
         let mut body = vec![0; attributes.as_slice().buffer_len()];
@@ -75,7 +83,9 @@ impl Links {
             for (reply, _) in replies(&received).filter(|(reply, _)| reply.sequence == self.sequence) {
                 match reply.kind {
                     NEW_LINK => {
-                        return Ok(Some(read(reply.payload.get(LINK_HEADER..).unwrap_or_default())));
+                        let index = reply.payload.get(4..8).and_then(|bytes| bytes.try_into().ok());
+                        let attributes = read(reply.payload.get(LINK_HEADER..).unwrap_or_default());
+                        return Ok(Some((index.map_or(0, u32::from_ne_bytes), attributes)));
                     }
                     TYPE_ERROR => match error_of(reply.payload) {
                         Some(Errno::ENODEV | Errno::ENXIO) => return Ok(None),
