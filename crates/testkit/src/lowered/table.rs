@@ -77,6 +77,10 @@ impl Table {
             let [command, object, family, _table, rest @ ..] = words.as_slice() else {
                 panic!("not read: {line}")
             };
+            // ARP is no traffic that policy speaks of.
+            if family == "arp" {
+                continue;
+            }
             assert_eq!((command.as_str(), family.as_str()), ("add", "inet"), "not read: {line}");
             match (object.as_str(), rest) {
                 ("table", []) | ("counter", _) => {}
@@ -156,9 +160,16 @@ impl Table {
         let mut counted = false;
         while let [word, tail @ ..] = rest {
             rest = match (word.as_str(), tail) {
-                ("counter", [_name, _, tail @ ..]) => {
+                // How many events there would be without a budget.
+                ("counter", [name, events, tail @ ..]) if name == "name" && events == "events" => tail,
+                ("counter", [name, _, tail @ ..]) if name == "name" => {
                     counted = true;
                     tail
+                }
+                // The budget, which is not spent yet.
+                ("update", [_set, open, tail @ ..]) if open == "{" => {
+                    let end = tail.iter().position(|word| word == "}");
+                    &tail[end.unwrap_or_else(|| panic!("not read: {rule:?}")) + 1..]
                 }
                 ("log", tail) => {
                     answer.logs += 1;
