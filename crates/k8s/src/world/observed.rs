@@ -62,7 +62,8 @@ impl Observed {
         let raw = kind.has_safe_form().then(|| Raw::Json(json.into()));
         match read {
             Ok(object) => {
-                Ok(Self { kind, key: ObjectKey::of_object(kind, &object)?, object: Ok(object), raw })
+                let key = ObjectKey::of_object(kind, &object)?;
+                Ok(Self { kind, key, object: Ok(without_notes(kind, object)), raw })
             }
             Err(error) => {
                 let key = ObjectKey::of_json(kind, json)?;
@@ -89,7 +90,7 @@ impl Observed {
             return Ok(Self::of_other_version(kind, ObjectKey::of_value(kind, &value)?, reason));
         }
         let (key, object) = match Object::deserialize(kind, Tracked(&value)) {
-            Ok(object) => (ObjectKey::of_object(kind, &object)?, Ok(object)),
+            Ok(object) => (ObjectKey::of_object(kind, &object)?, Ok(without_notes(kind, object))),
             Err(error) => {
                 let key = ObjectKey::of_value(kind, &value)?;
                 let error = misread(&key, &error);
@@ -127,6 +128,16 @@ impl Observed {
 /// Whether the version of an object is looked at: of pods, which are very many, there is only one.
 const fn has_versions(kind: Kind) -> bool {
     !matches!(kind.known(), Known::Pod)
+}
+
+/// An object without the annotations and finalizers on which no policy depends: a list of pods is a third of them.
+fn without_notes(kind: Kind, mut object: Object) -> Object {
+    if !kind.depends_on("metadata.annotations") {
+        let metadata = object.metadata_mut();
+        metadata.annotations = None;
+        metadata.finalizers = None;
+    }
+    object
 }
 
 fn misread(key: &ObjectKey, error: &TrackedError) -> ConvertError {
