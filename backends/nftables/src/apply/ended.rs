@@ -4,11 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 use std::time::Instant;
 
+use portcullis_conntrack::Flow;
 use portcullis_core::backend::Ended;
 use portcullis_core::label::Name;
 use portcullis_core::packet::{Packet, Protocol};
 
-use crate::apply::netlink::Flow;
 use crate::command::{Command, Element, Elements, Field, SetKind, Value};
 use crate::lower::base_chains::WITH_PORTS;
 use crate::lower::base_names::{BaseNames, Ports};
@@ -45,10 +45,9 @@ impl EndedFlows {
         let now = Instant::now();
         let until = now + Duration::from_secs(seconds.into());
         for flow in flows {
-            let [first, answer] = &flow.directions;
-            let resets = ended == Ended::Reset && first.protocol == Protocol::TCP;
-            for packet in [Some(answer), Some(first).filter(|_| resets)].into_iter().flatten() {
-                let Some(direction) = direction(packet) else { continue };
+            let resets = ended == Ended::Reset && flow.first.protocol == Protocol::TCP;
+            for tuple in [Some(flow.answer), Some(flow.first).filter(|_| resets)].into_iter().flatten() {
+                let Some(direction) = direction(&tuple.packet()) else { continue };
                 if self.written.insert(direction.clone()) {
                     self.order.push_back((until, direction.clone()));
                     put(&mut adding, direction, SetKind::Timed(seconds));

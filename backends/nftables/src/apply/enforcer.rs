@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use core::ffi::c_int;
 use core::time::Duration;
 
+use portcullis_conntrack::{Conntrack, Flow};
 use portcullis_core::backend::{
     Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions, DesiredState, Event,
-    Health, Lower as _, LowerErrorKind, TrackedFlow, Usage,
+    Health, Lower as _, LowerErrorKind, TrackedAt, TrackedFlow, Usage,
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
@@ -17,7 +18,7 @@ use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
 use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;
-use crate::apply::netlink::{Events, Flow, LogMessage, Netlink};
+use crate::apply::netlink::{Events, LogMessage, Netlink};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
@@ -44,6 +45,7 @@ pub struct Enforcer {
     options: Options,
     pub(super) table: Name,
     netlink: Netlink,
+    conntrack: Conntrack,
     lowering: Option<Lowering>,
     /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
     is_behind: bool,
@@ -56,7 +58,7 @@ pub struct Enforcer {
     retired: RetiredDecisions,
     ended: EndedFlows,
     masters: Masters,
-    /// Opened together with `netlink`, so that both are of one network namespace.
+    /// Opened together with `netlink` and `conntrack`, so that all are of one network namespace.
     events: Events,
     lost: LostEvents,
 }
@@ -87,6 +89,7 @@ impl Enforcer {
             table: options.shared.name.clone(),
             options,
             netlink,
+            conntrack: Conntrack::open().map_err(|error| ApplyError::tracking(&error))?,
             lowering: None,
             is_behind: false,
             last_number: 0,
@@ -470,10 +473,21 @@ impl Dataplane for Enforcer {
     }
 
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
-        let denied: Vec<Flow> =
-            self.netlink.flows()?.into_iter().filter(|flow| is_denied(&flow.tracked)).collect();
+        let failed = |error| ApplyError::tracking(&error);
+        let mut denied: Vec<Flow> = Vec::new();
+        let find = |flow: Flow| {
+            let tracked =
+                TrackedFlow { packet: flow.translated(), arrived: flow.first.packet(), at: TrackedAt::Node };
+            denied.extend(is_denied(&tracked).then_some(flow));
+        };
+        self.conntrack.list(find).map_err(failed)?;
         self.keep_ended(&denied)?;
-        Ok(self.netlink.cut(&denied)?)
+        let mut ended: usize = 0;
+        for flow in &denied {
+            let was_there = self.conntrack.delete(flow).map_err(failed)?;
+            ended = ended.saturating_add(usize::from(was_there));
+        }
+        Ok(ended)
     }
 
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError> {

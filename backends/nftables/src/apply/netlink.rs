@@ -5,7 +5,6 @@ mod attr;
 mod encode;
 mod events;
 mod expr;
-mod flows;
 mod links;
 mod probe;
 mod socket;
@@ -24,7 +23,6 @@ use crate::command::{Command, Elements, Family, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub(crate) use events::{Events, LogMessage};
-pub(crate) use flows::Flow;
 pub(crate) use links::Links;
 use socket::Socket;
 
