@@ -1,6 +1,7 @@
 //! From snapshots and deltas to updates of the table. Pure.
 
 mod addresses;
+pub(crate) mod base_chain;
 pub(crate) mod base_chains;
 pub(crate) mod base_names;
 mod claims;

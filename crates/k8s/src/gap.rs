@@ -12,12 +12,11 @@ use alloc::vec::Vec;
 
 use portcullis_core::label::{LabelSource, Labels, NAME_KEY, Name, Scope};
 use portcullis_core::model::{
-    Directions, EntityKinds, EntitySelector, Placement, Policy, PolicyId, Rule, ServiceId,
+    Action, Directions, EntityKinds, EntitySelector, Placement, Policy, PolicyId, Rule, ServiceId,
 };
 use portcullis_core::selector::{Expr, LabelRef};
 
 use crate::cluster::METADATA_NAME;
-use crate::safe_form::deny_all;
 use crate::tier;
 
 pub(crate) use guard::{guard, is_guarded};
@@ -191,6 +190,11 @@ pub(crate) fn closing() -> [Policy; 3] {
         policy("#pre-dnat", Placement::PreDnat, Directions::INGRESS),
         policy("#untracked", Placement::Untracked, Directions::BOTH),
     ]
+}
+
+/// A rule that denies whatever it is asked.
+pub(crate) fn deny_all() -> Rule {
+    Rule::new(Action::Deny)
 }
 
 /// The kind in the identity of the policies of [`closing`]. No kind of object is called so.

@@ -24,7 +24,7 @@ use crate::form::{Carrier, Form, ProfileRecord, WorkloadRecord};
 use crate::frontend::Frontend;
 use crate::names::Names;
 use crate::object::Object;
-use crate::workload::PodRecord;
+use crate::workload::{PodPlace, PodRecord};
 
 pub use owners::WorkloadPods;
 pub use pods::SYNTHETIC_RANGES;
@@ -142,18 +142,6 @@ pub struct Import {
     pub configured: Configured,
     /// How many objects were given again with the same meaning, by kind.
     pub repeated: BTreeMap<&'static str, u64>,
-}
-
-/// Why a pod or workload of some name is no endpoint of that name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PodPlace {
-    /// It uses the network of this node (decision D9).
-    Node(Name),
-    /// It uses the network of its node, and which that is was not said.
-    Unplaced,
-    /// It has finished (decision D14).
-    Finished,
 }
 
 impl Importer {

@@ -43,7 +43,7 @@ pub use frontend::{
     BackendState, Frontend, FrontendBackend, FrontendKind, FrontendPort, LoadBalancer, TrafficPolicy,
 };
 pub use importer::{
-    BaselineReading, Configured, Import, ImportOptions, Importer, ObjectSource, PodPlace, SYNTHETIC_RANGES,
+    BaselineReading, Configured, Import, ImportOptions, Importer, ObjectSource, SYNTHETIC_RANGES,
     WorkloadPods,
 };
 pub use intstr::IntOrString;
@@ -54,4 +54,5 @@ pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use standing::Standing;
 pub use status::Status;
 pub use tier::{CLOSED as CLOSED_TIER, SHIELD as SHIELD_TIER, shielding_policy};
+pub use workload::PodPlace;
 pub use world::{Changes, ObjectKey, Observed, Refusal, Unidentified, UnreadablePolicy, World, WorldOptions};

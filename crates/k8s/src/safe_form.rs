@@ -13,12 +13,12 @@ pub(crate) mod tests;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use portcullis_core::model::{Action, Policy, Rule};
+use portcullis_core::model::Policy;
 use serde_json::Value;
 
 use crate::error::ConvertErrors;
 use crate::form::Form;
-use crate::gap::Gap;
+use crate::gap::{Gap, deny_all};
 use crate::kind::{CalicoKind, Kind, Known};
 use crate::names::Names;
 use crate::standing::{Clarity, Standing};
@@ -101,8 +101,4 @@ pub(crate) fn closed(policy: &Policy) -> Policy {
     closed.ingress = if closed.directions.ingress { vec![deny_all()] } else { Vec::new() };
     closed.egress = if closed.directions.egress { vec![deny_all()] } else { Vec::new() };
     closed
-}
-
-pub(crate) fn deny_all() -> Rule {
-    Rule::new(Action::Deny)
 }

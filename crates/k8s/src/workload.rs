@@ -5,6 +5,7 @@ mod podspec;
 
 pub use podspec::{Container, ContainerPort, HostIp, PodCondition, PodIp, PodSpec, PodStatus, PodTemplate};
 
+pub use convert::PodPlace;
 pub(crate) use convert::{Hosting, Owner, PodRecord, protocol};
 
 use alloc::string::String;

@@ -8,9 +8,9 @@ use portcullis_core::verdict::{Cause, Hook, Verdict};
 
 use crate::apply::header;
 use crate::apply::netlink::LogMessage;
-use crate::lower::base_chains;
 use crate::lower::decision_chains::{self, HookKind};
 use crate::lower::interned::Meaning;
+use crate::lower::{base_chain, base_chains};
 
 /// What a log message says.
 pub(crate) enum Told {
@@ -27,7 +27,7 @@ pub(crate) fn resolve(message: &LogMessage, meaning: Option<&Meaning>, inspected
     let unknown = || Meaning { decision: Arc::new(UNKNOWN), hook_kind: HookKind::Tracked };
     let meaning = match meaning {
         Some(meaning) => meaning.clone(),
-        None if [base_chains::UNKNOWN, base_chains::FORGED, base_chains::TUNNELS]
+        None if [base_chains::UNKNOWN, base_chain::FORGED, base_chains::TUNNELS]
             .contains(&message.chain()) =>
         {
             unknown()

@@ -12,6 +12,7 @@ use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
 use crate::command::{BaseHook, ConnectionState, Family, Field, HookPoint, Part, Target, Value};
+use crate::lower::base_chain::{BaseChain, FILTER, FORGED};
 use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
 use crate::lower::names::label;
 use crate::lower::{claims, discovery};
@@ -37,17 +38,8 @@ pub(crate) struct NodeFacts {
     pub(crate) closes: bool,
 }
 
-/// A chain: where it is hooked in, and its rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BaseChain {
-    pub(crate) hook: Option<BaseHook>,
-    pub(crate) rules: Content,
-}
-
 /// Counts packets that belong to no endpoint the table has a program for.
 pub(crate) const UNKNOWN: &str = "unknown";
-/// Counts packets that claim an address which is not their sender's.
-pub(crate) const FORGED: &str = "forged";
 /// The chain for packets of [`UNKNOWN`] between an interface and this host.
 pub(crate) const UNKNOWN_TO_HOST: &str = "unknown_to_host";
 /// The chain that compares what workloads send with their addresses.
@@ -138,8 +130,6 @@ pub(crate) fn chains(
 const RAW: i32 = -300;
 /// `NF_IP_PRI_MANGLE`: after connection tracking, before destination NAT.
 const MANGLE: i32 = -150;
-/// `NF_IP_PRI_FILTER`.
-pub(crate) const FILTER: i32 = 0;
 
 const LOOPBACK: &str = "lo";
 const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];

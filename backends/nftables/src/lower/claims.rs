@@ -8,7 +8,7 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use crate::command::{BaseHook, Content, Field, HookPoint, Part, Target, Value};
-use crate::lower::base_chains::{self, BaseChain, FORGED};
+use crate::lower::base_chain::{BaseChain, FILTER, FORGED};
 use crate::lower::base_names::BaseNames;
 use crate::lower::discovery;
 use crate::options::Options;
@@ -104,7 +104,7 @@ pub(crate) fn arp(options: &Options, names: &BaseNames) -> Vec<(Name, BaseChain)
         (names.name(counter), BaseChain { hook: None, rules: vec![(parts, Some(comment.into()))] })
     };
     let hooked = |name: &str, point, rules| {
-        (name.into(), BaseChain { hook: Some(BaseHook { point, priority: base_chains::FILTER }), rules })
+        (name.into(), BaseChain { hook: Some(BaseHook { point, priority: FILTER }), rules })
     };
     vec![
         hooked(ARP_INPUT, HookPoint::Input, comes_in),

@@ -7,7 +7,8 @@ use portcullis_core::net::IpVersion;
 
 use crate::command::{Element, Elements, Family, Field, SetKind, Value};
 use crate::lower::addresses::Addresses;
-use crate::lower::base_chains::{self, BaseChain};
+use crate::lower::base_chain::BaseChain;
+use crate::lower::base_chains;
 use crate::lower::base_names::BaseNames;
 use crate::lower::dispatch_maps::BaseSets;
 use crate::lower::interned::Interned;

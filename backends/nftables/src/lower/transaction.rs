@@ -19,7 +19,8 @@ use portcullis_core::verdict::Hook;
 
 use crate::command::{Chain, Command, Content, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
 use crate::lower::addresses::Move;
-use crate::lower::base_chains::{self, BaseChain};
+use crate::lower::base_chain::BaseChain;
+use crate::lower::base_chains;
 use crate::lower::base_names::BaseNames;
 use crate::lower::dispatch_maps::BaseSets;
 use crate::lower::interned::{self, Used};

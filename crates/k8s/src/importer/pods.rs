@@ -11,9 +11,8 @@ use portcullis_core::net::Cidr;
 
 use crate::error::{ObjectRef, Warning};
 use crate::form::WorkloadRecord;
-use crate::importer::PodPlace;
 use crate::importer::owners::{Owners, key};
-use crate::workload::PodRecord;
+use crate::workload::{PodPlace, PodRecord};
 
 /// Where pods without an address get one from, in this order: the range for benchmarks of networks (RFC 2544), then
 /// the range reserved for future use (RFC 1112). Addresses in use are left out, and so are networks of eight bits

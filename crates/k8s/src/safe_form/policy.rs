@@ -10,11 +10,12 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{Action, Directions, EntityMatch, Placement, Policy, PolicyId, Rule};
 use serde_json::{Map, Value, json};
 
+use super::SafeForm;
 use super::parts::{alone, beside, moved, object, strict, with};
 use super::shape::{Defaults, Rules, Shape};
-use super::{SafeForm, deny_all};
 use crate::error::{ConvertError, ConvertErrors};
 use crate::form::Form;
+use crate::gap::deny_all;
 use crate::kind::Kind;
 use crate::names::Names;
 use crate::standing::{Clarity, Standing};

@@ -14,7 +14,6 @@ use crate::cluster::ip;
 use crate::context::Context;
 use crate::error::{ConvertErrors, Warning};
 use crate::frontend::BackendState;
-use crate::importer::PodPlace;
 use crate::meta::{Identity, ObjectMeta, Placing, shared_labels};
 use crate::names::Names;
 use crate::path::Path;
@@ -37,6 +36,18 @@ pub(crate) enum Hosting {
 pub(crate) struct Owner {
     pub(crate) kind: Name,
     pub(crate) name: Name,
+}
+
+/// Why a pod or workload of some name is no endpoint of that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PodPlace {
+    /// It uses the network of this node (decision D9).
+    Node(Name),
+    /// It uses the network of its node, and which that is was not said.
+    Unplaced,
+    /// It has finished (decision D14).
+    Finished,
 }
 
 /// A pod, or a workload that stands for one, as far as policy depends on it.

@@ -10,9 +10,10 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, EndpointKind, Update};
 
 use super::held::Held;
+use super::index::Count;
 use super::key::{Place, reference};
 use super::part::Part;
-use super::usage::{Count, keep};
+use super::usage::keep;
 use super::{Changes, Refusal, World};
 use crate::calico::FelixSettings;
 use crate::error::{ObjectRef, Warning};

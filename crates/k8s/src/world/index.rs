@@ -5,7 +5,12 @@ use alloc::collections::{BTreeSet, btree_set};
 use core::borrow::Borrow;
 use core::option;
 
-use super::usage::Count;
+/// Whether something is noted or taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    Add,
+    Remove,
+}
 
 /// Values by key, both in order. Most keys have one value, which takes no storage of its own.
 #[derive(Debug)]

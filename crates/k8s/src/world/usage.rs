@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, ServiceId};
 
-use super::index::Index;
+use super::index::{Count, Index};
 use super::key::Place;
 use super::part::Part;
 use crate::importer::Configured;
@@ -76,13 +76,6 @@ pub(super) struct Counts<K>(BTreeMap<K, usize>);
 struct PodsOfNode {
     pods: usize,
     addresses: Counts<IpAddr>,
-}
-
-/// Whether something is noted or taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Count {
-    Add,
-    Remove,
 }
 
 impl<K> Default for Counts<K> {

@@ -13,7 +13,8 @@ use crate::error::Warning;
 use crate::form::{Form, WorkloadRecord};
 use crate::frontend::Frontend;
 use crate::importer::owners::Owners;
-use crate::importer::{PodPlace, WorkloadPods, complete, doubts};
+use crate::importer::{WorkloadPods, complete, doubts};
+use crate::workload::PodPlace;
 use crate::workload::PodRecord;
 
 impl World {

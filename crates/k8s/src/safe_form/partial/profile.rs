@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Partial, Reader, mark_if};
 use crate::form::Form;
+use crate::gap::deny_all;
 use crate::gap::{ENDPOINTS, EntityGap, Whereabouts};
-use crate::safe_form::deny_all;
 use crate::safe_form::policy::unclear_rule;
 use crate::safe_form::shape::Rules;
 
