@@ -159,11 +159,11 @@ fn older_connections_of_the_host_go_on() {
         bindings.bind(star, Binding::AllInterfaces { interfaces: vec![interface(&site.second.interface)] });
         let mut flows = Vec::new();
         let node: [IpAddr; 2] = NODE.map(|text| text.parse().unwrap());
-        for at in 0..2 {
-            flows.push(Flows::begin(&site.pods[0], node[at], 80));
+        for (at, to) in node.into_iter().enumerate() {
+            flows.push(Flows::begin(&site.pods[0], to, 80));
             flows.push(Flows::begin(&site.pods[0], site.far[0].addresses[at], 80));
             flows.push(Flows::begin(&site.far[0], site.pods[0].addresses[at], 80));
-            flows.push(Flows::begin(&site.far[0], node[at], 80));
+            flows.push(Flows::begin(&site.far[0], to, 80));
         }
         let options = DataplaneOptions::new().with_workload_to_host(WorkloadToHost::HostPolicy);
         let mut dataplane = under.load(options, &compiler, &bindings);
