@@ -17,6 +17,7 @@ mod contract_kernel;
 mod contract_recording;
 mod ebpf;
 mod ebpf_attachments;
+mod ebpf_closed;
 mod ebpf_flow_tables;
 mod ebpf_node;
 mod ebpf_services;
