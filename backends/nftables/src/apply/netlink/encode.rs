@@ -12,10 +12,9 @@ use portcullis_core::label::Name;
 
 use super::attr::{bytes, entry, nested, number, text};
 use super::expr::{self, ANONYMOUS, OwnMap};
+use super::hook_number;
 use super::value::{ACCEPT, TYPE_BITS, field_len, key_bytes, next, padded, range_bytes, type_of, verdict};
-use crate::command::{
-    Chain, Command, Element, Elements, Field, HookPoint, Rule, Set, SetKind, Target, Value,
-};
+use crate::command::{Chain, Command, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
 
 /// A batch as bytes.
 pub(super) struct Encoded {
@@ -160,13 +159,7 @@ impl Batch<'_> {
     }
 
     fn set(&mut self, index: usize, set: &Set, ack: u16) {
-        let flags = match set.kind {
-            SetKind::Values => 0,
-            SetKind::Ranges => SET_INTERVAL,
-            SetKind::Verdicts => SET_MAP,
-            SetKind::Timed(_) => SET_TIMEOUT,
-        };
-        let mut attributes = self.set_attributes(&set.name, &set.key, flags);
+        let mut attributes = self.set_attributes(&set.name, &set.key, set_flags(set.kind));
         if let Some(comment) = &set.comment {
             attributes.push(bytes(13, user_data(&[(USER_COMMENT, zero_ended(comment))])));
         } else if let [field] = &set.key[..] {
@@ -177,10 +170,6 @@ impl Batch<'_> {
 
     fn set_attributes(&mut self, name: &str, key: &[Field], flags: u32) -> Vec<DefaultNla> {
         let kind = key.iter().fold(0, |all, field| (all << TYPE_BITS) | type_of(*field));
-        let length = match key {
-            [field] => field_len(*field),
-            fields => fields.iter().map(|field| padded(*field)).sum(),
-        };
         let id = self.next_id;
         self.next_id = id.saturating_add(1);
         let mut attributes = vec![
@@ -188,7 +177,7 @@ impl Batch<'_> {
             text(2, name),
             number(3, flags),
             number(4, kind),
-            number(5, u32::try_from(length).unwrap_or(0)),
+            number(5, key_length(key)),
             number(10, id),
         ];
         if flags & SET_MAP != 0 {
@@ -200,12 +189,7 @@ impl Batch<'_> {
     fn chain(&mut self, index: usize, chain: &Chain, ack: u16) {
         let mut attributes = vec![text(1, self.table), text(3, &chain.name)];
         if let Some(hook) = chain.hook {
-            let point = match hook.point {
-                HookPoint::Prerouting => 0,
-                HookPoint::Input => 1,
-                HookPoint::Forward => 2,
-                HookPoint::Output => 3,
-            };
+            let point = hook_number(hook.point);
             let priority = bytes(2, hook.priority.to_be_bytes());
             attributes.extend([
                 nested(4, &[number(1, point), priority]),
@@ -275,6 +259,25 @@ impl Batch<'_> {
             self.message(index, kind, flags | ack, attributes);
         }
     }
+}
+
+/// The flags of a named set.
+pub(super) const fn set_flags(kind: SetKind) -> u32 {
+    match kind {
+        SetKind::Values => 0,
+        SetKind::Ranges => SET_INTERVAL,
+        SetKind::Verdicts => SET_MAP,
+        SetKind::Timed(_) => SET_TIMEOUT,
+    }
+}
+
+/// Bytes of a key.
+pub(super) fn key_length(key: &[Field]) -> u32 {
+    let length = match key {
+        [field] => field_len(*field),
+        fields => fields.iter().map(|field| padded(*field)).sum(),
+    };
+    u32::try_from(length).unwrap_or(0)
 }
 
 /// One element; a range is two, of which the second says where it ends.

@@ -22,6 +22,14 @@ pub(crate) struct Flow {
     identity: Vec<DefaultNla>,
 }
 
+impl Flow {
+    /// One that the kernel does not know.
+    #[cfg(test)]
+    pub(crate) const fn for_test(tracked: TrackedFlow, directions: [Packet; 2]) -> Self {
+        Self { tracked, directions, identity: Vec::new() }
+    }
+}
+
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ZONE: u16 = 18;
