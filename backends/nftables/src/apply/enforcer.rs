@@ -55,6 +55,9 @@ pub struct Enforcer {
     pub(super) is_touched: bool,
     /// Whether others may have, because more was told than the watch holds.
     pub(super) is_unsure: bool,
+    /// How often the whole table was read to be compared.
+    #[cfg(test)]
+    reads: usize,
     retired: RetiredDecisions,
     ended: EndedFlows,
     masters: Masters,
@@ -86,6 +89,8 @@ impl Enforcer {
             generation: None,
             is_touched: false,
             is_unsure: false,
+            #[cfg(test)]
+            reads: 0,
             retired: RetiredDecisions::default(),
             ended: EndedFlows::default(),
             masters: Masters::open()?,
@@ -104,6 +109,10 @@ impl Enforcer {
         let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
         if !self.is_touched && !self.is_unsure {
             return Ok(Drift::None);
+        }
+        #[cfg(test)]
+        {
+            self.reads = self.reads.saturating_add(1);
         }
         let drift = drift::compare(&mut self.netlink, &self.table, &lowering.state.expected(), &self.ended)?;
         if drift == Drift::None {
@@ -157,6 +166,28 @@ impl Enforcer {
     pub(super) fn read_back(&mut self) -> Drift {
         self.is_unsure = true;
         self.drift().unwrap_or_else(|error| Drift::Stray(error.to_string().as_str().into()))
+    }
+
+    /// As a new process is: it knows nothing of what is in force.
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn forget_for_test(&mut self) {
+        let options = self.options.clone();
+        // A group of events has one listener.
+        drop(self.events.stop(self.options.log_group()));
+        if let Ok(fresh) = Self::open(options) {
+            *self = fresh;
+        }
+    }
+
+    /// How often the whole table was read.
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) const fn reads_for_test(&self) -> usize {
+        self.reads
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) const fn watched(&self) -> &Watch {
+        &self.watch
     }
 
     #[cfg(all(test, feature = "oracle"))]

@@ -126,7 +126,10 @@ impl Batch<'_> {
         let table = text(1, self.table);
         let named = |kind: u16, name: &Name| vec![text(1, self.table), text(kind, name)];
         match command {
-            Command::AddTable => self.message(index, NEW_TABLE, NLM_F_CREATE | ack, vec![table]),
+            Command::AddTable => {
+                // Without flags: one that was put to sleep wakes up.
+                self.message(index, NEW_TABLE, NLM_F_CREATE | ack, vec![table, number(2, 0)]);
+            }
             Command::DeleteTable => self.message(index, DELETE_TABLE, ack, vec![table]),
             Command::AddCounter(name) => {
                 let mut attributes = named(2, name);

@@ -68,6 +68,11 @@ impl Watch {
         Ok(Self { tables, links, both })
     }
 
+    #[cfg(all(test, feature = "oracle"))]
+    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.both.0)
+    }
+
     /// Polls as readable when something was told.
     pub(crate) fn fd(&self) -> i32 {
         self.both.0.as_raw_fd()
