@@ -22,6 +22,7 @@ pub struct Options {
 
 /// How the program gets onto interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum AttachMode {
     /// TCX where the kernel has it, clsact otherwise.
     #[default]
@@ -36,6 +37,7 @@ pub enum AttachMode {
 /// policy does not allow them. They are behind no second interface, so a program at their sockets has to decide. What the
 /// kernel answers without a socket (a reset from a closed port) or takes for a tunnel of its own is not guarded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NodeBackends {
     /// The program is attached to the root of the hierarchy of control groups (cgroup2), wherever that is mounted. Loading
     /// fails where it is not.

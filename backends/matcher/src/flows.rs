@@ -100,6 +100,7 @@ pub struct FlowAnswer {
 
 /// Where the answer to a packet comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Basis {
     /// Policy was asked, and nothing is tracked for it.
     Policy,

@@ -1,6 +1,6 @@
 //! What the backend says to nf_tables, in a form that text, JSON and netlink are made from.
 //!
-//! Only what the lowering needs is here: one `inet` table, hash sets and verdict maps, interval sets that never
+//! Only what the lowering needs is here: a table for each family, hash sets and verdict maps, interval sets that never
 //! change, chains, and rules made of a few parts.
 
 use core::net::IpAddr;
@@ -8,14 +8,42 @@ use core::net::IpAddr;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
-/// One change of the table. Commands of one batch take effect together or not at all.
+/// A kind of packets that nf_tables has tables for. The tables of one dataplane have one name.
+///
+/// No two objects of a dataplane have the same name, and an object's name tells its table: those of [`Family::Arp`] begin with
+/// `arp_`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// ARP.
+    Arp,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::Inet, Self::Arp];
+
+    /// The family of the table that an object of this name is in.
+    pub(crate) fn of(object: &str) -> Self {
+        if object.starts_with("arp_") { Self::Arp } else { Self::Inet }
+    }
+
+    /// What nft calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Arp => "arp",
+        }
+    }
+}
+
+/// One change of a table. Commands of one batch take effect together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// Creates the table unless it is there.
-    AddTable,
+    AddTable(Family),
     /// Removes the table and all that is in it. An error when there is none.
-    #[cfg_attr(not(feature = "apply"), allow(dead_code, reason = "only an enforcer uses it"))]
-    DeleteTable,
+    DeleteTable(Family),
     /// Creates a named counter of packets and bytes.
     AddCounter(Name),
     /// Removes a counter that no rule uses any more.
@@ -36,6 +64,24 @@ pub(crate) enum Command {
     AddElements(Elements),
     /// Removes elements from a set. An error when one is missing.
     DeleteElements(Elements),
+}
+
+impl Command {
+    /// The family of the table that it changes.
+    pub(crate) fn family(&self) -> Family {
+        match self {
+            Self::AddTable(family) | Self::DeleteTable(family) => *family,
+            Self::AddCounter(name)
+            | Self::DeleteCounter(name)
+            | Self::DeleteSet(name)
+            | Self::FlushChain(name)
+            | Self::DeleteChain(name) => Family::of(name),
+            Self::AddSet(set) => Family::of(&set.name),
+            Self::AddChain(chain) => Family::of(&chain.name),
+            Self::AddRule(rule) => Family::of(&rule.chain),
+            Self::AddElements(change) | Self::DeleteElements(change) => Family::of(&change.set),
+        }
+    }
 }
 
 /// A named set, or a map to verdicts.
@@ -106,7 +152,7 @@ pub(crate) struct BaseHook {
     pub(crate) priority: i32,
 }
 
-/// A netfilter hook of the `inet` family.
+/// A netfilter hook. The family `arp` has those of the host itself only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HookPoint {
     /// Everything that comes in, before routing.
@@ -137,6 +183,8 @@ pub(crate) enum Part {
     Is(Field, Value),
     /// Matches when the fields, together, are in the named set.
     In(Vec<Field>, Name),
+    /// Matches when they are not.
+    NotIn(Vec<Field>, Name),
     /// Looks the fields up in the named verdict map; no match when they are not there.
     Dispatch(Vec<Field>, Name),
     /// Looks the field up in a map that belongs to the rule; no match when it is not there. Values may be ranges that
@@ -241,6 +289,13 @@ pub(crate) enum Field {
     HopLimit,
     /// Bytes behind the IPv6 header; only such packets match.
     PayloadLength,
+    /// The address that a neighbour advertisement is about: what stands behind the first eight bytes of the ICMPv6 header.
+    /// Stands behind a condition on the type.
+    NeighbourTarget,
+    /// Bytes of a hardware address in ARP.
+    ArpHardwareLength,
+    /// The IPv4 address that the sender of ARP says is its own. Where it is follows from the hardware addresses having six bytes.
+    ArpSender,
     /// Source of the first packet of the connection that the packet belongs to, or is about; only connections of this
     /// family match.
     Initiator(IpVersion),
@@ -263,7 +318,7 @@ pub(crate) enum Value {
     Address(IpAddr),
     /// Of an address field, first and last.
     Addresses(IpAddr, IpAddr),
-    /// Of the protocol, a port, an ICMP field, or one of the IPv6 header; below 256 where the field has one byte.
+    /// Of the protocol, a port, an ICMP field, one of the IPv6 header, or a length; below 256 where the field has one byte.
     Number(u16),
     /// The same, first and last.
     Numbers(u16, u16),

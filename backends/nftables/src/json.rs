@@ -17,21 +17,27 @@ use nftables::stmt::{
     self, JumpTarget, Log, Mangle, Match, Operator, Reject, RejectType, Statement, VerdictMap,
 };
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use portcullis_core::backend::LowerError;
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
-use serde_json::{Error, Value as Json};
+use serde_json::Value as Json;
 
 use crate::command::{
-    self, AddressKind, BaseHook, Command, ConnectionState, Elements, Field, HookPoint, Part, SetKind, Target,
-    Value,
+    self, AddressKind, BaseHook, Command, ConnectionState, Elements, Family, Field, HookPoint, Part, SetKind,
+    Target, Value,
 };
 
 /// One object of libnftables-json for each batch, to be carried out one after the other with `nft -j -f -`.
-pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, Error> {
+pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, LowerError> {
+    if commands.iter().any(has_no_json) {
+        let reason = "the JSON of nft has no set of targets of neighbour advertisements; switch the check of neighbour claims off";
+        return Err(LowerError::unsupported(None, reason));
+    }
     let table = table.as_str();
     let objects: Vec<NfObject<'_>> =
         commands.iter().map(|command| NfObject::CmdObject(self::command(table, command))).collect();
-    let mut json = serde_json::to_value(Nftables { objects: objects.into() })?;
+    let mut json = serde_json::to_value(Nftables { objects: objects.into() })
+        .map_err(|error| LowerError::unsupported(None, error))?;
     let typed = json.get_mut("nftables").and_then(Json::as_array_mut).into_iter().flatten().zip(commands);
     for (object, command) in typed {
         match command {
@@ -47,6 +53,21 @@ pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, Error> {
         }
     }
     Ok(json)
+}
+
+/// Whether nft takes the command as text only: a field that it has no name for is no key of a set in JSON.
+fn has_no_json(command: &Command) -> bool {
+    let unnamed = |key: &[Field]| key.contains(&Field::NeighbourTarget);
+    match command {
+        Command::AddSet(set) => unnamed(&set.key),
+        Command::AddElements(change) | Command::DeleteElements(change) => unnamed(&change.key),
+        Command::AddRule(rule) => rule.parts.iter().any(|part| match part {
+            Part::In(key, _) | Part::NotIn(key, _) | Part::Dispatch(key, _) => unnamed(key),
+            Part::Is(field, _) | Part::Switch(field, _) => unnamed(&[*field]),
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 /// Says what the crate cannot: see the module.
@@ -67,26 +88,32 @@ fn set_types(object: &mut Json, set: &command::Set) {
 
 const TCP_SYN: u32 = 2;
 const TCP_ACK: u32 = 16;
-const FAMILY: NfFamily = NfFamily::INet;
+
+const fn family(family: Family) -> NfFamily {
+    match family {
+        Family::Inet => NfFamily::INet,
+        Family::Arp => NfFamily::ARP,
+    }
+}
 
 fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
     let counter = |name: &'a Name| {
         NfListObject::Counter(Counter {
-            family: FAMILY,
+            family: family(Family::of(name)),
             table: table.into(),
             name: name.as_str().into(),
             ..Counter::default()
         })
     };
     match command {
-        Command::AddTable => NfCmd::Add(whole(table)),
-        Command::DeleteTable => NfCmd::Delete(whole(table)),
+        Command::AddTable(of) => NfCmd::Add(whole(table, *of)),
+        Command::DeleteTable(of) => NfCmd::Delete(whole(table, *of)),
         Command::AddCounter(name) => NfCmd::Add(counter(name)),
         Command::DeleteCounter(name) => NfCmd::Delete(counter(name)),
         Command::AddSet(set) => NfCmd::Add(self::set(table, set)),
         // Also a map goes by the name of a set.
         Command::DeleteSet(name) => NfCmd::Delete(NfListObject::Set(Box::new(Set {
-            family: FAMILY,
+            family: family(Family::of(name)),
             table: table.into(),
             name: name.as_str().into(),
             ..Set::default()
@@ -95,7 +122,7 @@ fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
         Command::FlushChain(name) => NfCmd::Flush(FlushObject::Chain(plain_chain(table, name))),
         Command::DeleteChain(name) => NfCmd::Delete(NfListObject::Chain(plain_chain(table, name))),
         Command::AddRule(rule) => NfCmd::Add(NfListObject::Rule(Rule {
-            family: FAMILY,
+            family: family(Family::of(&rule.chain)),
             table: table.into(),
             chain: rule.chain.as_str().into(),
             expr: rule.parts.iter().flat_map(statements).collect(),
@@ -107,12 +134,13 @@ fn command<'a>(table: &'a str, command: &'a Command) -> NfCmd<'a> {
     }
 }
 
-fn whole(table: &str) -> NfListObject<'_> {
-    NfListObject::Table(Table { family: FAMILY, name: table.into(), ..Table::default() })
+fn whole(table: &str, of: Family) -> NfListObject<'_> {
+    NfListObject::Table(Table { family: family(of), name: table.into(), ..Table::default() })
 }
 
 fn plain_chain<'a>(table: &'a str, name: &'a Name) -> Chain<'a> {
-    Chain { family: FAMILY, table: table.into(), name: name.as_str().into(), ..Chain::default() }
+    let family = family(Family::of(name));
+    Chain { family, table: table.into(), name: name.as_str().into(), ..Chain::default() }
 }
 
 fn chain<'a>(table: &'a str, chain: &'a command::Chain) -> Chain<'a> {
@@ -133,11 +161,11 @@ fn chain<'a>(table: &'a str, chain: &'a command::Chain) -> Chain<'a> {
 
 /// The types that the crate knows; others are set by [`set_types`].
 fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
-    let (table, name) = (table.into(), set.name.as_str().into());
+    let (family, table, name) = (family(Family::of(&set.name)), table.into(), set.name.as_str().into());
     let comment = set.comment.as_deref().map(Into::into);
     let set_type = SetTypeValue::Concatenated(set.key.iter().map(|field| known_type(*field)).collect());
     if set.kind == SetKind::Verdicts {
-        let map = Map { family: FAMILY, table, name, set_type, comment, ..Map::default() };
+        let map = Map { family, table, name, set_type, comment, ..Map::default() };
         return NfListObject::Map(Box::new(map));
     }
     let flags = match set.kind {
@@ -145,15 +173,7 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
         SetKind::Timed(_) => Some(HashSet::from([SetFlag::Timeout])),
         SetKind::Values | SetKind::Verdicts => None,
     };
-    NfListObject::Set(Box::new(Set {
-        family: FAMILY,
-        table,
-        name,
-        set_type,
-        flags,
-        comment,
-        ..Set::default()
-    }))
+    NfListObject::Set(Box::new(Set { family, table, name, set_type, flags, comment, ..Set::default() }))
 }
 
 const fn known_type(field: Field) -> SetType {
@@ -161,11 +181,13 @@ const fn known_type(field: Field) -> SetType {
         Field::Source(IpVersion::V4)
         | Field::Destination(IpVersion::V4)
         | Field::Initiator(IpVersion::V4)
-        | Field::Responder(IpVersion::V4) => SetType::Ipv4Addr,
+        | Field::Responder(IpVersion::V4)
+        | Field::ArpSender => SetType::Ipv4Addr,
         Field::Source(IpVersion::V6)
         | Field::Destination(IpVersion::V6)
         | Field::Initiator(IpVersion::V6)
-        | Field::Responder(IpVersion::V6) => SetType::Ipv6Addr,
+        | Field::Responder(IpVersion::V6)
+        | Field::NeighbourTarget => SetType::Ipv6Addr,
         Field::InputInterface | Field::OutputInterface => SetType::Ifname,
         Field::SourcePort | Field::DestinationPort => SetType::InetService,
         Field::Family
@@ -174,6 +196,7 @@ const fn known_type(field: Field) -> SetType {
         | Field::IcmpCode
         | Field::HopLimit
         | Field::PayloadLength
+        | Field::ArpHardwareLength
         | Field::ConnectionState => SetType::InetProto,
     }
 }
@@ -199,7 +222,7 @@ fn elements<'a>(table: &'a str, change: &'a Elements) -> NfListObject<'a> {
         }
     };
     NfListObject::Element(Element {
-        family: FAMILY,
+        family: family(Family::of(&change.set)),
         table: table.into(),
         name: change.set.as_str().into(),
         elem: change.elements.iter().map(element).collect(),
@@ -210,6 +233,7 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
     vec![match part {
         Part::Is(field, value) => is(field_of(*field), self::value(value)),
         Part::In(key, set) => is(fields(key), by_name(set)),
+        Part::NotIn(key, set) => matches(fields(key), by_name(set), Operator::NEQ),
         Part::Dispatch(key, map) => {
             Statement::VerdictMap(VerdictMap { key: fields(key), data: by_name(map) })
         }
@@ -327,8 +351,8 @@ fn field_of(field: Field) -> Expression<'static> {
         let field = PayloadField { protocol: protocol.into(), field: field.into() };
         Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
     };
-    let transport = |offset| {
-        let raw = PayloadRaw { base: PayloadBase::TH, offset, len: 8 };
+    let transport = |offset, len| {
+        let raw = PayloadRaw { base: PayloadBase::TH, offset, len };
         Expression::Named(NamedExpression::Payload(Payload::PayloadRaw(raw)))
     };
     match field {
@@ -345,8 +369,11 @@ fn field_of(field: Field) -> Expression<'static> {
         Field::SourcePort => payload("th", "sport"),
         Field::DestinationPort => payload("th", "dport"),
         // By position, because `icmp type` would only match IPv4.
-        Field::IcmpType => transport(0),
-        Field::IcmpCode => transport(8),
+        Field::IcmpType => transport(0, 8),
+        Field::IcmpCode => transport(8, 8),
+        Field::NeighbourTarget => transport(64, 128),
+        Field::ArpHardwareLength => payload("arp", "hlen"),
+        Field::ArpSender => payload("arp", "saddr ip"),
         Field::HopLimit => payload("ip6", "hoplimit"),
         Field::PayloadLength => payload("ip6", "length"),
         Field::ConnectionState => {

@@ -1,4 +1,4 @@
-//! The nftables backend: the decision IR as one `inet` table.
+//! The nftables backend: the decision IR as a table of the family `inet`, and claims of addresses in one of `arp`.
 //!
 //! [`Lowering`] is pure: a [`Snapshot`](portcullis_core::ir::Snapshot) or a [`Delta`](portcullis_core::ir::Delta)
 //! becomes an [`Update`], batches of commands that text, JSON and netlink messages are made from. It does not touch the
@@ -78,8 +78,7 @@
 //! neither bound nor closed is not touched, unless
 //! [`workload_interfaces`](portcullis_core::backend::DataplaneOptions::workload_interfaces) tells by its name that it is a workload's:
 //! then it is cut off. Interfaces go by
-//! name and need not be there. The first closed interface adds two rules for forwarded packets, which stay until the next
-//! load.
+//! name and need not be there. The first closed interface that its name does not tell adds rules, which stay until the next load.
 
 extern crate alloc;
 

@@ -3,6 +3,7 @@
 mod addresses;
 pub(crate) mod base_chains;
 pub(crate) mod base_names;
+mod claims;
 pub(crate) mod decision_chains;
 mod decision_tree;
 pub(crate) mod discovery;

@@ -2,8 +2,10 @@
 
 use alloc::collections::BTreeSet;
 
-use portcullis_core::backend::{DataplaneOptions, LowerError};
+use portcullis_core::backend::{DataplaneOptions, Interface, LowerError};
 use portcullis_core::net::{Cidr, IpVersion};
+
+use crate::command::Family;
 
 /// Choices about the table: those that every dataplane takes, and nftables' own. Each setter returns the changed options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +77,10 @@ impl Options {
         self
     }
 
-    /// The choices that every dataplane takes. Their name is that of the table; networks of services are not needed,
-    /// because netfilter sees packets after destination NAT. [Claims of
-    /// addresses](DataplaneOptions::with_check_neighbour_claims) are not looked at, and [events by
-    /// interface](DataplaneOptions::with_events_per_second) are not limited yet.
+    /// The choices that every dataplane takes. Their name is that of the tables; networks of services are not needed,
+    /// because netfilter sees packets after destination NAT. Without [a check of
+    /// claims](DataplaneOptions::with_check_neighbour_claims) there is no table of the family `arp`, so ARP passes closed interfaces,
+    /// too. [Events by interface](DataplaneOptions::with_events_per_second) are not limited yet.
     #[must_use]
     pub const fn shared(&self) -> &DataplaneOptions {
         &self.shared
@@ -93,6 +95,18 @@ impl Options {
     /// The families of the nodes that tunnels are accepted from.
     pub(crate) fn tunnel_families(&self) -> BTreeSet<IpVersion> {
         self.shared.tunnel_peers.iter().map(Cidr::version).collect()
+    }
+
+    /// The families that there is a table for.
+    pub(crate) fn families(&self) -> BTreeSet<Family> {
+        let arp = self.shared.check_neighbour_claims.then_some(Family::Arp);
+        [Family::Inet].into_iter().chain(arp).collect()
+    }
+
+    /// Whether an interface is a workload's by its name.
+    pub(crate) fn is_workloads(&self, interface: &Interface) -> bool {
+        let prefixes = &self.shared.workload_interfaces;
+        prefixes.iter().any(|prefix| interface.name().starts_with(prefix.name()))
     }
 
     /// Checks what neither the kernel nor `nft` would take.

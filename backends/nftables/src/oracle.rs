@@ -134,8 +134,9 @@ impl Judge {
         let failed = |error: crate::apply::ApplyError| environment(error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
-        let options =
-            Options::from(DataplaneOptions::new().with_events(LoggedEvents::All)).with_limits(limits);
+        let shared =
+            DataplaneOptions::new().with_events(LoggedEvents::All).with_check_neighbour_claims(false);
+        let options = Options::from(shared).with_limits(limits);
         let mut events = Events::open().map_err(failed)?;
         events.listen(options.log_group()).map_err(failed)?;
         // Endpoints with equal programs share an interface: the kernel looks through every binding whenever one changes.

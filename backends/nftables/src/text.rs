@@ -1,6 +1,7 @@
 //! Commands as nft text, for people and for tests. Loading it with `nft -f` does what the commands do.
 
 use core::fmt;
+use core::net::IpAddr;
 
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
@@ -28,10 +29,10 @@ struct Line<'a> {
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = format!("inet {}", self.table);
+        let table = format!("{} {}", self.command.family().name(), self.table);
         match self.command {
-            Command::AddTable => write!(f, "add table {table}"),
-            Command::DeleteTable => write!(f, "delete table {table}"),
+            Command::AddTable(_) => write!(f, "add table {table}"),
+            Command::DeleteTable(_) => write!(f, "delete table {table}"),
             Command::AddCounter(name) => write!(f, "add counter {table} {name}"),
             Command::DeleteCounter(name) => write!(f, "delete counter {table} {name}"),
             Command::AddSet(set) => add_set(f, &table, set),
@@ -80,6 +81,7 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
         match part {
             Part::Is(field, value) => write!(f, " {} {}", self::field(*field), self::value(*field, value))?,
             Part::In(key, set) => write!(f, " {} @{set}", fields(key))?,
+            Part::NotIn(key, set) => write!(f, " {} != @{set}", fields(key))?,
             Part::Dispatch(key, map) => write!(f, " {} vmap @{map}", fields(key))?,
             Part::Switch(field, cases) => {
                 let cases: Vec<String> =
@@ -161,6 +163,10 @@ const fn field(field: Field) -> &'static str {
         Field::IcmpCode => "@th,8,8",
         Field::HopLimit => "ip6 hoplimit",
         Field::PayloadLength => "ip6 length",
+        // nft 1.0.6 has no name for it.
+        Field::NeighbourTarget => "@th,64,128",
+        Field::ArpHardwareLength => "arp hlen",
+        Field::ArpSender => "arp saddr ip",
         Field::ConnectionState => "ct state",
     }
 }
@@ -171,8 +177,8 @@ fn value(field: Field, value: &Value) -> String {
         Value::Family(IpVersion::V6) => "ipv6".into(),
         Value::Interface(name) => format!("\"{name}\""),
         Value::InterfacePrefix(name) => format!("\"{name}*\""),
-        Value::Address(address) => address.to_string(),
-        Value::Addresses(first, last) => format!("{first}-{last}"),
+        Value::Address(one) => address(field, *one),
+        Value::Addresses(first, last) => format!("{}-{}", address(field, *first), address(field, *last)),
         Value::Number(number) if field == Field::Protocol => protocol(*number),
         Value::Number(number) => number.to_string(),
         Value::Numbers(first, last) => format!("{first}-{last}"),
@@ -180,6 +186,13 @@ fn value(field: Field, value: &Value) -> String {
         Value::State(ConnectionState::Invalid) => "invalid".into(),
         Value::State(ConnectionState::Established) => "established".into(),
         Value::State(ConnectionState::Related) => "related".into(),
+    }
+}
+
+fn address(field: Field, address: IpAddr) -> String {
+    match address {
+        IpAddr::V6(v6) if field == Field::NeighbourTarget => format!("{:#034x}", v6.to_bits()),
+        address => address.to_string(),
     }
 }
 

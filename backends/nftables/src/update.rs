@@ -5,7 +5,7 @@ use core::fmt;
 
 use portcullis_core::label::Name;
 
-use crate::command::Command;
+use crate::command::{Command, Family};
 use crate::lower::interned::Meaning;
 use crate::text::text;
 
@@ -44,9 +44,10 @@ impl Update {
     /// The batches as JSON for `nft -j -f`, one value for each.
     ///
     /// # Errors
-    /// When the types of the crate `nftables` cannot be serialised, which would be a fault of it.
+    /// When the check of [neighbour claims](portcullis_core::backend::DataplaneOptions::with_check_neighbour_claims) is on, whose
+    /// sets nft takes as text only. When the types of the crate `nftables` cannot be serialised, which would be a fault of it.
     #[cfg(feature = "nftables-json")]
-    pub fn json(&self) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+    pub fn json(&self) -> Result<Vec<serde_json::Value>, portcullis_core::backend::LowerError> {
         self.stages.iter().map(|stage| crate::json::batch(&self.table, &stage.commands)).collect()
     }
 
@@ -86,14 +87,16 @@ impl fmt::Display for Update {
     }
 }
 
-/// What a table holds already: nothing, unless an enforcer has looked.
+/// What the tables hold already: nothing, unless an enforcer has looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Existing {
-    /// Its chains.
+    /// The families that there are tables for.
+    pub(crate) tables: BTreeSet<Family>,
+    /// Their chains.
     pub(crate) chains: BTreeSet<Name>,
-    /// Its named sets and maps.
+    /// Their named sets and maps.
     pub(crate) sets: BTreeSet<Name>,
-    /// Its named counters.
+    /// Their named counters.
     pub(crate) counters: BTreeSet<Name>,
     /// A number that names ended in before and are not to end in again; 0 for none.
     pub(crate) last_number: u64,
@@ -106,7 +109,7 @@ impl Existing {
         self.chains.is_empty() && self.sets.is_empty() && self.counters.is_empty()
     }
 
-    /// What removes all of it: rules first, maps before the chains that they lead to.
+    /// What removes all objects: rules first, maps before the chains that they lead to. Tables stay.
     pub(crate) fn removal(self) -> Vec<Command> {
         let mut commands: Vec<Command> = self.chains.iter().cloned().map(Command::FlushChain).collect();
         commands.extend(self.sets.into_iter().map(Command::DeleteSet));

@@ -94,6 +94,7 @@ impl Settings {
 /// Whether staged policies act.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
 pub enum StagedPolicies {
     /// They are skipped, as in enforcement.
     #[default]

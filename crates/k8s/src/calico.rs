@@ -45,6 +45,7 @@ use spec::{
     HostEndpointSpec, NetworkSetSpec, PolicySpec, ProfileSpec, StagedKubernetesSpec, TierSpec,
     WorkloadEndpointSpec,
 };
+pub(crate) use stored::ANNOTATION as STORED_METADATA;
 
 /// An object of one of Calico's kinds.
 #[derive(Clone, Debug)]

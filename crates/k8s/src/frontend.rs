@@ -79,6 +79,7 @@ pub enum FrontendKind {
 
 /// Which backends traffic reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrafficPolicy {
     /// All.
     #[default]
@@ -115,6 +116,7 @@ pub struct FrontendBackend {
 
 /// Whether a backend takes traffic; a greater state takes it before a lesser one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum BackendState {
     /// It does not.
     NotReady,

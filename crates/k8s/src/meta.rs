@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::context::Context;
 use crate::path::Path;
+use crate::repeats::Texts;
 use crate::validate;
 
 pub(crate) use identity::Identity;
@@ -78,8 +79,8 @@ pub(crate) enum Placing {
 /// Reads labels or annotations. A value that is null counts as the empty text, which is how the server reads it: Go's
 /// JSON decoder leaves the zero value of a string. Source: `encoding/json`, Unmarshal, on null.
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error> {
-    let texts = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
-    Ok(texts.map(|texts| texts.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect()))
+    let texts = Option::<Texts<Option<String>>>::deserialize(deserializer)?;
+    Ok(texts.map(|texts| texts.0.into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect()))
 }
 
 /// A label map with shared texts.

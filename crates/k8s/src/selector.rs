@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::path::Path;
+use crate::repeats;
 use crate::validate;
 
 /// A Kubernetes label selector (`metav1.LabelSelector`). Empty selects everything.
@@ -19,6 +20,7 @@ use crate::validate;
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels that must be present with exactly these values.
+    #[serde(deserialize_with = "repeats::texts")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// Further requirements; all must hold.
     pub match_expressions: Option<Vec<LabelSelectorRequirement>>,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::intstr::IntOrString;
 use crate::meta::ObjectMeta;
+use crate::repeats;
 
 /// A `Service`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,6 +30,7 @@ pub struct ServiceSpec {
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The labels of the pods behind the service. Without it, another controller writes the slices.
+    #[serde(deserialize_with = "repeats::texts")]
     pub selector: Option<BTreeMap<String, String>>,
     /// The ports.
     pub ports: Option<Vec<ServicePort>>,

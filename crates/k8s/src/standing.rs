@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Standing {
-    /// Its safe form, see [`UnreadablePolicy::SafeForm`](crate::UnreadablePolicy::SafeForm).
+    /// Its safe form, see [`UnreadablePolicy::SafeForm`](crate::UnreadablePolicy::SafeForm); of an object that is no policy, what
+    /// can be read of it, with rules that allow for the rest.
     SafeForm,
     /// What it was when it was last understood.
     LastGood,

@@ -92,6 +92,7 @@ pub struct Workload {
 
 /// How many pods a workload may have at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PodCount {
     /// One, or none.
     One,

@@ -82,8 +82,10 @@ impl WorldOptions {
 ///
 /// An object that cannot be read changes nothing else. A policy is replaced by its safe form, see [`UnreadablePolicy`]; of any
 /// other object the last form that was understood stays, and without one nothing is known of it: a pod is then no endpoint, so
-/// that a dataplane closes its interface; so are the pods of a namespace or service account of which nothing is known. A host
-/// endpoint keeps its node, interface and addresses and loses labels and profiles.
+/// that a dataplane closes its interface; so are the pods of a namespace or service account of which nothing is known. Of network
+/// sets, nodes, slices, profiles and host endpoints that were never understood, what can be read counts; what cannot may be
+/// anything: rules that deny it deny more, and rules that allow it no more. That alone costs more where there are more
+/// policies: the rules that may name such an object are looked at when it comes and when it goes.
 ///
 /// ```
 /// use portcullis_core::model::Cluster;
@@ -249,7 +251,7 @@ impl World {
             Ok((form, warnings)) => {
                 transaction.warnings.extend(warnings);
                 self.refusals.remove(&(name, place.clone()));
-                let held = Held { uid, form: Some(form), clarity: Clarity::Clear };
+                let held = Held { uid, form: Some(form), clarity: Clarity::Clear, gap: None };
                 return self.keep(name, place, held, transaction);
             }
             Err(errors) => errors,
@@ -264,9 +266,9 @@ impl World {
             }
             _ => {
                 let raw = raw.and_then(observed::Raw::into_value);
-                let SafeForm { form, clarity, errors, stands } =
+                let SafeForm { form, clarity, errors, stands, gap } =
                     safe_form::of(kind, &key, raw.as_ref(), errors, &mut self.names);
-                self.keep(name, place.clone(), Held { uid, form, clarity }, transaction);
+                self.keep(name, place.clone(), Held { uid, form, clarity, gap }, transaction);
                 (errors, stands)
             }
         };

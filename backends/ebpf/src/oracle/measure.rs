@@ -23,6 +23,7 @@ pub struct Draws {
 
 /// Whether what passed once passes without a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tracking {
     /// Every packet is decided.
     Untracked,

@@ -134,6 +134,7 @@ pub struct FlowEnd {
 /// The hooks before connection tracking are not here, because nothing passes them as a reply: ask
 /// [`Matcher::verdict`](crate::Matcher::verdict).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Gate {
     /// A workload.
     Workload,

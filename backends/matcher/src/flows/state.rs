@@ -14,6 +14,7 @@ use crate::flows::packet::{FlowPacket, TcpFlags};
 /// is given with its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum FlowState {
     /// TCP: asked for, not answered. 120 s, `tcp_timeout_syn_sent`.
     TcpSynSent,

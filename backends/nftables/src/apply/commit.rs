@@ -118,7 +118,8 @@ impl Enforcer {
     /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
     pub(super) fn undo(&mut self, update: &Update, existing: &Existing) {
         let mut new = Existing::default();
-        for command in update.stages().iter().flat_map(|stage| &stage.commands) {
+        let there = |command: &&Command| existing.tables.contains(&command.family());
+        for command in update.stages().iter().flat_map(|stage| &stage.commands).filter(there) {
             match command {
                 Command::AddChain(chain) if chain.hook.is_none() => {
                     new.chains.insert(chain.name.clone());
@@ -132,8 +133,10 @@ impl Enforcer {
                 _ => {}
             }
         }
-        let batch =
-            if existing.is_empty() { vec![Command::AddTable, Command::DeleteTable] } else { new.removal() };
+        let mut batch = new.removal();
+        for family in self.options.families().difference(&existing.tables) {
+            batch.extend([Command::AddTable(*family), Command::DeleteTable(*family)]);
+        }
         drop(self.netlink.commit(&self.table, &batch));
         self.generation = None;
     }

@@ -30,7 +30,7 @@ pub(crate) fn compare(
     ended_flows: &EndedFlows,
 ) -> Result<Drift, ApplyError> {
     let found = netlink.found(table)?;
-    if !found.is_awake {
+    if found.awake != *expected.families {
         return Ok(Drift::Changed(table.clone()));
     }
     for (name, wanted) in &expected.chains {

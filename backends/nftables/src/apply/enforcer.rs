@@ -40,7 +40,7 @@ use crate::options::Options;
 /// that is more. Their last counts wait until they are read, those of 8,192 at most.
 #[derive(Debug)]
 pub struct Enforcer {
-    options: Options,
+    pub(super) options: Options,
     pub(super) table: Name,
     pub(super) netlink: Netlink,
     pub(super) watch: Watch,
@@ -75,7 +75,7 @@ impl Enforcer {
     pub fn open(options: Options) -> Result<Self, DataplaneError> {
         options.check()?;
         let mut netlink = Netlink::open()?;
-        netlink.probe()?;
+        netlink.probe(&options.families())?;
         let watch = Watch::open(netlink.address()?)?;
         let events = Events::open()?;
         Ok(Self {
@@ -417,7 +417,9 @@ impl Dataplane for Enforcer {
 
     /// Other tables are not touched.
     fn remove(&mut self) -> Result<(), DataplaneError> {
-        self.netlink.commit(&self.table, &[Command::AddTable, Command::DeleteTable])?;
+        let tables = self.netlink.existing(&self.table)?.tables;
+        let removal = |family| [Command::AddTable(family), Command::DeleteTable(family)];
+        self.netlink.commit(&self.table, &tables.into_iter().flat_map(removal).collect::<Vec<_>>())?;
         self.generation = None;
         if let Some(lowering) = self.lowering.take() {
             self.retired

@@ -23,7 +23,7 @@ use portcullis_core::label::Name;
 
 use crate::apply::faults;
 use crate::apply::transport::{ApplyError, Transport};
-use crate::command::{Command, Elements, HookPoint, SetKind};
+use crate::command::{Command, Elements, Family, HookPoint, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub(crate) use events::{Events, LogMessage};
@@ -39,8 +39,6 @@ pub(crate) struct Netlink {
     sequence: u32,
 }
 
-/// `NFPROTO_INET`, the family of our table.
-const INET: u8 = 1;
 /// `NFNL_SUBSYS_NFTABLES`.
 const NF_TABLES: u8 = 10;
 /// What became of a batch that the kernel did not refuse.
@@ -79,7 +77,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn generation(&mut self) -> Result<u32, ApplyError> {
-        let messages = self.socket.request(GET_GENERATION, false, Vec::new(), &mut self.sequence)?;
+        let messages = self.ask(GET_GENERATION, Family::Inet, false, Vec::new())?;
         let id = messages.iter().find_map(|message| as_u32(find(&read(message), 1)?));
         id.ok_or_else(|| ApplyError::environment("the kernel does not tell the generation of its nf_tables"))
     }
@@ -89,9 +87,13 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn counters(&mut self, table: &Name) -> Result<BTreeMap<Name, Counter>, ApplyError> {
-        let attributes = vec![attr::text(1, table), attr::number(3, 1)];
-        let messages = self.socket.request(GET_OBJECT, true, attributes, &mut self.sequence)?;
-        Ok(messages.iter().filter_map(|message| counter(message)).collect())
+        let mut counters = BTreeMap::new();
+        for family in Family::ALL {
+            let attributes = vec![attr::text(1, table), attr::number(3, 1)];
+            let messages = self.ask(GET_OBJECT, family, true, attributes)?;
+            counters.extend(messages.iter().filter_map(|message| counter(message)));
+        }
+        Ok(counters)
     }
 
     /// Some named counters of the table; those that are not there are left out.
@@ -106,25 +108,31 @@ impl Netlink {
         let mut counters = BTreeMap::new();
         for name in names {
             let attributes = vec![attr::text(1, table), attr::text(2, name), attr::number(3, 1)];
-            let messages = self.socket.request(GET_OBJECT, false, attributes, &mut self.sequence)?;
+            let messages = self.ask(GET_OBJECT, Family::of(name), false, attributes)?;
             counters.extend(messages.iter().filter_map(|message| counter(message)));
         }
         Ok(counters)
     }
 
-    /// What the table holds, by name; empty when there is no table. Elements are not read.
+    /// What the tables of this name hold, by name; empty when there is none. Elements are not read.
     ///
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn existing(&mut self, table: &Name) -> Result<Existing, ApplyError> {
         let mut existing = Existing::default();
-        for (kind, name, names) in [
-            (GET_CHAIN, 3, &mut existing.chains),
-            (GET_SET, 2, &mut existing.sets),
-            (GET_OBJECT, 2, &mut existing.counters),
-        ] {
-            for attributes in self.dump(kind, table)? {
-                names.extend(find(&attributes, name).map(|name| Name::from(as_text(name).as_str())));
+        for family in Family::ALL {
+            if self.dump(GET_TABLE, family, table)?.is_empty() {
+                continue;
+            }
+            existing.tables.insert(family);
+            for (kind, name, names) in [
+                (GET_CHAIN, 3, &mut existing.chains),
+                (GET_SET, 2, &mut existing.sets),
+                (GET_OBJECT, 2, &mut existing.counters),
+            ] {
+                for attributes in self.dump(kind, family, table)? {
+                    names.extend(find(&attributes, name).map(|name| Name::from(as_text(name).as_str())));
+                }
             }
         }
         // Those that belong to rules go with them.
@@ -137,7 +145,7 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn holds(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
-        Ok(self.elements(table, &wanted.set)? == shapes(wanted))
+        Ok(self.elements(table, &wanted.set, Family::of(&wanted.set))? == shapes(wanted))
     }
 
     /// Whether a set holds `wanted` among others.
@@ -145,12 +153,15 @@ impl Netlink {
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn holds_all(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
-        Ok(wanted.elements.is_empty() || self.elements(table, &wanted.set)?.is_superset(&shapes(wanted)))
+        if wanted.elements.is_empty() {
+            return Ok(true);
+        }
+        Ok(self.elements(table, &wanted.set, Family::of(&wanted.set))?.is_superset(&shapes(wanted)))
     }
 
-    fn elements(&mut self, table: &Name, set: &Name) -> Result<BTreeSet<Shape>, ApplyError> {
+    fn elements(&mut self, table: &Name, set: &Name, family: Family) -> Result<BTreeSet<Shape>, ApplyError> {
         let attributes = vec![attr::text(1, table), attr::text(2, set)];
-        let messages = self.socket.request(GET_ELEMENT, true, attributes, &mut self.sequence)?;
+        let messages = self.ask(GET_ELEMENT, family, true, attributes)?;
         let mut found = BTreeSet::new();
         for message in messages {
             let list = find(&read(&message), 3).map(read).unwrap_or_default();
@@ -195,21 +206,41 @@ impl Netlink {
         faults::answered(self.socket.commit(&encoded, &batch))
     }
 
-    /// Asks for everything that tables are made of, in a table that does not outlive the question.
+    /// Asks for everything that tables of `families` are made of, in tables that do not outlive the question.
     ///
     /// # Errors
     /// When the kernel lacks something, or the right to change its tables is missing.
-    pub(crate) fn probe(&mut self) -> Result<(), ApplyError> {
-        self.send(&PROBE.into(), &probe::commands(), None)
+    pub(crate) fn probe(&mut self, families: &BTreeSet<Family>) -> Result<(), ApplyError> {
+        self.send(&PROBE.into(), &probe::commands(), None)?;
+        if families.contains(&Family::Arp) {
+            self.send(&PROBE.into(), &probe::arp(), None).map_err(|error| {
+                ApplyError::environment(&format!(
+                    "{error}: the check of neighbour claims needs nf_tables for ARP (module nf_tables_arp); without it, switch \
+                     the check off"
+                ))
+            })?;
+        }
+        Ok(())
     }
 
-    /// The objects of one kind that belong to the table.
-    fn dump(&mut self, kind: u8, table: &Name) -> Result<Vec<attr::Read>, ApplyError> {
-        let messages = self.socket.request(kind, true, vec![attr::text(1, table)], &mut self.sequence)?;
+    /// The objects of one kind that belong to the table of one family.
+    fn dump(&mut self, kind: u8, family: Family, table: &Name) -> Result<Vec<attr::Read>, ApplyError> {
+        let messages = self.ask(kind, family, true, vec![attr::text(1, table)])?;
         let all = messages.iter().map(|message| read(message));
         Ok(all
             .filter(|found| find(found, NFTA_CHAIN_TABLE).is_some_and(|of| as_text(of) == **table))
             .collect())
+    }
+
+    fn ask(
+        &mut self,
+        kind: u8,
+        family: Family,
+        dump: bool,
+        attributes: Vec<DefaultNla>,
+    ) -> Result<Vec<Vec<u8>>, ApplyError> {
+        let to = (encode::protocol_family(family), kind);
+        self.socket.request(to, dump, attributes, &mut self.sequence)
     }
 }
 
@@ -250,13 +281,13 @@ fn shape(element: &[u8]) -> Shape {
     (bytes(&inner(&attributes, 1), 1), bytes(&attributes, 3), bytes(&verdict, 1), bytes(&verdict, 2))
 }
 
-/// The kernel's number of a hook.
-const fn hook_number(point: HookPoint) -> u32 {
-    match point {
-        HookPoint::Prerouting => 0,
-        HookPoint::Input => 1,
-        HookPoint::Forward => 2,
-        HookPoint::Output => 3,
+/// The kernel's number of a hook: `enum nf_inet_hooks`, and `NF_ARP_IN`, `NF_ARP_OUT`.
+const fn hook_number(family: Family, point: HookPoint) -> u32 {
+    match (family, point) {
+        (_, HookPoint::Prerouting) | (Family::Arp, HookPoint::Input) => 0,
+        (Family::Inet, HookPoint::Input) | (Family::Arp, HookPoint::Output) => 1,
+        (_, HookPoint::Forward) => 2,
+        (Family::Inet, HookPoint::Output) => 3,
     }
 }
 

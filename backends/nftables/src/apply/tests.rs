@@ -36,3 +36,10 @@ fn nft(arguments: &[&str]) -> String {
     assert!(output.status.success() && output.stderr.is_empty(), "nft {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// What `nft` lists of our tables, all families.
+fn tables() -> String {
+    let ours = nft(&["list", "tables"]);
+    let ours = ours.lines().filter_map(|line| line.strip_prefix("table ")?.strip_suffix(" portcullis"));
+    ours.map(|family| nft(&["list", "table", family, "portcullis"])).collect()
+}

@@ -135,7 +135,7 @@ pub(crate) fn both(update: DataplaneError, reload: DataplaneError) -> DataplaneE
 /// What a command is about.
 fn object(command: &Command) -> String {
     match command {
-        Command::AddTable | Command::DeleteTable => "the table".to_owned(),
+        Command::AddTable(_) | Command::DeleteTable(_) => "the table".to_owned(),
         Command::AddCounter(name) | Command::DeleteCounter(name) => format!("counter {name}"),
         Command::AddSet(set) => format!("set {}", set.name),
         Command::DeleteSet(name) => format!("set {name}"),

@@ -3,7 +3,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use portcullis_core::backend::{Ended, LoggedEvents};
+use portcullis_core::backend::{Ended, Interface, LoggedEvents};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::packet::Protocol;
@@ -11,10 +11,10 @@ use portcullis_core::settings::{Tunnel, WorkloadToHost};
 use portcullis_core::verdict::Hook;
 
 use crate::command::Content;
-use crate::command::{BaseHook, ConnectionState, Field, HookPoint, Part, Target, Value};
+use crate::command::{BaseHook, ConnectionState, Family, Field, HookPoint, Part, Target, Value};
 use crate::lower::base_names::{BaseNames, BaseSet, Ports, interface};
-use crate::lower::discovery;
 use crate::lower::names::label;
+use crate::lower::{claims, discovery};
 use crate::options::Options;
 
 /// What the node has, as far as these chains depend on it.
@@ -33,7 +33,7 @@ pub(crate) struct NodeFacts {
     pub(crate) all_interfaces: bool,
     /// Host hooks where programs can do something, or unknown endpoints are denied.
     pub(crate) host: BTreeSet<Hook>,
-    /// Whether interfaces can be closed.
+    /// Whether interfaces can be closed that no name tells.
     pub(crate) closes: bool,
 }
 
@@ -73,12 +73,23 @@ pub(crate) const TUNNELS: &str = "tunnels";
 const TUNNEL_PORTS: &str = "tunnel_ports";
 /// Counts packets of flows that were ended.
 pub(crate) const ENDED: &str = "ended";
-/// The counters that every table has.
-pub(crate) const COUNTERS: [&str; 5] = [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST];
+/// The counters that the tables of these families always have.
+pub(crate) fn counters(families: &BTreeSet<Family>) -> impl Iterator<Item = Name> {
+    let arp = families.contains(&Family::Arp).then_some(claims::ARP_COUNTERS);
+    [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST].into_iter().chain(arp.into_iter().flatten()).map(Name::from)
+}
 
-/// The hooked chains that a table can have.
-pub(crate) const HOOKED: [&str; 6] =
-    ["forward", "input", "output", "before_dnat", "raw_prerouting", "raw_output"];
+/// The hooked chains that tables can have.
+pub(crate) const HOOKED: [&str; 8] = [
+    "forward",
+    "input",
+    "output",
+    "before_dnat",
+    "raw_prerouting",
+    "raw_output",
+    claims::ARP_INPUT,
+    claims::ARP_OUTPUT,
+];
 
 pub(crate) fn chains(
     options: &Options,
@@ -91,6 +102,7 @@ pub(crate) fn chains(
     builder.ended();
     builder.hosts();
     builder.base();
+    builder.chains.extend(claims::arp(options, base_names));
     builder.chains
 }
 
@@ -99,7 +111,7 @@ const RAW: i32 = -300;
 /// `NF_IP_PRI_MANGLE`: after connection tracking, before destination NAT.
 const MANGLE: i32 = -150;
 /// `NF_IP_PRI_FILTER`.
-const FILTER: i32 = 0;
+pub(crate) const FILTER: i32 = 0;
 
 const LOOPBACK: &str = "lo";
 const FAMILIES: [IpVersion; 2] = [IpVersion::V4, IpVersion::V6];
@@ -122,8 +134,12 @@ impl Builder<'_> {
         // The order of Calico's `felix/rules/static.go`, `StaticFilterForwardChains`.
         let forwarded = |hook| self.asks(hook).then(|| jump(base_names.host_chain(hook)));
         let (comes_in, goes_out) = (forwarded(Hook::ForwardIngress), forwarded(Hook::ForwardEgress));
-        let mut forward = self.closed(Field::InputInterface, UNKNOWN);
-        forward.extend(self.closed(Field::OutputInterface, UNKNOWN));
+        let mut forward = self.closed(Field::OutputInterface, UNKNOWN);
+        if !self.options.shared.check_neighbour_claims {
+            // Discovery that is for somebody else. Nothing else comes in by a closed interface.
+            forward.extend(self.closed(Field::InputInterface, UNKNOWN));
+        }
+        forward.extend(self.nobody_s(UNKNOWN));
         forward.push(self.track_and_begin());
         forward.extend(comes_in);
         if self.facts.named {
@@ -145,7 +161,8 @@ impl Builder<'_> {
         self.hooked("input", HookPoint::Input, FILTER, input);
 
         let mut output = vec![loopback(Field::OutputInterface, Target::Accept)];
-        output.extend(self.closed(Field::OutputInterface, UNKNOWN_TO_HOST));
+        output.extend(self.closed(Field::OutputInterface, self.cut_off()));
+        output.extend(self.nobody_s(self.cut_off()));
         if self.asks(Hook::HostEgress) {
             let discovery = discovery::any_source(base_names.name(discovery::OUT));
             output.extend([discovery, self.track_and_begin(), jump(base_names.host_chain(Hook::HostEgress))]);
@@ -174,6 +191,9 @@ impl Builder<'_> {
                 self.plain(name, rules);
             }
         }
+        for (name, rules) in claims::advertisements(self.options, base_names, self.facts.any_address) {
+            self.plain(name, rules);
+        }
     }
 
     /// Rules that drop packets with an address that is not their sender's (decision D29). They stand before connection
@@ -181,7 +201,7 @@ impl Builder<'_> {
     /// Source: Calico `felix/rules/static.go`, `StaticRawPreroutingChain`, which asks for the reverse path.
     fn honest_sources(&self) -> Content {
         let facts = self.facts;
-        let mut rules = self.closed(Field::InputInterface, UNKNOWN_TO_HOST);
+        let mut rules = self.closed(Field::InputInterface, self.cut_off());
         let sources = Target::Goto(self.base_names.name(SOURCES));
         if facts.workloads || !self.options.shared.workload_interfaces.is_empty() {
             rules.extend(self.workload_interfaces(Field::InputInterface, &sources));
@@ -262,7 +282,15 @@ impl Builder<'_> {
         rules.push(go(forged.clone()));
         self.plain(base_names.name(SOURCES), rules);
 
-        let mut rules = discovery::link_sources(base_names);
+        let mut rules = Content::new();
+        if self.options.shared.check_neighbour_claims && !self.options.shared.workload_interfaces.is_empty() {
+            let (bound, key) = base_names.workloads();
+            rules.push((
+                vec![Part::NotIn(key, bound), Part::Go(Target::Goto(base_names.name(UNKNOWN)))],
+                None,
+            ));
+        }
+        rules.extend(discovery::link_sources(base_names));
         // What any kernel sends for itself, as reports to multicast routers, is no news.
         let to_groups = Part::Is(Field::Destination(IpVersion::V6), discovery::span(0xff00, 0xffff));
         rules.push((vec![to_groups, Part::Count(FORGED.into()), Part::Go(Target::Drop)], None));
@@ -310,6 +338,24 @@ impl Builder<'_> {
         let (set, _) = self.base_names.closed();
         let parts = vec![Part::In(vec![field], set), Part::Go(Target::Goto(self.base_names.name(to)))];
         if self.facts.closes { vec![(parts, None)] } else { Content::new() }
+    }
+
+    /// Rules that drop what is sent to an interface which is a workload's by its name and is not bound. They stand before
+    /// connection tracking is asked, as those for closed interfaces.
+    fn nobody_s(&self, to: &str) -> Content {
+        let field = Field::OutputInterface;
+        let rule = |prefix: &Interface| {
+            let named = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));
+            let unbound = Part::NotIn(vec![field], self.base_names.workloads().0);
+            (vec![named, unbound, Part::Go(Target::Goto(self.base_names.name(to)))], None)
+        };
+        self.options.shared.workload_interfaces.iter().map(rule).collect()
+    }
+
+    /// Where packets between a closed interface and this host go. Nobody has an address there, so any discovery would be a
+    /// false claim.
+    const fn cut_off(&self) -> &'static str {
+        if self.options.shared.check_neighbour_claims { UNKNOWN } else { UNKNOWN_TO_HOST }
     }
 
     /// Rules that bring what enters workloads to `chain`. Where a name tells a workload, other packets do not even
@@ -372,7 +418,7 @@ impl Builder<'_> {
         self.plain(base_names.name(UNKNOWN), end);
 
         // The source is the workload's own or of the link by now.
-        let mut rules = vec![discovery::any_source(base_names.name(discovery::IN))];
+        let mut rules = vec![claims::of_workloads(self.options, base_names)];
         rules.push(go(Target::Jump(base_names.name(EGRESS_TO_HOST))));
         match self.options.shared.workload_to_host {
             // A process must not get our mark: its answer could carry it, and would not be asked about.
@@ -467,7 +513,8 @@ impl Builder<'_> {
 
     /// Rules that lead packets of workload interfaces away.
     fn workload_interfaces(&self, field: Field, to: &Target) -> Content {
-        let bound = || (vec![Part::In(vec![field], self.base_names.workloads()), Part::Go(to.clone())], None);
+        let bound =
+            || (vec![Part::In(vec![field], self.base_names.workloads().0), Part::Go(to.clone())], None);
         let mut rules = if self.facts.named { Content::new() } else { vec![bound()] };
         for prefix in &self.options.shared.workload_interfaces {
             let is = Part::Is(field, Value::InterfacePrefix(prefix.name().into()));

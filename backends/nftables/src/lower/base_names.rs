@@ -71,13 +71,38 @@ impl BaseNames {
     }
 
     /// Interfaces of all bound workloads.
-    pub(crate) fn workloads(&self) -> Name {
-        self.name("workloads")
+    pub(crate) fn workloads(&self) -> BaseSet {
+        (self.name("workloads"), vec![Field::InputInterface])
     }
 
     /// Interfaces that nothing passes.
     pub(crate) fn closed(&self) -> BaseSet {
         (self.name("closed"), vec![Field::InputInterface])
+    }
+
+    /// Interface and address of workloads, which neighbour advertisements may be about.
+    pub(crate) fn neighbour_targets(&self) -> BaseSet {
+        (self.name("neighbour_targets"), vec![Field::InputInterface, Field::NeighbourTarget])
+    }
+
+    /// Interface and IPv4 address of workloads, which ARP may say is theirs.
+    pub(crate) fn arp_sources(&self) -> BaseSet {
+        (self.name("arp_sources"), vec![Field::InputInterface, Field::ArpSender])
+    }
+
+    /// Interfaces of workloads that may say so of any address.
+    pub(crate) fn arp_any_address(&self) -> BaseSet {
+        (self.name("arp_any_address"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces of all bound workloads, for ARP.
+    pub(crate) fn arp_workloads(&self) -> BaseSet {
+        (self.name("arp_workloads"), vec![Field::InputInterface])
+    }
+
+    /// Interfaces that no ARP passes.
+    pub(crate) fn arp_closed(&self) -> BaseSet {
+        (self.name("arp_closed"), vec![Field::InputInterface])
     }
 
     /// A workload's interface and address, twice.

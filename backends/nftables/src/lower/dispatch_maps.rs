@@ -192,7 +192,7 @@ pub(crate) fn check(bindings: &Bindings) -> Result<(), LowerError> {
     Ok(())
 }
 
-/// The facts that the base chains depends on. `closes` says whether interfaces were closed since the load: the rules for them
+/// The facts that the base chains depend on. `closes` says whether interfaces were closed since the load that no name tells: the rules for them
 /// stay then, because each pod that starts would bring and take them otherwise.
 pub(crate) fn facts(
     options: &Options,
@@ -202,13 +202,8 @@ pub(crate) fn facts(
 ) -> NodeFacts {
     let denies = unknown_hosts(snapshot, bindings).next().is_some();
     let is_host = |local: &BoundEndpoint<'_>| !local.binding.is_workload();
-    let named = |binding: &Binding| match binding {
-        Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } => options
-            .shared
-            .workload_interfaces
-            .iter()
-            .any(|prefix| interface.name().starts_with(prefix.name())),
-        _ => true,
+    let named = |binding: &Binding| {
+        !binding.is_workload() || binding.interfaces().iter().all(|interface| options.is_workloads(interface))
     };
     NodeFacts {
         closes,
@@ -248,8 +243,13 @@ pub(crate) fn sets(
         empty(place.base_names.sources(version), SetKind::Values);
         empty(place.base_names.workload_addresses(version), SetKind::Values);
     }
-    if !facts.named {
-        empty((place.base_names.workloads(), vec![Field::InputInterface]), SetKind::Values);
+    empty(place.base_names.workloads(), SetKind::Values);
+    if place.options.shared.check_neighbour_claims {
+        empty(place.base_names.neighbour_targets(), SetKind::Values);
+        empty(place.base_names.arp_sources(), SetKind::Values);
+        empty(place.base_names.arp_any_address(), SetKind::Values);
+        empty(place.base_names.arp_workloads(), SetKind::Values);
+        empty(place.base_names.arp_closed(), SetKind::Values);
     }
     if facts.closes {
         empty(place.base_names.closed(), SetKind::Values);
@@ -288,23 +288,31 @@ pub(crate) fn sets(
     }
     for interface in bindings.closed() {
         put(place.base_names.closed(), vec![name(interface)], None);
+        put(place.base_names.arp_closed(), vec![name(interface)], None);
     }
     for (_, binding) in bindings.endpoints() {
-        if let Binding::Workload { interface, .. } | Binding::WorkloadAnyAddress { interface } = binding {
-            put((place.base_names.workloads(), Vec::new()), vec![name(interface)], None);
-        }
-        match binding {
-            Binding::Workload { interface, addresses } => {
-                for address in addresses {
-                    let (version, value) = (IpVersion::of(address), Value::Address(*address));
-                    put(place.base_names.sources(version), vec![name(interface), value.clone()], None);
-                    put(place.base_names.workload_addresses(version), vec![value], None);
-                }
-            }
+        let (interface, addresses) = match binding {
+            Binding::Workload { interface, addresses } => (interface, &addresses[..]),
             Binding::WorkloadAnyAddress { interface } => {
                 put(place.base_names.any_address(), vec![name(interface)], None);
+                put(place.base_names.arp_any_address(), vec![name(interface)], None);
+                (interface, &[][..])
             }
-            _ => {}
+            _ => continue,
+        };
+        put(place.base_names.workloads(), vec![name(interface)], None);
+        put(place.base_names.arp_workloads(), vec![name(interface)], None);
+        for address in addresses {
+            let (version, value) = (IpVersion::of(address), Value::Address(*address));
+            let claim = match version {
+                IpVersion::V4 => place.base_names.arp_sources(),
+                IpVersion::V6 => place.base_names.neighbour_targets(),
+            };
+            put(claim, vec![name(interface), value.clone()], None);
+            put(place.base_names.sources(version), vec![name(interface), value.clone()], None);
+            let twice = vec![name(interface), value.clone(), value.clone()];
+            put(place.base_names.own(version), twice, None);
+            put(place.base_names.workload_addresses(version), vec![value], None);
         }
     }
     for binding in unknown_hosts(snapshot, bindings) {
@@ -369,12 +377,6 @@ pub(crate) fn sets(
                     // Refused by `check`.
                     _ => {}
                 }
-            }
-        }
-        if let Binding::Workload { interface, addresses } = local.binding {
-            for address in addresses {
-                let (version, value) = (IpVersion::of(address), Value::Address(*address));
-                put(place.base_names.own(version), vec![name(interface), value.clone(), value], None);
             }
         }
     }

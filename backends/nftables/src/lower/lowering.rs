@@ -36,7 +36,7 @@ pub struct Lowering {
     names: Names,
     generation: u64,
     bindings: Bindings,
-    /// Whether an interface was closed since the load.
+    /// Whether an interface was closed since the load that is not a workload's by its name.
     pub(super) closes: bool,
     pub(super) assigned: Assigned,
     pub(crate) state: State,
@@ -58,6 +58,7 @@ impl Lower for Lowering {
         let names = Names::beyond(existing.last_number, existing.names());
         let base_names =
             if existing.is_empty() { BaseNames::default() } else { BaseNames::numbered(&names.fresh("")) };
+        let families = options.families();
         let mut lowering = Self {
             options,
             names,
@@ -65,7 +66,7 @@ impl Lower for Lowering {
             bindings: Bindings::new(),
             closes: false,
             assigned: Assigned::new(),
-            state: State { base_names, ..State::default() },
+            state: State { families, base_names, ..State::default() },
         };
         dispatch_maps::check(desired.bindings)?;
         let delta = Snapshot::new().diff(desired.snapshot);
@@ -190,7 +191,7 @@ impl Lowering {
     ) -> Result<Update, LowerError> {
         let changing_sets = self.changing_sets(moves);
         let (closes, programs) = (self.closes, self.state.programs.clone());
-        self.closes |= desired.bindings.closed().next().is_some();
+        self.closes |= desired.bindings.closed().any(|interface| !self.options.is_workloads(interface));
         let before = Before {
             sets: core::mem::take(&mut self.state.sets),
             base_chains: core::mem::take(&mut self.state.base_chains),

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
-use crate::command::{BaseHook, Content, Element, Elements, Field, SetKind, Value};
+use crate::command::{BaseHook, Content, Element, Elements, Family, Field, SetKind, Value};
 use crate::lower::addresses::Addresses;
 use crate::lower::base_chains::{self, BaseChain};
 use crate::lower::base_names::BaseNames;
@@ -17,6 +17,8 @@ use crate::lower::program_chains::ProgramChains;
 /// Everything that the table is made of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
+    /// The families that there is a table for.
+    pub(crate) families: BTreeSet<Family>,
     pub(crate) base_names: BaseNames,
     pub(crate) addresses: Addresses,
     pub(crate) interned: Interned,
@@ -65,6 +67,8 @@ impl Live {
 #[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Expected<'a> {
+    /// The families that there is a table for.
+    pub(crate) families: &'a BTreeSet<Family>,
     /// Where a chain is hooked in, and its rules.
     pub(crate) chains: BTreeMap<&'a Name, (Option<BaseHook>, &'a Content)>,
     /// The sets with their elements.
@@ -112,8 +116,8 @@ impl State {
             fill(name, vec![Field::Source(version)], SetKind::Ranges, all.collect());
         }
         let mut counters = self.live.counters.clone();
-        counters.extend(base_chains::COUNTERS.map(Name::from));
-        Expected { chains, sets, counters }
+        counters.extend(base_chains::counters(&self.families));
+        Expected { families: &self.families, chains, sets, counters }
     }
 }
 

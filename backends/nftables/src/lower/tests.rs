@@ -1,5 +1,6 @@
 //! The lowering against the IR interpreter: whole snapshots, every delta, and every state between two batches.
 
+mod claims;
 mod closed;
 mod ended;
 mod sources;
@@ -73,6 +74,7 @@ impl World {
     fn new(snapshot: &Snapshot, table: Table, options: &Options) -> Self {
         let bindings = bindings(snapshot);
         let existing = Existing {
+            tables: options.families(),
             chains: table.chains.keys().cloned().collect(),
             sets: table.sets.keys().cloned().collect(),
             counters: table.counters.iter().cloned().collect(),

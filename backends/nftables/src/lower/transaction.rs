@@ -98,8 +98,8 @@ fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existin
     let is_new = |name: &Name, state: &State| used.contains(name) && !state.live.sets.contains_key(name);
     let mut commands = Vec::new();
     if load.is_some() {
-        commands.push(Command::AddTable);
-        commands.extend(base_chains::COUNTERS.map(|name| Command::AddCounter(name.into())));
+        commands.extend(state.families.iter().copied().map(Command::AddTable));
+        commands.extend(base_chains::counters(&state.families).map(Command::AddCounter));
         let ended = BaseNames::all_ended();
         commands.extend(ended.map(|(name, key)| Command::AddSet(new_set(&name, key, SetKind::Timed(0)))));
     }
@@ -158,7 +158,7 @@ fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existin
 /// Stage 2: the base sets and the chains that look into them. What comes back are keys that were not there before.
 fn switch(state: &State, before: &Before, load: Option<&Existing>, update: &mut Update) -> Vec<Command> {
     let (mut commands, mut late) = (Vec::new(), Vec::new());
-    let (closed, _) = state.base_names.closed();
+    let closed = [state.base_names.closed(), state.base_names.arp_closed()].map(|(name, _)| name);
     for (name, set) in &state.sets {
         let Some(old) = before.sets.get(name).filter(|old| *old != set) else { continue };
         let gone = old.elements.iter().filter(|(key, target)| set.elements.get(*key) != Some(*target));
@@ -169,7 +169,7 @@ fn switch(state: &State, before: &Before, load: Option<&Existing>, update: &mut 
         };
         // A closed interface is opened with its new keys, and a newly closed one is closed at once: in between, neither passes.
         let gone = delete(name, set.key.clone(), set.kind, gone.map(owned).collect());
-        if *name == closed {
+        if closed.contains(name) {
             late.extend(gone);
             commands.extend(add(name, set.key.clone(), set.kind, new.map(owned).collect()));
             continue;
@@ -281,10 +281,14 @@ fn destroy(state: &mut State, before: &Before, used: &Used, load: Option<&Existi
             .extend(existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name)).cloned());
         let ended = BaseNames::all_ended().map(|(name, _)| name);
         gone.sets.extend(existing.sets.iter().filter(|name| !ended.contains(name)).cloned());
-        let ours = |name: &&Name| !base_chains::COUNTERS.contains(&name.as_str());
-        gone.counters.extend(existing.counters.iter().filter(ours).cloned());
+        let ours: BTreeSet<Name> = base_chains::counters(&state.families).collect();
+        gone.counters.extend(existing.counters.difference(&ours).cloned());
     }
-    update.push(true, gone.removal());
+    let mut commands = gone.removal();
+    if let Some(existing) = load {
+        commands.extend(existing.tables.difference(&state.families).copied().map(Command::DeleteTable));
+    }
+    update.push(true, commands);
 }
 
 fn new_set(name: &Name, key: Vec<Field>, kind: SetKind) -> Set {

@@ -19,25 +19,30 @@ pub(super) fn table(
     target: CompileTarget,
 ) -> Result<String, Failure> {
     let bindings = bindings(compiler, given)?;
-    let options = DataplaneOptions::new().with_workload_to_host(workload_to_host);
+    // The JSON of nft cannot say which neighbour advertisements are a workload's own.
+    let options = DataplaneOptions::new()
+        .with_workload_to_host(workload_to_host)
+        .with_check_neighbour_claims(target != CompileTarget::NftJson);
     let desired = DesiredState::new(compiler.snapshot(), &bindings);
     let (_, update) = Lowering::load(Options::from(options), desired, &Existing::default())
         .map_err(|error| Failure::Input(error.to_string()))?;
     match target {
-        CompileTarget::NftJson => json(&update).map_err(|error| Failure::Environment(error.to_string())),
+        CompileTarget::NftJson => json(&update),
         CompileTarget::Ir | CompileTarget::Nft => Ok(update.to_string()),
     }
 }
 
 /// One value with all batches: nft carries it out as one transaction, as it does a file of text.
-fn json(update: &Update) -> Result<String, serde_json::Error> {
+fn json(update: &Update) -> Result<String, Failure> {
     let mut commands = Vec::new();
-    for mut batch in update.json()? {
+    for mut batch in update.json().map_err(|error| Failure::Input(error.to_string()))? {
         if let Some(serde_json::Value::Array(more)) = batch.get_mut("nftables") {
             commands.append(more);
         }
     }
-    Ok(serde_json::to_string_pretty(&serde_json::json!({ "nftables": commands }))? + "\n")
+    let all = serde_json::json!({ "nftables": commands });
+    let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::Environment(error.to_string()))?;
+    Ok(text + "\n")
 }
 
 /// Where the compiled endpoints are: as the command line says, or else as their objects do. An endpoint without an

@@ -96,8 +96,12 @@ fn the_nftables_table_is_printed_as_text_and_as_json() {
     for interface in ["veth0", "veth1", "veth2", "veth3"] {
         assert!(text.stdout.contains(interface) && json.stdout.contains(interface), "{interface}");
     }
-    // The JSON has a command for each of the text, where a chain's rules are one command each.
-    let chains = |text: &str| text.lines().filter(|line| line.starts_with("add chain")).count();
+    // The JSON has a command for each of the text, but for the check of neighbour claims, which has no JSON.
+    let claims = |line: &str| {
+        ["chain arp ", " advertisements", " workload_neighbours"].iter().any(|part| line.contains(part))
+    };
+    let made = |line: &&str| line.starts_with("add chain") && !claims(line);
+    let chains = |text: &str| text.lines().filter(made).count();
     let json_chains = commands.iter().filter(|command| command["add"].get("chain").is_some()).count();
     assert_eq!(json_chains, chains(&text.stdout));
 }

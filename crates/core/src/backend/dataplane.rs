@@ -142,6 +142,7 @@ pub struct TrackedFlow {
 
 /// Where a flow is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrackedAt {
     /// Once for the whole node, as connection tracking does: every hook on its way was asked.
     Node,

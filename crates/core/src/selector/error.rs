@@ -1,9 +1,8 @@
 //! Why a text is not a selector, and where.
 
 use alloc::boxed::Box;
-use alloc::string::ToString as _;
-use core::error::Error;
-use core::fmt;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use core::ops::Range;
 
 use crate::quote::quoted;
@@ -12,7 +11,8 @@ use crate::selector::{MAX_DEPTH, MAX_LABEL, MAX_TEXT};
 /// A text that is not a selector.
 ///
 /// The message is one line and holds the offset; [`span`](Self::span) gives the place to a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} at offset {}", message(*.kind, .found), .span.start)]
 pub struct SelectorError {
     kind: SelectorErrorKind,
     span: Range<usize>,
@@ -42,51 +42,30 @@ impl SelectorError {
     }
 }
 
-impl Error for SelectorError {}
-
-impl fmt::Display for SelectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            SelectorErrorKind::TooLong => write!(f, "selector is longer than {MAX_TEXT} bytes")?,
-            SelectorErrorKind::TooDeep => write!(f, "selector is nested deeper than {MAX_DEPTH} levels")?,
-            SelectorErrorKind::UnexpectedCharacter => write!(f, "unexpected character {}", self.found)?,
-            SelectorErrorKind::UnterminatedString => write!(f, "no closing quote for {}", self.found)?,
-            SelectorErrorKind::LabelTooLong => {
-                write!(f, "label {} is longer than {MAX_LABEL} bytes", self.found)?;
-            }
-            SelectorErrorKind::IncompleteOperator => {
-                write!(f, "{} must be written twice", self.found)?;
-            }
-            SelectorErrorKind::ExpectedOperand => {
-                write!(f, "expected a label, `has(`, `all()`, `global()`, `!` or `(`, found {}", self.found)?;
-            }
-            SelectorErrorKind::ExpectedOperator => {
-                f.write_str(
-                    "expected `==`, `!=`, `in`, `not in`, `contains`, `starts with` or `ends with` ",
-                )?;
-                write!(f, "after a label, found {}", self.found)?;
-            }
-            SelectorErrorKind::ExpectedString => write!(f, "expected a quoted value, found {}", self.found)?,
-            SelectorErrorKind::ExpectedSet => {
-                write!(f, "expected a set such as `{{\"a\", \"b\"}}`, found {}", self.found)?;
-            }
-            SelectorErrorKind::ExpectedSetEnd => {
-                write!(f, "expected `}}` to end the set, found {}", self.found)?
-            }
-            SelectorErrorKind::ExpectedSetValue => {
-                write!(f, "expected a quoted value or `}}`, found {}", self.found)?;
-            }
-            SelectorErrorKind::ExpectedLabel => {
-                write!(f, "expected a label name after `has(`, found {}", self.found)?;
-            }
-            SelectorErrorKind::ExpectedCallEnd => write!(f, "expected `)`, found {}", self.found)?,
-            SelectorErrorKind::UnclosedParenthesis => f.write_str("`(` is never closed")?,
-            SelectorErrorKind::UnmatchedParenthesis => f.write_str("`)` closes nothing")?,
-            SelectorErrorKind::ExpectedConnective => {
-                write!(f, "expected `&&`, `||` or the end, found {}", self.found)?;
-            }
+/// What is wrong with `found`, without the place.
+fn message(kind: SelectorErrorKind, found: &str) -> String {
+    match kind {
+        SelectorErrorKind::TooLong => format!("selector is longer than {MAX_TEXT} bytes"),
+        SelectorErrorKind::TooDeep => format!("selector is nested deeper than {MAX_DEPTH} levels"),
+        SelectorErrorKind::UnexpectedCharacter => format!("unexpected character {found}"),
+        SelectorErrorKind::UnterminatedString => format!("no closing quote for {found}"),
+        SelectorErrorKind::LabelTooLong => format!("label {found} is longer than {MAX_LABEL} bytes"),
+        SelectorErrorKind::IncompleteOperator => format!("{found} must be written twice"),
+        SelectorErrorKind::ExpectedOperand => {
+            format!("expected a label, `has(`, `all()`, `global()`, `!` or `(`, found {found}")
         }
-        write!(f, " at offset {}", self.span.start)
+        SelectorErrorKind::ExpectedOperator => format!(
+            "expected `==`, `!=`, `in`, `not in`, `contains`, `starts with` or `ends with` after a label, found {found}"
+        ),
+        SelectorErrorKind::ExpectedString => format!("expected a quoted value, found {found}"),
+        SelectorErrorKind::ExpectedSet => format!("expected a set such as `{{\"a\", \"b\"}}`, found {found}"),
+        SelectorErrorKind::ExpectedSetEnd => format!("expected `}}` to end the set, found {found}"),
+        SelectorErrorKind::ExpectedSetValue => format!("expected a quoted value or `}}`, found {found}"),
+        SelectorErrorKind::ExpectedLabel => format!("expected a label name after `has(`, found {found}"),
+        SelectorErrorKind::ExpectedCallEnd => format!("expected `)`, found {found}"),
+        SelectorErrorKind::UnclosedParenthesis => "`(` is never closed".into(),
+        SelectorErrorKind::UnmatchedParenthesis => "`)` closes nothing".into(),
+        SelectorErrorKind::ExpectedConnective => format!("expected `&&`, `||` or the end, found {found}"),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use crate::intstr::IntOrString;
 use crate::network_policy::{EgressRule, IngressRule};
+use crate::repeats;
 use crate::selector::LabelSelector;
 
 /// The spec of all four policy kinds that hold Calico rules; which fields a kind has is checked in its conversion.
@@ -111,6 +112,7 @@ pub(crate) struct HttpPathSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleMetadata {
+    #[serde(default, deserialize_with = "repeats::texts")]
     pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -199,6 +201,7 @@ pub(crate) struct WorkloadEndpointSpec {
 pub(crate) struct ProfileSpec {
     pub(crate) ingress: Option<Vec<RuleSpec>>,
     pub(crate) egress: Option<Vec<RuleSpec>>,
+    #[serde(default, deserialize_with = "repeats::texts")]
     pub(crate) labels_to_apply: Option<BTreeMap<String, String>>,
     /// Not a field of profiles, though often written; it has no meaning and is passed over with a warning.
     pub(crate) types: Option<IgnoredAny>,

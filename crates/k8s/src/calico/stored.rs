@@ -7,7 +7,7 @@ use core::fmt::Display;
 use crate::meta::ObjectMeta;
 
 /// The annotation in which an object of `crd.projectcalico.org` keeps the metadata that its author gave it.
-const ANNOTATION: &str = "projectcalico.org/metadata";
+pub(crate) const ANNOTATION: &str = "projectcalico.org/metadata";
 
 /// Gives an object of `crd.projectcalico.org` the metadata that Calico reads from it: the labels and annotations in the
 /// annotation `projectcalico.org/metadata` are added to its own and win over them, and a name there is its name.

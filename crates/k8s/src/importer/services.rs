@@ -12,7 +12,9 @@ use portcullis_core::model::{ServiceBackend, ServiceEndpoints, ServiceId, Update
 use crate::frontend::{Frontend, FrontendBackend};
 
 use candidates::Candidates;
-pub(crate) use listed::{Entry, Listed, Mirroring, OfEndpoints, OfSlice, endpoints, seen, slice};
+pub(crate) use listed::{
+    Entry, Listed, Mirroring, OfEndpoints, OfSlice, SERVICE_NAME_LABEL, endpoints, seen, slice,
+};
 pub(crate) use plan::Plan;
 
 pub(super) use candidates::Selectable;

@@ -34,7 +34,7 @@ pub(super) fn safe_form(
     let Some(base) = reader.policy(&object(key, (shape.plain)())).ok() else {
         // No object of the kind can have this name, so nobody enforces it.
         let form = Some(Form::Policies(Vec::new()));
-        return SafeForm { form, clarity: Clarity::Unclear, errors, stands: Standing::Nothing };
+        return SafeForm { form, clarity: Clarity::Unclear, errors, stands: Standing::Nothing, gap: None };
     };
     let given = Given::of(shape, raw);
     let head = reader.head(base, &given);
@@ -47,7 +47,7 @@ pub(super) fn safe_form(
         },
     };
     let errors = joined(errors, reader.found);
-    SafeForm { form: Some(Form::Policies(policies)), clarity, errors, stands: Standing::SafeForm }
+    SafeForm { form: Some(Form::Policies(policies)), clarity, errors, stands: Standing::SafeForm, gap: None }
 }
 
 /// The spec of a policy as it is written.
@@ -231,13 +231,19 @@ impl Reader<'_> {
             _ if !given.is_known => None,
             _ => Some(match self.shape.default {
                 Defaults::Kubernetes => Directions { ingress: true, egress },
-                Defaults::Calico => {
-                    let is_unreadable = matches!(given.egress, List::Unreadable);
-                    Directions { ingress: ingress || !egress || is_unreadable, egress }
-                }
+                // One that cannot be read may be no rule.
+                Defaults::Calico => Directions { ingress: ingress || !self.has_clear_egress(given), egress },
                 Defaults::Rules => Directions { ingress, egress },
             }),
         }
+    }
+
+    fn has_clear_egress(&mut self, given: &Given<'_>) -> bool {
+        let List::Rules(rules) = &given.egress else { return false };
+        rules.iter().any(|rule| {
+            let spec = with((self.shape.plain)(), "egress", alone(rule));
+            self.policy(&object(self.key, spec)).is_ok()
+        })
     }
 
     /// The rules, each read alone; `None` when the lists cannot be read.
@@ -281,8 +287,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The policy when nothing but its metadata is wrong. What the text says twice is not told from what it says once by
-    /// then: so the metadata must be wrong also in the value.
+    /// The policy when nothing but its metadata is wrong.
     fn exact(&mut self, raw: Option<&Value>, given: &Given<'_>) -> Option<Policy> {
         self.policy(raw?).is_err().then_some(())?;
         self.policy(&object(self.key, Value::Object(given.spec.clone()))).ok()
@@ -326,7 +331,7 @@ impl Head {
 }
 
 /// A rule that cannot be read: one that allows matches nothing, another one denies everything.
-fn unclear_rule(rule: &Value, rules: Rules) -> Rule {
+pub(super) fn unclear_rule(rule: &Value, rules: Rules) -> Rule {
     let action = match (rules, action(rule)) {
         (Rules::Allow, _) => Action::Allow,
         (Rules::Actions(allow), Some(action)) if action == allow => Action::Allow,

@@ -15,6 +15,7 @@ use super::usage::{Count, keep};
 use super::{Changes, Refusal, World};
 use crate::error::{ObjectRef, Warning};
 use crate::form::Form;
+use crate::gap::{self, Gap};
 use crate::importer::{complete, settings};
 use crate::tier;
 
@@ -47,6 +48,7 @@ impl World {
         if let Some(known) = self.objects.held_mut(kind, &place)
             && known.form == held.form
             && known.clarity == held.clarity
+            && known.gap == held.gap
         {
             known.uid = held.uid.or(known.uid);
             return;
@@ -82,6 +84,12 @@ impl World {
                 self.touch(Part::Node(node.clone()), transaction);
             }
         }
+        let gaps = [old, new.as_ref()].map(|held| held.and_then(|held| held.gap.as_ref()));
+        if gaps[0] != gaps[1] {
+            for gap in gaps.into_iter().flatten() {
+                self.touch_guarded(gap, transaction);
+            }
+        }
         let is_unknown = |held: Option<&Held>| held.is_some_and(|held| held.form.is_none());
         if is_unknown(old) != is_unknown(new.as_ref()) {
             self.touch_dependants(kind, place, transaction);
@@ -102,7 +110,7 @@ impl World {
     fn touch_dependants(&self, kind: &str, place: &Place, transaction: &mut Transaction) {
         let namespace = match kind {
             "Namespace" => &place.name,
-            "ServiceAccount" => match &place.namespace {
+            "ServiceAccount" | "WorkloadEndpoint" => match &place.namespace {
                 Some(namespace) => namespace,
                 None => return,
             },
@@ -133,10 +141,38 @@ impl World {
         }
     }
 
+    /// Touches the policies and profiles that are read otherwise because of `gap`. Costs as much as there are policies and
+    /// profiles with rules that a gap may change.
+    fn touch_guarded(&self, gap: &Gap, transaction: &mut Transaction) {
+        if gap.marks_endpoints() {
+            for policy in gap::closing() {
+                self.touch(Part::Policy(policy.id), transaction);
+            }
+        }
+        for part in &self.usage.guarded {
+            let rules = match part {
+                Part::Policy(id) => self.written(id).map(|policy| [&policy.ingress, &policy.egress]),
+                Part::Profile(name) => self.profile(name).map(|profile| [&profile.ingress, &profile.egress]),
+                _ => None,
+            };
+            let is_changed = rules.into_iter().flatten().any(|rules| {
+                let mut guarded = rules.clone();
+                gap::guard(&mut guarded, core::iter::once(gap));
+                guarded != *rules
+            });
+            if is_changed {
+                self.touch(part.clone(), transaction);
+            }
+        }
+    }
+
     /// Enters an object that is kept into the indexes, or takes it out.
     fn index(&mut self, kind: &'static str, place: &Place, count: Count) {
         let Some(held) = self.objects.held(kind, place) else { return };
         let usage = &mut self.usage;
+        if held.gap.is_some() {
+            keep(&mut usage.gaps, (kind, place.clone()), count);
+        }
         match &held.form {
             Some(Form::Pod(pod)) => usage.count_pod(pod, count),
             Some(Form::Endpoint(endpoint)) if endpoint.id.kind == EndpointKind::Workload => {
@@ -155,6 +191,14 @@ impl World {
             Some(Form::Policies(policies)) => {
                 for policy in policies {
                     keep(&mut usage.policies, (policy.tier.clone(), policy.id.clone()), count);
+                    if gap::is_guarded(&policy.ingress) || gap::is_guarded(&policy.egress) {
+                        keep(&mut usage.guarded, Part::Policy(policy.id.clone()), count);
+                    }
+                }
+            }
+            Some(Form::Profile(record)) => {
+                if gap::is_guarded(&record.profile.ingress) || gap::is_guarded(&record.profile.egress) {
+                    keep(&mut usage.guarded, Part::Profile(place.name.clone()), count);
                 }
             }
             Some(_) => {}
@@ -162,6 +206,10 @@ impl World {
                 let unknown = match (kind, &place.namespace) {
                     ("Namespace", None) => (place.name.clone(), None),
                     ("ServiceAccount", Some(namespace)) => (namespace.clone(), Some(place.name.clone())),
+                    ("WorkloadEndpoint", Some(namespace)) => {
+                        keep(&mut usage.lost_endpoints, (namespace.clone(), place.name.clone()), count);
+                        return;
+                    }
                     _ => return,
                 };
                 keep(&mut usage.unknown, unknown, count);

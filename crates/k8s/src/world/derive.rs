@@ -8,8 +8,8 @@ use core::ops::Bound;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
-    Endpoint, EndpointId, EndpointKind, Namespace, Node, Policy, PolicyId, ServiceAccount, ServiceEndpoints,
-    ServiceId, Tier, Update,
+    Endpoint, EndpointId, EndpointKind, Namespace, Node, Policy, PolicyId, Profile, Rule, ServiceAccount,
+    ServiceEndpoints, ServiceId, Tier, Update,
 };
 
 use super::World;
@@ -17,6 +17,7 @@ use super::key::Place;
 use super::part::Part;
 use crate::form::{Carrier, Form, ProfileRecord};
 use crate::frontend::Frontend;
+use crate::gap::{self, Gap};
 use crate::importer::complete;
 use crate::importer::services::{self, Behind, Entry, Plan};
 use crate::importer::{BaselineReading, services::Listed};
@@ -34,8 +35,12 @@ impl World {
             Part::NetworkSet(id) => {
                 let kind = if id.namespace.is_some() { "NetworkSet" } else { "GlobalNetworkSet" };
                 match self.form(kind, id.namespace.as_ref(), &id.name)? {
-                    Form::NetworkSet(set) if !self.is_unknown(id.namespace.as_ref(), None) => {
-                        Some(Update::NetworkSet(set.clone()))
+                    Form::NetworkSet(set) => {
+                        let mut set = set.clone();
+                        if self.is_unknown(id.namespace.as_ref(), None) {
+                            gap::mark(&mut set.labels);
+                        }
+                        Some(Update::NetworkSet(set))
                     }
                     _ => None,
                 }
@@ -48,7 +53,12 @@ impl World {
             Part::Namespace(name) => self.namespace(name).map(Update::Namespace),
             Part::Profile(name) => match self.objects.held("Profile", &cluster_wide(name)) {
                 Some(held) => match &held.form {
-                    Some(Form::Profile(record)) => Some(Update::Profile(record.profile.clone())),
+                    Some(Form::Profile(record)) => {
+                        let mut profile = record.profile.clone();
+                        self.guard(&mut profile.ingress);
+                        self.guard(&mut profile.egress);
+                        Some(Update::Profile(profile))
+                    }
                     // A missing profile denies (decision D6), and so does one that is not known.
                     _ => None,
                 },
@@ -74,16 +84,51 @@ impl World {
             || account.is_some_and(|account| unknown.contains(&(namespace.clone(), Some(account.clone()))))
     }
 
-    fn policy(&self, id: &PolicyId) -> Option<Policy> {
+    /// What is not known of objects that rules ask for.
+    fn gaps(&self) -> impl Iterator<Item = &Gap> + Clone {
+        let gaps = self.usage.gaps.iter();
+        gaps.filter_map(|(kind, place)| self.objects.held(kind, place)?.gap.as_ref())
+    }
+
+    fn guard(&self, rules: &mut [Rule]) {
+        if !self.usage.gaps.is_empty() {
+            gap::guard(rules, self.gaps());
+        }
+    }
+
+    /// A policy as its object says it.
+    pub(super) fn written(&self, id: &PolicyId) -> Option<&Policy> {
+        let policies = self.policies_of(id)?.0;
+        policies.iter().find(|policy| policy.id == *id)
+    }
+
+    /// The policies of the object that a policy is of, and how much of the object they say.
+    fn policies_of(&self, id: &PolicyId) -> Option<(&[Policy], Clarity)> {
         // The policies that stand beside an object's own have its name and a `#`, which no name of an object has.
         let object = id.name.split_once('#').map_or_else(|| id.name.clone(), |(name, _)| Name::new(name));
         let held = self.objects.held(&id.kind, &Place { namespace: id.namespace.clone(), name: object })?;
-        let Some(Form::Policies(policies)) = &held.form else { return None };
+        match &held.form {
+            Some(Form::Policies(policies)) => Some((policies, held.clarity)),
+            _ => None,
+        }
+    }
+
+    fn policy(&self, id: &PolicyId) -> Option<Policy> {
+        if id.kind.as_str() == gap::CLOSING {
+            let is_there = self.gaps().any(Gap::marks_endpoints);
+            return gap::closing().into_iter().find(|policy| is_there && policy.id == *id);
+        }
+        let (policies, clarity) = self.policies_of(id)?;
         match policies.iter().find(|policy| policy.id == *id) {
             Some(policy) if self.is_tier_unknown(&policy.tier) => Some(safe_form::closed(policy)),
-            Some(policy) => Some(policy.clone()),
+            Some(policy) => {
+                let mut policy = policy.clone();
+                self.guard(&mut policy.ingress);
+                self.guard(&mut policy.egress);
+                Some(policy)
+            }
             // A policy that may select other pods than its author meant keeps nothing away from them.
-            None if self.options.baseline == BaselineReading::PerPod && held.clarity != Clarity::Unclear => {
+            None if self.options.baseline == BaselineReading::PerPod && clarity != Clarity::Unclear => {
                 policies.iter().filter_map(complete::shield_of).find(|shield| shield.id == *id)
             }
             None => None,
@@ -118,7 +163,9 @@ impl World {
             },
             // A WorkloadEndpoint says more than the pod that it was made from.
             EndpointKind::Workload => match self.workload_endpoint(id) {
-                Some(endpoint) => endpoint,
+                Some((_, Clarity::Unclear)) => return None,
+                Some((endpoint, _)) => endpoint,
+                None if self.has_lost_endpoints(id.namespace.as_ref()) => return None,
                 None => self.pod(id).filter(|pod| pod.hosting == Hosting::Own).map(|pod| &pod.endpoint)?,
             },
         };
@@ -133,10 +180,27 @@ impl World {
         }
     }
 
-    fn workload_endpoint(&self, id: &EndpointId) -> Option<&Endpoint> {
+    /// What the first WorkloadEndpoint of a pod says, and whether it says all: otherwise the pod is closed.
+    fn workload_endpoint(&self, id: &EndpointId) -> Option<(&Endpoint, Clarity)> {
         let place = self.workload_endpoints_of(id).next()?;
-        match self.objects.form("WorkloadEndpoint", place)? {
-            Form::Endpoint(endpoint) => Some(endpoint),
+        let held = self.objects.held("WorkloadEndpoint", place)?;
+        match &held.form {
+            Some(Form::Endpoint(endpoint)) => Some((endpoint, held.clarity)),
+            _ => None,
+        }
+    }
+
+    /// Whether a WorkloadEndpoint of a namespace may be that of any pod in it.
+    fn has_lost_endpoints(&self, namespace: Option<&Name>) -> bool {
+        let lost = &self.usage.lost_endpoints;
+        let Some(namespace) = namespace.filter(|_| !lost.is_empty()) else { return false };
+        let mut from = lost.range((namespace.clone(), Name::new(""))..);
+        from.next().is_some_and(|(first, _)| first == namespace)
+    }
+
+    pub(super) fn profile(&self, name: &Name) -> Option<&Profile> {
+        match self.form("Profile", None, name)? {
+            Form::Profile(record) => Some(&record.profile),
             _ => None,
         }
     }
@@ -253,6 +317,7 @@ impl World {
         let mut parts: BTreeSet<Part> =
             tier::built_in().into_iter().map(|tier| Part::Tier(tier.name)).collect();
         parts.extend([tier::shield(), tier::closed()].map(|tier| Part::Tier(tier.name)));
+        parts.extend(gap::closing().map(|policy| Part::Policy(policy.id)));
         for (kind, place, held) in self.objects.all() {
             parts.extend(self.parts_of(kind, place, held.form.as_ref()));
         }

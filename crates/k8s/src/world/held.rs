@@ -7,6 +7,7 @@ use portcullis_core::label::Name;
 
 use super::key::{Place, Uid};
 use crate::form::Form;
+use crate::gap::Gap;
 use crate::standing::Clarity;
 
 /// The objects by kind, namespace and name.
@@ -20,6 +21,8 @@ pub(super) struct Held {
     /// What it says; `None` for one of which nothing is known but that it exists.
     pub(super) form: Option<Form>,
     pub(super) clarity: Clarity,
+    /// What is not known of it, for rules that name it.
+    pub(super) gap: Option<Gap>,
 }
 
 impl Objects {

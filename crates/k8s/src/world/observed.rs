@@ -9,6 +9,7 @@ use super::key::{ObjectKey, Unidentified, check_version};
 use crate::error::{ConvertError, ConvertErrors};
 use crate::kind::Kind;
 use crate::object::Object;
+use crate::repeats;
 use crate::tracked::{Tracked, TrackedError};
 
 /// An object as a list or a watch gave it: which one it is, and its content as far as it could be read.
@@ -65,8 +66,8 @@ impl Observed {
             }
             Err(error) => {
                 let key = ObjectKey::of_json(kind, json)?;
-                // A value has no field twice.
-                let value = serde_json::from_slice::<Value>(json).ok();
+                // Of a text that says something twice there is no value.
+                let value = repeats::value(json).ok();
                 let placed = value.and_then(|value| Object::deserialize(kind, Tracked(&value)).err());
                 let error = match placed {
                     Some(error) => misread(&key, &error),
@@ -128,10 +129,10 @@ fn misread(key: &ObjectKey, error: &TrackedError) -> ConvertError {
 }
 
 impl Raw {
-    /// The content as a value, or nothing when it is no JSON.
+    /// The content as a value, or nothing when it is no JSON or says something twice.
     pub(super) fn into_value(self) -> Option<Value> {
         match self {
-            Self::Json(json) => serde_json::from_slice(&json).ok(),
+            Self::Json(json) => repeats::value(&json).ok(),
             Self::Value(value) => Some(*value),
         }
     }

@@ -8,6 +8,7 @@ use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, ServiceId};
 
 use super::key::Place;
+use super::part::Part;
 use crate::workload::{Hosting, PodRecord};
 
 /// Counts and indexes over the objects.
@@ -31,6 +32,12 @@ pub(super) struct Usage {
     pub(super) frontends: BTreeSet<(IpAddr, ServiceId)>,
     /// Workload endpoints of the model by address.
     pub(super) addresses: BTreeSet<(IpAddr, EndpointId)>,
+    /// Policies and profiles with rules that are read otherwise where something is not known of what they name.
+    pub(super) guarded: BTreeSet<Part>,
+    /// Objects of which something is not known that rules ask for.
+    pub(super) gaps: BTreeSet<(&'static str, Place)>,
+    /// Namespaces with workload endpoints of Calico of which it is not known what pod they are for.
+    pub(super) lost_endpoints: BTreeSet<(Name, Name)>,
     /// Namespaces, and service accounts in them, that exist and of which nothing is known.
     pub(super) unknown: BTreeSet<(Name, Option<Name>)>,
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::Command;
 
-use crate::backends::{Variants, on_every};
+use crate::backends::{Variants, interface, on_every};
 use crate::frames::{ARP, Ip, Link, arp};
 use crate::packets::{bound, options};
 use crate::rows::Networks;
@@ -81,5 +81,54 @@ fn a_pod_claims_no_address_but_its_own() {
         found.push(("ARP claim of its own".into(), wrong));
         holds(under.backend.name(), &found);
         dataplane.remove().unwrap();
+    });
+}
+
+/// Whether N hears the node ask for its hardware address, and so learns that of the node.
+fn hears_the_node_ask(world: &World) -> bool {
+    let neighbours = |arguments: &'static [&'static str]| {
+        let run = move || Command::new("ip").arg("neigh").args(arguments).output().unwrap().stdout;
+        String::from_utf8(world.pod(N).run(run).recv().unwrap()).unwrap()
+    };
+    neighbours(&["flush", "dev", "eth0"]);
+    let address = world.address(N, Family::V4);
+    let forget =
+        || Command::new("ip").args(["neigh", "flush", "dev", &world.pod(N).interface]).status().unwrap();
+    forget();
+    let _ = std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (address, 9));
+    std::thread::sleep(core::time::Duration::from_millis(100));
+    let heard = neighbours(&["show", "dev", "eth0"]).contains("lladdr");
+    forget();
+    heard
+}
+
+#[test]
+fn no_arp_passes_an_interface_without_a_workload() {
+    on_every(Variants::Default, |under| {
+        let world = World::new();
+        let under = under.at(&world.site);
+        let pod = world.pod(N);
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{}/arp_accept", pod.interface), "1").unwrap();
+        let own = world.address(N, Family::V4);
+        assert!(claim(&world, own) && hears_the_node_ask(&world), "nothing is enforced");
+        let (compiler, ids) = world.policy();
+        let mut bindings = bound(&world, &ids);
+        let mut dataplane = under.load(options(Networks::Known), &compiler, &bindings);
+        assert!(claim(&world, own) && hears_the_node_ask(&world), "a workload has it");
+        dataplane.remove().unwrap();
+        let mut found: Vec<Finding> = Vec::new();
+        assert!(bindings.unbind(ids.last().unwrap()).is_some());
+        for (state, networks) in [("of nobody", Networks::Known), ("closed", Networks::Unknown)] {
+            if state == "closed" {
+                bindings.close(interface(&pod.interface));
+            }
+            let mut dataplane = under.load(options(networks), &compiler, &bindings);
+            let wrong = claim(&world, own).then(|| "the node believes it".into());
+            found.push((format!("ARP from an interface {state}"), wrong));
+            let wrong = hears_the_node_ask(&world).then(|| "it gets there".into());
+            found.push((format!("ARP to an interface {state}"), wrong));
+            dataplane.remove().unwrap();
+        }
+        holds(under.backend.name(), &found);
     });
 }

@@ -45,12 +45,11 @@ pub(crate) const CANNOT: &[(&str, &str, &str)] = &[];
 /// that the list says no more than is true.
 pub(crate) const KNOWN: &[(&str, &str, &str)] = &[
     ("nftables", r"VXLAN of Second to the node with IPv. of A", INSIDE),
-    ("nftables", r"neighbour advertisement of (another pod|the node|the gateway)", CLAIMS),
-    ("nftables", r"ARP claim of another (pod|host)", CLAIMS),
+    ("ebpf", r"ARP to an interface (of nobody|closed)", ASKED),
     ("ebpf", r"VXLAN of Second to the node with IPv. of A", UNBOUND),
 ];
 
 const INSIDE: &str =
     "a tunnel of a node is unwrapped before the source inside is looked at; the packet goes no further";
+const ASKED: &str = "ARP of the node itself is not looked at";
 const UNBOUND: &str = "eBPF does not see what a tunnel brings whose interface is not bound";
-const CLAIMS: &str = "claims of addresses are not looked at";

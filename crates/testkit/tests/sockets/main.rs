@@ -78,11 +78,6 @@ spec:
 pub(crate) const CANNOT: &[(&str, &str, &str)] = &[
     (
         "nftables",
-        "pod_life::a_workload_s_interface_passes_nothing_until_it_is_bound",
-        "what is sent to an interface that is only not bound passes in known flows and from the node; closed, it does not",
-    ),
-    (
-        "nftables",
         "host_services::an_untracked_allow_is_for_the_node_itself",
         "connection tracking calls the answer to an untracked SYN invalid, so answers need an untracked rule of their own",
     ),

@@ -14,7 +14,7 @@ use super::attr::{bytes, entry, nested, number, text};
 use super::expr::{self, ANONYMOUS, OwnMap};
 use super::hook_number;
 use super::value::{ACCEPT, TYPE_BITS, field_len, key_bytes, next, padded, range_bytes, type_of, verdict};
-use crate::command::{Chain, Command, Element, Elements, Field, Rule, Set, SetKind, Target, Value};
+use crate::command::{Chain, Command, Element, Elements, Family, Field, Rule, Set, SetKind, Target, Value};
 
 /// A batch as bytes.
 pub(super) struct Encoded {
@@ -30,8 +30,15 @@ pub(super) struct Encoded {
 /// Encodes `commands` as one batch whose sequence numbers begin at `first`. With `generation`, the kernel refuses the
 /// batch once anybody else has changed its nf_tables since then.
 pub(super) fn batch(table: &Name, commands: &[Command], first: u32, generation: Option<u32>) -> Encoded {
-    let mut batch =
-        Batch { table, bytes: Vec::new(), sequence: first, commands: Vec::new(), next_id: 1, last: first };
+    let mut batch = Batch {
+        table,
+        bytes: Vec::new(),
+        sequence: first,
+        commands: Vec::new(),
+        next_id: 1,
+        last: first,
+        family: Family::Inet,
+    };
     batch.control(BATCH_BEGIN, generation);
     for (index, command) in commands.iter().enumerate() {
         batch.command(index, command, index.saturating_add(1) == commands.len());
@@ -81,6 +88,8 @@ struct Batch<'a> {
     commands: Vec<usize>,
     next_id: u32,
     last: u32,
+    /// That of the command at hand.
+    family: Family,
 }
 
 impl Batch<'_> {
@@ -93,7 +102,7 @@ impl Batch<'_> {
     fn message(&mut self, index: usize, kind: u8, flags: u16, attributes: Vec<DefaultNla>) {
         self.commands.push(index);
         self.last = self.sequence;
-        let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0);
+        let header = NetfilterHeader::new(protocol_family(self.family), 0, 0);
         self.emit(header, NetfilterSubsystem::NfTables, kind, NLM_F_REQUEST | flags, attributes);
     }
 
@@ -123,14 +132,15 @@ impl Batch<'_> {
     /// Appends the messages of `command`. The last message of a batch asks to be acknowledged.
     fn command(&mut self, index: usize, command: &Command, is_last: bool) {
         let ack = if is_last { NLM_F_ACK } else { 0 };
+        self.family = command.family();
         let table = text(1, self.table);
         let named = |kind: u16, name: &Name| vec![text(1, self.table), text(kind, name)];
         match command {
-            Command::AddTable => {
+            Command::AddTable(_) => {
                 // Without flags: one that was put to sleep wakes up.
                 self.message(index, NEW_TABLE, NLM_F_CREATE | ack, vec![table, number(2, 0)]);
             }
-            Command::DeleteTable => self.message(index, DELETE_TABLE, ack, vec![table]),
+            Command::DeleteTable(_) => self.message(index, DELETE_TABLE, ack, vec![table]),
             Command::AddCounter(name) => {
                 let mut attributes = named(2, name);
                 attributes.extend([number(3, 1), nested(4, &[])]);
@@ -167,6 +177,8 @@ impl Batch<'_> {
             attributes.push(bytes(13, user_data(&[(USER_COMMENT, zero_ended(comment))])));
         } else if let [field] = &set.key[..] {
             attributes.push(bytes(13, key_order(*field)));
+        } else if set.key.contains(&Field::NeighbourTarget) {
+            attributes.push(bytes(13, typed_by_place(&set.key)));
         }
         self.message(index, NEW_SET, NLM_F_CREATE | ack, attributes);
     }
@@ -192,7 +204,7 @@ impl Batch<'_> {
     fn chain(&mut self, index: usize, chain: &Chain, ack: u16) {
         let mut attributes = vec![text(1, self.table), text(3, &chain.name)];
         if let Some(hook) = chain.hook {
-            let point = hook_number(hook.point);
+            let point = hook_number(self.family, hook.point);
             let priority = bytes(2, hook.priority.to_be_bytes());
             attributes.extend([
                 nested(4, &[number(1, point), priority]),
@@ -350,6 +362,42 @@ fn zero_ended(text: &str) -> Vec<u8> {
 }
 
 const USER_COMMENT: u8 = 7;
+
+/// The fields of a key by their place in the packet, which nft prints a field by that has no type.
+fn typed_by_place(key: &[Field]) -> Vec<u8> {
+    let number = |number: u32| number.to_ne_bytes().to_vec();
+    let field = |(index, field): (usize, &Field)| {
+        let (expression, data) = match field {
+            Field::NeighbourTarget => {
+                // No header, no field of it, base, bits before it, bits.
+                let place = [0, 0, PLACE_TRANSPORT, 64, 128];
+                let place: Vec<_> = (0_u8..).zip(place.map(number)).collect();
+                (PLACE_PAYLOAD, user_data(&place))
+            }
+            field => (PLACE_META, user_data(&[(0, number(expr::meta_key(*field)))])),
+        };
+        let index = u8::try_from(index).unwrap_or(u8::MAX);
+        (index, user_data(&[(0, number(expression)), (1, data)]))
+    };
+    let fields: Vec<_> = key.iter().enumerate().map(field).collect();
+    let all = user_data(&[(0, number(PLACE_CONCATENATION)), (1, user_data(&fields))]);
+    user_data(&[(0, number(0)), (USER_KEY_PLACE, all)])
+}
+
+/// `NFTNL_UDATA_SET_KEY_TYPEOF`, and nft's `EXPR_CONCAT`, `EXPR_META`, `EXPR_PAYLOAD` and `PROTO_BASE_TRANSPORT_HDR`.
+const USER_KEY_PLACE: u8 = 3;
+const PLACE_CONCATENATION: u32 = 13;
+const PLACE_META: u32 = 9;
+const PLACE_PAYLOAD: u32 = 7;
+const PLACE_TRANSPORT: u32 = 3;
+
+/// The kernel's number of a family.
+pub(super) const fn protocol_family(family: Family) -> NetfilterProtoFamily {
+    match family {
+        Family::Inet => NetfilterProtoFamily::Inet,
+        Family::Arp => NetfilterProtoFamily::ARP,
+    }
+}
 
 /// The byte order of a key, without which nft prints numbers swapped.
 fn key_order(field: Field) -> Vec<u8> {

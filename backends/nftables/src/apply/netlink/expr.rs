@@ -57,8 +57,9 @@ impl Builder<'_> {
                 self.load(*field, REG_1);
                 self.compare(*field, value);
             }
-            Part::In(key, set) => self.look_up(key, set, false),
-            Part::Dispatch(key, map) => self.look_up(key, map, true),
+            Part::In(key, set) => self.look_up(key, set, &[]),
+            Part::NotIn(key, set) => self.look_up(key, set, &[number(5, LOOKUP_INVERTED)]),
+            Part::Dispatch(key, map) => self.look_up(key, map, &[number(3, REG_VERDICT)]),
             Part::Switch(field, cases) => {
                 let id = *self.next_id;
                 *self.next_id = id.saturating_add(1);
@@ -139,7 +140,7 @@ impl Builder<'_> {
         }
     }
 
-    fn look_up(&mut self, key: &[Field], set: &Name, verdict: bool) {
+    fn look_up(&mut self, key: &[Field], set: &Name, rest: &[DefaultNla]) {
         self.family(key);
         let mut word = 0_u32;
         for field in key {
@@ -149,19 +150,15 @@ impl Builder<'_> {
             word = word.saturating_add(u32::try_from(padded(*field) / 4).unwrap_or(0));
         }
         let mut attributes = vec![text(1, set), number(2, REG_1)];
-        if verdict {
-            attributes.push(number(3, REG_VERDICT));
-        }
+        attributes.extend_from_slice(rest);
         self.push("lookup", &attributes);
     }
 
     fn load(&mut self, field: Field, register: u32) {
-        let mut meta = |key| self.push("meta", &[number(1, register), number(2, key)]);
         match field {
-            Field::Family => meta(META_NFPROTO),
-            Field::InputInterface => meta(META_IIFNAME),
-            Field::OutputInterface => meta(META_OIFNAME),
-            Field::Protocol => meta(META_L4PROTO),
+            Field::Family | Field::InputInterface | Field::OutputInterface | Field::Protocol => {
+                self.push("meta", &[number(1, register), number(2, meta_key(field))]);
+            }
             Field::ConnectionState => self.push("ct", &[number(1, register), number(2, CT_STATE)]),
             Field::Initiator(version) => self.flow_end(register, version, CT_ORIGINAL),
             Field::Responder(version) => self.flow_end(register, version, CT_REPLY),
@@ -175,6 +172,9 @@ impl Builder<'_> {
             Field::IcmpCode => self.payload(register, BASE_TRANSPORT, 1, 1),
             Field::HopLimit => self.payload(register, BASE_NETWORK, 7, 1),
             Field::PayloadLength => self.payload(register, BASE_NETWORK, 4, 2),
+            Field::NeighbourTarget => self.payload(register, BASE_TRANSPORT, 8, 16),
+            Field::ArpHardwareLength => self.payload(register, BASE_NETWORK, 4, 1),
+            Field::ArpSender => self.payload(register, BASE_NETWORK, 14, 4),
         }
     }
 
@@ -225,6 +225,18 @@ impl Builder<'_> {
     }
 }
 
+/// The kernel's number for what of a packet's surroundings a field is.
+pub(super) const fn meta_key(field: Field) -> u32 {
+    match field {
+        Field::Family => META_NFPROTO,
+        Field::InputInterface => META_IIFNAME,
+        Field::OutputInterface => META_OIFNAME,
+        _ => META_L4PROTO,
+    }
+}
+
+/// `NFT_LOOKUP_F_INV`.
+const LOOKUP_INVERTED: u32 = 1;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 /// `NFT_CT_SRC_IP`, `NFT_CT_SRC_IP6`, and the directions of `enum ip_conntrack_dir`.

@@ -11,13 +11,13 @@ use super::expr::{self, OwnMap};
 use super::value::ACCEPT;
 use super::{GET_CHAIN, GET_OBJECT, GET_RULE, GET_SET, GET_TABLE, Netlink, attr, encode, hook_number, value};
 use crate::apply::transport::ApplyError;
-use crate::command::{BaseHook, Content, Element, Elements, Field, Part, SetKind, Value};
+use crate::command::{BaseHook, Content, Element, Elements, Family, Field, Part, SetKind, Value};
 
 /// The objects of a table. Elements of sets are not here: they are many, and are read set by set.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Whether there is a table, and it is as one that was just created: not dormant.
-    pub(crate) is_awake: bool,
+    /// The families of the tables that are as one that was just created: not dormant.
+    pub(crate) awake: BTreeSet<Family>,
     chains: BTreeMap<Name, Chain>,
     /// Named sets, by their flags and the bytes of their key.
     sets: BTreeMap<Name, (u32, u32)>,
@@ -44,31 +44,36 @@ impl Netlink {
         let name_of = |attributes: &attr::Read, kind| {
             find(attributes, kind).map(|name| Name::from(as_text(name).as_str()))
         };
-        let tables = self.socket.request(GET_TABLE, false, vec![attr::text(1, table)], &mut self.sequence)?;
-        found.is_awake = tables.iter().any(|table| find(&read(table), 2).and_then(as_u32) == Some(0));
-        for chain in self.dump(GET_CHAIN, table)? {
-            let hook = find(&chain, 4).map(|hook| {
-                let hook = read(hook);
-                let number = |kind| find(&hook, kind).and_then(as_u32);
-                (number(1), number(2), find(&chain, 5).and_then(as_u32))
-            });
-            if let Some(name) = name_of(&chain, 3) {
-                found.chains.insert(name, Chain { hook, rules: Vec::new() });
+        for family in Family::ALL {
+            for table in self.dump(GET_TABLE, family, table)? {
+                if find(&table, 2).and_then(as_u32) == Some(0) {
+                    found.awake.insert(family);
+                }
             }
-        }
-        for set in self.dump(GET_SET, table)? {
-            let number = |kind| find(&set, kind).and_then(as_u32).unwrap_or_default();
-            // Those that belong to rules go with them.
-            if let Some(name) = name_of(&set, 2).filter(|name| !name.starts_with("__")) {
-                found.sets.insert(name, (number(3), number(5)));
+            for chain in self.dump(GET_CHAIN, family, table)? {
+                let hook = find(&chain, 4).map(|hook| {
+                    let hook = read(hook);
+                    let number = |kind| find(&hook, kind).and_then(as_u32);
+                    (number(1), number(2), find(&chain, 5).and_then(as_u32))
+                });
+                if let Some(name) = name_of(&chain, 3) {
+                    found.chains.insert(name, Chain { hook, rules: Vec::new() });
+                }
             }
-        }
-        for object in self.dump(GET_OBJECT, table)? {
-            found.counters.extend(name_of(&object, 2));
-        }
-        for rule in self.dump(GET_RULE, table)? {
-            if let Some(chain) = name_of(&rule, 2).and_then(|name| found.chains.get_mut(&name)) {
-                chain.rules.push(find(&rule, 4).unwrap_or_default().to_vec());
+            for set in self.dump(GET_SET, family, table)? {
+                let number = |kind| find(&set, kind).and_then(as_u32).unwrap_or_default();
+                // Those that belong to rules go with them.
+                if let Some(name) = name_of(&set, 2).filter(|name| !name.starts_with("__")) {
+                    found.sets.insert(name, (number(3), number(5)));
+                }
+            }
+            for object in self.dump(GET_OBJECT, family, table)? {
+                found.counters.extend(name_of(&object, 2));
+            }
+            for rule in self.dump(GET_RULE, family, table)? {
+                if let Some(chain) = name_of(&rule, 2).and_then(|name| found.chains.get_mut(&name)) {
+                    chain.rules.push(find(&rule, 4).unwrap_or_default().to_vec());
+                }
             }
         }
         Ok(found)
@@ -88,15 +93,15 @@ impl Netlink {
         let Some(chain) = found.chains.get(name) else { return Ok(false) };
         let wanted = hook.map(|hook| {
             let priority = u32::from_be_bytes(hook.priority.to_be_bytes());
-            (Some(hook_number(hook.point)), Some(priority), Some(ACCEPT))
+            (Some(hook_number(Family::of(name), hook.point)), Some(priority), Some(ACCEPT))
         });
         if chain.hook != wanted || chain.rules.len() != rules.len() {
             return Ok(false);
         }
         for (found, (parts, _)) in chain.rules.iter().zip(rules) {
             let Some(own_maps) = own_maps(found, parts) else { return Ok(false) };
-            for (name, map) in own_maps {
-                if !self.is_own_map(table, name, &map)? {
+            for (map_name, map) in own_maps {
+                if !self.is_own_map(table, map_name, &map)? {
                     return Ok(false);
                 }
             }

@@ -3,8 +3,8 @@
 use portcullis_core::net::IpVersion;
 
 use crate::command::{
-    AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule,
-    Set, SetKind, Target, Value,
+    AddressKind, BaseHook, Chain, Command, ConnectionState, Element, Elements, Family, Field, HookPoint,
+    Part, Rule, Set, SetKind, Target, Value,
 };
 
 /// A table with every kind of object and expression, and its removal.
@@ -25,7 +25,7 @@ pub(super) fn commands() -> Vec<Command> {
     let map = [Field::Family, Field::OutputInterface];
     let key = vec![Value::Family(IpVersion::V4), Value::Interface("probe0".into())];
     vec![
-        Command::AddTable,
+        Command::AddTable(Family::Inet),
         Command::AddCounter("count".into()),
         set("values", &three, SetKind::Values),
         set("ranges", &[source], SetKind::Ranges),
@@ -60,11 +60,36 @@ pub(super) fn commands() -> Vec<Command> {
                 Part::Go(Target::Return),
             ],
         ),
+        rule("plain", vec![Part::NotIn(vec![source], "ranges".into()), Part::Go(Target::Return)]),
         rule("plain", vec![Part::BeginsTcp, Part::Reset]),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),
         rule("hooked", vec![Part::Switch(Field::ConnectionState, states)]),
         rule("hooked", vec![Part::Dispatch(map.to_vec(), "verdicts".into())]),
-        Command::DeleteTable,
+        Command::DeleteTable(Family::Inet),
+    ]
+}
+
+/// The same for ARP.
+pub(super) fn arp() -> Vec<Command> {
+    let chain =
+        |name: &str, hook| Command::AddChain(Chain { name: name.into(), hook: Some(hook), comment: None });
+    let hook = |point| BaseHook { point, priority: 0 };
+    let key = vec![Field::InputInterface, Field::ArpSender];
+    let set = Set { name: "arp_values".into(), key: key.clone(), kind: SetKind::Values, comment: None };
+    let parts = vec![
+        Part::Is(Field::ArpHardwareLength, Value::Number(6)),
+        Part::In(key, "arp_values".into()),
+        Part::Count("arp_count".into()),
+        Part::Go(Target::Drop),
+    ];
+    vec![
+        Command::AddTable(Family::Arp),
+        Command::AddCounter("arp_count".into()),
+        Command::AddSet(set),
+        chain("arp_input", hook(HookPoint::Input)),
+        chain("arp_output", hook(HookPoint::Output)),
+        Command::AddRule(Rule { chain: "arp_input".into(), parts, comment: None }),
+        Command::DeleteTable(Family::Arp),
     ]
 }

@@ -95,13 +95,13 @@ impl Socket {
     /// Asks nf_tables and collects the payloads of the answers, without netfilter's header.
     pub(super) fn request(
         &mut self,
-        kind: u8,
+        (family, kind): (NetfilterProtoFamily, u8),
         dump: bool,
         attributes: Vec<DefaultNla>,
         sequence: &mut u32,
     ) -> Result<Vec<Vec<u8>>, ApplyError> {
         let flags = if dump { NLM_F_DUMP } else { 0 };
-        let to = (NetfilterSubsystem::NfTables, NetfilterProtoFamily::Inet, kind);
+        let to = (NetfilterSubsystem::NfTables, family, kind);
         self.ask(to, flags, &attributes, sequence)
     }
 

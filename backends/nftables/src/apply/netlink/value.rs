@@ -44,17 +44,24 @@ const RETURN: u32 = 0xffff_fffb;
 /// Bytes of a field in packet and set.
 pub(super) const fn field_len(field: Field) -> usize {
     match field {
-        Field::Family | Field::Protocol | Field::IcmpType | Field::IcmpCode | Field::HopLimit => 1,
+        Field::Family
+        | Field::Protocol
+        | Field::IcmpType
+        | Field::IcmpCode
+        | Field::HopLimit
+        | Field::ArpHardwareLength => 1,
         Field::SourcePort | Field::DestinationPort | Field::PayloadLength => 2,
         Field::Source(IpVersion::V4)
         | Field::Destination(IpVersion::V4)
         | Field::Initiator(IpVersion::V4)
         | Field::Responder(IpVersion::V4)
+        | Field::ArpSender
         | Field::ConnectionState => 4,
         Field::Source(IpVersion::V6)
         | Field::Destination(IpVersion::V6)
         | Field::Initiator(IpVersion::V6)
         | Field::Responder(IpVersion::V6)
+        | Field::NeighbourTarget
         | Field::InputInterface
         | Field::OutputInterface => 16,
     }
@@ -72,14 +79,20 @@ pub(super) const fn type_of(field: Field) -> u32 {
         Field::Source(IpVersion::V4)
         | Field::Destination(IpVersion::V4)
         | Field::Initiator(IpVersion::V4)
-        | Field::Responder(IpVersion::V4) => 7,
+        | Field::Responder(IpVersion::V4)
+        | Field::ArpSender => 7,
         Field::Source(IpVersion::V6)
         | Field::Destination(IpVersion::V6)
         | Field::Initiator(IpVersion::V6)
         | Field::Responder(IpVersion::V6) => 8,
         Field::Protocol => 12,
         Field::SourcePort | Field::DestinationPort => 13,
-        Field::IcmpType | Field::IcmpCode | Field::HopLimit | Field::PayloadLength => 4,
+        Field::IcmpType
+        | Field::IcmpCode
+        | Field::HopLimit
+        | Field::PayloadLength
+        | Field::NeighbourTarget
+        | Field::ArpHardwareLength => 4,
         Field::ConnectionState => 26,
         Field::InputInterface | Field::OutputInterface => 41,
     }

@@ -12,8 +12,9 @@ use portcullis_core::label::Name;
 
 use super::attr::{as_text, find, read};
 use super::socket::{FAMILY_HEADER, Reply, Socket, replies};
-use super::{INET, NF_TABLES};
+use super::{NF_TABLES, encode};
 use crate::apply::transport::ApplyError;
+use crate::command::Family;
 
 /// Listens to the changes of one network namespace: that of the thread which opened it.
 pub(crate) struct Watch {
@@ -128,7 +129,11 @@ fn next(socket: &mut Socket) -> Result<Option<Received>, ApplyError> {
 /// Whether a table of this name, or something in it, was changed.
 fn is_about(reply: &Reply<'_>, table: &Name) -> bool {
     let [subsystem, message] = reply.kind.to_be_bytes();
-    if subsystem != NF_TABLES || u16::from(message) == NEW_GENERATION || reply.payload.first() != Some(&INET)
+    let number_of = |family: &Family| u8::from(encode::protocol_family(*family));
+    let is_ours = |number: &u8| Family::ALL.iter().any(|family| number_of(family) == *number);
+    if subsystem != NF_TABLES
+        || u16::from(message) == NEW_GENERATION
+        || !reply.payload.first().is_some_and(is_ours)
     {
         return false;
     }

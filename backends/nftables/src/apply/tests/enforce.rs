@@ -4,12 +4,12 @@ use core::error::Error as _;
 
 use crate::apply::netlink::{Events, Netlink};
 use crate::apply::{Drift, Enforcer, Nft, Transport};
-use crate::command::{Chain, Command};
+use crate::command::{Chain, Command, Family};
 use crate::update::{Stage, Update};
 use crate::{Limits, Lowering, Options};
 use portcullis_core::backend::{
-    Binding, Bindings, Dataplane as _, DataplaneError, DataplaneErrorKind, DesiredState, Interface,
-    Lower as _,
+    Binding, Bindings, Dataplane as _, DataplaneError, DataplaneErrorKind, DataplaneOptions, DesiredState,
+    Interface, Lower as _,
 };
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Delta, Snapshot};
@@ -18,7 +18,7 @@ use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
 use portcullis_core::settings::Settings;
 use portcullis_testkit::generate::Generator;
 
-use super::{in_namespace, nft};
+use super::{in_namespace, nft, tables};
 
 /// A cluster that changes.
 pub(crate) struct World {
@@ -81,7 +81,6 @@ impl World {
 }
 
 const OTHER: &str = "add table inet other\nadd chain inet other c\nadd rule inet other c accept\n";
-const TABLE: [&str; 4] = ["list", "table", "inet", "portcullis"];
 
 /// Lines of the table without generated numbers, so that two histories can be compared.
 fn shape(listed: &str) -> Vec<usize> {
@@ -110,13 +109,13 @@ fn the_kernel_follows_deltas_and_ends_where_a_load_from_scratch_ends() {
             world.load(&mut next).unwrap();
             nft(&["add", "chain", "inet", "other", "d"]);
             assert_eq!(next.read_back(), Drift::None, "seed {seed}");
-            let taken_over = shape(&nft(&TABLE));
+            let taken_over = shape(&tables());
             next.remove().unwrap();
             assert!(!nft(&["list", "tables"]).contains("portcullis"));
             assert!(nft(&["list", "tables"]).contains("table inet other"));
             let mut fresh = Enforcer::open(Options::new()).unwrap();
             world.load(&mut fresh).unwrap();
-            assert_eq!(shape(&nft(&TABLE)), taken_over, "seed {seed}");
+            assert_eq!(shape(&tables()), taken_over, "seed {seed}");
         });
     }
 }
@@ -133,12 +132,15 @@ fn drift_is_noticed_and_a_load_repairs_it() {
         load(&mut enforcer);
         let chains: Vec<String> = names("chain");
         let sets: Vec<String> = names("map");
-        let tampers: [(&[&str], Option<&str>); 5] = [
+        let tampers: [(&[&str], Option<&str>); 8] = [
             (&["flush", "chain", "inet", "portcullis", "forward"], Some("forward")),
             (&["add", "rule", "inet", "portcullis", "forward", "accept"], Some("forward")),
             (&["add", "element", "inet", "portcullis", "self_v4", "{ x . 10.9.9.9 . 10.9.9.9 }"], None),
             (&["add", "chain", "inet", "portcullis", "mine"], Some("mine")),
             (&["delete", "table", "inet", "portcullis"], Some("portcullis")),
+            (&["flush", "chain", "arp", "portcullis", "arp_input"], Some("arp_input")),
+            (&["add", "chain", "arp", "portcullis", "arp_mine"], Some("arp_mine")),
+            (&["delete", "table", "arp", "portcullis"], Some("portcullis")),
         ];
         assert!(!chains.is_empty() && !sets.is_empty());
         for (tamper, name) in tampers {
@@ -206,7 +208,7 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
         world.load(&mut enforcer).unwrap();
         let none = Limits { chains: 0, sets: 0, elements: 0 };
         for round in 0..8 {
-            let before = nft(&TABLE);
+            let before = tables();
             let delta = world.change();
             let kind = if round % 2 == 0 {
                 // It does not fit.
@@ -230,7 +232,7 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
             };
             let doesnt_fit = kind == DataplaneErrorKind::DoesNotFit;
             assert_eq!(doesnt_fit, round % 2 == 0, "{kind:?}");
-            assert_eq!(nft(&TABLE), before, "round {round}");
+            assert_eq!(tables(), before, "round {round}");
             if round < 4 {
                 let delta = world.change();
                 world.update(&mut enforcer, &delta).unwrap();
@@ -246,10 +248,10 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
             assert_eq!(lowered, world.compiler.snapshot().generation, "round {round}");
         }
         let fresh = {
-            let followed = shape(&nft(&TABLE));
+            let followed = shape(&tables());
             enforcer.remove().unwrap();
             world.load(&mut enforcer).unwrap();
-            assert_eq!(shape(&nft(&TABLE)), followed);
+            assert_eq!(shape(&tables()), followed);
             enforcer.read_back()
         };
         assert_eq!(fresh, Drift::None);
@@ -273,7 +275,7 @@ fn maintain_repairs_and_says_what() {
         let none = Bindings::new();
         let alone = DesiredState::new(world.compiler.snapshot(), &none);
         assert!(enforcer.maintain(alone).unwrap().repaired.is_empty());
-        assert!(!nft(&TABLE).contains("10.0.9."));
+        assert!(!tables().contains("10.0.9."));
     });
 }
 
@@ -288,10 +290,17 @@ fn what_an_earlier_process_left_is_removed_without_a_load() {
             next.remove().unwrap();
             assert_eq!(nft(&["list", "tables"]), "");
         }
+        // Without the check of claims there is no table for ARP, whatever was there.
+        world.load(&mut next).unwrap();
+        let unchecked = DataplaneOptions::new().with_check_neighbour_claims(false);
+        let mut other = Enforcer::open(Options::from(unchecked)).unwrap();
+        world.load(&mut other).unwrap();
+        assert_eq!(nft(&["list", "tables"]), "table inet portcullis\n");
+        assert_eq!(other.drift().unwrap(), Drift::None);
         world.load(&mut next).unwrap();
         let usage = next.usage().unwrap();
         assert_eq!(usage.iter().map(|usage| usage.name).collect::<Vec<_>>(), ["chains", "sets", "elements"]);
-        let listed = nft(&TABLE);
+        let listed = tables();
         let chains = listed.lines().filter(|line| line.trim_start().starts_with("chain ")).count();
         assert_eq!((usage[0].used, usage[0].limit), (chains as u64, Some(8_192)));
     });
@@ -401,7 +410,7 @@ fn a_refused_batch_changes_nothing() {
     in_namespace(|| {
         let table: Name = "portcullis".into();
         let chain = |name: &str| Command::AddChain(Chain { name: name.into(), hook: None, comment: None });
-        let good = [Command::AddTable, chain("one")];
+        let good = [Command::AddTable(Family::Inet), chain("one")];
         let bad = [chain("two"), Command::DeleteChain("missing".into())];
         let mut netlink = Netlink::open().unwrap();
         netlink.commit(&table, &good).unwrap();
@@ -493,11 +502,11 @@ fn an_update_repairs_what_others_did_to_the_table() {
             let delta = world.change();
             world.update(&mut enforcer, &delta).unwrap();
             assert_eq!(enforcer.read_back(), Drift::None, "{tamper:?}");
-            let repaired = shape(&nft(&TABLE));
+            let repaired = shape(&tables());
             enforcer.remove().unwrap();
             let mut fresh = Enforcer::open(Options::new()).unwrap();
             world.load(&mut fresh).unwrap();
-            assert_eq!(repaired, shape(&nft(&TABLE)), "{tamper:?}");
+            assert_eq!(repaired, shape(&tables()), "{tamper:?}");
             fresh.remove().unwrap();
         }
     });

@@ -141,7 +141,7 @@ fn an_update_that_meets_a_fault_is_in_force_or_an_error() {
                 }
             }
         }
-        assert_eq!(nft(&["list", "tables"]).lines().count(), 1, "{}", nft(&["list", "tables"]));
+        assert!(nft(&["list", "tables"]).lines().all(|line| line.ends_with(" portcullis")));
     });
 }
 

@@ -13,7 +13,7 @@ use portcullis_core::model::EndpointKind;
 use portcullis_core::settings::Settings;
 use portcullis_testkit::generate::Generator;
 
-use super::{in_namespace, nft};
+use super::{in_namespace, nft, tables};
 
 pub(crate) fn compiler(generator: &mut Generator) -> Compiler {
     let mut compiler = Compiler::new(Settings::default(), CompileScope::All);
@@ -74,18 +74,18 @@ fn netlink_and_nft_make_the_same_table_and_nft_lists_it() {
         let copy = snapshot.clone();
         let by_netlink = in_namespace(move || {
             load(&mut Netlink::open().unwrap(), &copy, options());
-            let listed = nft(&["list", "table", "inet", "portcullis"]);
+            let listed = tables();
             let saved = nft(&["list", "ruleset"]);
             nft(&["flush", "ruleset"]);
             let path = std::env::temp_dir().join(format!("portcullis-{}-{seed}", std::process::id()));
             std::fs::write(&path, saved).unwrap();
             nft(&["-f", path.to_str().unwrap()]);
             std::fs::remove_file(path).unwrap();
-            (listed, nft(&["list", "table", "inet", "portcullis"]))
+            (listed, tables())
         });
         let by_nft = in_namespace(move || {
             load(&mut Nft::probe().unwrap(), &snapshot, options());
-            nft(&["list", "table", "inet", "portcullis"])
+            tables()
         });
         if let (Some((listed, reloaded)), Some(by_nft)) = (by_netlink, by_nft) {
             similar(&listed, &by_nft, seed);

@@ -100,11 +100,72 @@ fn discovers(table: &Table, name: &str, stranger: &str) {
     assert!(!comes_in || table.run("input", &mut way).dropped);
 }
 
+/// No discovery passes between the host and an interface that nobody has an address at, and no ARP.
+fn is_cut_off(table: &Table, name: &str) {
+    let ends = ["fe80::1", "ff02::1", "::", "fe80::2"].map(|text| text.parse().unwrap());
+    for (from, to) in [(0, 1), (0, 3), (2, 1), (3, 0)] {
+        for (kind, hops) in [(130, 1), (133, 255), (135, 255), (136, 255), (143, 1)] {
+            let packet = Packet::new(ends[from], ends[to], Protocol::ICMPV6).with_icmp(kind, 0);
+            let mut comes_in = Way { hops, ..Way::through(&packet, name, "") };
+            let way = &mut comes_in.clone();
+            assert!(table.run("raw_prerouting", way).dropped || table.run("input", &mut comes_in).dropped);
+            let mut goes_out = Way { hops, ..Way::through(&packet, "", name) };
+            assert!(table.run("output", &mut goes_out).dropped, "{kind} {from} {to}");
+        }
+    }
+    let nothing = Packet::new(ends[0], ends[1], Protocol(0));
+    for (chain, input, output) in [("arp_input", name, ""), ("arp_output", "", name)] {
+        for sender in ["10.0.0.1", "0.0.0.0"] {
+            let mut way = Way { arp: sender.parse().ok(), ..Way::through(&nothing, input, output) };
+            assert!(table.run(chain, &mut way).dropped, "{chain} {sender}");
+        }
+    }
+}
+
+/// What is sent to an interface of a workload's name passes from its binding on, in flows that connection tracking knows as well.
+#[test]
+fn what_is_sent_to_an_interface_of_a_workload_s_name_waits_for_its_binding() {
+    let (compiler, id) = compiler();
+    let options = Options::from(DataplaneOptions::new().with_workload_interfaces(interface("veth")));
+    let mut bindings = Bindings::new();
+    let desired = DesiredState::new(compiler.snapshot(), &bindings);
+    let (mut lowering, update) = Lowering::load(options, desired, &Existing::default()).unwrap();
+    let mut table = Table::default();
+    update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+    let [from, to] = ["192.0.2.1", "10.0.0.1"].map(|text| text.parse().unwrap());
+    let packet = Packet::new(from, to, Protocol::UDP).to_port(80);
+    let passes = |table: &Table, output| {
+        ["forward", "output"].map(|chain| {
+            let input = if chain == "forward" { "eth0" } else { "" };
+            let mut way = Way::through(&packet, input, output);
+            way.state = Some(crate::command::ConnectionState::Established);
+            !table.run(chain, &mut way).dropped
+        })
+    };
+    for round in 0..2 {
+        assert_eq!((passes(&table, CLOSED), passes(&table, "eth1")), ([false; 2], [true; 2]), "{round}");
+        is_cut_off(&table, CLOSED);
+        bindings.bind(id.clone(), binding());
+        let delta = compiler.snapshot().diff(compiler.snapshot());
+        let bound = DesiredState::new(compiler.snapshot(), &bindings);
+        let update = lowering.update(bound, &delta).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+        assert_eq!(passes(&table, CLOSED), [true; 2], "{round}");
+        bindings.unbind(&id);
+        let unbound = DesiredState::new(compiler.snapshot(), &bindings);
+        let update = lowering.update(unbound, &delta).unwrap();
+        update.stages().iter().for_each(|stage| table.apply(&stage.commands));
+    }
+}
+
 #[test]
 fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
-    for options in
-        [Options::new(), DataplaneOptions::new().with_workload_interfaces(interface("veth")).into()]
+    let named = DataplaneOptions::new().with_workload_interfaces(interface("veth"));
+    for (options, checks) in [DataplaneOptions::new(), named]
+        .into_iter()
+        .flat_map(|options| [(options.clone(), true), (options, false)])
     {
+        let options = Options::from(options.with_check_neighbour_claims(checks));
         let (compiler, id) = compiler();
         let snapshot = compiler.snapshot();
         let mut bindings = Bindings::new();
@@ -116,11 +177,15 @@ fn a_closed_interface_passes_nothing_and_no_batch_opens_it() {
         let shut = [false; 4];
         assert_eq!(passes(&table, CLOSED, Protocol::TCP, 0), shut);
         assert_eq!(passes(&table, "eth1", Protocol::TCP, 0), [true; 4]);
-        // Neighbour discovery with the host goes on; what only looks like it does not.
         for kind in [130, 133, 135, 136] {
             assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, kind), shut);
         }
-        discovers(&table, CLOSED, "fd00::77");
+        if checks {
+            is_cut_off(&table, CLOSED);
+        } else {
+            // Neighbour discovery with the host goes on; what only looks like it does not.
+            discovers(&table, CLOSED, "fd00::77");
+        }
         assert_eq!(passes(&table, CLOSED, Protocol::ICMPV6, 128), shut);
 
         // Its workload comes and goes; policy denies it everything, but for what the host sends.

@@ -1,7 +1,7 @@
 //! A table in memory: takes commands as the kernel does, refuses what the kernel refuses, and decides packets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::command::*;
 use portcullis_core::label::Name;
@@ -48,6 +48,10 @@ pub(crate) struct Way<'a> {
     pub(crate) syn: bool,
     /// The ends of the flow that it belongs to or is about.
     pub(crate) flow: Option<[IpAddr; 2]>,
+    /// What a neighbour advertisement is about.
+    pub(crate) target: IpAddr,
+    /// What the sender of ARP says of itself; `None` in other packets.
+    pub(crate) arp: Option<Ipv4Addr>,
 }
 
 impl<'a> Way<'a> {
@@ -66,6 +70,8 @@ impl<'a> Way<'a> {
             state: None,
             syn: false,
             flow: None,
+            target: packet.source,
+            arp: None,
         }
     }
 }
@@ -103,10 +109,13 @@ impl Table {
     fn one(&mut self, command: &Command) -> Result<(), String> {
         let want = |holds: bool, reason: &str| if holds { Ok(()) } else { Err(reason.to_owned()) };
         match command {
-            Command::AddTable => self.exists = true,
-            Command::DeleteTable => {
+            Command::AddTable(_) => self.exists = true,
+            Command::DeleteTable(family) => {
                 want(self.exists, "no table")?;
-                *self = Self::default();
+                let stays = |name: &Name| Family::of(name) != *family;
+                self.sets.retain(|name, _| stays(name));
+                self.chains.retain(|name, _| stays(name));
+                self.counters.retain(stays);
             }
             Command::AddCounter(name) => drop(self.counters.insert(name.clone())),
             Command::DeleteCounter(name) => {
@@ -120,8 +129,7 @@ impl Table {
                 self.sets.entry(set.name.clone()).or_insert((set.clone(), BTreeMap::new()));
             }
             Command::DeleteSet(name) => {
-                let uses =
-                    |part: &Part| matches!(part, Part::In(_, set) | Part::Dispatch(_, set) if set == name);
+                let uses = |part: &Part| matches!(part, Part::In(_, set) | Part::NotIn(_, set) | Part::Dispatch(_, set) if set == name);
                 want(!self.parts().any(uses), "in use")?;
                 want(self.sets.remove(name).is_some(), "no such set")?;
             }
@@ -139,7 +147,7 @@ impl Table {
             Command::AddRule(rule) => {
                 for part in &rule.parts {
                     match part {
-                        Part::In(key, set) => {
+                        Part::In(key, set) | Part::NotIn(key, set) => {
                             let (set, _) = self.sets.get(set).ok_or("no such set")?;
                             want(
                                 set.kind != SetKind::Verdicts && set.key.len() == key.len(),
@@ -240,6 +248,11 @@ impl Table {
                 };
                 found.cloned()
             }
+            Part::NotIn(key, set) => {
+                let known = self.part(&Part::In(key.clone(), set.clone()), way, fate);
+                // A field that the packet does not have matches nothing.
+                key.iter().all(|f| value_of(*f, way).is_some()).then_some(known.is_none()).and_then(is)
+            }
             Part::Switch(field, cases) => {
                 let value = value_of(*field, way)?;
                 cases.iter().find(|(case, _)| within(&value, case)).map(|(_, target)| Some(target.clone()))
@@ -313,6 +326,9 @@ fn value_of(field: Field, way: &Way<'_>) -> Option<Value> {
         Field::PayloadLength => Value::Number(way.length),
         Field::Initiator(version) => of(way.flow?[0], version)?,
         Field::Responder(version) => of(way.flow?[1], version)?,
+        Field::NeighbourTarget => Value::Address(way.target),
+        Field::ArpHardwareLength => Value::Number(way.arp.map(|_| 6)?),
+        Field::ArpSender => Value::Address(way.arp?.into()),
         Field::ConnectionState => Value::State(way.state?),
     })
 }

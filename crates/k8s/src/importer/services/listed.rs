@@ -23,7 +23,7 @@ use crate::validate;
 use crate::workload::protocol;
 
 /// The label that tells whose slice it is.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// The label that keeps `Endpoints` from being mirrored. Source: kubernetes `staging/src/k8s.io/api/discovery/v1`.
 const SKIP_MIRROR_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// The annotation of `Endpoints` that only serve an election. Source: kubernetes
