@@ -72,6 +72,9 @@ impl Enforcer {
 
     /// Carries out one batch. Mostly others change tables of their own, and nothing is told of ours.
     pub(super) fn commit(&mut self, batch: &[Command]) -> Result<(), Halt> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS {
             let generation = match self.generation {
                 Some(generation) => generation,

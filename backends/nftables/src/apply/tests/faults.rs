@@ -85,7 +85,7 @@ fn late(place: Place<'_>) -> Result<(), ApplyError> {
 /// Others change our table before the batch, so that all passes.
 fn opened(place: Place<'_>) -> Result<(), ApplyError> {
     if let Place::Send(_) = place
-        && nft(&["list", "tables"]).contains("portcullis")
+        && nft(&["list", "tables"]).contains("inet portcullis")
         && nft(&["list", "chains"]).contains("chain forward")
     {
         nft(&["insert", "rule", "inet", "portcullis", "forward", "accept"]);
@@ -96,7 +96,7 @@ fn opened(place: Place<'_>) -> Result<(), ApplyError> {
 /// Others take our table away after the batch.
 fn taken_away(place: Place<'_>) -> Result<(), ApplyError> {
     if let Place::Answer = place
-        && nft(&["list", "tables"]).contains("portcullis")
+        && nft(&["list", "tables"]).contains("inet portcullis")
     {
         nft(&["delete", "table", "inet", "portcullis"]);
     }
