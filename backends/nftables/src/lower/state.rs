@@ -64,7 +64,6 @@ impl Live {
 }
 
 /// What the kernel should hold, for a comparison.
-#[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Expected<'a> {
     /// The families that there is a table for.

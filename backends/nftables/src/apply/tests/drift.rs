@@ -51,7 +51,7 @@ fn any_rule_that_is_replaced_is_found() {
             replaced += 3;
             replace(chain, *handle, "accept");
             assert_eq!(enforcer.drift().unwrap(), Drift::Changed(chain.as_str().into()));
-            assert_eq!(enforcer.maintain(desired).unwrap().repaired, [chain.clone()]);
+            assert_eq!(enforcer.maintain(desired).unwrap().repaired, core::slice::from_ref(chain));
             assert_eq!(enforcer.read_back(), Drift::None);
         }
         assert!(replaced > 20, "{replaced}");

@@ -1,8 +1,10 @@
 //! The kernel refuses, others interfere, or answers are lost at every batch of a load and of an update: the old policy or the new,
 //! never a mix, never `Ok` without being in force, and the next good update is in force.
 
+use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::cell::Cell;
-use std::rc::Rc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use portcullis_core::backend::{Applied, DataplaneError, DataplaneErrorKind};
@@ -224,11 +226,11 @@ fn others_who_write_all_the_time_stop_no_update() {
     on_a_node(|mut node| {
         node.allow(PORTS[0]);
         assert!(node.load().unwrap().is_complete());
-        let stop = std::sync::Arc::new(core::sync::atomic::AtomicBool::new(false));
-        let stopped = std::sync::Arc::clone(&stop);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let writer = std::thread::spawn(move || {
             let mut written = 0;
-            while !stopped.load(core::sync::atomic::Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 nft(&["add", "table", "inet", "other"]);
                 nft(&["delete", "table", "inet", "other"]);
                 written += 2;
@@ -243,7 +245,7 @@ fn others_who_write_all_the_time_stop_no_update() {
             assert!(node.maintain().unwrap().repaired.is_empty());
         }
         assert_eq!(node.open_port(), Some(port));
-        stop.store(true, core::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         assert!(writer.join().unwrap() > 4);
         assert_eq!(node.enforcer.reads_for_test(), 0, "our table was read though nobody touched it");
     });

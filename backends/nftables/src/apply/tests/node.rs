@@ -63,7 +63,7 @@ impl Pod {
                 std::thread::spawn(move || {
                     let mut buffer = [0; 64];
                     while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-                        let _ = socket.send_to(&buffer[..count], from);
+                        let _ = socket.send_to(buffer.get(..count).unwrap(), from);
                     }
                 });
             }
@@ -129,13 +129,13 @@ pub(super) fn on_a_node(test: impl FnOnce(Node) + Send + 'static) {
         let compiler = Compiler::new(Settings::default(), CompileScope::All);
         let enforcer = Enforcer::open(Options::new()).unwrap();
         let mut node = Node { pods, compiler, bindings: Bindings::new(), enforcer };
-        for number in 0..node.pods.len() {
-            let pod = &node.pods[number];
-            let interface = Interface::new(&pod.name()).unwrap();
-            node.bindings.bind(pod.id(), Binding::workload(interface, [pod.address()]));
-            let mut endpoint = Endpoint::new(pod.id());
+        let pods =
+            node.pods.each_ref().map(|pod| (pod.id(), Interface::new(&pod.name()).unwrap(), pod.address()));
+        for (id, interface, address) in pods {
+            node.bindings.bind(id.clone(), Binding::workload(interface, [address]));
+            let mut endpoint = Endpoint::new(id);
             endpoint.labels = labels("pod");
-            endpoint.addresses = vec![pod.address()];
+            endpoint.addresses = vec![address];
             node.apply(Update::Endpoint(endpoint));
         }
         // What each sends passes.
