@@ -8,6 +8,7 @@ mod event;
 mod faults;
 mod header;
 mod ipvs;
+mod lost;
 mod masters;
 mod netlink;
 mod nft_program;

@@ -109,7 +109,14 @@ pub(crate) enum SetKind {
     Verdicts,
     /// Single values, each of which goes after so many seconds. The elements have their own time, not the set.
     Timed(u32),
+    /// What [`Part::Budget`] keeps of each value, until it was not met for an hour.
+    Budgets,
 }
+
+/// Most values that a set of [`SetKind::Budgets`] keeps. A value beyond them does not match.
+pub(crate) const MOST_BUDGETS: u32 = 65_535;
+/// Seconds for which a value is kept that is not met.
+pub(crate) const BUDGET_SECONDS: u32 = 3_600;
 
 /// Elements of one set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +214,9 @@ pub(crate) enum Part {
     Count(Name),
     /// Sends an event with this prefix (at most 127 bytes) to the nflog group.
     Log(u16, String),
+    /// Counts the packet for the value that it has in this field, in a set of [`SetKind::Budgets`], and matches as long as
+    /// that value was not met more often than so many times a second.
+    Budget(Field, Name, u32),
     /// Matches the segment that begins a TCP connection: SYN without ACK.
     BeginsTcp,
     /// Answers a TCP segment with a reset, and drops it.

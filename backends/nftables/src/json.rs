@@ -1,7 +1,8 @@
 //! Commands as JSON for `nft -j`, typed by the crate `nftables`.
 //!
-//! Three things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
-//! key is the family of the packet (`nf_proto`), and `notrack` as a statement that `nft` takes. Everything else is typed.
+//! Four things the crate cannot say, and they are set after serialising: that a map leads to verdicts, that a field of a
+//! key is the family of the packet (`nf_proto`), `notrack` as a statement that `nft` takes, and what an element keeps that a packet
+//! adds. Everything else is typed.
 
 use std::collections::HashSet;
 
@@ -23,8 +24,8 @@ use portcullis_core::net::IpVersion;
 use serde_json::Value as Json;
 
 use crate::command::{
-    self, AddressKind, BaseHook, Command, ConnectionState, Elements, Family, Field, HookPoint, Part, SetKind,
-    Target, Value,
+    self, AddressKind, BUDGET_SECONDS, BaseHook, Command, ConnectionState, Elements, Family, Field,
+    HookPoint, MOST_BUDGETS, Part, SetKind, Target, Value,
 };
 
 /// One object of libnftables-json for each batch, to be carried out one after the other with `nft -j -f -`.
@@ -42,17 +43,51 @@ pub(crate) fn batch(table: &Name, commands: &[Command]) -> Result<Json, LowerErr
     for (object, command) in typed {
         match command {
             Command::AddSet(set) => set_types(object, set),
-            Command::AddRule(_) => {
+            Command::AddRule(rule) => {
                 let statements = object.pointer_mut("/add/rule/expr").and_then(Json::as_array_mut);
-                for statement in statements.into_iter().flatten().filter(|statement| *statement == "notrack")
-                {
-                    *statement = serde_json::json!({ "notrack": null });
+                for statement in statements.into_iter().flatten() {
+                    if *statement == "notrack" {
+                        *statement = serde_json::json!({ "notrack": null });
+                    } else if let Some(Json::Object(update)) = statement.get_mut("set") {
+                        let rate = budget(rule);
+                        let limit = serde_json::json!({ "rate": rate, "per": "second", "burst": rate });
+                        update.insert(
+                            "stmt".into(),
+                            serde_json::json!([{ "counter": null }, { "limit": limit }]),
+                        );
+                    }
                 }
             }
             _ => {}
         }
     }
+    let made = commands.iter().filter_map(|command| match command {
+        Command::AddSet(set) if set.kind == SetKind::Budgets => Some(set),
+        _ => None,
+    });
+    if let Some(Json::Array(objects)) = json.get_mut("nftables") {
+        made.for_each(|set| objects.extend(used_by_packets(table, set)));
+    }
     Ok(json)
+}
+
+/// Commands without an effect of their own. nft makes a set so that packets can add elements to it only when a rule of the same batch
+/// says so: JSON has no flag for it.
+fn used_by_packets(table: &str, set: &command::Set) -> [Json; 4] {
+    let field = set.key.first().copied().unwrap_or(Field::InputInterface);
+    let name = set.name.as_str();
+    let chain = serde_json::json!({ "chain": { "family": "inet", "table": table, "name": name } });
+    let kept =
+        serde_json::json!([{ "counter": null }, { "limit": { "rate": 1, "per": "second", "burst": 1 } }]);
+    let update = serde_json::json!({ "op": "update", "elem": field_of(field), "set": format!("@{name}"), "stmt": kept });
+    let rule =
+        serde_json::json!({ "family": "inet", "table": table, "chain": name, "expr": [{ "set": update }] });
+    [
+        serde_json::json!({ "add": chain }),
+        serde_json::json!({ "add": { "rule": rule } }),
+        serde_json::json!({ "flush": chain }),
+        serde_json::json!({ "delete": chain }),
+    ]
 }
 
 /// Whether nft takes the command as text only: a field that it has no name for is no key of a set in JSON.
@@ -68,6 +103,14 @@ fn has_no_json(command: &Command) -> bool {
         }),
         _ => false,
     }
+}
+
+/// The packets a second that a rule has a budget of.
+fn budget(rule: &command::Rule) -> Option<u32> {
+    rule.parts.iter().find_map(|part| match part {
+        Part::Budget(_, _, rate) => Some(*rate),
+        _ => None,
+    })
 }
 
 /// Says what the crate cannot: see the module.
@@ -170,10 +213,23 @@ fn set<'a>(table: &'a str, set: &'a command::Set) -> NfListObject<'a> {
     }
     let flags = match set.kind {
         SetKind::Ranges => Some(HashSet::from([SetFlag::Interval])),
-        SetKind::Timed(_) => Some(HashSet::from([SetFlag::Timeout])),
+        // That packets add elements follows from the rules that say so.
+        SetKind::Timed(_) | SetKind::Budgets => Some(HashSet::from([SetFlag::Timeout])),
         SetKind::Values | SetKind::Verdicts => None,
     };
-    NfListObject::Set(Box::new(Set { family, table, name, set_type, flags, comment, ..Set::default() }))
+    let kept = (set.kind == SetKind::Budgets).then_some((MOST_BUDGETS, BUDGET_SECONDS));
+    let (size, timeout) = kept.unzip();
+    NfListObject::Set(Box::new(Set {
+        family,
+        table,
+        name,
+        set_type,
+        flags,
+        comment,
+        size,
+        timeout,
+        ..Set::default()
+    }))
 }
 
 const fn known_type(field: Field) -> SetType {
@@ -267,6 +323,11 @@ fn statements(part: &Part) -> Vec<Statement<'_>> {
             log.queue_threshold = Some(1);
             Statement::Log(Some(log))
         }
+        Part::Budget(field, set, _) => Statement::Set(stmt::Set {
+            op: stmt::SetOp::Update,
+            elem: field_of(*field),
+            set: format!("@{set}").into(),
+        }),
         Part::BeginsTcp => {
             let flags = PayloadField { protocol: "tcp".into(), field: "flags".into() };
             let flags = Expression::Named(NamedExpression::Payload(Payload::PayloadField(flags)));

@@ -80,7 +80,7 @@ impl Options {
     /// The choices that every dataplane takes. Their name is that of the tables; networks of services are not needed,
     /// because netfilter sees packets after destination NAT. Without [a check of
     /// claims](DataplaneOptions::with_check_neighbour_claims) there is no table of the family `arp`, so ARP passes closed interfaces,
-    /// too. [Events by interface](DataplaneOptions::with_events_per_second) are not limited yet.
+    /// too. [`u32::MAX` events a second](DataplaneOptions::with_events_per_second) are no limit; with 0 there are none.
     #[must_use]
     pub const fn shared(&self) -> &DataplaneOptions {
         &self.shared

@@ -134,8 +134,11 @@ impl Judge {
         let failed = |error: crate::apply::ApplyError| environment(error);
         let mut netlink = Netlink::open().map_err(failed)?;
         let limits = Limits { chains: usize::MAX, sets: usize::MAX, elements: usize::MAX };
-        let shared =
-            DataplaneOptions::new().with_events(LoggedEvents::All).with_check_neighbour_claims(false);
+        // Every packet is asked about, and none may go without its event.
+        let shared = DataplaneOptions::new()
+            .with_events(LoggedEvents::All)
+            .with_events_per_second(u32::MAX)
+            .with_check_neighbour_claims(false);
         let options = Options::from(shared).with_limits(limits);
         let mut events = Events::open().map_err(failed)?;
         events.listen(options.log_group()).map_err(failed)?;

@@ -7,8 +7,8 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
 use crate::command::{
-    AddressKind, BaseHook, Command, ConnectionState, Element, Elements, Field, HookPoint, Part, Rule, Set,
-    SetKind, Target, Value,
+    AddressKind, BUDGET_SECONDS, BaseHook, Command, ConnectionState, Element, Elements, Field, HookPoint,
+    MOST_BUDGETS, Part, Rule, Set, SetKind, Target, Value,
 };
 
 /// Prints `commands` for the table called `table`.
@@ -68,6 +68,9 @@ fn add_set(f: &mut fmt::Formatter<'_>, table: &str, set: &Set) -> fmt::Result {
         SetKind::Ranges => f.write_str("; flags interval;")?,
         SetKind::Verdicts => f.write_str(" : verdict;")?,
         SetKind::Timed(_) => f.write_str("; flags timeout;")?,
+        SetKind::Budgets => {
+            write!(f, "; size {MOST_BUDGETS}; flags dynamic,timeout; timeout {BUDGET_SECONDS}s;")?;
+        }
     }
     if let Some(comment) = &set.comment {
         write!(f, " comment \"{comment}\";")?;
@@ -97,6 +100,13 @@ fn add_rule(f: &mut fmt::Formatter<'_>, table: &str, rule: &Rule) -> fmt::Result
             Part::Count(name) => write!(f, " counter name \"{name}\"")?,
             Part::Log(group, prefix) => {
                 write!(f, " log prefix \"{prefix}\" group {group} snaplen 128 queue-threshold 1")?
+            }
+            Part::Budget(field, set, rate) => {
+                let field = self::field(*field);
+                write!(
+                    f,
+                    " update @{set} {{ {field} counter limit rate {rate}/second burst {rate} packets }}"
+                )?;
             }
             Part::BeginsTcp => f.write_str(" tcp flags & (syn | ack) == syn")?,
             Part::Reset => f.write_str(" reject with tcp reset")?,

@@ -5,7 +5,6 @@ use portcullis_core::label::Name;
 use crate::apply::ended::EndedFlows;
 use crate::apply::netlink::Netlink;
 use crate::apply::transport::ApplyError;
-use crate::command::SetKind;
 use crate::lower::base_names::BaseNames;
 use crate::lower::state::Expected;
 
@@ -46,15 +45,15 @@ pub(crate) fn compare(
     if let Some(name) = expected.counters.iter().find(|name| !found.has_counter(name)) {
         return Ok(Drift::Changed(name.clone()));
     }
-    let ended = BaseNames::all_ended();
-    for (name, key) in &ended {
+    let lasting = BaseNames::lasting();
+    for ((name, key), kind) in &lasting {
         let written = ended_flows.certain(name, key, std::time::Instant::now());
-        if !found.has_set(name, key, SetKind::Timed(0)) || !netlink.holds_all(table, &written)? {
+        if !found.has_set(name, key, *kind) || !netlink.holds_all(table, &written)? {
             return Ok(Drift::Changed(name.clone()));
         }
     }
     let ours = |name: &Name| {
-        ended.iter().any(|(set, _)| set == name) || expected.sets.iter().any(|set| set.set == *name)
+        lasting.iter().any(|((set, _), _)| set == name) || expected.sets.iter().any(|set| set.set == *name)
     };
     let stray = found.chains().find(|name| !expected.chains.contains_key(*name));
     let stray = stray.or_else(|| found.sets().find(|name| !ours(name)));

@@ -18,12 +18,15 @@ use crate::apply::drift::{self, Drift};
 use crate::apply::ended::{EndedFlows, Noted};
 use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
+use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;
-use crate::apply::netlink::{Events, Flow, Netlink, Watch};
+use crate::apply::netlink::{Events, Flow, LogMessage, Netlink, Watch};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{Transport as _, both};
 use crate::command::Command;
 use crate::lower::Lowering;
+use crate::lower::base_chains;
+use crate::lower::base_names::BaseNames;
 use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
 use crate::options::Options;
@@ -63,8 +66,7 @@ pub struct Enforcer {
     masters: Masters,
     /// Opened together with `netlink`, so that both are of one network namespace.
     events: Events,
-    /// Events of decisions that are no longer remembered.
-    unresolved: u64,
+    lost: LostEvents,
 }
 
 impl Enforcer {
@@ -95,7 +97,7 @@ impl Enforcer {
             ended: EndedFlows::default(),
             masters: Masters::open()?,
             events,
-            unresolved: 0,
+            lost: LostEvents::default(),
         })
     }
 
@@ -200,6 +202,35 @@ impl Enforcer {
         self.lowering.as_ref().map_or(0, portcullis_core::backend::Lower::generation)
     }
 
+    /// What a log message says.
+    fn resolve(&self, message: &LogMessage) -> Told {
+        event::resolve(message, self.meaning(message.chain()), self.options.shared.inspected)
+    }
+
+    /// The events that came and that nobody read yet.
+    fn waiting(&mut self) -> Result<Came, DataplaneError> {
+        let messages: Vec<LogMessage> = self.events.waiting()?.cloned().collect();
+        let mut waiting = Came::default();
+        for message in messages.iter().filter(|message| matches!(self.resolve(message), Told::Event(_))) {
+            waiting.one(message.interface());
+        }
+        Ok(waiting)
+    }
+
+    /// How many packets asked for an event.
+    fn asked_in_all(&mut self) -> Result<u64, DataplaneError> {
+        let name = Name::from(base_chains::EVENTS);
+        let counted = self.netlink.some_counters(&self.table, [&name])?;
+        Ok(counted.get(&name).map_or(0, |counter| counter.packets))
+    }
+
+    /// The same, and by interface.
+    fn asked(&mut self) -> Result<EventCounts, DataplaneError> {
+        let (budgets, _) = BaseNames::event_budgets();
+        let by_interface = self.netlink.budgets(&self.table, &budgets)?;
+        Ok(EventCounts { all: self.asked_in_all()?, by_interface })
+    }
+
     /// The decision that the chain called `name` stands for, also when the chain is gone.
     pub(super) fn meaning(&self, name: &str) -> Option<&Meaning> {
         self.lowering
@@ -280,8 +311,10 @@ impl Dataplane for Enforcer {
     fn load(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
         let mut applied = self.replace(desired)?;
         applied.warnings.extend(ipvs::warning());
-        self.events.forget_lost();
-        self.unresolved = 0;
+        // What comes in between is known to both, so none is counted as lost that is not.
+        if let (Ok(unread), Ok(asked)) = (self.waiting(), self.asked()) {
+            self.lost = LostEvents::begin(asked, unread);
+        }
         Ok(applied)
     }
 
@@ -376,19 +409,35 @@ impl Dataplane for Enforcer {
     fn next_event(&mut self) -> Result<Option<Event>, DataplaneError> {
         self.events.listen(self.options.log_group())?;
         while let Some(message) = self.events.next(Duration::ZERO)? {
-            match event::resolve(&message, self.meaning(message.chain()), self.options.shared.inspected) {
-                Told::Event(event) => return Ok(Some(event)),
-                Told::Before => {}
-                Told::Unknown => self.unresolved = self.unresolved.saturating_add(1),
+            if let Told::Event(event) = self.resolve(&message) {
+                self.lost.told.one(message.interface());
+                return Ok(Some(event));
             }
         }
         Ok(None)
     }
 
-    /// Those of chains that an earlier process made count as lost, too. An overflow of the socket counts as one, however many
-    /// events it took.
+    /// The table counts what asked for an event; what of that did not come is lost. Those of chains that an earlier process
+    /// made count as lost, too. When the kernel cannot be asked, the answer is the last one.
     fn lost_events(&mut self) -> u64 {
-        self.events.lost().saturating_add(self.unresolved)
+        match (self.asked_in_all(), self.waiting()) {
+            (Ok(asked), Ok(waiting)) => self.lost.all(asked, &waiting),
+            _ => self.lost.last(),
+        }
+    }
+
+    /// The interface is that which a packet goes out by where a process of the host sent it. An interface is forgotten that
+    /// asked for no event in an hour.
+    fn lost_events_by_interface(&mut self) -> Vec<(u32, u64)> {
+        let (Ok(asked), Ok(waiting)) = (self.asked(), self.waiting()) else { return Vec::new() };
+        let mut lost = Vec::new();
+        for (name, asked) in asked.by_interface {
+            if let Ok(Some(index)) = self.masters.index(&name) {
+                let count = self.lost.at(&name, index, asked, &waiting);
+                lost.extend((count > 0).then_some((index, count)));
+            }
+        }
+        lost
     }
 
     fn event_fd(&self) -> Option<c_int> {

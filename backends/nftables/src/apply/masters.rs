@@ -69,6 +69,14 @@ impl Masters {
         Ok(())
     }
 
+    /// The index of the interface of this name. `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn index(&mut self, name: &str) -> Result<Option<u32>, ApplyError> {
+        self.links.index(name)
+    }
+
     fn unreached(&self, bindings: &Bindings) -> Vec<Unreached> {
         if self.reasons.values().all(Option::is_none) {
             return Vec::new();

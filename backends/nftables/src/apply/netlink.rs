@@ -140,6 +140,20 @@ impl Netlink {
         Ok(existing)
     }
 
+    /// How many packets a set of [`SetKind::Budgets`] counted for each interface.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn budgets(&mut self, table: &Name, set: &Name) -> Result<BTreeMap<String, u64>, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::text(2, set)];
+        let mut budgets = BTreeMap::new();
+        for message in self.ask(GET_ELEMENT, Family::of(set), true, attributes)? {
+            let list = find(&read(&message), 3).map(read).unwrap_or_default();
+            budgets.extend(list.iter().filter_map(|(_, element)| budget(element)));
+        }
+        Ok(budgets)
+    }
+
     /// Whether a set holds `wanted`, as given to the commands, and nothing else.
     ///
     /// # Errors
@@ -259,6 +273,20 @@ fn counter(message: &[u8]) -> Option<(Name, Counter)> {
     Some((name, Counter { packets: value(2), bytes: value(1) }))
 }
 
+/// The interface of an element, and how many packets it counted.
+fn budget(element: &[u8]) -> Option<(String, u64)> {
+    let attributes = read(element);
+    let interface = as_text(find(&read(find(&attributes, 1)?), 1)?);
+    let kept = read(find(&attributes, ELEMENT_EXPRESSIONS)?);
+    let counter = kept
+        .iter()
+        .map(|(_, kept)| read(kept))
+        .find(|kept| find(kept, 1).map(as_text).as_deref() == Some("counter"))?;
+    Some((interface, find(&read(find(&counter, 2)?), 2).and_then(as_u64)?))
+}
+
+/// `NFTA_SET_ELEM_EXPRESSIONS`.
+const ELEMENT_EXPRESSIONS: u16 = 11;
 /// The kernel's `ERESTART`: the tables are of another generation.
 const ERESTART: i32 = 85;
 const PROBE: &str = "portcullis-probe";

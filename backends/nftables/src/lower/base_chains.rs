@@ -73,10 +73,38 @@ pub(crate) const TUNNELS: &str = "tunnels";
 const TUNNEL_PORTS: &str = "tunnel_ports";
 /// Counts packets of flows that were ended.
 pub(crate) const ENDED: &str = "ended";
+/// Counts packets that sent an event or would have, with a larger budget.
+pub(crate) const EVENTS: &str = "events";
+
+/// The rule that sends what these prefixes say of a packet, as far as the budget of the interface in `field` goes. The interfaces that
+/// packets have which the node itself sends count together where they are told by the one that they came in by.
+pub(crate) fn events(
+    options: &Options,
+    field: Field,
+    prefixes: impl IntoIterator<Item = String>,
+) -> Option<(Vec<Part>, Option<String>)> {
+    let mut messages =
+        prefixes.into_iter().map(|prefix| Part::Log(options.log_group, prefix)).collect::<Vec<_>>();
+    if messages.is_empty() {
+        return None;
+    }
+    let mut parts = vec![Part::Count(EVENTS.into())];
+    match options.shared.events_per_second {
+        u32::MAX => {}
+        0 => messages.clear(),
+        rate => parts.push(Part::Budget(field, BaseNames::event_budgets().0, rate)),
+    }
+    parts.append(&mut messages);
+    Some((parts, None))
+}
+
 /// The counters that the tables of these families always have.
 pub(crate) fn counters(families: &BTreeSet<Family>) -> impl Iterator<Item = Name> {
     let arp = families.contains(&Family::Arp).then_some(claims::ARP_COUNTERS);
-    [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST].into_iter().chain(arp.into_iter().flatten()).map(Name::from)
+    [UNKNOWN, FORGED, ENDED, TUNNELS, TO_HOST, EVENTS]
+        .into_iter()
+        .chain(arp.into_iter().flatten())
+        .map(Name::from)
 }
 
 /// The hooked chains that tables can have.
@@ -325,7 +353,7 @@ impl Builder<'_> {
         let mut rules = Content::new();
         if self.options.shared.events != LoggedEvents::LogRules {
             let prefix = label(&format!("{counter} {comment}"));
-            rules.push((vec![Part::Log(self.options.log_group, prefix)], None));
+            rules.extend(events(self.options, Field::InputInterface, [prefix]));
         }
         let count = vec![Part::Count(counter.into()), Part::Go(Target::Drop)];
         rules.push((count, Some(comment.into())));

@@ -5,7 +5,7 @@ use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::Hook;
 
-use crate::command::Field;
+use crate::command::{Field, SetKind};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BaseNames {
@@ -132,6 +132,17 @@ impl BaseNames {
                 (plain.of_family("ended_no_ports", version), vec![Field::Protocol, source, destination])
             }
         }
+    }
+
+    /// How many events each interface had, and may have. The same set in every table, so that a load gives nobody a new budget.
+    pub(crate) fn event_budgets() -> BaseSet {
+        ("event_budgets".into(), vec![Field::InputInterface])
+    }
+
+    /// The sets that every table has and a load leaves as they are: packets or time change their elements.
+    pub(crate) fn lasting() -> Vec<(BaseSet, SetKind)> {
+        let ended = Self::all_ended().into_iter().map(|set| (set, SetKind::Timed(0)));
+        ended.chain([(Self::event_budgets(), SetKind::Budgets)]).collect()
     }
 
     /// All sets of [`BaseNames::ended`].

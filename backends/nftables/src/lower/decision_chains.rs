@@ -7,7 +7,8 @@ use portcullis_core::net::IpVersion;
 use portcullis_core::verdict::{RuleRef, Verdict};
 
 use crate::command::Content;
-use crate::command::{AddressKind, Part, Target};
+use crate::command::{AddressKind, Field, Part, Target};
+use crate::lower::base_chains;
 use crate::lower::base_names::BaseNames;
 use crate::lower::names::label;
 use crate::options::Options;
@@ -71,9 +72,7 @@ pub(crate) fn rules(
         rules.extend(exemptions(hook_kind, base_names));
     }
     if hook_kind != HookKind::Staged {
-        for rule in &decision.logs {
-            rules.push((vec![Part::Log(options.log_group, log_prefix(name, rule))], None));
-        }
+        let mut prefixes: Vec<String> = decision.logs.iter().map(|rule| log_prefix(name, rule)).collect();
         let loud = match options.shared.events {
             LoggedEvents::LogRules => false,
             LoggedEvents::Denied => outcome == Outcome::Drop,
@@ -81,9 +80,13 @@ pub(crate) fn rules(
             _ => true,
         };
         if loud {
-            let text = format!("{name} {} {}", decision.verdict, decision.cause);
-            rules.push((vec![Part::Log(options.log_group, label(&text))], None));
+            prefixes.push(label(&format!("{name} {} {}", decision.verdict, decision.cause)));
         }
+        let interface = match hook_kind {
+            HookKind::FromHost | HookKind::UntrackedEgress => Field::OutputInterface,
+            _ => Field::InputInterface,
+        };
+        rules.extend(base_chains::events(options, interface, prefixes));
     }
     let count = Part::Count(name.clone());
     if outcome == Outcome::PassAll && hook_kind == HookKind::UntrackedIngress {

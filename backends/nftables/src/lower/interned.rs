@@ -197,7 +197,9 @@ pub(crate) fn targets(part: &Part) -> impl Iterator<Item = &Name> {
 /// The set or map that a rule looks into.
 pub(crate) const fn set_of(part: &Part) -> Option<&Name> {
     match part {
-        Part::In(_, set) | Part::NotIn(_, set) | Part::Dispatch(_, set) => Some(set),
+        Part::In(_, set) | Part::NotIn(_, set) | Part::Dispatch(_, set) | Part::Budget(_, set, _) => {
+            Some(set)
+        }
         _ => None,
     }
 }

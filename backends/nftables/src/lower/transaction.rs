@@ -100,8 +100,8 @@ fn create(state: &mut State, before: &Before, used: &Used, load: Option<&Existin
     if load.is_some() {
         commands.extend(state.families.iter().copied().map(Command::AddTable));
         commands.extend(base_chains::counters(&state.families).map(Command::AddCounter));
-        let ended = BaseNames::all_ended();
-        commands.extend(ended.map(|(name, key)| Command::AddSet(new_set(&name, key, SetKind::Timed(0)))));
+        let lasting = BaseNames::lasting().into_iter();
+        commands.extend(lasting.map(|((name, key), kind)| Command::AddSet(new_set(&name, key, kind))));
     }
     let mut filled: Vec<(Set, Vec<Element>)> = Vec::new();
     for (name, set) in state.sets.iter().filter(|(name, _)| !before.sets.contains_key(*name)) {
@@ -279,8 +279,8 @@ fn destroy(state: &mut State, before: &Before, used: &Used, load: Option<&Existi
     if let Some(existing) = load {
         gone.chains
             .extend(existing.chains.iter().filter(|name| !state.base_chains.contains_key(*name)).cloned());
-        let ended = BaseNames::all_ended().map(|(name, _)| name);
-        gone.sets.extend(existing.sets.iter().filter(|name| !ended.contains(name)).cloned());
+        let lasting: BTreeSet<Name> = BaseNames::lasting().into_iter().map(|((name, _), _)| name).collect();
+        gone.sets.extend(existing.sets.difference(&lasting).cloned());
         let ours: BTreeSet<Name> = base_chains::counters(&state.families).collect();
         gone.counters.extend(existing.counters.difference(&ours).cloned());
     }

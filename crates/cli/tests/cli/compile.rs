@@ -102,7 +102,11 @@ fn the_nftables_table_is_printed_as_text_and_as_json() {
     };
     let made = |line: &&str| line.starts_with("add chain") && !claims(line);
     let chains = |text: &str| text.lines().filter(made).count();
-    let json_chains = commands.iter().filter(|command| command["add"].get("chain").is_some()).count();
+    // One more chain makes nft see that packets add elements to a set, and goes at once.
+    let added = |command: &&serde_json::Value| {
+        command["add"].get("chain").is_some_and(|chain| chain["name"] != "event_budgets")
+    };
+    let json_chains = commands.iter().filter(added).count();
     assert_eq!(json_chains, chains(&text.stdout));
 }
 

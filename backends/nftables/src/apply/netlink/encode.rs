@@ -14,7 +14,10 @@ use super::attr::{bytes, entry, nested, number, text};
 use super::expr::{self, ANONYMOUS, OwnMap};
 use super::hook_number;
 use super::value::{ACCEPT, TYPE_BITS, field_len, key_bytes, next, padded, range_bytes, type_of, verdict};
-use crate::command::{Chain, Command, Element, Elements, Family, Field, Rule, Set, SetKind, Target, Value};
+use crate::command::{
+    BUDGET_SECONDS, Chain, Command, Element, Elements, Family, Field, MOST_BUDGETS, Rule, Set, SetKind,
+    Target, Value,
+};
 
 /// A batch as bytes.
 pub(super) struct Encoded {
@@ -71,6 +74,7 @@ const SET_CONSTANT: u32 = 2;
 const SET_INTERVAL: u32 = 4;
 const SET_MAP: u32 = 8;
 const SET_TIMEOUT: u32 = 16;
+const SET_DYNAMIC: u32 = 32;
 
 const ELEMENT_INTERVAL_END: u32 = 1;
 
@@ -173,6 +177,11 @@ impl Batch<'_> {
 
     fn set(&mut self, index: usize, set: &Set, ack: u16) {
         let mut attributes = self.set_attributes(&set.name, &set.key, set_flags(set.kind));
+        if set.kind == SetKind::Budgets {
+            let milliseconds = u64::from(BUDGET_SECONDS).saturating_mul(1_000);
+            attributes.push(nested(9, &[number(1, MOST_BUDGETS)]));
+            attributes.push(bytes(11, milliseconds.to_be_bytes()));
+        }
         if let Some(comment) = &set.comment {
             attributes.push(bytes(13, user_data(&[(USER_COMMENT, zero_ended(comment))])));
         } else if let [field] = &set.key[..] {
@@ -283,6 +292,7 @@ pub(super) const fn set_flags(kind: SetKind) -> u32 {
         SetKind::Ranges => SET_INTERVAL,
         SetKind::Verdicts => SET_MAP,
         SetKind::Timed(_) => SET_TIMEOUT,
+        SetKind::Budgets => SET_TIMEOUT | SET_DYNAMIC,
     }
 }
 

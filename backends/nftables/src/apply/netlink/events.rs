@@ -23,7 +23,6 @@ pub(crate) struct Events {
     /// The number of the last request.
     sequence: u32,
     waiting: alloc::collections::VecDeque<LogMessage>,
-    lost: u64,
 }
 
 /// What one rule logged.
@@ -47,6 +46,12 @@ impl LogMessage {
         self.prefix.split(' ').next().unwrap_or_default()
     }
 
+    /// The interface that the packet came in by, or goes out by where a process of this host sent it.
+    pub(crate) fn interface(&self) -> Option<u32> {
+        let [input, output] = self.interfaces;
+        input.or(output)
+    }
+
     /// Whether a Log rule sent it; otherwise it is the decision itself.
     #[must_use]
     #[cfg(feature = "oracle")]
@@ -57,7 +62,7 @@ impl LogMessage {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("waiting", &self.waiting.len()).field("lost", &self.lost).finish()
+        f.debug_struct("Events").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
 }
 
@@ -94,7 +99,6 @@ impl Events {
             listens: false,
             sequence: 0,
             waiting,
-            lost: 0,
         })
     }
 
@@ -154,7 +158,7 @@ impl Events {
     /// The next event, if there is one within `patience`.
     ///
     /// # Errors
-    /// When the socket fails. Events that were lost because they were not read in time are no error, see [`Events::lost`].
+    /// When the socket fails. Events that were lost because they were not read in time are no error.
     pub(crate) fn next(&mut self, patience: Duration) -> Result<Option<LogMessage>, ApplyError> {
         let end = Instant::now() + patience;
         loop {
@@ -176,15 +180,13 @@ impl Events {
         self.socket.fd()
     }
 
-    /// How many times events were lost because they were not read in time: one event or more each time.
-    #[must_use]
-    pub(crate) const fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Counts lost events from zero again.
-    pub(crate) const fn forget_lost(&mut self) {
-        self.lost = 0;
+    /// All events that came and were not taken yet.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(crate) fn waiting(&mut self) -> Result<impl Iterator<Item = &LogMessage>, ApplyError> {
+        self.fill()?;
+        Ok(self.waiting.iter())
     }
 
     fn fill(&mut self) -> Result<(), ApplyError> {
@@ -201,9 +203,8 @@ impl Events {
     fn receive(&mut self) -> Result<Vec<u8>, ApplyError> {
         loop {
             match self.socket.receive(MsgFlags::MSG_DONTWAIT) {
-                Err(error) if error.errno() == Some(Errno::ENOBUFS as i32) => {
-                    self.lost = self.lost.saturating_add(1);
-                }
+                // Some were lost; whoever counts what was sent knows how many.
+                Err(error) if error.errno() == Some(Errno::ENOBUFS as i32) => {}
                 received => return received,
             }
         }

@@ -99,6 +99,7 @@ impl Builder<'_> {
                 ];
                 self.push("log", &attributes);
             }
+            Part::Budget(field, set, rate) => self.budget(*field, set, *rate),
             Part::BeginsTcp => {
                 self.load(Field::Protocol, REG_1);
                 self.compare(Field::Protocol, &Value::Number(6));
@@ -120,6 +121,23 @@ impl Builder<'_> {
                 self.push("immediate", &[number(1, REG_VERDICT), nested(2, &[verdict(target)])]);
             }
         }
+    }
+
+    fn budget(&mut self, field: Field, set: &Name, rate: u32) {
+        self.load(field, REG_1);
+        let expression =
+            |name: &str, attributes: &[DefaultNla]| entry(&[text(1, name), nested(2, attributes)]);
+        let wide = |kind, value: u64| bytes(kind, value.to_be_bytes());
+        let limit = [wide(1, rate.into()), wide(2, 1), number(3, rate), number(4, 0), number(5, 0)];
+        let kept = [expression("counter", &[wide(1, 0), wide(2, 0)]), expression("limit", &limit)];
+        let attributes = [
+            text(1, set),
+            number(3, DYNSET_UPDATE),
+            number(4, REG_1),
+            number(9, DYNSET_EXPRESSIONS),
+            nested(10, &kept),
+        ];
+        self.push("dynset", &attributes);
     }
 
     fn push(&mut self, name: &str, attributes: &[DefaultNla]) {
@@ -235,6 +253,9 @@ pub(super) const fn meta_key(field: Field) -> u32 {
     }
 }
 
+/// `NFT_DYNSET_OP_UPDATE`, `NFT_DYNSET_F_EXPR`.
+const DYNSET_UPDATE: u32 = 1;
+const DYNSET_EXPRESSIONS: u32 = 2;
 /// `NFT_LOOKUP_F_INV`.
 const LOOKUP_INVERTED: u32 = 1;
 const CT_STATE: u32 = 0;

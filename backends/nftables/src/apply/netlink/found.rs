@@ -206,17 +206,24 @@ fn text_of(attributes: &[Attribute], kind: u16) -> Option<String> {
 }
 
 /// Whether the kernel tells every attribute as it was written, and no other that means something: what it adds by itself is zero.
+/// In lists, one kind comes more than once: then the order counts.
 fn covers(found: &[(u16, Vec<u8>)], wanted: &[Attribute]) -> bool {
-    let is_told = |(kind, nested, value): &Attribute| match (find(found, *kind), nested) {
-        (Some(found), true) => covers(&read(found), &parse(value)),
-        (Some(found), false) => found == &value[..],
-        // An expression without attributes.
-        (None, nested) => *nested && value.is_empty(),
+    let is_told = |(at, (kind, nested, value)): (usize, &Attribute)| {
+        let before = wanted.iter().take(at).filter(|(one, _, _)| one == kind).count();
+        let found = found.iter().filter(|(one, _)| one == kind).nth(before);
+        match (found, nested) {
+            (Some((_, found)), true) => covers(&read(found), &parse(value)),
+            (Some((_, found)), false) => found == value,
+            // An expression without attributes.
+            (None, nested) => *nested && value.is_empty(),
+        }
     };
-    let is_known = |(kind, value): &(u16, Vec<u8>)| {
-        attribute(wanted, *kind).is_some() || value.iter().all(|byte| *byte == 0)
+    let count = |kind: u16| wanted.iter().filter(|(one, _, _)| *one == kind).count();
+    let is_known = |(at, (kind, value)): (usize, &(u16, Vec<u8>))| {
+        let before = found.iter().take(at).filter(|(one, _)| one == kind).count();
+        before < count(*kind) || value.iter().all(|byte| *byte == 0)
     };
-    wanted.iter().all(is_told) && found.iter().all(is_known)
+    wanted.iter().enumerate().all(is_told) && found.iter().enumerate().all(is_known)
 }
 
 #[cfg(test)]

@@ -82,6 +82,14 @@ impl Links {
         Ok(masters)
     }
 
+    /// The index of the interface of this name. `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn index(&mut self, name: &str) -> Result<Option<u32>, ApplyError> {
+        Ok(self.one(0, Some(name))?.map(|link| link.index))
+    }
+
     /// One interface, by index or by name. `None` when there is none.
     fn one(&mut self, index: u32, name: Option<&str>) -> Result<Option<Link>, ApplyError> {
         self.ask(index, name, 0)?;

@@ -31,6 +31,7 @@ pub(super) fn commands() -> Vec<Command> {
         set("ranges", &[source], SetKind::Ranges),
         set("verdicts", &map, SetKind::Verdicts),
         set("timed", &[source], SetKind::Timed(0)),
+        set("budgets", &[Field::InputInterface], SetKind::Budgets),
         chain("plain", None),
         chain("hooked", Some(hook)),
         Command::AddElements(Elements {
@@ -61,6 +62,10 @@ pub(super) fn commands() -> Vec<Command> {
             ],
         ),
         rule("plain", vec![Part::NotIn(vec![source], "ranges".into()), Part::Go(Target::Return)]),
+        rule(
+            "plain",
+            vec![Part::Budget(Field::InputInterface, "budgets".into(), 1), Part::Log(1, "probe".into())],
+        ),
         rule("plain", vec![Part::BeginsTcp, Part::Reset]),
         rule("plain", vec![Part::IsTranslated, Part::Go(Target::Return)]),
         rule("plain", vec![Part::DestinationIsNot(AddressKind::Local), Part::Go(Target::Return)]),

@@ -124,12 +124,13 @@ impl Table {
             }
             Command::AddSet(set) => {
                 let again = self.sets.get(&set.name);
-                let stays = again.is_none_or(|(old, _)| old == set && set.kind == SetKind::Timed(0));
+                let lasting = matches!(set.kind, SetKind::Timed(0) | SetKind::Budgets);
+                let stays = again.is_none_or(|(old, _)| old == set && lasting);
                 want(self.exists && stays, "a set is made twice")?;
                 self.sets.entry(set.name.clone()).or_insert((set.clone(), BTreeMap::new()));
             }
             Command::DeleteSet(name) => {
-                let uses = |part: &Part| matches!(part, Part::In(_, set) | Part::NotIn(_, set) | Part::Dispatch(_, set) if set == name);
+                let uses = |part: &Part| matches!(part, Part::In(_, set) | Part::NotIn(_, set) | Part::Dispatch(_, set) | Part::Budget(_, set, _) if set == name);
                 want(!self.parts().any(uses), "in use")?;
                 want(self.sets.remove(name).is_some(), "no such set")?;
             }
@@ -273,13 +274,18 @@ impl Table {
                 Some(None)
             }
             Part::Count(name) => {
-                fate.counted.push(name.to_string());
+                // Events are those of a decision that counts, too.
+                if *name != crate::lower::base_chains::EVENTS {
+                    fate.counted.push(name.to_string());
+                }
                 Some(None)
             }
             Part::Log(_, prefix) => {
                 fate.logged.push(prefix.clone());
                 Some(None)
             }
+            // Nobody asks often here.
+            Part::Budget(..) => Some(None),
             Part::BeginsTcp => is(packet_is_syn(way)),
             Part::Reset => {
                 fate.reset = true;
