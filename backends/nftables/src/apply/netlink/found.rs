@@ -175,6 +175,19 @@ fn own_maps(found: &[u8], parts: &[Part]) -> Option<Vec<(Name, OwnMap)>> {
                 wanted.retain(|(kind, _, _)| *kind != DATA);
             }
         }
+        if text_of(&wanted, LOOKUP_NAME).as_deref() == Some(DYNAMIC) {
+            // The kernel tells what is kept of each value in a form of its own: set, operation and key are compared.
+            let inner = find(&found, DATA).map(read)?;
+            let written = parse(attribute(&wanted, DATA)?);
+            let same = DYNAMIC_COMPARED
+                .iter()
+                .all(|kind| find(&inner, *kind) == attribute(&written, *kind).map(Vec::as_slice));
+            if !same {
+                return None;
+            }
+            found.retain(|(kind, _)| *kind != DATA);
+            wanted.retain(|(kind, _, _)| *kind != DATA);
+        }
         if !covers(&found, &wanted) {
             return None;
         }
@@ -188,6 +201,10 @@ const LOOKUP_NAME: u16 = 1;
 const DATA: u16 = 2;
 const SET_NAME: u16 = 1;
 const SET_ID: u16 = 4;
+
+const DYNAMIC: &str = "dynset";
+/// `NFTA_DYNSET_SET_NAME`, `NFTA_DYNSET_OP`, `NFTA_DYNSET_SREG_KEY`.
+const DYNAMIC_COMPARED: [u16; 3] = [1, 3, 4];
 
 /// Kind, whether it holds attributes, and the value.
 type Attribute = (u16, bool, Vec<u8>);
