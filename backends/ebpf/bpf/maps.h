@@ -337,10 +337,13 @@ volatile const u32 blocks_per_projection = 64;
 volatile const u32 track = 1;
 /* Whether destinations of services are decided where the packet leaves. */
 volatile const u32 services = 0;
-/* Bits of the packet mark that carry the source's class, and how far they are shifted; and the two bits above them. 0: none. */
+/*
+ * The bit of the packet mark that says that `tc_index` is ours (0: none), and bits for the upper part of classes that do not fit in
+ * there, with how far they are shifted.
+ */
+volatile const u32 mark_bit = 0;
 volatile const u32 mark_mask = 0;
 volatile const u32 mark_shift = 0;
-volatile const u32 mark_state = 0;
 /* What is added to the active buffer for the state of a mark: which process generation wrote it. */
 volatile const u32 mark_parity = 0;
 /* What becomes of a workload's packets for the node itself. */

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* The mark that a packet carries from one program to the next. */
+/* What a packet carries from one program to the next. */
 #pragma once
 #include "ask.h"
 
 /*
- * The mark carries the class of the source before source NAT to the programs that the packet meets later on this node, and one of
- * these in the two bits above it.
+ * It carries the class of the source before source NAT to the programs that the packet meets later on this node, and one of these
+ * states. Both are in `tc_index`, 16 bits that belong to programs at tc and stay with a packet: class below, state in the two upper
+ * ones. They also stay when it crosses into another network namespace, which clears the mark (`skb_scrub_packet`): so one bit of the mark
+ * says that they are ours, and nobody else can write them.
  */
+#define INDEX_STATE 14
+#define INDEX_CLASS 0x3fffu
 #define MARK_NONE 0
 /* Up to two: numbers of classes are those of the mark generation, as far as one bit can tell. */
 #define MARK_CLASS 1
@@ -29,16 +33,24 @@ INLINE u32 mark_of(u32 active)
 	return MARK_CLASS + ((active ^ mark_parity) & 1);
 }
 
+INLINE int is_marked(const struct __sk_buff *skb)
+{
+	return mark_bit && skb->mark & mark_bit;
+}
+
 INLINE u32 marked_bits(const struct __sk_buff *skb)
 {
-	return (skb->mark & mark_mask) >> mark_shift;
+	if (!is_marked(skb))
+		return 0;
+	return (skb->tc_index & INDEX_CLASS) | ((skb->mark & mark_mask) >> mark_shift << INDEX_STATE);
 }
 
 INLINE void put_mark(struct __sk_buff *skb, u32 bits, u32 state)
 {
-	if (mark_mask)
-		skb->mark = (skb->mark & ~(mark_mask | 3 << mark_state)) | (bits << mark_shift & mark_mask) |
-			    state << mark_state;
+	if (!mark_bit)
+		return;
+	skb->tc_index = (bits & INDEX_CLASS) | state << INDEX_STATE;
+	skb->mark = (skb->mark & ~mark_mask) | mark_bit | (bits >> INDEX_STATE << mark_shift & mark_mask);
 }
 
 INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 active)
@@ -48,8 +60,7 @@ INLINE void carry_class(struct __sk_buff *skb, u32 class, u32 active)
 
 INLINE void finalize(struct __sk_buff *skb)
 {
-	if (mark_mask)
-		skb->mark |= MARK_FINAL << mark_state;
+	put_mark(skb, marked_bits(skb), MARK_FINAL);
 }
 
 INLINE void confine(struct __sk_buff *skb)
@@ -62,7 +73,7 @@ INLINE int set_free(struct __sk_buff *skb, u32 class, u32 active)
 {
 	u32 bits = MARK_FREED + (class << 1 | ((active ^ mark_parity) & 1));
 
-	if (bits > mark_mask >> mark_shift)
+	if (bits > (INDEX_CLASS | mark_mask >> mark_shift << INDEX_STATE))
 		return 0;
 	put_mark(skb, bits, MARK_NONE);
 	return 1;
@@ -70,7 +81,7 @@ INLINE int set_free(struct __sk_buff *skb, u32 class, u32 active)
 
 INLINE u32 state_of(const struct __sk_buff *skb)
 {
-	return mark_mask ? skb->mark >> mark_state & 3 : MARK_NONE;
+	return is_marked(skb) ? skb->tc_index >> INDEX_STATE & 3 : MARK_NONE;
 }
 
 INLINE int is_final(const struct __sk_buff *skb)
@@ -78,19 +89,14 @@ INLINE int is_final(const struct __sk_buff *skb)
 	return state_of(skb) == MARK_FINAL;
 }
 
-INLINE int is_marked(const struct __sk_buff *skb)
-{
-	return mark_mask && (state_of(skb) != MARK_NONE || marked_bits(skb));
-}
-
 INLINE int is_confined(const struct __sk_buff *skb)
 {
-	return mark_mask && state_of(skb) == MARK_NONE && marked_bits(skb) == MARK_CONFINED;
+	return state_of(skb) == MARK_NONE && marked_bits(skb) == MARK_CONFINED;
 }
 
 INLINE int is_free(const struct __sk_buff *skb)
 {
-	return mark_mask && state_of(skb) == MARK_NONE && marked_bits(skb) >= MARK_FREED;
+	return state_of(skb) == MARK_NONE && marked_bits(skb) >= MARK_FREED;
 }
 
 /* UNSOUGHT where no class was carried: the address of the packet is that of its source then. */

@@ -67,7 +67,7 @@ pub(crate) const TRACKED_ONLY: u32 = 1 << 6;
 pub(crate) const COVERED: u32 = 1 << 7;
 
 /// The node itself, in the place of an interface, whose numbers begin at 1. Tracked flows are told with it.
-#[cfg(test)]
+#[cfg(any(test, feature = "load"))]
 pub(crate) const NODE: u32 = 0;
 /// Traffic of workloads to the node itself is dropped.
 #[cfg(any(test, feature = "load"))]

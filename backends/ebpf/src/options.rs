@@ -227,7 +227,7 @@ impl Options {
     pub fn new() -> Self {
         Self {
             dataplane: DataplaneOptions::default(),
-            mark: 0xffff_0000,
+            mark: 0x40,
             node_backends: NodeBackends::default(),
             capacity: Capacity::default(),
             growth: None,
@@ -264,12 +264,12 @@ impl Options {
         self
     }
 
-    /// The bits of the packet mark that are ours on a node with [services](DataplaneOptions::with_services): they carry the class
-    /// of the source past source NAT, and whether the packet is an answer. They have to be in one piece, two bits more than
-    /// it takes to number all [classes](Capacity::classes); anything else is refused when the policy is lowered. The default
-    /// is the upper half, `0xffff0000`, enough for 16,384 classes. All other bits stay as they are; no other
-    /// program may change these. Calico, Cilium and Tailscale use bits of the upper half, and no 16 bits of the mark are free of all
-    /// known users: on a node with one of them, choose fewer classes and bits that it does not use.
+    /// The bit of the packet mark that is ours on a node with [services](DataplaneOptions::with_services): it says that `tc_index`, 16
+    /// bits of a packet that belong to programs at tc, carries the class of the source past source NAT, and whether the packet is
+    /// an answer. That is enough for 16,384 [classes](Capacity::classes); for each doubling give one bit more, all in one piece.
+    /// Anything else is refused when the policy is lowered. The default is bit 6, `0x40`, which Calico, kube-proxy, Tailscale, the
+    /// portmap plugin, the VPC plugin of AWS and the nftables dataplane do not use. All other bits stay as they are; no other
+    /// program may change this one, nor the `tc_index` of packets that have it.
     #[must_use]
     pub const fn with_mark(mut self, bits: u32) -> Self {
         self.mark = bits;
@@ -283,15 +283,14 @@ impl Options {
         self
     }
 
-    /// The bits of the mark for classes, how far they are shifted, and where the two bits above them begin.
+    /// The bit of the mark that is always set, those for the upper part of classes, and how far they are shifted.
     #[cfg(feature = "load")]
     pub(crate) fn mark_parts(&self) -> [u32; 3] {
         if self.dataplane.services.is_empty() {
             return [0; 3];
         }
-        let state = self.mark.checked_ilog2().unwrap_or_default().saturating_sub(1);
-        let above = 3_u32.checked_shl(state).unwrap_or_default();
-        [self.mark & !above, self.mark.trailing_zeros(), state]
+        let highest = self.mark.checked_ilog2().and_then(|bit| 1_u32.checked_shl(bit)).unwrap_or_default();
+        [highest, self.mark & !highest, self.mark.trailing_zeros() % 32]
     }
 
     /// Whether the program can do what is chosen for all dataplanes.
@@ -318,12 +317,15 @@ impl Options {
         let in_one_piece =
             self.mark.leading_zeros() + self.mark.count_ones() + self.mark.trailing_zeros() == 32;
         let values = self.capacity.classes.min(1 << 16);
-        let numbers = (1_u64 << self.mark.count_ones()) / 4;
-        if self.dataplane.services.is_empty() || in_one_piece && numbers > 1 && u64::from(values) <= numbers {
+        // As many as 14 bits tell apart, and twice as many for each bit but the first.
+        let numbers = (1_u64 << self.mark.count_ones()) << 13;
+        if self.dataplane.services.is_empty()
+            || in_one_piece && self.mark != 0 && u64::from(values) <= numbers
+        {
             return Ok(());
         }
         let reason = format!(
-            "the mark bits {:#010x} cannot carry {values} classes and two bits more in one piece",
+            "{values} classes need one bit of the mark for each doubling from 8,192 on, in one piece, and not {:#010x}",
             self.mark
         );
         Err(LowerError::unsupported(None, reason))
@@ -405,11 +407,12 @@ mod tests {
         for (options, fits) in [
             (services(), true),
             (services().with_capacity(classes(16_385)), false),
-            (services().with_capacity(classes(16_385)).with_mark(0x0001_ffff), true),
-            (services().with_capacity(classes(1 << 16)).with_mark(0x0003_ffff), true),
+            (services().with_capacity(classes(16_385)).with_mark(0x0003_0000), true),
+            (services().with_capacity(classes(32_769)).with_mark(0x0003_0000), false),
+            (services().with_capacity(classes(1 << 16)).with_mark(0xe000_0000), true),
             (services().with_mark(0), false),
-            (services().with_capacity(classes(1)).with_mark(3 << 8), false),
-            (services().with_mark(0xff7f_ffff), false),
+            (services().with_mark(0x8000_0000), true),
+            (services().with_capacity(classes(1)).with_mark(5), false),
             (Options::new().with_mark(0), true),
         ] {
             assert_eq!(options.check_mark().is_ok(), fits, "{options:?}");

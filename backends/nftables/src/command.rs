@@ -21,7 +21,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    #[cfg_attr(not(feature = "apply"), allow(dead_code, reason = "only an enforcer asks for all"))]
+    #[cfg(feature = "apply")]
     pub(crate) const ALL: [Self; 2] = [Self::Inet, Self::Arp];
 
     /// The family of the table that an object of this name is in.

@@ -41,6 +41,14 @@ impl Names {
 }
 
 #[cfg(test)]
+impl Names {
+    /// How many names are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use alloc::format;
 

@@ -8,7 +8,7 @@ mod parts;
 mod policy;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,8 +1,5 @@
 //! The tiers that always exist, and the compatibility tier of decision D8.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use portcullis_core::label::Name;
 use portcullis_core::model::{DefaultAction, Order, PolicyId, Tier};
 
@@ -35,22 +32,24 @@ pub fn shielding_policy(policy: &PolicyId) -> Option<PolicyId> {
 const SHIELD_ORDER: u32 = 9_999_999;
 
 /// The tiers that exist without an object of theirs. Source: Calico `libcalico-go/lib/names/policy.go`.
-pub(crate) fn built_in() -> Vec<Tier> {
-    let tier = |name: &str, order: u32, default_action| Tier {
+const BUILT_IN: [(&str, u32, DefaultAction); 3] = [
+    (ADMIN, 1_000, DefaultAction::Pass),
+    (DEFAULT, 1_000_000, DefaultAction::Deny),
+    (BASELINE, 10_000_000, DefaultAction::Pass),
+];
+
+/// The tiers that exist without an object of theirs.
+pub(crate) fn built_in() -> impl Iterator<Item = Tier> {
+    BUILT_IN.into_iter().map(|(name, order, default_action)| Tier {
         name: Name::new(name),
         order: Some(Order::from(order)),
         default_action,
-    };
-    vec![
-        tier(ADMIN, 1_000, DefaultAction::Pass),
-        tier(DEFAULT, 1_000_000, DefaultAction::Deny),
-        tier(BASELINE, 10_000_000, DefaultAction::Pass),
-    ]
+    })
 }
 
 /// Whether the position and the end of a tier are known without its object.
 pub(crate) fn is_built_in(name: &str) -> bool {
-    [ADMIN, DEFAULT, BASELINE].contains(&name)
+    BUILT_IN.iter().any(|(known, ..)| *known == name)
 }
 
 /// The tier of policies that exist and of which it is not known where they belong: before all others. Such policies deny. No object

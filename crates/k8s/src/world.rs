@@ -3,9 +3,11 @@
 mod change;
 mod derive;
 mod held;
+mod index;
 mod key;
 mod observed;
 mod part;
+mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
 mod usage;
@@ -108,7 +110,7 @@ pub struct World {
     objects: Objects,
     usage: Usage,
     refusals: BTreeMap<(&'static str, Place), Refusal>,
-    settings: (Settings, Configured),
+    settings: Settings,
     /// Whether the parts of the model that need no object were told.
     has_begun: bool,
 }
@@ -149,7 +151,7 @@ impl World {
             objects: Objects::default(),
             usage: Usage::default(),
             refusals: BTreeMap::new(),
-            settings: (Settings::default(), Configured::default()),
+            settings: Settings::default(),
             has_begun: false,
         }
     }
@@ -230,13 +232,13 @@ impl World {
     /// What the objects configure beside policy.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
-        &self.settings.0
+        &self.settings
     }
 
     /// Which settings the objects say something about.
     #[must_use]
-    pub const fn configured(&self) -> Configured {
-        self.settings.1
+    pub fn configured(&self) -> Configured {
+        self.usage.settings.configured()
     }
 
     fn take(&mut self, object: Observed, transaction: &mut Transaction) {

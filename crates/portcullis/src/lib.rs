@@ -1,8 +1,7 @@
 //! The network-policy engine that CNI authors embed: one model of labels, selectors, rules and tiers, the evaluator that
 //! defines what it means, and the compiler that turns it into tables.
 //!
-//! When not to use it: to ask a running cluster anything. It opens no connection, and only the features `nftables-` and
-//! `ebpf-` touch the kernel.
+//! It opens no connection but with the feature `kube`, and only the features `nftables-` and `ebpf-` touch the kernel.
 //!
 //! | feature | default | adds |
 //! |---|---|---|
@@ -17,6 +16,8 @@
 //! | `ebpf` | no | the eBPF backend: lowering to the maps of one fixed program |
 //! | `ebpf-load` | no | the same with what loads and attaches the program (Linux) |
 //! | `ebpf-oracle` | no | the same with the program as judge of single packets (Linux, root) |
+//! | `kube` | no | watches of a Kubernetes API server (`kube`, `tokio`, `rustls`) |
+//! | `kube-client` | no | the same for a program that chooses the version feature of `k8s-openapi` itself |
 //!
 //! Without features, this is the `no_std` core. To enforce policy on a node, as a CNI does, start with
 //! [`local_node::LocalNode`]; to ask about manifests, with `scenario::Scenario`. The README has a working example of each.
@@ -33,6 +34,8 @@ pub use portcullis_core::{
 pub use portcullis_ebpf as ebpf;
 #[cfg(feature = "k8s")]
 pub use portcullis_k8s as k8s;
+#[cfg(feature = "kube-client")]
+pub use portcullis_kube as kube;
 #[cfg(feature = "std")]
 pub use portcullis_manifest as manifest;
 #[cfg(feature = "matcher")]

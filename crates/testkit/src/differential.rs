@@ -14,12 +14,15 @@ use portcullis::settings::{Settings, StagedPolicies};
 use portcullis::verdict::{Direction, Hook, RuleRef};
 
 use crate::generate::Generator;
+use crate::lowered::{Lowered, plain};
 
 /// What one input was good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Answers that were compared with the reference.
     pub decisions: u64,
+    /// Those of them that the tables of kernel backends gave.
+    pub lowered: u64,
     /// States that were compared with compiling from nothing.
     pub states: u64,
 }
@@ -37,7 +40,7 @@ const MOST_PACKETS: usize = 8;
 const MOST_AIMED: usize = 8;
 
 /// Compiles the objects of an input at once. Every engine has to say what the reference says, at every hook of every endpoint, on
-/// packets that hit rules, on those that just miss them, and on others.
+/// packets that hit rules, on those that just miss them, and on others. The tables of both kernel backends are engines, too.
 ///
 /// # Panics
 /// When an engine disagrees, or the tables break an invariant.
@@ -57,7 +60,27 @@ pub fn evaluate(input: &[u8]) -> Tally {
         }
     }
     let snapshot = compiler.snapshot();
-    Tally { decisions: compare(&cluster, snapshot, &lower(snapshot), &aimed, "one input"), states: 0 }
+    let engines = compare(&cluster, snapshot, &lower(snapshot), &aimed, "one input");
+    let lowered = compare_lowered(&cluster, snapshot, &aimed);
+    Tally { decisions: engines.saturating_add(lowered), lowered, states: 0 }
+}
+
+/// The same for what both kernel backends lower to, read without a kernel.
+fn compare_lowered(cluster: &Cluster, snapshot: &Snapshot, packets: &[Packet]) -> u64 {
+    let settings = Settings::default();
+    let reference = Reference::new(cluster, &settings);
+    let mut lowered = Lowered::new(cluster, snapshot);
+    let mut count = 0;
+    for packet in packets.iter().cloned().map(plain) {
+        for id in cluster.endpoints().keys() {
+            for hook in hooks(id.kind) {
+                let want = reference.decide(id, hook, &packet);
+                let what = || format!("{id} {hook}\n{packet:?}\n{cluster:#?}");
+                count += lowered.compare(id, hook, &packet, &want, what);
+            }
+        }
+    }
+    count
 }
 
 /// Applies the changes of an input one after the other, with a commit after each that its seed says so. After each commit the tables

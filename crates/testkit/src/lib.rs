@@ -20,6 +20,15 @@ mod engines;
 pub mod generate;
 mod json;
 mod kernel;
+#[expect(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "readers of tables that our own code made stop at the first surprise"
+)]
+pub mod lowered;
 pub mod mutate;
 pub mod recording;
 mod run;

@@ -34,6 +34,7 @@ fn run(target: &str, count: u32, check: fn(&[u8]) -> Tally) -> Tally {
     for input in seeds(target).into_iter().chain(drawn(count)) {
         let tally = check(&input);
         total.decisions += tally.decisions;
+        total.lowered += tally.lowered;
         total.states += tally.states;
     }
     total
@@ -41,7 +42,9 @@ fn run(target: &str, count: u32, check: fn(&[u8]) -> Tally) -> Tally {
 
 #[test]
 fn every_engine_says_what_the_reference_says() {
-    assert!(run("evaluate", 300, evaluate).decisions > 20_000);
+    let total = run("evaluate", 300, evaluate);
+    // Both kernel backends answer half as often as the four engines, but for hooks at which nothing can happen.
+    assert!(total.decisions > 20_000 && total.lowered > total.decisions / 4, "{total:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::programs::links::FdLink;
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -45,6 +45,31 @@ pub(crate) fn guard(
     link.pin(pins.path(&pin)).context(&what)?;
     pins.note(pin.clone());
     Ok(Some(pin))
+}
+
+/// Whether the link of this pin is there and still attached: it stays pinned when it is detached (`BPF_LINK_DETACH`), and when its
+/// control group is removed, also if another one gets its name.
+pub(crate) fn is_attached(ebpf: &mut Ebpf, pins: &Pins, pin: &str) -> Result<bool, LoadError> {
+    let what = "what guards sockets";
+    // Held open, so that the kernel tells about it.
+    let Ok(pinned) = PinnedLink::from_pin(pins.path(pin)) else { return Ok(false) };
+    let link = FdLink::from(pinned);
+    let id = link.info().context(what)?.id();
+    let program = object::socket_program(ebpf, NAME)?.info().context(what)?.id();
+    for entry in fs::read_dir("/proc/self/fdinfo").context(what)? {
+        // Other threads close theirs meanwhile.
+        let Ok(told) = entry.and_then(|entry| fs::read_to_string(entry.path())) else { continue };
+        let number = |name: &str| {
+            told.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok())
+        };
+        if number("link_id") == Some(id.into()) {
+            // 0 once it is detached (`bpf_cgroup_link_show_fdinfo` in the kernel's kernel/bpf/cgroup.c).
+            return Ok(number("cgroup_id").is_some_and(|group| group != 0)
+                && number("prog_id") == Some(program.into()));
+        }
+    }
+    Ok(false)
 }
 
 /// Drops the links of earlier processes. Called when no interface has a program of theirs any more.

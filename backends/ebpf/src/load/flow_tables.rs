@@ -12,6 +12,7 @@ use portcullis_core::packet::{Packet, Protocol};
 use crate::error::LoadError;
 use crate::load::pins::Pins;
 use crate::load::take_map::take;
+use crate::lower::endpoint::words_of;
 
 /// Changes whenever keys or values do. It is part of the name that a table is pinned under. The layout before has then to get
 /// a line in [`earlier_flows`] and [`earlier_cuts`], or its flows are lost in an upgrade.
@@ -81,9 +82,10 @@ pub(super) const fn payer(state: State) -> u32 {
 }
 
 /// Flags of `bpf/flows.h`.
-const SENT: u32 = 1 | 2;
-const BEGAN_LOCAL: u32 = 8;
-const DEFERRED: u32 = 64;
+pub(super) const SENT: u32 = 1 | 2;
+pub(super) const CLOSING: u32 = 4;
+pub(super) const BEGAN_LOCAL: u32 = 8;
+pub(super) const DEFERRED: u32 = 64;
 const MIDWAY: u32 = 128;
 /// What a cut keeps of a flow.
 const BEGAN: u32 = BEGAN_LOCAL | MIDWAY;
@@ -198,6 +200,47 @@ const fn answer_to(protocol: Protocol, question: u8) -> u8 {
         _ => question.saturating_add(1),
     }
 }
+
+/// A flow that the programs have not seen, as one interface would have noted it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) interface: u32,
+    pub(super) local: IpAddr,
+    pub(super) remote: IpAddr,
+    /// As in the key.
+    pub(super) ports: u32,
+    pub(super) protocol: Protocol,
+    pub(super) flags: u32,
+    pub(super) peer: u32,
+    pub(super) payer: u32,
+}
+
+impl Seen {
+    /// The state of a flow whose last packet came at that time.
+    fn state(&self, seen: u64) -> State {
+        let [a, b, c, d, e, f, g, h] = seen.to_ne_bytes();
+        let [first, second] = [[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes);
+        [first, second, self.flags, self.peer, self.payer, 0]
+    }
+
+    fn rest(&self) -> [u32; 3] {
+        [self.ports, self.interface, self.protocol.0.into()]
+    }
+}
+
+/// Seconds of silence after which the programs forget a flow that both ends have sent in: `timeout_of` in `bpf/flows.h`.
+pub(super) const fn idle_seconds(protocol: Protocol, is_closing: bool, tcp_idle_seconds: u32) -> u32 {
+    match protocol {
+        Protocol::TCP if is_closing => 120,
+        Protocol::TCP => tcp_idle_seconds,
+        Protocol::UDP => 180,
+        Protocol::SCTP => SCTP_IDLE_SECONDS,
+        Protocol::ICMP | Protocol::ICMPV6 => 30,
+        _ => 600,
+    }
+}
+
+pub(super) const SCTP_IDLE_SECONDS: u32 = 21_600;
 
 /// The tables that the program looks into.
 pub(crate) struct FlowTables {
@@ -331,6 +374,30 @@ impl FlowTables {
         put(&mut self.v6, news(&found.v6, &copied.v6))?;
         *copied = found;
         Ok(())
+    }
+
+    /// Adds flows, each with the time of its last packet. Those that were ended stay so.
+    pub(super) fn add(&mut self, flows: Vec<(Seen, u64)>) -> Result<(), LoadError> {
+        let (mut v4, mut v6): (Entries<KeyV4, State>, Entries<KeyV6, State>) = (Vec::new(), Vec::new());
+        for (flow, seen) in flows {
+            let ([ports, interface, protocol], state) = (flow.rest(), flow.state(seen));
+            match (flow.local, flow.remote) {
+                (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                    let [local, remote] = [local, remote].map(|address| u32::from_ne_bytes(address.octets()));
+                    v4.push(([local, remote, ports, interface, protocol], state));
+                }
+                (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                    let ([a, b, c, d], [e, f, g, h]) = (words_of(local), words_of(remote));
+                    v6.push(([a, b, c, d, e, f, g, h, ports, interface, protocol], state));
+                }
+                // NAT keeps the family.
+                _ => {}
+            }
+        }
+        v4.retain(|(key, _)| self.cuts_v4.get(key, 0).is_err());
+        v6.retain(|(key, _)| self.cuts_v6.get(key, 0).is_err());
+        put(&mut self.v4, v4)?;
+        put(&mut self.v6, v6)
     }
 
     /// How many entries each table has, IPv4 first.

@@ -49,7 +49,7 @@ pub(crate) fn load(
     let blocks = capacity.classes.div_ceil(rows);
     let lines = capacity.cells.div_ceil(16);
     let services = u32::from(!options.dataplane.services.is_empty());
-    let [mask, shift, state] = options.mark_parts();
+    let [mark, mask, shift] = options.mark_parts();
     let to_host: u32 = match options.dataplane.workload_to_host {
         WorkloadToHost::Accept => 0,
         WorkloadToHost::Drop => TO_HOST_DROP,
@@ -107,9 +107,9 @@ pub(crate) fn load(
         .override_global("blocks_per_projection", &blocks, true)
         .override_global("track", &track, true)
         .override_global("services", &services, true)
+        .override_global("mark_bit", &mark, true)
         .override_global("mark_mask", &mask, true)
         .override_global("mark_shift", &shift, true)
-        .override_global("mark_state", &state, true)
         .override_global("mark_parity", &mark_parity, true)
         .override_global("to_host", &to_host, true)
         .override_global("events_per_second", &events, true)

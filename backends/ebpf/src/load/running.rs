@@ -18,13 +18,14 @@ use crate::load::attachments::{Attachments, Touched};
 use crate::load::cgroup;
 use crate::load::decisions::Decisions;
 use crate::load::events::Events;
-use crate::load::flow_tables::{self, Copied, Earlier, FlowTables};
+use crate::load::flow_tables::{self, Copied, Earlier, FlowTables, SCTP_IDLE_SECONDS};
 use crate::load::interfaces::{Resolved, There};
 use crate::load::maps::{Maps, sum};
 use crate::load::mark_generation::MarkGeneration;
 use crate::load::memory::Memory;
 use crate::load::object::{self, Behaviour};
-use crate::load::pins::Pins;
+use crate::load::older_flows::OlderFlows;
+use crate::load::pins::{Pins, interface_of};
 use crate::load::reason::Reason;
 use crate::load::take_map::take;
 use crate::lower::Lowering;
@@ -51,8 +52,6 @@ pub(crate) struct Running {
 
 /// How often cuts are looked through; each takes a system call.
 const CUTS_LOOKED_AT_EVERY: Duration = Duration::from_mins(1);
-/// `TIMEOUT_SCTP` of `bpf/layout.h`.
-const SCTP_IDLE_SECONDS: u64 = 21_600;
 
 /// The pins that stay beside those of interfaces. All others go, once they are of no use.
 #[derive(Debug)]
@@ -62,6 +61,15 @@ struct Kept {
     generation: Option<MarkGeneration>,
     /// Whether others are still there.
     is_alone: bool,
+}
+
+/// The kernel's coarse monotonic clock, by which the programs note times.
+fn now() -> Result<Duration, LoadError> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map(Duration::from).context("the clock")
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl core::fmt::Debug for Running {
@@ -83,6 +91,8 @@ impl Running {
         let resolved = Resolved::new(desired.bindings, there, &options.dataplane.workload_interfaces);
         let resolved_state = DesiredState::new(desired.snapshot, &resolved.bindings);
         let (lowering, update) = Lowering::load(options.clone(), resolved_state, &())?;
+        // Programs that an earlier process left have noted all flows; where there are none, nobody has.
+        let is_first = !pins.names().any(|name| interface_of(name).is_some());
         let mut warnings = flow_tables::set_aside_others(pins)?;
         let capacity = options.capacity();
         let tables = [
@@ -124,8 +134,12 @@ impl Running {
         flow_tables::note(pins, &running.kept.flows);
         running.carry_out(&update)?;
         let mut touched = Touched::default();
+        let none_yet = is_first.then(|| OlderFlows::none_yet(&resolved.bindings, options));
+        let older = none_yet.and_then(|older| running.take_over_older(older, &mut warnings));
         match running.begin(pins, &resolved, &mut touched) {
             Ok(mut unreached) => {
+                // Flows that began until the last interface was guarded.
+                older.and_then(|older| running.take_over_older(older, &mut warnings));
                 // The new state is in force. What cannot be read of the one before is lost, and leftovers that cannot be removed
                 // now are removed by the next `maintain`.
                 drop(running.tidy(pins));
@@ -144,6 +158,22 @@ impl Running {
                 Err(error.into())
             }
         }
+    }
+
+    /// Takes over flows that are older than the programs, but for those that were before. Where that is not possible, they are
+    /// decided anew, and nothing comes back.
+    fn take_over_older(&mut self, mut older: OlderFlows, warnings: &mut Vec<String>) -> Option<OlderFlows> {
+        match now().and_then(|now| older.take_over(&mut self.flows, nanoseconds(now))) {
+            Ok(0) => {}
+            Ok(left_out) => warnings.push(format!(
+                "{left_out} connections that are older than this load have no room in the flow tables and are decided anew"
+            )),
+            Err(error) => {
+                warnings.push(format!("connections that are older than this load are decided anew: {error}"));
+                return None;
+            }
+        }
+        Some(older)
     }
 
     /// Attaches everything, in place of what is there.
@@ -203,15 +233,13 @@ impl Running {
 
     /// Forgets flows that were ended and are silent for so long that both ends gave up, now and then.
     fn forget_cuts(&mut self) -> Result<(), LoadError> {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("the clock")?;
-        let now = Duration::from(now);
+        let now = now()?;
         if now.saturating_sub(self.cuts_looked_at) < CUTS_LOOKED_AT_EVERY {
             return Ok(());
         }
         self.cuts_looked_at = now;
-        let idle = u64::from(self.lowering.options().dataplane.tcp_idle_seconds).max(SCTP_IDLE_SECONDS);
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.flows.forget_cuts(nanoseconds(now), nanoseconds(Duration::from_secs(idle)))
+        let idle = self.lowering.options().dataplane.tcp_idle_seconds.max(SCTP_IDLE_SECONDS);
+        self.flows.forget_cuts(nanoseconds(now), nanoseconds(Duration::from_secs(idle.into())))
     }
 
     /// Tells the accounts of interfaces which flows they have already.
@@ -272,7 +300,7 @@ impl Running {
         let mut health = Health::default();
         self.attachments.repair(&mut self.ebpf, pins)?;
         if let Some(guard) = &self.kept.socket_guard
-            && !pins.path(guard).exists()
+            && !cgroup::is_attached(&mut self.ebpf, pins, guard)?
         {
             self.kept.socket_guard = cgroup::guard(&mut self.ebpf, pins, self.lowering.options())?;
             self.kept.is_alone = false;

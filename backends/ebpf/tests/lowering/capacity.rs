@@ -4,11 +4,11 @@ use portcullis_core::backend::{Bindings, DesiredState, Lower as _, LowerError, L
 use portcullis_core::ir::{Id as _, Snapshot};
 use portcullis_ebpf::{Capacity, Lowering, Options};
 
-use crate::maps::{Maps, Reached};
-use crate::reader::Reader;
 use crate::seeds;
 use crate::style::Style;
 use crate::world::{CAPACITY, Tally, World, bound};
+use portcullis_testkit::lowered::maps::{Maps, Reached};
+use portcullis_testkit::lowered::reader::Reader;
 
 /// The fields that policy can fill. Pages are for tables that are larger than any here; see `tests/ranges.rs`.
 const FIELDS: [&str; 11] = [

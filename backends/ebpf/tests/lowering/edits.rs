@@ -9,12 +9,13 @@ use portcullis_core::ir::{ClassId, DecisionId, ProjectionId, Snapshot};
 use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::verdict::Verdict;
 
-use crate::reader::{Question, Reader};
 use crate::seeds;
 use crate::style::Style;
 use portcullis_testkit::differential::hooks;
+use portcullis_testkit::lowered::plain;
+use portcullis_testkit::lowered::reader::{Question, Reader};
 
-use crate::world::{CAPACITY, State, World, bound, indexes, plain};
+use crate::world::{CAPACITY, State, World, bound, indexes};
 
 /// Around the ends of pages.
 const PORTS: [u16; 10] = [0, 1, 0xfe, 0xff, 0x100, 0x1fe, 0x1ff, 0x200, 0xfffe, 0xffff];

@@ -7,15 +7,12 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    clippy::std_instead_of_core,
     clippy::std_instead_of_alloc,
     reason = "test helpers stop at the first surprise"
 )]
 
 mod capacity;
 mod edits;
-mod maps;
-mod reader;
 mod scenarios;
 mod style;
 mod world;
@@ -30,9 +27,10 @@ use portcullis_ebpf::{Lowering, Options};
 use portcullis_testkit::differential::{self, hooks};
 use portcullis_testkit::generate::Generator;
 
-use reader::{Question, Reader};
+use portcullis_testkit::lowered::plain;
+use portcullis_testkit::lowered::reader::{Question, Reader};
 use style::Style;
-use world::{CAPACITY, World, indexes, interface, plain};
+use world::{CAPACITY, World, indexes, interface};
 
 /// How many clusters.
 fn seeds(usual: u64) -> u64 {

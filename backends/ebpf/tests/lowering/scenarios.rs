@@ -13,10 +13,10 @@ use portcullis_core::verdict::Hook;
 use portcullis_ebpf::{Capacity, Options, Write};
 use portcullis_testkit::generate::Generator;
 
-use crate::maps::Maps;
-use crate::reader::{Answer, Question, Reader};
 use crate::style::Style;
 use crate::world::{CAPACITY, State, World, bind, bound};
+use portcullis_testkit::lowered::maps::Maps;
+use portcullis_testkit::lowered::reader::{Answer, Question, Reader};
 
 fn labelled(value: &str) -> Labels {
     let mut labels = Labels::new();

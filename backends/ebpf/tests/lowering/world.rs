@@ -10,16 +10,16 @@ use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::ir::{Delta, Interpreter, Snapshot};
 use portcullis_core::model::Update as Object;
 use portcullis_core::model::{Cluster, EndpointId, EndpointKind};
-use portcullis_core::packet::{Packet, Protocol};
 use portcullis_core::settings::Settings;
 use portcullis_core::verdict::Hook;
 use portcullis_ebpf::{Capacity, Lowering, Options, Update, Write};
 use portcullis_testkit::differential::hooks;
 use portcullis_testkit::generate::Generator;
 
-use crate::maps::Maps;
-use crate::reader::{Answer, Question, Reader, is_to_itself};
 use crate::style::Style;
+use portcullis_testkit::lowered::maps::Maps;
+use portcullis_testkit::lowered::plain;
+use portcullis_testkit::lowered::reader::{Answer, Question, Reader, is_to_itself};
 
 pub(crate) const CAPACITY: Capacity = Capacity {
     endpoints: 64,
@@ -402,15 +402,6 @@ impl World {
         let hook = hooks[self.pick(hooks.len())];
         Some(Question { interface, hook, packet: plain(self.packets.packet()) })
     }
-}
-
-/// What only a proxy sees does not reach the kernel; and ICMP always has a type.
-pub(crate) fn plain(mut packet: Packet) -> Packet {
-    (packet.principal, packet.http) = (None, None);
-    if matches!(packet.protocol, Protocol::ICMP | Protocol::ICMPV6) && packet.icmp.is_none() {
-        packet = packet.with_icmp(8, 0);
-    }
-    packet
 }
 
 /// Hooks of the host endpoint for all interfaces that packets meet at interfaces of workloads.

@@ -4,11 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 use std::time::Instant;
 
+use portcullis_conntrack::Flow;
 use portcullis_core::backend::Ended;
 use portcullis_core::label::Name;
 use portcullis_core::packet::{Packet, Protocol};
 
-use crate::apply::netlink::Flow;
 use crate::command::{Command, Element, Elements, Field, SetKind, Value};
 use crate::lower::base_chains::WITH_PORTS;
 use crate::lower::base_names::{BaseNames, Ports};
@@ -54,17 +54,28 @@ impl EndedFlows {
     /// Answers are kept from beginning a flow of their own. What the first end sends is for policy to decide, which denies it
     /// until it changes; only where TCP is reset, that end learns of it, too.
     pub(crate) fn note(&mut self, flows: &[Flow], ended: Ended, seconds: u32, now: Instant) -> Noted {
+        let packets = flows.iter().map(|flow| [flow.first.packet(), flow.answer.packet()]);
+        self.note_packets(packets, ended, seconds, now)
+    }
+
+    /// The same by a packet of each direction, as it arrives.
+    fn note_packets(
+        &mut self,
+        flows: impl IntoIterator<Item = [Packet; 2]>,
+        ended: Ended,
+        seconds: u32,
+        now: Instant,
+    ) -> Noted {
         let mut adding: BTreeMap<Name, Elements> = BTreeMap::new();
         let mut deleting: BTreeMap<Name, Elements> = BTreeMap::new();
         let mut renewals = Vec::new();
         let kind = SetKind::Timed(seconds);
         let until = now + Duration::from_secs(seconds.into());
         let mut noted = BTreeSet::new();
-        for flow in flows {
-            let [first, answer] = &flow.directions;
+        for [first, answer] in flows {
             let resets = ended == Ended::Reset && first.protocol == Protocol::TCP;
             for packet in [Some(answer), Some(first).filter(|_| resets)].into_iter().flatten() {
-                let Some(direction) = direction(packet) else { continue };
+                let Some(direction) = direction(&packet) else { continue };
                 if !noted.insert(direction.clone()) {
                     continue;
                 }
@@ -166,16 +177,12 @@ fn direction(packet: &Packet) -> Option<Direction> {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_core::backend::{TrackedAt, TrackedFlow};
-
     use super::*;
 
-    fn flow(port: u16) -> Flow {
+    fn flow(port: u16) -> [Packet; 2] {
         let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
         let first = Packet::new(one, other, Protocol::TCP).from_port(port).to_port(80);
-        let answer = Packet::new(other, one, Protocol::TCP).from_port(80).to_port(port);
-        let tracked = TrackedFlow { packet: first.clone(), arrived: first.clone(), at: TrackedAt::Node };
-        Flow::for_test(tracked, [first, answer])
+        [first, Packet::new(other, one, Protocol::TCP).from_port(80).to_port(port)]
     }
 
     fn after(seconds: u64) -> Instant {
@@ -191,7 +198,8 @@ mod tests {
     #[test]
     fn a_direction_that_is_ended_again_gets_its_whole_time_again() {
         let mut ended = EndedFlows::default();
-        let note = |ended: &mut EndedFlows, port, at| ended.note(&[flow(port)], Ended::Drop, 100, after(at));
+        let note =
+            |ended: &mut EndedFlows, port, at| ended.note_packets([flow(port)], Ended::Drop, 100, after(at));
         let first = note(&mut ended, 1, 0);
         assert_eq!((first.commands.len(), first.renewals.len()), (1, 0));
         let again = note(&mut ended, 1, 60);
@@ -204,7 +212,7 @@ mod tests {
         assert_eq!(note(&mut ended, 1, 165).renewals.len(), 1);
         assert_eq!(note(&mut ended, 1, 280).commands.len(), 1);
         // However often it is ended, nothing grows, also behind one that was not.
-        let _ = ended.note(&[flow(2)], Ended::Drop, 100_000, after(280));
+        let _ = ended.note_packets([flow(2)], Ended::Drop, 100_000, after(280));
         for at in 281..2_000 {
             let _ = note(&mut ended, 1, at);
         }
@@ -214,7 +222,7 @@ mod tests {
     #[test]
     fn what_was_written_can_be_written_again() {
         let mut ended = EndedFlows::default();
-        ended.note(&[flow(1), flow(2)], Ended::Reset, 100, after(0));
+        ended.note_packets([flow(1), flow(2)], Ended::Reset, 100, after(0));
         let [Command::AddElements(all)] = &ended.again(100, after(50))[..] else { panic!() };
         assert_eq!((all.elements.len(), all.kind), (4, SetKind::Timed(100)));
         assert_eq!(counts(&ended, 130), [4, 4]);

@@ -6,9 +6,10 @@ use core::ffi::c_int;
 use core::time::Duration;
 use std::time::Instant;
 
+use portcullis_conntrack::{Conntrack, Flow};
 use portcullis_core::backend::{
     Applied, Counter, Dataplane, DataplaneError, DataplaneOptions, DesiredState, Event, Health, Lower as _,
-    LowerErrorKind, TrackedFlow, Usage,
+    LowerErrorKind, TrackedAt, TrackedFlow, Usage,
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
@@ -20,9 +21,9 @@ use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
 use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;
-use crate::apply::netlink::{Events, Flow, LogMessage, Netlink, Watch};
+use crate::apply::netlink::{Events, LogMessage, Netlink, Watch};
 use crate::apply::retired::{RetiredDecisions, sum};
-use crate::apply::transport::{Transport as _, both};
+use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
 use crate::lower::Lowering;
 use crate::lower::base_chains;
@@ -47,6 +48,7 @@ pub struct Enforcer {
     pub(super) table: Name,
     pub(super) netlink: Netlink,
     pub(super) watch: Watch,
+    conntrack: Conntrack,
     lowering: Option<Lowering>,
     /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
     is_behind: bool,
@@ -64,7 +66,7 @@ pub struct Enforcer {
     retired: RetiredDecisions,
     ended: EndedFlows,
     masters: Masters,
-    /// Opened together with `netlink`, so that both are of one network namespace.
+    /// Opened together with `netlink` and `conntrack`, so that all are of one network namespace.
     events: Events,
     lost: LostEvents,
 }
@@ -85,6 +87,7 @@ impl Enforcer {
             options,
             netlink,
             watch,
+            conntrack: Conntrack::open().map_err(|error| ApplyError::tracking(&error))?,
             lowering: None,
             is_behind: false,
             last_number: 0,
@@ -451,10 +454,21 @@ impl Dataplane for Enforcer {
     }
 
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
-        let denied: Vec<Flow> =
-            self.netlink.flows()?.into_iter().filter(|flow| is_denied(&flow.tracked)).collect();
+        let failed = |error| ApplyError::tracking(&error);
+        let mut denied: Vec<Flow> = Vec::new();
+        let find = |flow: Flow| {
+            let tracked =
+                TrackedFlow { packet: flow.translated(), arrived: flow.first.packet(), at: TrackedAt::Node };
+            denied.extend(is_denied(&tracked).then_some(flow));
+        };
+        self.conntrack.list(find).map_err(failed)?;
         self.keep_ended(&denied)?;
-        Ok(self.netlink.cut(&denied)?)
+        let mut ended: usize = 0;
+        for flow in &denied {
+            let was_there = self.conntrack.delete(flow).map_err(failed)?;
+            ended = ended.saturating_add(usize::from(was_there));
+        }
+        Ok(ended)
     }
 
     fn usage(&mut self) -> Result<Vec<Usage>, DataplaneError> {

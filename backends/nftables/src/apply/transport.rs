@@ -69,6 +69,12 @@ impl ApplyError {
         Self { kind, errno: Some(errno as i32) }
     }
 
+    /// Connection tracking could not be read or changed.
+    pub(crate) fn tracking(error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Self::kernel("ask connection tracking", errno)
+    }
+
     pub(crate) fn environment(reason: &str) -> Self {
         Self { kind: Kind::Environment(reason.to_owned()), errno: None }
     }

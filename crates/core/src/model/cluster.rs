@@ -1,6 +1,7 @@
 //! Everything that policy can see, and the changes to it.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::label::Name;
 use crate::model::{
@@ -115,6 +116,43 @@ impl Cluster {
         inherited.chain(nodes).chain(sets).chain(services).chain(endpoints).chain(policies)
     }
 
+    /// The changes that make this cluster `other`: the objects that are new or differ, then those that are gone.
+    ///
+    /// ```
+    /// use portcullis_core::model::{Cluster, Namespace, Update};
+    ///
+    /// let namespace = Namespace { name: "shop".into(), labels: [("a", "b")].into_iter().collect() };
+    /// let with: Cluster = [Update::Namespace(namespace.clone())].into_iter().collect();
+    /// assert_eq!(Cluster::new().difference(&with), [Update::Namespace(namespace)]);
+    /// assert_eq!(with.difference(&Cluster::new()), [Update::RemoveNamespace("shop".into())]);
+    /// assert!(with.difference(&with).is_empty());
+    /// ```
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Vec<Update> {
+        let mut changes = Vec::new();
+        put(&self.tiers, &other.tiers, Update::Tier, &mut changes);
+        put(&self.profiles, &other.profiles, Update::Profile, &mut changes);
+        put(&self.namespaces, &other.namespaces, Update::Namespace, &mut changes);
+        put(&self.service_accounts, &other.service_accounts, Update::ServiceAccount, &mut changes);
+        put(&self.nodes, &other.nodes, Update::Node, &mut changes);
+        put(&self.network_sets, &other.network_sets, Update::NetworkSet, &mut changes);
+        put(&self.services, &other.services, Update::Service, &mut changes);
+        put(&self.endpoints, &other.endpoints, Update::Endpoint, &mut changes);
+        put(&self.policies, &other.policies, Update::Policy, &mut changes);
+        // What others refer to goes last.
+        gone(&self.policies, &other.policies, Update::RemovePolicy, &mut changes);
+        gone(&self.endpoints, &other.endpoints, Update::RemoveEndpoint, &mut changes);
+        gone(&self.services, &other.services, Update::RemoveService, &mut changes);
+        gone(&self.network_sets, &other.network_sets, Update::RemoveNetworkSet, &mut changes);
+        gone(&self.nodes, &other.nodes, Update::RemoveNode, &mut changes);
+        let remove = |(namespace, name)| Update::RemoveServiceAccount(namespace, name);
+        gone(&self.service_accounts, &other.service_accounts, remove, &mut changes);
+        gone(&self.namespaces, &other.namespaces, Update::RemoveNamespace, &mut changes);
+        gone(&self.profiles, &other.profiles, Update::RemoveProfile, &mut changes);
+        gone(&self.tiers, &other.tiers, Update::RemoveTier, &mut changes);
+        changes
+    }
+
     /// The policies.
     #[must_use]
     pub const fn policies(&self) -> &BTreeMap<PolicyId, Policy> {
@@ -168,6 +206,28 @@ impl Cluster {
     pub const fn services(&self) -> &BTreeMap<ServiceId, ServiceEndpoints> {
         &self.services
     }
+}
+
+/// Adds the objects of `to` that `from` has not, or has in another form.
+fn put<K: Ord, V: Clone + PartialEq>(
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+    update: fn(V) -> Update,
+    changes: &mut Vec<Update>,
+) {
+    let new = to.iter().filter(|(key, object)| from.get(*key) != Some(*object));
+    changes.extend(new.map(|(_, object)| update(object.clone())));
+}
+
+/// Adds the removal of what `to` has not.
+fn gone<K: Ord + Clone, V>(
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+    remove: fn(K) -> Update,
+    changes: &mut Vec<Update>,
+) {
+    let gone = from.keys().filter(|key| !to.contains_key(*key));
+    changes.extend(gone.cloned().map(remove));
 }
 
 impl Extend<Update> for Cluster {

@@ -65,6 +65,13 @@ pub(crate) struct FelixSettings {
     pub(crate) allow_vxlan: Option<bool>,
 }
 
+impl FelixSettings {
+    /// The name of the object that configures one node.
+    pub(crate) fn object_of(node: &Name) -> Name {
+        Name::from(format!("{NODE_PREFIX}{node}"))
+    }
+}
+
 impl FelixConfiguration {
     /// The settings, or `None` for an object that Calico never looks at because of its name.
     ///

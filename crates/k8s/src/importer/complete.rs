@@ -13,11 +13,10 @@ use portcullis_core::model::{
 use portcullis_core::reference::Reference;
 use portcullis_core::settings::Settings;
 
+use crate::cluster::METADATA_NAME;
 use crate::error::{ConvertError, ConvertErrors, ObjectRef, Warning};
 use crate::tier;
 
-/// The label that the API server sets on every namespace.
-pub(crate) const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// The prefix of the profile of a namespace. Source: Calico `libcalico-go/lib/backend/k8s/conversion/constants.go`.
 const NAMESPACE_PROFILE: &str = "kns.";
 /// The prefix of the profile of a service account. Source: as above.
@@ -156,7 +155,7 @@ pub(super) fn inherited(described: Vec<Update>, updates: &mut Vec<Update>) {
 
 /// A namespace with the label that the server would set.
 pub(crate) fn named(mut namespace: Namespace) -> Namespace {
-    namespace.labels.insert(NAMESPACE_NAME_LABEL, namespace.name.clone());
+    namespace.labels.insert(METADATA_NAME, namespace.name.clone());
     namespace
 }
 
@@ -192,19 +191,22 @@ pub(super) fn namespaces(updates: &mut Vec<Update>) {
             Update::Namespace(namespace) => {
                 known.insert(namespace.name.clone());
             }
-            Update::Policy(policy) => used.extend(policy.id.namespace.clone()),
-            Update::Endpoint(endpoint) => used.extend(endpoint.id.namespace.clone()),
-            Update::NetworkSet(set) => used.extend(set.id.namespace.clone()),
-            Update::ServiceAccount(account) => {
-                used.insert(account.namespace.clone());
-            }
-            Update::Service(service) => {
-                used.insert(service.id.namespace.clone());
-            }
-            _ => {}
+            other => used.extend(namespace_of(other).cloned()),
         }
     }
     updates.extend(used.difference(&known).map(bare_namespace).map(Update::Namespace));
+}
+
+/// The namespace that a part of the model is in.
+pub(crate) const fn namespace_of(part: &Update) -> Option<&Name> {
+    match part {
+        Update::Policy(policy) => policy.id.namespace.as_ref(),
+        Update::Endpoint(endpoint) => endpoint.id.namespace.as_ref(),
+        Update::NetworkSet(set) => set.id.namespace.as_ref(),
+        Update::ServiceAccount(account) => Some(&account.namespace),
+        Update::Service(service) => Some(&service.id.namespace),
+        _ => None,
+    }
 }
 
 /// Keeps the Baseline tier away from pods that a NetworkPolicy selects, in the directions it does not isolate

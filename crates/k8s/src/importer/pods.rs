@@ -13,7 +13,7 @@ use crate::error::{ObjectRef, Warning};
 use crate::form::WorkloadRecord;
 use crate::importer::PodPlace;
 use crate::importer::owners::{Owners, key};
-use crate::workload::{Hosting, PodRecord};
+use crate::workload::PodRecord;
 
 /// Where pods without an address get one from, in this order: the range for benchmarks of networks (RFC 2544), then
 /// the range reserved for future use (RFC 1112). Addresses in use are left out, and so are networks of eight bits
@@ -71,19 +71,11 @@ fn place(
     places: &mut BTreeMap<EndpointId, PodPlace>,
 ) {
     let id = pod.endpoint.id.clone();
-    match pod.hosting {
+    match pod.place() {
         // A WorkloadEndpoint says more than the pod that it was made from.
-        Hosting::Own if known.contains(&id) => {}
-        Hosting::Own => {
-            endpoints.insert(id, pod.endpoint);
-        }
-        Hosting::Host => {
-            let place = pod.endpoint.node.map_or(PodPlace::Unplaced, PodPlace::Node);
-            places.insert(id, place);
-        }
-        Hosting::Finished => {
-            places.insert(id, PodPlace::Finished);
-        }
+        None if known.contains(&id) => {}
+        None => drop(endpoints.insert(id, pod.endpoint)),
+        Some(place) => drop(places.insert(id, place)),
     }
 }
 
@@ -99,11 +91,7 @@ fn add_nodes(pods: &[PodRecord], updates: &mut Vec<Update>) {
     let mut nodes: BTreeMap<&Name, BTreeSet<IpAddr>> = BTreeMap::new();
     for pod in pods {
         let Some(node) = pod.endpoint.node.as_ref().filter(|node| !given.contains(*node)) else { continue };
-        let addresses = nodes.entry(node).or_default();
-        addresses.extend(&pod.host_addresses);
-        if pod.hosting == Hosting::Host {
-            addresses.extend(&pod.endpoint.addresses);
-        }
+        nodes.entry(node).or_default().extend(pod.node_addresses());
     }
     updates.extend(nodes.into_iter().map(|(name, addresses)| {
         let addresses = addresses.into_iter().collect();

@@ -27,17 +27,6 @@ pub(super) struct Services {
     endpoints: BTreeMap<ServiceId, (Mirroring, Listed)>,
 }
 
-/// What is behind a service.
-#[derive(Debug, Default)]
-pub(crate) struct Behind {
-    /// As policy sees it.
-    pub(crate) seen: BTreeSet<ServiceBackend>,
-    /// As clients reach it.
-    pub(crate) reached: Vec<FrontendBackend>,
-    /// See [`Frontend::has_unmirrored_endpoints`].
-    pub(crate) has_unmirrored_endpoints: bool,
-}
-
 impl Services {
     pub(super) fn add(&mut self, plan: Plan) {
         self.services.insert(plan.frontend.id.clone(), plan);
@@ -69,13 +58,9 @@ impl Services {
             let endpoints = self.endpoints.remove(&id);
             let slices = slices.as_ref().map(Listed::entries);
             let endpoints = endpoints.as_ref().map(|(mirroring, listed)| (*mirroring, listed));
-            let behind = behind(&plan, slices, endpoints, plan.select(&candidates));
-            found.push(ServiceEndpoints { id, backends: behind.seen.into_iter().collect() });
-            frontends.push(Frontend {
-                backends: behind.reached,
-                has_unmirrored_endpoints: behind.has_unmirrored_endpoints,
-                ..plan.frontend
-            });
+            let behind = Behind::new(&plan, slices, endpoints, plan.select(&candidates));
+            found.push(ServiceEndpoints { id, backends: behind.seen().into_iter().collect() });
+            frontends.push(behind.frontend());
         }
         let rest = self.slices.into_iter();
         found.extend(rest.map(|(id, slices)| ServiceEndpoints {
@@ -87,36 +72,69 @@ impl Services {
     }
 }
 
-/// What is behind a service.
-///
-/// The backends that policy sees are those of the slices. Of a service without any, they are those that the
-/// controllers would write slices for: the pods that its selector selects, so that a manifest without slices means
-/// what it will mean in a cluster; or, for a service without selector, those of its `Endpoints`.
-/// Source: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`, `syncEndpoints`.
-pub(crate) fn behind<'a>(
-    plan: &Plan,
-    slices: Option<impl Iterator<Item = &'a Entry> + Clone>,
-    endpoints: Option<(Mirroring, &Listed)>,
-    selected: Vec<FrontendBackend>,
-) -> Behind {
-    let mut has_unmirrored_endpoints = false;
-    let (seen, reached) = match (slices, plan.selector.is_some(), endpoints) {
-        (Some(slices), _, _) => (seen(slices.clone()), plan.listed(slices)),
-        // What is behind it is known although none of it is in the input.
-        (None, true, Some((_, listed))) if selected.is_empty() => {
-            (BTreeSet::new(), plan.listed(listed.entries()))
+/// What is behind a service: computed as policy sees it, and as clients reach it, only when asked for.
+#[derive(Debug)]
+pub(crate) struct Behind<'a, S> {
+    plan: &'a Plan,
+    told: Told<'a, S>,
+}
+
+/// What tells which backends there are.
+#[derive(Debug)]
+enum Told<'a, S> {
+    Slices(S),
+    /// `Endpoints` of a service with a selector, for which controllers write slices that are not in the input.
+    Unsliced(&'a Listed),
+    Mirrored(&'a Listed),
+    /// Proxies read slices only, and nobody writes any.
+    Skipped(&'a Listed),
+    Selected(Vec<FrontendBackend>),
+}
+
+impl<'a, S: Iterator<Item = &'a Entry> + Clone> Behind<'a, S> {
+    /// The backends that policy sees are those of the slices. Of a service without any, they are those that the
+    /// controllers would write slices for: the pods that its selector selects, so that a manifest without slices means
+    /// what it will mean in a cluster; or, for a service without selector, those of its `Endpoints`.
+    /// Source: kubernetes `pkg/controller/endpointslicemirroring/endpointslicemirroring_controller.go`, `syncEndpoints`.
+    pub(crate) fn new(
+        plan: &'a Plan,
+        slices: Option<S>,
+        endpoints: Option<(Mirroring, &'a Listed)>,
+        selected: Vec<FrontendBackend>,
+    ) -> Self {
+        let told = match (slices, plan.selector.is_some(), endpoints) {
+            (Some(slices), _, _) => Told::Slices(slices),
+            // What is behind it is known although none of it is in the input.
+            (None, true, Some((_, listed))) if selected.is_empty() => Told::Unsliced(listed),
+            (None, false, Some((Mirroring::Mirrored, listed))) => Told::Mirrored(listed),
+            (None, false, Some((Mirroring::Skipped, listed))) => Told::Skipped(listed),
+            (None, _, _) => Told::Selected(selected),
+        };
+        Self { plan, told }
+    }
+
+    /// As policy sees it.
+    pub(crate) fn seen(&self) -> BTreeSet<ServiceBackend> {
+        match &self.told {
+            Told::Slices(slices) => seen(slices.clone()),
+            Told::Mirrored(listed) => seen(listed.entries()),
+            Told::Unsliced(_) | Told::Skipped(_) => BTreeSet::new(),
+            Told::Selected(selected) => selected_as_seen(&self.plan.frontend, selected),
         }
-        (None, false, Some((Mirroring::Mirrored, listed))) => {
-            (seen(listed.entries()), plan.listed(listed.entries()))
-        }
-        // Proxies read slices only, and nobody writes any.
-        (None, false, Some((Mirroring::Skipped, listed))) => {
-            has_unmirrored_endpoints = listed.entries().next().is_some();
-            (BTreeSet::new(), Vec::new())
-        }
-        (None, _, _) => (selected_as_seen(&plan.frontend, &selected), selected),
-    };
-    Behind { seen, reached, has_unmirrored_endpoints }
+    }
+
+    /// As clients reach it.
+    pub(crate) fn frontend(self) -> Frontend {
+        let has_unmirrored_endpoints =
+            matches!(&self.told, Told::Skipped(listed) if listed.entries().next().is_some());
+        let backends = match self.told {
+            Told::Slices(slices) => self.plan.listed(slices),
+            Told::Unsliced(listed) | Told::Mirrored(listed) => self.plan.listed(listed.entries()),
+            Told::Skipped(_) => Vec::new(),
+            Told::Selected(selected) => selected,
+        };
+        Frontend { backends, has_unmirrored_endpoints, ..self.plan.frontend.clone() }
+    }
 }
 
 /// Selected backends as policy sees them, whatever their state.

@@ -27,14 +27,31 @@ pub(crate) fn merge<'a>(
     }
     for says in felix {
         if let Some(node) = &says.node {
-            let all = &settings.every_node;
-            apply(says, settings.nodes.entry(node.clone()).or_insert_with(|| all.clone()));
+            let of_node = of_node(&settings, says);
+            settings.nodes.insert(node.clone(), of_node);
         }
-        configured.failsafes |= says.inbound.is_some() || says.outbound.is_some();
-        configured.workload_to_host |= says.workload_to_host.is_some();
-        configured.tunnels |= says.allow_ipip.is_some() || says.allow_vxlan.is_some();
+        let told = told(says);
+        configured.failsafes |= told.failsafes;
+        configured.workload_to_host |= told.workload_to_host;
+        configured.tunnels |= told.tunnels;
     }
     (settings, configured)
+}
+
+/// The settings of a node for which `says` is, where those of every node are known.
+pub(crate) fn of_node(settings: &Settings, says: &FelixSettings) -> NodeSettings {
+    let mut of_node = settings.every_node.clone();
+    apply(says, &mut of_node);
+    of_node
+}
+
+/// What an object says something about.
+pub(crate) const fn told(says: &FelixSettings) -> Configured {
+    Configured {
+        failsafes: says.inbound.is_some() || says.outbound.is_some(),
+        workload_to_host: says.workload_to_host.is_some(),
+        tunnels: says.allow_ipip.is_some() || says.allow_vxlan.is_some(),
+    }
 }
 
 fn apply(says: &FelixSettings, settings: &mut NodeSettings) {

@@ -290,6 +290,9 @@ impl Reader<'_> {
     /// Of which pod it is: the world closes that one. Where it is not known, it may be any of the namespace.
     fn workload_endpoint(&mut self) -> Option<Partial> {
         let pod = self.raw.get("spec")?.get("pod")?.as_str().filter(|pod| !pod.is_empty())?;
+        if !self.is_read(&json!({"spec": {"pod": pod}})) {
+            return None;
+        }
         let endpoint = Endpoint::new(EndpointId::workload(self.key.namespace()?.clone(), pod));
         Some(Partial { form: Form::Endpoint(Box::new(endpoint)), gap: None })
     }

@@ -3,6 +3,8 @@ extern crate std;
 mod mutate;
 mod objects;
 
+pub(crate) use mutate::spoil;
+
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -153,7 +155,7 @@ fn a_safe_form_lets_nothing_pass_that_was_denied() {
         drop(without);
         for _ in 0..4 {
             let mut spoilt = policy.clone();
-            let Some(how) = mutate::spoil(&mut spoilt, &mut random) else { continue };
+            let Some(how) = spoil(&mut spoilt, &mut random) else { continue };
             // Without a name it does not come so far.
             let Ok(observed) = Observed::from_value(kind_of(&policy), spoilt.clone()) else { continue };
             if observed.key() != super::tests::observed(&policy).key() {

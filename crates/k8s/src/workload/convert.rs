@@ -14,6 +14,7 @@ use crate::cluster::ip;
 use crate::context::Context;
 use crate::error::{ConvertErrors, Warning};
 use crate::frontend::BackendState;
+use crate::importer::PodPlace;
 use crate::meta::{Identity, ObjectMeta, Placing, shared_labels};
 use crate::names::Names;
 use crate::path::Path;
@@ -52,6 +53,24 @@ pub(crate) struct PodRecord {
     pub(crate) state: BackendState,
 }
 
+impl PodRecord {
+    /// Where the pod is, when it has no network of its own.
+    pub(crate) fn place(&self) -> Option<PodPlace> {
+        match self.hosting {
+            Hosting::Own => None,
+            Hosting::Host => Some(self.endpoint.node.clone().map_or(PodPlace::Unplaced, PodPlace::Node)),
+            Hosting::Finished => Some(PodPlace::Finished),
+        }
+    }
+
+    /// The addresses of its node that the pod tells, each once.
+    pub(crate) fn node_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let own = if self.hosting == Hosting::Host { self.endpoint.addresses.as_slice() } else { &[] };
+        let others = own.iter().filter(|address| !self.host_addresses.contains(address));
+        self.host_addresses.iter().chain(others).copied()
+    }
+}
+
 /// Labels that start like this would pose as inherited ones. Calico drops them from workloads.
 /// Source: Calico `libcalico-go/lib/backend/syncersv1/updateprocessors/workloadendpointprocessor.go`.
 const RESERVED_PREFIXES: [&str; 2] = ["pcns.", "pcsa."];
@@ -74,9 +93,10 @@ impl Pod {
     pub(crate) fn record(&self, names: &mut Names) -> Result<(PodRecord, Vec<Warning>), ConvertErrors> {
         let mut cx = Context::new(names, self.metadata.reference("Pod", Placing::Namespaced));
         let identity = self.metadata.identify(Placing::Namespaced, validate::dns_subdomain, &mut cx);
-        let status = self.status.clone().unwrap_or_default();
-        let addresses = pod_addresses(&status, &mut cx);
-        let host_addresses = host_addresses(&status, &mut cx);
+        let none = PodStatus::default();
+        let status = self.status.as_ref().unwrap_or(&none);
+        let addresses = pod_addresses(status, &mut cx);
+        let host_addresses = host_addresses(status, &mut cx);
         let endpoint = identity.map(|identity| {
             endpoint(&identity, self.metadata.labels.as_ref(), &self.spec, &Path::root("spec"), &mut cx)
         });

@@ -1,18 +1,20 @@
 //! From what an event touches to the changes of the model.
 
-use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use portcullis_core::model::{EndpointId, EndpointKind, PolicyId, Update};
+use portcullis_core::label::Name;
+use portcullis_core::model::{EndpointId, EndpointKind, Update};
 
 use super::held::Held;
 use super::key::{Place, reference};
 use super::part::Part;
 use super::usage::{Count, keep};
 use super::{Changes, Refusal, World};
+use crate::calico::FelixSettings;
 use crate::error::{ObjectRef, Warning};
 use crate::form::Form;
 use crate::gap::{self, Gap};
@@ -23,7 +25,8 @@ use crate::tier;
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     before: BTreeMap<Part, Option<Update>>,
-    is_felix_touched: bool,
+    /// The nodes of which the settings may change; `None` stands for all.
+    configured: BTreeSet<Option<Name>>,
     pub(super) refusals: Vec<Refusal>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -94,7 +97,11 @@ impl World {
         if is_unknown(old) != is_unknown(new.as_ref()) {
             self.touch_dependants(kind, place, transaction);
         }
-        transaction.is_felix_touched |= kind == "FelixConfiguration";
+        for form in [old, new.as_ref()].into_iter().flatten().map(|held| held.form.as_ref()) {
+            if let Some(Form::Felix(Some(says))) = form {
+                transaction.configured.insert(says.node.clone());
+            }
+        }
 
         self.index(kind, place, Count::Remove);
         match new {
@@ -115,9 +122,7 @@ impl World {
                 None => return,
             },
             "Tier" => {
-                let first = (place.name.clone(), PolicyId::new("", None, ""));
-                let policies = self.usage.policies.range(first..).take_while(|(tier, _)| *tier == place.name);
-                for (_, policy) in policies {
+                for policy in self.usage.policies.of(&place.name) {
                     self.touch(Part::Policy(policy.clone()), transaction);
                 }
                 return;
@@ -129,10 +134,8 @@ impl World {
                 self.touch(part, transaction);
             }
         }
-        for (id, _) in &self.usage.workload_endpoints {
-            if id.namespace.as_ref() == Some(namespace) {
-                self.touch(Part::Endpoint(id.clone()), transaction);
-            }
+        for id in self.pods_of_calico(namespace) {
+            self.touch(Part::Endpoint(id.clone()), transaction);
         }
         for (of, held) in self.objects.of_namespace("NetworkSet", namespace) {
             for part in self.parts_of("NetworkSet", of, held.form.as_ref()) {
@@ -176,21 +179,21 @@ impl World {
         match &held.form {
             Some(Form::Pod(pod)) => usage.count_pod(pod, count),
             Some(Form::Endpoint(endpoint)) if endpoint.id.kind == EndpointKind::Workload => {
-                keep(&mut usage.workload_endpoints, (endpoint.id.clone(), place.clone()), count);
+                usage.workload_endpoints.keep(endpoint.id.clone(), place.clone(), count);
             }
             Some(Form::EndpointSlice(slice)) => {
                 if let Some(service) = &slice.service {
-                    keep(&mut usage.slices, (service.clone(), place.clone()), count);
+                    usage.slices.keep(service.clone(), place.clone(), count);
                 }
             }
             Some(Form::Service(plan)) => {
                 for address in plan.frontend.addresses() {
-                    keep(&mut usage.frontends, (address, plan.frontend.id.clone()), count);
+                    usage.frontends.keep(address, plan.frontend.id.clone(), count);
                 }
             }
             Some(Form::Policies(policies)) => {
                 for policy in policies {
-                    keep(&mut usage.policies, (policy.tier.clone(), policy.id.clone()), count);
+                    usage.policies.keep(policy.tier.clone(), policy.id.clone(), count);
                     if gap::is_guarded(&policy.ingress) || gap::is_guarded(&policy.egress) {
                         keep(&mut usage.guarded, Part::Policy(policy.id.clone()), count);
                     }
@@ -201,13 +204,14 @@ impl World {
                     keep(&mut usage.guarded, Part::Profile(place.name.clone()), count);
                 }
             }
+            Some(Form::Felix(Some(says))) => usage.settings.count(settings::told(says), count),
             Some(_) => {}
             None => {
                 let unknown = match (kind, &place.namespace) {
                     ("Namespace", None) => (place.name.clone(), None),
                     ("ServiceAccount", Some(namespace)) => (namespace.clone(), Some(place.name.clone())),
                     ("WorkloadEndpoint", Some(namespace)) => {
-                        keep(&mut usage.lost_endpoints, (namespace.clone(), place.name.clone()), count);
+                        usage.lost_endpoints.keep(namespace.clone(), place.name.clone(), count);
                         return;
                     }
                     _ => return,
@@ -222,7 +226,7 @@ impl World {
         let mut changes = Changes::default();
         if !self.has_begun {
             self.has_begun = true;
-            let tiers = tier::built_in().into_iter();
+            let tiers = tier::built_in();
             transaction.before.extend(tiers.map(|tier| (Part::Tier(tier.name), None)));
         }
         // What depends on use is looked at when all that uses it is as it will be.
@@ -250,21 +254,40 @@ impl World {
                 changes.updates.push(after.unwrap_or_else(|| part.removal()));
             }
         }
-        if transaction.is_felix_touched {
-            let felix = self.objects.of_kind("FelixConfiguration").filter_map(|(_, held)| match &held.form {
-                Some(Form::Felix(settings)) => settings.as_ref(),
-                _ => None,
-            });
-            let felix: Vec<_> = felix.collect();
-            let settings = settings::merge(felix.iter().copied());
-            if settings.0 != self.settings.0 {
-                changes.settings = Some(settings.0.clone());
-            }
-            self.settings = settings;
+        if self.configure(&transaction.configured) {
+            changes.settings = Some(self.settings.clone());
         }
         let Transaction { refusals, warnings, .. } = transaction;
         (changes.refusals, changes.warnings) = (refusals, warnings);
         changes
+    }
+
+    /// Brings the settings of nodes up to date. Whether any changed.
+    fn configure(&mut self, nodes: &BTreeSet<Option<Name>>) -> bool {
+        if nodes.contains(&None) {
+            let felix = self.objects.of_kind("FelixConfiguration").filter_map(|(_, held)| match &held.form {
+                Some(Form::Felix(says)) => says.as_ref(),
+                _ => None,
+            });
+            let felix: Vec<_> = felix.collect();
+            let (settings, _) = settings::merge(felix.iter().copied());
+            let is_changed = settings != self.settings;
+            self.settings = settings;
+            return is_changed;
+        }
+        let mut is_changed = false;
+        for node in nodes.iter().flatten() {
+            let of_node = match self.form("FelixConfiguration", None, &FelixSettings::object_of(node)) {
+                Some(Form::Felix(Some(says))) => Some(settings::of_node(&self.settings, says)),
+                _ => None,
+            };
+            is_changed |= self.settings.nodes.get(node) != of_node.as_ref();
+            match of_node {
+                Some(settings) => drop(self.settings.nodes.insert(node.clone(), settings)),
+                None => drop(self.settings.nodes.remove(node)),
+            }
+        }
+        is_changed
     }
 
     /// Notes who has which address, or takes it back.
@@ -272,23 +295,22 @@ impl World {
         let Some(Update::Endpoint(endpoint)) = part else { return };
         if endpoint.id.kind == EndpointKind::Workload {
             for address in &endpoint.addresses {
-                keep(&mut self.usage.addresses, (*address, endpoint.id.clone()), count);
+                self.usage.addresses.keep(*address, endpoint.id.clone(), count);
             }
         }
     }
 
     /// Counts what a part of the model refers to.
     fn count_use(&mut self, part: Option<&Update>, count: Count, transaction: &mut Transaction) {
-        let namespace = match part {
-            Some(Update::Policy(policy)) => {
-                // A user may name the tier of shields, too.
-                if policy.tier == *tier::CLOSED || tier::shielding_policy(&policy.id).is_some() {
-                    if self.usage.own_tiers.would_change(&policy.tier, count) {
-                        self.touch(Part::Tier(policy.tier.clone()), transaction);
-                    }
-                    self.usage.own_tiers.count(&policy.tier, count);
+        match part {
+            // A user may name the tier of shields, too.
+            Some(Update::Policy(policy))
+                if policy.tier == *tier::CLOSED || tier::shielding_policy(&policy.id).is_some() =>
+            {
+                if self.usage.own_tiers.would_change(&policy.tier, count) {
+                    self.touch(Part::Tier(policy.tier.clone()), transaction);
                 }
-                policy.id.namespace.as_ref()
+                self.usage.own_tiers.count(&policy.tier, count);
             }
             Some(Update::Endpoint(endpoint)) => {
                 for profile in &endpoint.profiles {
@@ -297,14 +319,10 @@ impl World {
                     }
                     self.usage.profiles.count(profile, count);
                 }
-                endpoint.id.namespace.as_ref()
             }
-            Some(Update::NetworkSet(set)) => set.id.namespace.as_ref(),
-            Some(Update::ServiceAccount(account)) => Some(&account.namespace),
-            Some(Update::Service(service)) => Some(&service.id.namespace),
-            _ => None,
-        };
-        if let Some(namespace) = namespace {
+            _ => {}
+        }
+        if let Some(namespace) = part.and_then(complete::namespace_of) {
             if self.usage.namespaces.would_change(namespace, count) {
                 self.touch(Part::Namespace(namespace.clone()), transaction);
             }

@@ -4,7 +4,6 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::Bound;
 
 use portcullis_core::label::{Labels, Name};
 use portcullis_core::model::{
@@ -149,7 +148,7 @@ impl World {
             _ => {
                 let of_use = [tier::shield(), tier::closed()];
                 let of_use = of_use.into_iter().filter(|tier| self.usage.own_tiers.contains(&tier.name));
-                tier::built_in().into_iter().chain(of_use).find(|tier| tier.name == *name)
+                tier::built_in().chain(of_use).find(|tier| tier.name == *name)
             }
         }
     }
@@ -192,10 +191,7 @@ impl World {
 
     /// Whether a WorkloadEndpoint of a namespace may be that of any pod in it.
     fn has_lost_endpoints(&self, namespace: Option<&Name>) -> bool {
-        let lost = &self.usage.lost_endpoints;
-        let Some(namespace) = namespace.filter(|_| !lost.is_empty()) else { return false };
-        let mut from = lost.range((namespace.clone(), Name::new(""))..);
-        from.next().is_some_and(|(first, _)| first == namespace)
+        namespace.is_some_and(|namespace| self.usage.lost_endpoints.has(namespace))
     }
 
     pub(super) fn profile(&self, name: &Name) -> Option<&Profile> {
@@ -206,11 +202,15 @@ impl World {
     }
 
     /// The WorkloadEndpoints of a pod, of which the first counts.
-    pub(super) fn workload_endpoints_of<'a>(&'a self, id: &'a EndpointId) -> impl Iterator<Item = &'a Place> {
-        let known = &self.usage.workload_endpoints;
-        let first = (id.clone(), Place { namespace: None, name: Name::new("") });
-        let range = (!known.is_empty()).then(|| known.range((Bound::Included(first), Bound::Unbounded)));
-        range.into_iter().flatten().take_while(move |(of, _)| of == id).map(|(_, place)| place)
+    pub(super) fn workload_endpoints_of(&self, id: &EndpointId) -> impl Iterator<Item = &Place> {
+        self.usage.workload_endpoints.of(id)
+    }
+
+    /// The pods of a namespace that have a WorkloadEndpoint.
+    pub(super) fn pods_of_calico(&self, namespace: &Name) -> impl Iterator<Item = &EndpointId> {
+        let from = self.usage.workload_endpoints.keys_from(EndpointId::workload(namespace.clone(), ""));
+        let namespace = namespace.clone();
+        from.take_while(move |id| id.namespace.as_ref() == Some(&namespace))
     }
 
     fn service_account(&self, namespace: &Name, name: &Name) -> Option<ServiceAccount> {
@@ -266,7 +266,7 @@ impl World {
 
     fn service(&self, id: &ServiceId) -> Option<ServiceEndpoints> {
         let seen = match self.plan(id) {
-            Some(plan) => self.behind(plan).seen,
+            Some(plan) => self.behind(plan).seen(),
             None => {
                 let mut slices = self.slices(id).peekable();
                 slices.peek()?;
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    fn behind(&self, plan: &Plan) -> Behind {
+    fn behind<'a>(&'a self, plan: &'a Plan) -> Behind<'a, impl Iterator<Item = &'a Entry> + Clone> {
         let id = &plan.frontend.id;
         let slices: Vec<&Entry> = self.slices(id).flat_map(Listed::entries).collect();
         let has_slices = self.slices(id).next().is_some();
@@ -291,31 +291,25 @@ impl World {
             Some(Form::Endpoints(of)) => Some((of.mirroring, &of.listed)),
             _ => None,
         };
-        services::behind(plan, has_slices.then(|| slices.into_iter()), endpoints, Vec::new())
+        Behind::new(plan, has_slices.then(|| slices.into_iter()), endpoints, Vec::new())
     }
 
     /// What the slices of a service list.
-    fn slices<'a>(&'a self, id: &'a ServiceId) -> impl Iterator<Item = &'a Listed> {
-        let first = (id.clone(), Place { namespace: None, name: Name::new("") });
-        let range = self.usage.slices.range((Bound::Included(first), Bound::Unbounded));
-        range.take_while(move |(of, _)| of == id).filter_map(|(_, place)| {
-            match self.objects.form("EndpointSlice", place)? {
-                Form::EndpointSlice(slice) => Some(&slice.listed),
-                _ => None,
-            }
+    fn slices(&self, id: &ServiceId) -> impl Iterator<Item = &Listed> {
+        self.usage.slices.of(id).filter_map(|place| match self.objects.form("EndpointSlice", place)? {
+            Form::EndpointSlice(slice) => Some(&slice.listed),
+            _ => None,
         })
     }
 
     /// A service as clients reach it, from its plan.
     pub(super) fn frontend_of(&self, plan: &Plan) -> Frontend {
-        let Behind { reached, has_unmirrored_endpoints, .. } = self.behind(plan);
-        Frontend { backends: reached, has_unmirrored_endpoints, ..plan.frontend.clone() }
+        self.behind(plan).frontend()
     }
 
     /// Every part that may be in the model.
     pub(super) fn parts(&self) -> BTreeSet<Part> {
-        let mut parts: BTreeSet<Part> =
-            tier::built_in().into_iter().map(|tier| Part::Tier(tier.name)).collect();
+        let mut parts: BTreeSet<Part> = tier::built_in().map(|tier| Part::Tier(tier.name)).collect();
         parts.extend([tier::shield(), tier::closed()].map(|tier| Part::Tier(tier.name)));
         parts.extend(gap::closing().map(|policy| Part::Policy(policy.id)));
         for (kind, place, held) in self.objects.all() {

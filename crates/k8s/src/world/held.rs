@@ -28,6 +28,7 @@ pub(super) struct Held {
 impl Objects {
     /// What is kept of an object.
     pub(super) fn held(&self, kind: &str, place: &Place) -> Option<&Held> {
+        super::steps::count();
         self.0.get(kind)?.get(place)
     }
 
@@ -54,7 +55,7 @@ impl Objects {
 
     /// The objects of a kind.
     pub(super) fn of_kind(&self, kind: &str) -> impl Iterator<Item = (&Place, &Held)> {
-        self.0.get(kind).into_iter().flatten()
+        self.0.get(kind).into_iter().flatten().inspect(|_| super::steps::count())
     }
 
     /// The objects of a kind in a namespace.
@@ -66,7 +67,8 @@ impl Objects {
         let first = Place { namespace: Some(namespace.clone()), name: Name::new("") };
         let range = (Bound::Included(first), Bound::Unbounded);
         let found = self.0.get(kind).map(|of_kind| of_kind.range(range));
-        found.into_iter().flatten().take_while(move |(place, _)| place.namespace.as_ref() == Some(namespace))
+        let found = found.into_iter().inspect(|_| super::steps::count());
+        found.flatten().take_while(move |(place, _)| place.namespace.as_ref() == Some(namespace))
     }
 
     /// All objects.

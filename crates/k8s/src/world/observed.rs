@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::key::{ObjectKey, Unidentified, check_version};
 use crate::error::{ConvertError, ConvertErrors};
-use crate::kind::Kind;
+use crate::kind::{Kind, Known};
 use crate::object::Object;
 use crate::repeats;
 use crate::tracked::{Tracked, TrackedError};
@@ -44,14 +44,14 @@ pub(super) enum Raw {
 }
 
 impl Observed {
-    /// Reads an object of a kind from JSON, as an API server sends it. A policy that says to be of another version is refused
-    /// whole: nothing in it is taken to mean what it would in this one.
+    /// Reads an object of a kind from JSON, as an API server sends it. One that says to be of another version is refused
+    /// whole: nothing in it is taken to mean what it would in this one. Pods have one version, and it is not looked at.
     ///
     /// # Errors
     /// Only when it cannot be told which object it is. One of which nothing else can be read is taken all the same: the
     /// world says what stands in its place.
     pub fn from_json(kind: Kind, json: &[u8]) -> Result<Self, Unidentified> {
-        if kind.is_policy()
+        if has_versions(kind)
             && let Err(reason) = check_version(kind, &mut serde_json::Deserializer::from_slice(json))
         {
             return Ok(Self::of_other_version(kind, ObjectKey::of_json(kind, json)?, reason));
@@ -62,7 +62,8 @@ impl Observed {
         let raw = kind.has_safe_form().then(|| Raw::Json(json.into()));
         match read {
             Ok(object) => {
-                Ok(Self { kind, key: ObjectKey::of_object(kind, &object)?, object: Ok(object), raw })
+                let key = ObjectKey::of_object(kind, &object)?;
+                Ok(Self { kind, key, object: Ok(without_notes(kind, object)), raw })
             }
             Err(error) => {
                 let key = ObjectKey::of_json(kind, json)?;
@@ -83,13 +84,13 @@ impl Observed {
     /// # Errors
     /// As [`Observed::from_json`].
     pub fn from_value(kind: Kind, value: Value) -> Result<Self, Unidentified> {
-        if kind.is_policy()
+        if has_versions(kind)
             && let Err(reason) = check_version(kind, &value)
         {
             return Ok(Self::of_other_version(kind, ObjectKey::of_value(kind, &value)?, reason));
         }
         let (key, object) = match Object::deserialize(kind, Tracked(&value)) {
-            Ok(object) => (ObjectKey::of_object(kind, &object)?, Ok(object)),
+            Ok(object) => (ObjectKey::of_object(kind, &object)?, Ok(without_notes(kind, object))),
             Err(error) => {
                 let key = ObjectKey::of_value(kind, &value)?;
                 let error = misread(&key, &error);
@@ -122,6 +123,21 @@ impl Observed {
     pub const fn key(&self) -> &ObjectKey {
         &self.key
     }
+}
+
+/// Whether the version of an object is looked at: of pods, which are very many, there is only one.
+const fn has_versions(kind: Kind) -> bool {
+    !matches!(kind.known(), Known::Pod)
+}
+
+/// An object without the annotations and finalizers on which no policy depends: a list of pods is a third of them.
+fn without_notes(kind: Kind, mut object: Object) -> Object {
+    if !kind.depends_on("metadata.annotations") {
+        let metadata = object.metadata_mut();
+        metadata.annotations = None;
+        metadata.finalizers = None;
+    }
+    object
 }
 
 fn misread(key: &ObjectKey, error: &TrackedError) -> ConvertError {

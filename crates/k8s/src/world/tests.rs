@@ -1,5 +1,7 @@
 extern crate std;
 
+mod cost;
+mod memory;
 pub(crate) mod objects;
 mod refusals;
 
@@ -178,6 +180,7 @@ fn any_events_leave_what_an_import_makes() {
         let mut random = Random(seed);
         let baseline = random.pick(&[BaselineReading::PerDirection, BaselineReading::PerPod]);
         let mut followed = Followed::new(WorldOptions::new().baseline(baseline));
+        let mut earlier = followed.model.clone();
         for step in 0..random.below(60) {
             let known: Vec<Value> = followed.objects.values().cloned().collect();
             let any = usize::try_from(random.below(known.len().max(1) as u64)).unwrap();
@@ -228,9 +231,13 @@ fn any_events_leave_what_an_import_makes() {
             assert!(changes.refusals.is_empty(), "seed {seed}, step {step}: {:?}", changes.refusals);
             if step % 7 == 0 {
                 followed.check();
+                earlier.clone_from(&followed.model);
             }
         }
         followed.check();
+        let mut back = followed.model.clone();
+        back.extend(followed.model.difference(&earlier));
+        assert!(back == earlier, "seed {seed}: the difference leads elsewhere");
         // Nothing stays of what is gone.
         let all: Vec<Value> = followed.objects.values().cloned().collect();
         for gone in &all {

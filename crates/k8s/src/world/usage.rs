@@ -7,9 +7,11 @@ use core::net::IpAddr;
 use portcullis_core::label::Name;
 use portcullis_core::model::{EndpointId, PolicyId, ServiceId};
 
+use super::index::Index;
 use super::key::Place;
 use super::part::Part;
-use crate::workload::{Hosting, PodRecord};
+use crate::importer::Configured;
+use crate::workload::PodRecord;
 
 /// Counts and indexes over the objects.
 #[derive(Debug, Default)]
@@ -21,25 +23,48 @@ pub(super) struct Usage {
     /// How many policies are in a tier that exists only for them.
     pub(super) own_tiers: Counts<Name>,
     /// Policies by the tier that their objects name.
-    pub(super) policies: BTreeSet<(Name, PolicyId)>,
+    pub(super) policies: Index<Name, PolicyId>,
     /// Nodes as pods tell of them.
     nodes: BTreeMap<Name, PodsOfNode>,
     /// Workload endpoints of Calico by the pod that they are for. All but the first of a pod are passed over.
-    pub(super) workload_endpoints: BTreeSet<(EndpointId, Place)>,
+    pub(super) workload_endpoints: Index<EndpointId, Place>,
     /// Slices of each service.
-    pub(super) slices: BTreeSet<(ServiceId, Place)>,
+    pub(super) slices: Index<ServiceId, Place>,
     /// Services by the addresses in front of them.
-    pub(super) frontends: BTreeSet<(IpAddr, ServiceId)>,
+    pub(super) frontends: Index<IpAddr, ServiceId>,
     /// Workload endpoints of the model by address.
-    pub(super) addresses: BTreeSet<(IpAddr, EndpointId)>,
+    pub(super) addresses: Index<IpAddr, EndpointId>,
+    /// Which settings the objects say something about.
+    pub(super) settings: SettingCounts,
     /// Policies and profiles with rules that are read otherwise where something is not known of what they name.
     pub(super) guarded: BTreeSet<Part>,
     /// Objects of which something is not known that rules ask for.
     pub(super) gaps: BTreeSet<(&'static str, Place)>,
     /// Namespaces with workload endpoints of Calico of which it is not known what pod they are for.
-    pub(super) lost_endpoints: BTreeSet<(Name, Name)>,
+    pub(super) lost_endpoints: Index<Name, Name>,
     /// Namespaces, and service accounts in them, that exist and of which nothing is known.
     pub(super) unknown: BTreeSet<(Name, Option<Name>)>,
+}
+
+/// How many objects say something about each of the settings that [`Configured`] tells of.
+#[derive(Debug, Default)]
+pub(super) struct SettingCounts([usize; 3]);
+
+impl SettingCounts {
+    pub(super) fn count(&mut self, says: Configured, count: Count) {
+        let said = [says.failsafes, says.workload_to_host, says.tunnels];
+        for (times, _) in self.0.iter_mut().zip(said).filter(|(_, is_said)| *is_said) {
+            *times = match count {
+                Count::Add => times.saturating_add(1),
+                Count::Remove => times.saturating_sub(1),
+            };
+        }
+    }
+
+    pub(super) fn configured(&self) -> Configured {
+        let [failsafes, workload_to_host, tunnels] = self.0.map(|times| times > 0);
+        Configured { failsafes, workload_to_host, tunnels }
+    }
 }
 
 /// How often each thing is referred to.
@@ -107,7 +132,7 @@ impl Usage {
         let Some(of_node) = pod.endpoint.node.as_ref().and_then(|node| self.nodes.get(node)) else {
             return true;
         };
-        let mut told = node_addresses(pod);
+        let mut told = pod.node_addresses();
         (count == Count::Remove && of_node.pods == 1)
             || told.any(|address| of_node.addresses.would_change(&address, count))
     }
@@ -126,22 +151,13 @@ impl Usage {
             Count::Add => of_node.pods = of_node.pods.saturating_add(1),
             Count::Remove => of_node.pods = of_node.pods.saturating_sub(1),
         }
-        for address in node_addresses(pod) {
+        for address in pod.node_addresses() {
             of_node.addresses.count(&address, count);
         }
         if of_node.pods == 0 {
             self.nodes.remove(node);
         }
     }
-}
-
-/// The addresses of its node that a pod tells.
-fn node_addresses(pod: &PodRecord) -> impl Iterator<Item = IpAddr> + '_ {
-    let own = if pod.hosting == Hosting::Host { pod.endpoint.addresses.as_slice() } else { &[] };
-    // Each once, so that a count of one means this pod.
-    let listed = pod.host_addresses.iter();
-    let others = own.iter().filter(|address| !pod.host_addresses.contains(address));
-    listed.chain(others).copied()
 }
 
 /// Notes `entry` in `set`, or takes it away.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use portcullis_core::label::Name;
-use portcullis_core::model::{EndpointId, EndpointKind, ServiceId, Update};
+use portcullis_core::model::{EndpointId, ServiceId, Update};
 
 use super::World;
 use super::part::Part;
@@ -14,7 +14,7 @@ use crate::form::{Form, WorkloadRecord};
 use crate::frontend::Frontend;
 use crate::importer::owners::Owners;
 use crate::importer::{PodPlace, WorkloadPods, complete, doubts};
-use crate::workload::{Hosting, PodRecord};
+use crate::workload::PodRecord;
 
 impl World {
     /// The whole model, as changes to an empty one. Costs as much as there are objects.
@@ -25,20 +25,13 @@ impl World {
     /// Where a pod is that is no endpoint; `None` for one that is, or that is not known.
     #[must_use]
     pub fn place(&self, pod: &EndpointId) -> Option<PodPlace> {
-        let pod = self.pod(pod)?;
-        match pod.hosting {
-            Hosting::Own => None,
-            Hosting::Host => Some(pod.endpoint.node.clone().map_or(PodPlace::Unplaced, PodPlace::Node)),
-            Hosting::Finished => Some(PodPlace::Finished),
-        }
+        self.pod(pod)?.place()
     }
 
     /// The workload endpoints of the model that have an address, by identity. Two pods can have one for a while: one of the
     /// objects is stale.
     pub fn endpoints_at(&self, address: IpAddr) -> impl Iterator<Item = &EndpointId> {
-        let first = (address, EndpointId { kind: FIRST, namespace: None, name: Name::new("") });
-        let found = self.usage.addresses.range(first..);
-        found.take_while(move |(known, _)| *known == address).map(|(_, id)| id)
+        self.usage.addresses.of(&address)
     }
 
     /// The workloads of a namespace that have pods, by name: as owner references, labels and names tell. Costs as much as
@@ -67,7 +60,7 @@ impl World {
         });
         let owners = Owners::new(pods.iter().copied(), workloads.iter().copied(), autoscalers);
         let ids = pods.iter().map(|pod| pod.endpoint.id.clone());
-        let of_calico = self.usage.workload_endpoints.iter().map(|(id, _)| id.clone());
+        let of_calico = self.pods_of_calico(namespace).cloned();
         let named: BTreeSet<EndpointId> = ids.chain(of_calico).collect();
         owners.by_name(&named)
     }
@@ -80,9 +73,7 @@ impl World {
 
     /// The services that clients reach at an address: one of their own, an external one or one of a load balancer.
     pub fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &ServiceId> {
-        let first = (address, ServiceId { namespace: Name::new(""), name: Name::new("") });
-        let found = self.usage.frontends.range(first..);
-        found.take_while(move |(known, _)| *known == address).map(|(_, id)| id)
+        self.usage.frontends.of(&address)
     }
 
     /// All services as clients reach them, by name. Costs as much as there are services.
@@ -125,6 +116,3 @@ impl World {
 /// The kinds of what makes pods.
 const WORKLOADS: [&str; 7] =
     ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"];
-
-/// The least kind of endpoint.
-const FIRST: EndpointKind = EndpointKind::Workload;

@@ -1,17 +1,18 @@
 //! What guards sockets of the node, where services lead to its processes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use portcullis::backend::{Dataplane as _, DesiredState};
 use portcullis::ebpf::NodeBackends;
 
 use crate::compiled;
 use crate::ebpf::{on_a_site_with_bpf, options, remove, start_enforcer};
 use crate::ebpf_services::with_services_on;
-use crate::node::{tcp, udp};
+use crate::node::{Pod, patience, tcp, udp};
 use crate::services::{ADMIN, API, Flows, Masquerade, PODS, RULES, bound, kube_proxy, service};
-use crate::wide::{Site, Tries, nft};
+use crate::wide::{NODE, Site, Tries, nft};
 
 /// What the client and the vault, which has no policy, reach of the node through services.
 fn through_services(site: &Site, admin: bool) -> Tries<'_> {
@@ -91,9 +92,9 @@ fn the_guard_is_at_the_root_of_all_control_groups_unless_told_otherwise() {
         nft(&kube_proxy(Masquerade::All));
         let bindings = bound(site, &ids);
         let start = |backends| {
-            // Bits that no other test uses, because packets of other tests' nodes pass the root as well.
+            // A bit that no other test uses, because packets of other tests' nodes pass the root as well.
             let capacity = portcullis::ebpf::Capacity { classes: 1_024, ..*options().capacity() };
-            let options = with_services_on(site).with_mark(0x3ffc).with_capacity(capacity);
+            let options = with_services_on(site).with_mark(0x20).with_capacity(capacity);
             start_enforcer(options.with_node_backends(backends), pins, compiler.snapshot(), &bindings)
         };
         let enforcer = start(NodeBackends::Guarded).unwrap();
@@ -117,5 +118,63 @@ fn the_guard_is_at_the_root_of_all_control_groups_unless_told_otherwise() {
             None::<&str>,
         )
         .unwrap();
+    });
+}
+
+/// Whether a datagram from a pod to the service reaches this socket of the node.
+fn reaches(from: &Pod, to: IpAddr, socket: &UdpSocket) -> bool {
+    socket.set_read_timeout(Some(patience())).unwrap();
+    (0..2).any(|_| {
+        let _ = from.run(move || udp(to, 8888)).recv().unwrap();
+        socket.recv(&mut [0; 16]).is_ok()
+    })
+}
+
+/// The link stays pinned when its control group is removed. Another group of the same name has no guard until somebody looks.
+#[test]
+fn a_guard_that_is_detached_while_it_stays_pinned_is_noticed_and_put_back() {
+    on_a_site_with_bpf(3, |site, pins| {
+        let (compiler, ids) = compiled(&format!("{PODS}{RULES}"), &site.pods);
+        let [node, _] = NODE;
+        nft(&format!(
+            "table ip extra {{ chain before {{ type nat hook prerouting priority -100; \
+             ip daddr 10.96.0.77 udp dport 8888 dnat to {node}:8081\n }}\n}}\n"
+        ));
+        let bindings = bound(site, &ids);
+        let (outer, inner) = (site.group.folder.clone(), site.group.folder.join("inner"));
+        let thread = nix::unistd::gettid().to_string();
+        let remake = || {
+            std::fs::create_dir(&inner).unwrap();
+            std::fs::write(inner.join("cgroup.type"), "threaded").unwrap();
+        };
+        // A socket is of the group that its thread is in when it opens it.
+        let open = || {
+            std::fs::write(inner.join("cgroup.threads"), &thread).unwrap();
+            let socket = UdpSocket::bind((node, 8081)).unwrap();
+            std::fs::write(outer.join("cgroup.threads"), &thread).unwrap();
+            socket
+        };
+        remake();
+        let options = with_services_on(site).with_node_backends(NodeBackends::GuardedAt(inner.clone()));
+        let mut enforcer = start_enforcer(options, pins, compiler.snapshot(), &bindings).unwrap();
+        let mut maintain = || {
+            let health = enforcer.maintain(DesiredState::new(compiler.snapshot(), &bindings)).unwrap();
+            health.repaired
+        };
+        let (client, vault, to) = (&site.pods[0], &site.pods[2], "10.96.0.77".parse().unwrap());
+        let socket = open();
+        assert!(!reaches(client, to, &socket) && reaches(vault, to, &socket));
+        assert_eq!(maintain(), [""; 0]);
+        drop(socket);
+        std::fs::remove_dir(&inner).unwrap();
+        remake();
+        let socket = open();
+        assert!(reaches(client, to, &socket), "nothing guards the new group");
+        assert_eq!(maintain(), ["socket guard"]);
+        assert!(!reaches(client, to, &socket) && reaches(vault, to, &socket));
+        assert_eq!(maintain(), [""; 0]);
+        drop(socket);
+        remove(enforcer);
+        std::fs::remove_dir(&inner).unwrap();
     });
 }

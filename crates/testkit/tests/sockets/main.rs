@@ -32,6 +32,7 @@ mod nftables;
 mod nftables_ended;
 #[path = "../common/node.rs"]
 mod node;
+mod older;
 mod pod_life;
 mod policies;
 mod services;

@@ -28,7 +28,7 @@ pub(crate) const SERVER: u8 = 11;
 pub(crate) const VAULT: u8 = 12;
 pub(crate) const REMOTE: u8 = 20;
 pub(crate) const STRANGER: u8 = 21;
-const OUTSIDE: u8 = 30;
+pub(crate) const OUTSIDE: u8 = 30;
 const BEYOND: u8 = 31;
 pub(crate) const API: u8 = 40;
 pub(crate) const ADMIN: u8 = 41;
@@ -160,7 +160,7 @@ spec:
 ";
 
 /// The same policies without any rule.
-const CLOSED: &str = "
+pub(crate) const CLOSED: &str = "
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

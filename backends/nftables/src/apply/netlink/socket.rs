@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use netlink_packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
@@ -41,17 +41,6 @@ const HEADER: usize = 16;
 pub(super) const FAMILY_HEADER: usize = 4;
 pub(super) const TYPE_ERROR: u16 = 2;
 pub(super) const TYPE_DONE: u16 = 3;
-
-/// A request to connection tracking.
-pub(super) enum Conntrack {
-    /// All flows.
-    List,
-    /// Forget one.
-    Delete { ipv6: bool },
-}
-
-const CONNTRACK_GET: u8 = 1;
-const CONNTRACK_DELETE: u8 = 2;
 
 /// One message as it came.
 pub(super) struct Reply<'a> {
@@ -101,39 +90,16 @@ impl Socket {
         sequence: &mut u32,
     ) -> Result<Vec<Vec<u8>>, ApplyError> {
         let flags = if dump { NLM_F_DUMP } else { 0 };
-        let to = (NetfilterSubsystem::NfTables, family, kind);
-        self.ask(to, flags, &attributes, sequence)
-    }
-
-    /// Asks connection tracking. What is deleted comes back as one empty payload, or none when it was not there.
-    pub(super) fn conntrack(
-        &mut self,
-        what: Conntrack,
-        attributes: Vec<DefaultNla>,
-        sequence: &mut u32,
-    ) -> Result<Vec<Vec<u8>>, ApplyError> {
-        let (family, kind, flags) = match what {
-            Conntrack::List => (NetfilterProtoFamily::Unspec, CONNTRACK_GET, NLM_F_DUMP),
-            Conntrack::Delete { ipv6: false } => (NetfilterProtoFamily::IPv4, CONNTRACK_DELETE, NLM_F_ACK),
-            Conntrack::Delete { ipv6: true } => (NetfilterProtoFamily::IPv6, CONNTRACK_DELETE, NLM_F_ACK),
-        };
-        self.ask((NetfilterSubsystem::Conntrack, family, kind), flags, &attributes, sequence)
-    }
-
-    fn ask(
-        &mut self,
-        (subsys, family, message_type): (NetfilterSubsystem, NetfilterProtoFamily, u8),
-        flags: u16,
-        attributes: &[DefaultNla],
-        sequence: &mut u32,
-    ) -> Result<Vec<Vec<u8>>, ApplyError> {
         for _ in 0..ATTEMPTS {
             let mut header = NetlinkHeader::default();
             header.flags = NLM_F_REQUEST | flags;
             header.sequence_number = *sequence;
             *sequence = sequence.wrapping_add(1);
-            let inner =
-                NetfilterMessageInner::Other { subsys, message_type, attributes: attributes.to_vec() };
+            let inner = NetfilterMessageInner::Other {
+                subsys: NetfilterSubsystem::NfTables,
+                message_type: kind,
+                attributes: attributes.clone(),
+            };
             let netfilter = NetfilterHeader::new(family, 0, 0);
             let mut message =
                 NetlinkMessage::new(header, NetlinkPayload::from(NetfilterMessage::new(netfilter, inner)));
@@ -161,10 +127,7 @@ impl Socket {
                 match reply.kind {
                     TYPE_DONE => done = true,
                     TYPE_ERROR => match error_of(reply.payload) {
-                        None => {
-                            done = true;
-                            answers.extend((asked == NLM_F_ACK).then(Vec::new));
-                        }
+                        None => done = true,
                         Some(Errno::ENOENT) => return Ok(Some(Vec::new())),
                         Some(Errno::EINTR) => return Ok(None),
                         Some(errno) => return Err(ApplyError::kernel("read netfilter", errno)),

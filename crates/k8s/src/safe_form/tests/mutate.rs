@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::world::tests::objects::Random;
 
 /// Spoils one place, and says how.
-pub(super) fn spoil(object: &mut Value, random: &mut Random) -> Option<String> {
+pub(crate) fn spoil(object: &mut Value, random: &mut Random) -> Option<String> {
     let mut places = Vec::new();
     collect(object, &mut Vec::new(), &mut places);
     let place = places[usize::try_from(random.below(places.len() as u64)).unwrap()].clone();

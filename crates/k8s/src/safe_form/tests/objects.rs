@@ -40,7 +40,7 @@ fn an_object_that_cannot_be_read_lets_nothing_pass_that_was_denied() {
         let before = model(&world(&objects, baseline));
         for _ in 0..4 {
             let mut spoilt = meant.clone();
-            let Some(how) = mutate::spoil(&mut spoilt, &mut random) else { continue };
+            let Some(how) = spoil(&mut spoilt, &mut random) else { continue };
             let Ok(read) = Observed::from_value(kind_of(&meant), spoilt.clone()) else { continue };
             if read.key() != observed(&meant).key() {
                 continue;
@@ -300,15 +300,18 @@ fn a_workload_endpoint_that_cannot_be_read_closes_its_pod() {
     world.remove(observed(&endpoint).key());
     assert_eq!(model(&world).endpoints().len(), 2);
     // Whose it is, is not known: it may be that of any pod that has no other.
-    let lost = calico("WorkloadEndpoint", &json!({"name": "v", "namespace": "n"}), &json!({"pod": 7}));
     let mut good = endpoint;
     good["spec"]["ipNetworks"] = json!(["10.0.0.9"]);
     world.put(observed(&good));
-    world.put(observed(&lost));
-    let ids: Vec<String> = model(&world).endpoints().keys().map(ToString::to_string).collect();
-    assert_eq!(ids, ["n/p"]);
-    world.remove(observed(&lost).key());
-    assert_eq!(model(&world).endpoints().len(), 2);
+    for pod in [json!(7), json!("q!"), json!(null)] {
+        let spec = json!({"pod": pod, "node": 7});
+        let lost = calico("WorkloadEndpoint", &json!({"name": "v", "namespace": "n"}), &spec);
+        world.put(observed(&lost));
+        let ids: Vec<String> = model(&world).endpoints().keys().map(ToString::to_string).collect();
+        assert_eq!(ids, ["n/p"]);
+        world.remove(observed(&lost).key());
+        assert_eq!(model(&world).endpoints().len(), 2);
+    }
 }
 
 /// A text that says something twice says nothing: neither of the two values is taken.

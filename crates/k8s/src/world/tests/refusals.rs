@@ -253,8 +253,8 @@ fn bad_objects_change_nothing_else() {
     };
     let expected = apart(&world);
     assert!(expected.len() >= 4);
-    let mut refused = 0;
-    for round in 0..12u64 {
+    let (mut refused, mut kinds) = (0, BTreeMap::new());
+    for round in 0..4u64 {
         for of in KINDS {
             let object = object(&mut random, of);
             let text = object.to_string();
@@ -267,6 +267,13 @@ fn bad_objects_change_nothing_else() {
             let nulls = text.replace("\"metadata\":{", "\"metadata\":{\"labels\":null,\"annotations\":null,");
             let twice = text.replacen('{', "{\"spec\":null,\"status\":7,", 1);
             let unknown = text.replacen('{', "{\"unheardOf\":{\"a\":[1]},", 1);
+            let other_version = text.replacen(of.0, "example.com/v9", 1);
+            let mut empty = object.clone();
+            for (field, value) in empty.as_object_mut().unwrap() {
+                if !["apiVersion", "kind", "metadata"].contains(&field.as_str()) {
+                    *value = json!([null, {"a": null}]);
+                }
+            }
             let deep = text.replacen('{', &format!("{{\"deep\":{}", "[".repeat(500)), 1);
             for bad in [
                 text.get(..cut).unwrap_or_default(),
@@ -274,6 +281,8 @@ fn bad_objects_change_nothing_else() {
                 &nulls,
                 &twice,
                 &unknown,
+                &other_version,
+                &empty.to_string(),
                 &deep,
                 "",
                 "[]",
@@ -282,14 +291,49 @@ fn bad_objects_change_nothing_else() {
                 let Ok(observed) = Observed::from_json(kind, bad.as_bytes()) else { continue };
                 let named = observed.key().reference();
                 let changes = world.put(observed);
+                if bad == other_version && of.1 != "Pod" {
+                    let errors = &changes.refusals[0].errors;
+                    assert_eq!(errors[0].field(), "apiVersion", "{errors}");
+                }
                 for refusal in changes.refusals {
                     assert_eq!(refusal.object, named);
-                    assert!(!refusal.errors.is_empty());
+                    assert!(refusal.errors.iter().all(|error| !error.reason().is_empty()));
+                    assert!(world.refusals().any(|kept| *kept == refusal));
                     refused += 1;
+                    *kinds.entry(of).or_insert(0) += 1;
                 }
                 assert_eq!(apart(&world), expected, "{bad}");
             }
         }
     }
     assert!(refused > 100, "{refused}");
+    assert_eq!(kinds.len(), KINDS.len(), "{kinds:?}");
+}
+
+/// Objects of one name: of every two kinds, the bad one is its own and leaves the other as it was.
+#[test]
+fn names_that_collide_across_kinds_are_of_different_objects() {
+    let mut random = Random(11);
+    let mut world = world();
+    let mut keys = BTreeSet::new();
+    for of in KINDS {
+        let mut object = object(&mut random, of);
+        object["metadata"]["name"] = json!("default");
+        if of.1 == "Tier" {
+            object["spec"] = json!({"order": 1_000_000});
+        }
+        if object["metadata"]["namespace"].is_string() {
+            object["metadata"]["namespace"] = json!("default");
+        }
+        let refused = world.put(observed(&object)).refusals;
+        assert!(refused.is_empty(), "{refused:?}");
+        assert!(keys.insert(place_of(&object)));
+        assert_eq!(world.len(), keys.len());
+        let before: Cluster = model(&world);
+        let text = object.to_string();
+        let spoilt = text.replacen('{', "{\"metadata\":7,", 1);
+        // Without a name that can be told, it is no object.
+        assert!(Observed::from_json(kind_of(&object), spoilt.as_bytes()).is_err());
+        assert!(before == model(&world));
+    }
 }

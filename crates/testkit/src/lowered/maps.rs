@@ -1,70 +1,82 @@
 //! The maps as plain Rust values, written to as the kernel is and no further: sizes are kept, and nobody is forgiven.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
 
-use portcullis_core::ir::DecisionEntry;
-use portcullis_core::net::Cidr;
-use portcullis_ebpf::{Capacity, Write};
+use portcullis::ebpf::{Capacity, Write};
+use portcullis::ir::DecisionEntry;
+use portcullis::net::Cidr;
 
 /// Words of one side of an endpoint, and where its parts begin.
-pub(crate) const SIDE: usize = 30;
-pub(crate) const FLAGS: usize = 9;
-pub(crate) const PRESENT: u32 = 1;
+pub const SIDE: usize = 30;
+/// Where the flags of a side are, behind the programs of its hooks.
+pub const FLAGS: usize = 9;
+/// The flag of a side that an endpoint is on.
+pub const PRESENT: u32 = 1;
 /// The host endpoint for all interfaces covers the interface.
-pub(crate) const COVERED: u32 = 1 << 7;
+pub const COVERED: u32 = 1 << 7;
 /// Programs of a workload's own hooks; a packet of its asks one of them. Any number of others may be asked in one run.
 const OWN: usize = 2;
 /// A projection that all classes are on row 0 of.
-pub(crate) const NO_PROJECTION: u32 = u32::MAX;
+pub const NO_PROJECTION: u32 = u32::MAX;
 /// Of a node that is no decision: it names a list of runs, not a page.
-pub(crate) const RUNS: u32 = 1 << 27;
+pub const RUNS: u32 = 1 << 27;
 /// The slot that a node names.
-pub(crate) const REFERENCE: u32 = 0x7ff_ffff;
+pub const REFERENCE: u32 = 0x7ff_ffff;
 
 /// The maps that writes go to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Maps {
+pub struct Maps {
     capacity: Option<Capacity>,
-    pub(crate) phase: u32,
-    pub(crate) endpoints: BTreeMap<u32, Vec<u32>>,
+    /// Which side packets read.
+    pub phase: u32,
+    /// Both sides of the endpoint at each interface.
+    pub endpoints: BTreeMap<u32, Vec<u32>>,
     /// Exact entries.
-    pub(crate) addresses: BTreeMap<IpAddr, [u32; 2]>,
+    pub addresses: BTreeMap<IpAddr, [u32; 2]>,
     /// Entries of the LPM maps.
-    pub(crate) networks: BTreeMap<Cidr, [u32; 2]>,
+    pub networks: BTreeMap<Cidr, [u32; 2]>,
     programs: BTreeMap<u32, [u32; 8]>,
     rows: BTreeMap<u32, [u16; 256]>,
     cells: BTreeMap<u32, [u32; 16]>,
     runs: BTreeMap<u32, [u32; 16]>,
     pages: BTreeMap<u32, [u32; 256]>,
     /// What each counter counted.
-    pub(crate) counters: BTreeMap<u32, u64>,
+    pub counters: BTreeMap<u32, u64>,
     /// What each decision meant when its counter was last set to zero.
-    pub(crate) meanings: BTreeMap<u32, DecisionEntry>,
+    pub meanings: BTreeMap<u32, DecisionEntry>,
 }
 
 /// How many slots of each array can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Reached {
-    pub(crate) programs: u32,
-    pub(crate) projections: u32,
-    pub(crate) lines: u32,
-    pub(crate) runs: u32,
-    pub(crate) pages: u32,
-    pub(crate) decisions: u32,
+pub struct Reached {
+    /// Programs.
+    pub programs: u32,
+    /// Projections.
+    pub projections: u32,
+    /// Lines of 16 cells.
+    pub lines: u32,
+    /// Lists of runs.
+    pub runs: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Decisions.
+    pub decisions: u32,
 }
 
 impl Maps {
-    pub(crate) fn new(capacity: Capacity) -> Self {
+    /// Empty maps of these sizes.
+    pub fn new(capacity: Capacity) -> Self {
         Self { capacity: Some(capacity), ..Self::default() }
     }
 
-    pub(crate) fn capacity(&self) -> Capacity {
+    /// Their sizes.
+    pub fn capacity(&self) -> Capacity {
         self.capacity.unwrap()
     }
 
     /// Carries out one write. Waiting is the caller's part.
-    pub(crate) fn write(&mut self, write: &Write) {
+    pub fn write(&mut self, write: &Write) {
         let capacity = self.capacity();
         let in_array = |slot: u32, size: u32, map: &str| assert!(slot < size, "{map} has no slot {slot}");
         match write {
@@ -139,7 +151,7 @@ impl Maps {
     }
 
     /// All workloads that are covered are so by the same programs, at any time: those of one state. Whether there are several.
-    pub(crate) fn check_cover(&self) -> u64 {
+    pub fn check_cover(&self) -> u64 {
         let read = self.phase as usize * SIDE;
         let sides = self.endpoints.values().map(|words| &words[read..read + SIDE]);
         let covered: Vec<_> =
@@ -151,43 +163,46 @@ impl Maps {
     }
 
     /// The longest network around an address.
-    pub(crate) fn longest(&self, address: &IpAddr) -> Option<[u32; 2]> {
+    pub fn longest(&self, address: &IpAddr) -> Option<[u32; 2]> {
         let around = self.networks.iter().filter(|(net, _)| net.contains(address));
         around.max_by_key(|(net, _)| net.prefix()).map(|(_, sides)| *sides)
     }
 
-    // What an array does not hold yet is zero.
-    pub(crate) fn program(&self, slot: u32) -> [u32; 8] {
+    /// The words of a program. What an array does not hold yet is zero.
+    pub fn program(&self, slot: u32) -> [u32; 8] {
         self.programs.get(&slot).copied().unwrap_or_default()
     }
 
-    pub(crate) fn row(&self, projection: u32, class: u32) -> u32 {
+    /// The row of a class in a projection.
+    pub fn row(&self, projection: u32, class: u32) -> u32 {
         let block = projection * self.capacity().classes.div_ceil(256) + (class >> 8);
         self.rows.get(&block).map_or(0, |rows| rows[(class & 0xff) as usize].into())
     }
 
-    pub(crate) fn cell(&self, cell: u32) -> u32 {
+    /// What a cell holds.
+    pub fn cell(&self, cell: u32) -> u32 {
         self.cells.get(&(cell / 16)).map_or(0, |cells| cells[(cell % 16) as usize])
     }
 
-    pub(crate) fn word(&self, page: u32, index: u8) -> u32 {
+    /// A word of a page.
+    pub fn word(&self, page: u32, index: u8) -> u32 {
         self.pages.get(&page).map_or(0, |page| page[usize::from(index)])
     }
 
     /// The node of the last run that does not start behind `value`.
-    pub(crate) fn run(&self, list: u32, value: u32) -> u32 {
+    pub fn run(&self, list: u32, value: u32) -> u32 {
         let Some(list) = self.runs.get(&list) else { return 0 };
         let (starts, nodes) = list.split_at(8);
         nodes[starts[..7].iter().filter(|start| **start <= value).count()]
     }
 
     /// How many lines of cells were ever written.
-    pub(crate) fn lines(&self) -> u32 {
+    pub fn lines(&self) -> u32 {
         self.cells.len() as u32
     }
 
     /// Everything that a packet could come to from any endpoint, on either side. Cells count up to the end of their line.
-    pub(crate) fn reached(&self) -> Reached {
+    pub fn reached(&self) -> Reached {
         let mut programs = BTreeSet::new();
         for words in self.endpoints.values() {
             for side in words.chunks(SIDE) {

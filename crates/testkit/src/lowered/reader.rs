@@ -1,26 +1,30 @@
 //! A packet on its way through the maps: one entry is read at each step, so that writes can come in between.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
-use portcullis_core::ir::DecisionEntry;
-use portcullis_core::net::canonical;
-use portcullis_core::packet::{Packet, Protocol};
-use portcullis_core::verdict::{Hook, Verdict};
+use portcullis::ir::DecisionEntry;
+use portcullis::net::canonical;
+use portcullis::packet::{Packet, Protocol};
+use portcullis::verdict::{Hook, Verdict};
 
-use crate::maps::{FLAGS, Maps, NO_PROJECTION, PRESENT, REFERENCE, RUNS, SIDE};
+use crate::lowered::maps::{FLAGS, Maps, NO_PROJECTION, PRESENT, REFERENCE, RUNS, SIDE};
 
 /// A packet that is asked about at a hook of an interface.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
-    pub(crate) interface: u32,
-    pub(crate) hook: Hook,
-    pub(crate) packet: Packet,
+pub struct Question {
+    /// The index of the interface.
+    pub interface: u32,
+    /// The hook.
+    pub hook: Hook,
+    /// The packet, with a type where it is ICMP.
+    pub packet: Packet,
 }
 
 /// One run of the kernel program for one hook.
 #[derive(Clone, Debug)]
-pub(crate) struct Reader {
-    pub(crate) question: Question,
+pub struct Reader {
+    /// What it was asked.
+    pub question: Question,
     /// What is read next.
     next: Read,
     side: usize,
@@ -58,14 +62,16 @@ const STAGES: [(u32, usize); 8] = [(3, 0), (3, 1), (2, 0), (2, 1), (2, 2), (1, 0
 
 /// What became of the packet: whether it passed, and the decision if one was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) passed: bool,
-    pub(crate) decision: Option<DecisionEntry>,
+pub struct Answer {
+    /// Whether it was not dropped.
+    pub passed: bool,
+    /// The decision that was found.
+    pub decision: Option<DecisionEntry>,
 }
 
 impl Answer {
     /// The answer that follows from a decision.
-    pub(crate) fn of(decision: Option<DecisionEntry>) -> Self {
+    pub fn of(decision: Option<DecisionEntry>) -> Self {
         let passed =
             decision.as_ref().is_some_and(|d| matches!(d.verdict, Verdict::Allow | Verdict::Continue));
         Self { passed, decision }
@@ -73,12 +79,13 @@ impl Answer {
 }
 
 impl Reader {
-    pub(crate) fn new(question: Question) -> Self {
+    /// A run that has read nothing yet.
+    pub fn new(question: Question) -> Self {
         Self { question, next: Read::Phase, side: 0, program: [0; 4], cell: 0, stage: 0, trace: Vec::new() }
     }
 
     /// Asks without anybody in between.
-    pub(crate) fn ask(question: &Question, maps: &mut Maps) -> Answer {
+    pub fn ask(question: &Question, maps: &mut Maps) -> Answer {
         let mut reader = Self::new(question.clone());
         loop {
             if let Some(answer) = reader.step(maps) {
@@ -87,12 +94,13 @@ impl Reader {
         }
     }
 
-    pub(crate) fn trace(&self) -> &[String] {
+    /// What was read so far.
+    pub fn trace(&self) -> &[String] {
         &self.trace
     }
 
     /// Reads one entry. The answer, once there is one.
-    pub(crate) fn step(&mut self, maps: &mut Maps) -> Option<Answer> {
+    pub fn step(&mut self, maps: &mut Maps) -> Option<Answer> {
         let now = self.next;
         self.next = match now {
             Read::Phase => {
@@ -230,6 +238,6 @@ impl Reader {
 }
 
 /// Whether both ends are one address. Such a packet looks one entry up twice, and may see two values of it.
-pub(crate) fn is_to_itself(packet: &Packet) -> bool {
+pub fn is_to_itself(packet: &Packet) -> bool {
     canonical(packet.source) == canonical(packet.destination)
 }
