@@ -6,12 +6,12 @@ use std::io::Write;
 
 use portcullis::compile::{CompileScope, Compiler};
 use portcullis::settings::Settings;
-use portcullis_testkit::tenant::{SHAPES, Shape};
+use portcullis_testkit::tenant::{PRODUCTS, SHAPES, Shape};
 
-/// Prints CPU time at three doublings of each shape, from nothing and for one change after it, with the ratio to the size before:
-/// 2 is linear, 4 is quadratic. `names` are parts of the names of shapes; none is all of them.
+/// Prints CPU time at three doublings of each shape: from nothing, for one change after it, and to lower the result for nftables and for
+/// eBPF with the default capacity. The ratio is that to the size before: 2 is linear, 4 is quadratic. `names` are parts of the names of shapes; none is all of them.
 pub(crate) fn run(names: &[String], out: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    for shape in SHAPES {
+    for shape in SHAPES.iter().chain(PRODUCTS) {
         if !names.is_empty() && !names.iter().any(|name| shape.name.contains(name.as_str())) {
             continue;
         }
@@ -26,13 +26,18 @@ pub(crate) fn run(names: &[String], out: &mut impl Write) -> Result<(), Box<dyn 
             };
             writeln!(
                 out,
-                "  {size:>6}: from nothing {:.3} s{}, one change {:.4} s{}, {} classes, {} intervals",
+                "  {size:>6}: from nothing {:.3} s{}, one change {:.4} s{}, nftables {:.3} s{}, eBPF {:.3} s{}, {} classes, {} intervals{}",
                 cost.all,
                 ratio(cost.all, |cost| cost.all),
                 cost.change,
                 ratio(cost.change, |cost| cost.change),
+                cost.nftables,
+                ratio(cost.nftables, |cost| cost.nftables),
+                cost.ebpf,
+                ratio(cost.ebpf, |cost| cost.ebpf),
                 cost.classes,
                 cost.intervals,
+                if cost.is_refused { ", refused" } else { "" },
             )?;
             before = Some(cost);
         }
@@ -43,6 +48,9 @@ pub(crate) fn run(names: &[String], out: &mut impl Write) -> Result<(), Box<dyn 
 struct Cost {
     all: f64,
     change: f64,
+    nftables: f64,
+    ebpf: f64,
+    is_refused: bool,
     classes: usize,
     intervals: usize,
 }
@@ -64,9 +72,47 @@ fn measure(shape: &Shape, size: u32) -> Result<Cost, Box<dyn Error>> {
     }
     let changed = cpu_seconds()?;
     let classes = compiler.slots().iter().find(|slots| slots.name == "classes").map_or(0, |slots| slots.used);
-    let tables = compiler.snapshot().tables.iter().flat_map(|(_, table)| &table.protocols);
-    let intervals = tables.flat_map(|(_, sources)| sources).map(|source| source.keys.0.len()).sum();
-    Ok(Cost { all: compiled - start, change: changed - compiled, classes, intervals })
+    let maps = compiler.snapshot().tables.iter().flat_map(|(_, table)| table.port_maps());
+    let intervals = maps.map(|map| map.intervals().len()).sum();
+    let is_refused = compiler.excess().is_some();
+    let (nftables, ebpf) = lower(&compiler)?;
+    Ok(Cost {
+        all: compiled - start,
+        change: changed - compiled,
+        nftables,
+        ebpf,
+        is_refused,
+        classes,
+        intervals,
+    })
+}
+
+/// What lowering for the first pod takes.
+#[cfg(target_os = "linux")]
+fn lower(compiler: &Compiler) -> Result<(f64, f64), Box<dyn Error>> {
+    use portcullis::backend::{Binding, Bindings, DesiredState, Interface, Lower as _};
+    use portcullis::{ebpf, nftables};
+
+    let mut bindings = Bindings::new();
+    if let Some(id) = compiler.cluster().endpoints().keys().next() {
+        let interface = Interface::new("if1")?.with_index(10);
+        bindings.bind(id.clone(), Binding::WorkloadAnyAddress { interface });
+    }
+    let desired = DesiredState::new(compiler.snapshot(), &bindings);
+    let start = cpu_seconds()?;
+    let of_nftables =
+        nftables::Lowering::load(nftables::Options::new(), desired, &nftables::Existing::default());
+    let between = cpu_seconds()?;
+    // What does not fit is of interest for its time, too.
+    let of_ebpf = ebpf::Lowering::load(ebpf::Options::new(), desired, &());
+    let end = cpu_seconds()?;
+    drop((of_nftables, of_ebpf));
+    Ok((between - start, end - between))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn lower(_: &Compiler) -> Result<(f64, f64), Box<dyn Error>> {
+    Ok((0.0, 0.0))
 }
 
 /// The time that this thread has had on a CPU.

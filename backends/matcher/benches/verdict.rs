@@ -70,7 +70,7 @@ fn table(ports: impl Iterator<Item = u16>) -> L4Table {
         intervals.push(Interval { last: port, decision: DecisionId::new(1) });
     }
     intervals.push(Interval { last: u16::MAX, decision: DecisionId::new(0) });
-    let sources = vec![SourceInterval { last: u16::MAX, keys: PortMap(intervals) }];
+    let sources = vec![SourceInterval { last: u16::MAX, keys: PortMap::new(intervals) }];
     L4Table { protocols: vec![(Protocol::TCP, sources)], other: DecisionId::new(0) }
 }
 

@@ -43,9 +43,10 @@ pub(crate) struct OverflowTable {
 #[derive(Clone, Debug)]
 enum Form {
     Plain(Blocks),
-    /// Source ports matter: intervals over `protocol << 16 | source port`.
+    /// Source ports matter: intervals over `protocol << 16 | source port`, each with its place in `keys`.
     Sourced {
         lasts: Vec<u32>,
+        places: Vec<u32>,
         keys: Vec<Keys>,
     },
 }
@@ -121,9 +122,9 @@ impl OverflowTable {
     pub(crate) fn answer(&self, protocol: Protocol, source_port: u16, key: u16) -> Option<Answer> {
         match &self.form {
             Form::Plain(blocks) => blocks.answer(protocol, key),
-            Form::Sourced { lasts, keys } => {
+            Form::Sourced { lasts, places, keys } => {
                 let at = point(protocol.0, source_port);
-                match keys.get(lasts.partition_point(|last| *last < at))? {
+                match keys.get(index(*places.get(lasts.partition_point(|last| *last < at))?))? {
                     Keys::Inline(inline) => Some(inline.answer(protocol, key)),
                     Keys::Blocks(blocks) => blocks.answer(protocol, key),
                 }
@@ -181,16 +182,13 @@ pub(crate) fn lower(
     answers: &impl Answers,
 ) -> Option<(InlineTable, Option<Arc<OverflowTable>>)> {
     let other = answers(table.other)?;
-    let maps = table.protocols.iter().flat_map(|(_, sources)| sources).map(|source| &source.keys);
-    for map in maps {
-        if map.0.last()?.last != u16::MAX || map.0.iter().any(|interval| answers(interval.decision).is_none())
-        {
+    for map in table.port_maps().into_iter().map(PortMap::intervals) {
+        if map.last()?.last != u16::MAX || map.iter().any(|interval| answers(interval.decision).is_none()) {
             return None;
         }
     }
     let large = |form| {
-        let maps = table.protocols.iter().flat_map(|(_, sources)| sources).flat_map(|source| &source.keys.0);
-        let mut decisions: Vec<_> = maps.map(|interval| interval.decision).chain([table.other]).collect();
+        let mut decisions: Vec<_> = table.decisions().collect();
         decisions.sort_unstable();
         decisions.dedup();
         Some((InlineTable::default(), Some(Arc::new(OverflowTable { form, decisions }))))
@@ -210,9 +208,9 @@ pub(crate) fn lower(
     }
     let mut blocks = Blocks { runs: vec![0; 256], blocks: Vec::new(), answers: Vec::new() };
     let mut constants = BTreeMap::new();
-    blocks.add_run(&PortMap(Vec::new()), other, &mut constants, answers)?;
+    blocks.add_run(&[], other, &mut constants, answers)?;
     for (run, (protocol, sources)) in (1..).zip(&table.protocols) {
-        blocks.add_run(&sources.first()?.keys, other, &mut constants, answers)?;
+        blocks.add_run(sources.first()?.keys.intervals(), other, &mut constants, answers)?;
         *blocks.runs.get_mut(usize::from(protocol.0))? = run;
     }
     large(Form::Plain(blocks))
@@ -224,27 +222,40 @@ fn sources(table: &L4Table, protocol: u8) -> Option<&[SourceInterval]> {
 }
 
 fn sourced(table: &L4Table, other: Answer, answers: &impl Answers) -> Option<Form> {
-    let (mut lasts, mut keys) = (Vec::new(), Vec::new());
+    let (mut lasts, mut places) = (Vec::new(), Vec::new());
+    // The first is for protocols without a map of their own.
+    let mut keys = vec![Keys::Inline(InlineTable::new(&[(0, other)]))];
     for protocol in 0..=u8::MAX {
         let Some(sources) = sources(table, protocol) else {
             lasts.push(point(protocol, u16::MAX));
-            keys.push(Keys::Inline(InlineTable::new(&[(0, other)])));
+            places.push(0);
             continue;
         };
         if sources.last()?.last != u16::MAX {
             return None;
         }
+        // An inline table has the protocol in it.
+        let mut known: BTreeMap<&PortMap, u32> = BTreeMap::new();
         for source in sources {
-            let mut flat = Intervals::default();
-            flat.push_map(protocol, &source.keys, answers)?;
+            let place = match known.get(&source.keys) {
+                Some(place) => *place,
+                None => {
+                    let place = u32::try_from(keys.len()).ok()?;
+                    let mut flat = Intervals::default();
+                    flat.push_map(protocol, &source.keys, answers)?;
+                    keys.push(match flat.inline() {
+                        Some(inline) => Keys::Inline(inline),
+                        None => Keys::Blocks(Blocks::for_one(&source.keys, answers)?),
+                    });
+                    known.insert(&source.keys, place);
+                    place
+                }
+            };
             lasts.push(point(protocol, source.last));
-            keys.push(match flat.inline() {
-                Some(inline) => Keys::Inline(inline),
-                None => Keys::Blocks(Blocks::for_one(&source.keys, answers)?),
-            });
+            places.push(place);
         }
     }
-    Some(Form::Sourced { lasts, keys })
+    Some(Form::Sourced { lasts, places, keys })
 }
 
 /// The last point of each interval, and what holds there.
@@ -260,7 +271,7 @@ impl Intervals {
     }
 
     fn push_map(&mut self, protocol: u8, map: &PortMap, answers: &impl Answers) -> Option<()> {
-        for interval in &map.0 {
+        for interval in map.intervals() {
             self.push(point(protocol, interval.last), answers(interval.decision)?);
         }
         Some(())
@@ -276,19 +287,19 @@ impl Blocks {
     /// The same map for every protocol.
     fn for_one(map: &PortMap, answers: &impl Answers) -> Option<Self> {
         let mut blocks = Self { runs: Vec::new(), blocks: Vec::new(), answers: Vec::new() };
-        blocks.add_run(map, Answer::MISSING, &mut BTreeMap::new(), answers)?;
+        blocks.add_run(map.intervals(), Answer::MISSING, &mut BTreeMap::new(), answers)?;
         Some(blocks)
     }
 
     /// A run of blocks with what `map` says; `other` behind the last interval of the map.
     fn add_run(
         &mut self,
-        map: &PortMap,
+        map: &[Interval],
         other: Answer,
         constants: &mut BTreeMap<Answer, u32>,
         answers: &impl Answers,
     ) -> Option<()> {
-        let mut intervals = map.0.iter().peekable();
+        let mut intervals = map.iter().peekable();
         for upper in 0..u16::try_from(BLOCKS).ok()? {
             let first = upper.wrapping_shl(KEY_BITS);
             let last = first | u16::try_from(KEYS).ok()?.wrapping_sub(1);

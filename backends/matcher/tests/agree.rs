@@ -80,7 +80,7 @@ impl Random {
                 _ => intervals.push(Interval { last, decision }),
             }
         }
-        PortMap(intervals)
+        PortMap::new(intervals)
     }
 
     fn table(&mut self) -> L4Table {

@@ -109,8 +109,8 @@ impl Times {
 fn sizes(snapshot: &Snapshot, bytes: usize) -> String {
     let classes: BTreeSet<_> = snapshot.addresses.values().collect();
     let bodies = || snapshot.programs.iter().flat_map(|(_, program)| [&program.v4, &program.v6]);
-    let intervals = snapshot.tables.iter().flat_map(|(_, table)| &table.protocols);
-    let intervals = intervals.flat_map(|(_, sources)| sources).map(|source| source.keys.0.len());
+    let maps = snapshot.tables.iter().flat_map(|(_, table)| table.port_maps());
+    let intervals = maps.map(|map| map.intervals().len());
     let counts = [
         ("endpoints", snapshot.endpoints.len()),
         ("prefixes", snapshot.addresses.len()),

@@ -22,6 +22,7 @@ mod addresses;
 mod alternatives;
 mod compiler;
 mod decisions;
+mod effort;
 mod free_ids;
 mod group_key;
 mod groups;
@@ -46,4 +47,5 @@ mod selectors;
 mod signature;
 mod tables;
 
-pub use compiler::{CompileScope, Compiler, Slots, UpdateError};
+pub use compiler::{CompileScope, Compiler, Excess, Slots, UpdateError};
+pub use effort::CompileLimits;

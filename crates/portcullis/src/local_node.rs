@@ -27,7 +27,7 @@ pub use closed::ClosedPolicy;
 /// After an error of the dataplane, the next change brings everything in force that is missing, and ends the flows that
 /// were allowed by the policy before the error and are denied now.
 ///
-/// A policy that does not fit the limits of the dataplane is closed: it denies everything to its own subjects until it fits,
+/// A policy that does not fit the limits of the dataplane, or those of the [compiler](Compiler::with_limits), is closed: it denies everything to its own subjects until it fits,
 /// and everybody else is served. [`Changed::closed`] tells it, and [`LocalNode::closed_policies`].
 ///
 /// When not to use it: to analyse policy without enforcing it; a [`Compiler`] does.
@@ -398,11 +398,14 @@ impl LocalNode {
     }
 
     fn follow(&mut self, delta: &Delta) -> Result<Changed, ChangeError> {
+        // What is compiled would deny to all subjects of a program what only one policy is to blame for.
+        let excess = self.compiler.excess().map(|excess| DataplaneError::from(excess.reason));
         let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
         // The images of commits that were not followed, or why there are none. `None`: those of the last commit do.
         let behind = match core::mem::replace(&mut self.stage, Stage::NotLoaded) {
             Stage::New | Stage::NotLoaded => {
-                let applied = self.dataplane.load(desired).map_err(ChangeError::Dataplane)?;
+                let loaded = excess.map_or_else(|| self.dataplane.load(desired), Err);
+                let applied = loaded.map_err(ChangeError::Dataplane)?;
                 self.stage = Stage::Current;
                 self.changed.clear();
                 return Ok(Changed { applied, ..Changed::default() });
@@ -412,7 +415,7 @@ impl LocalNode {
                 behind.append(self.compiler.before_images().clone()).map(|()| Some(behind))
             }
         };
-        let updated = match self.dataplane.update(desired, delta) {
+        let updated = match excess.map_or_else(|| self.dataplane.update(desired, delta), Err) {
             // It was removed in between.
             Err(error) if error.kind() == DataplaneErrorKind::NotLoaded => self.dataplane.load(desired),
             result => result,

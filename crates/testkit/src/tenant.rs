@@ -57,6 +57,27 @@ pub const SHAPES: &[Shape] = &[
         classes: |n| n + 4,
     },
     Shape {
+        name: "networks with exceptions of each other, of one rule",
+        size: 16_000,
+        objects: |n| with_pod(policy("p", [overlapping(n)])),
+        change: |n| Update::Policy(policy("p", [overlapping(n + 1)])),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "networks of both ends of one rule",
+        size: 16_000,
+        objects: |n| with_pod(policy("p", [of_both_ends(0..n)])),
+        change: |n| Update::Policy(policy("p", [of_both_ends(0..n + 1)])),
+        classes: |_| 6,
+    },
+    Shape {
+        name: "networks sixteen deep, by rule and port",
+        size: 9_000,
+        objects: |n| with_pod(policy("p", (0..n).map(deep))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(deep))),
+        classes: |n| n + 4,
+    },
+    Shape {
         name: "selectors of one rule, and a pod for each",
         size: 4_000,
         objects: |n| pods(n, policy("p", [selecting(n, L4Match::tcp(443))])),
@@ -99,6 +120,13 @@ pub const SHAPES: &[Shape] = &[
         classes: |n| n + 4,
     },
     Shape {
+        name: "peers of one rule, each a selector and a network",
+        size: 9_000,
+        objects: |n| with_pod(policy("p", [selected_networks(n)])),
+        change: |n| Update::Policy(policy("p", [selected_networks(n + 1)])),
+        classes: |n| n + 4,
+    },
+    Shape {
         name: "ports of one rule",
         size: 16_000,
         objects: |n| with_pod(policy("p", [with_ports(Rule::allow(), n)])),
@@ -117,6 +145,45 @@ pub const SHAPES: &[Shape] = &[
         size: 8_000,
         objects: |n| with_pod(policy("p", (0..n).map(source_and_port))),
         change: |n| Update::Policy(policy("p", (0..=n).map(source_and_port))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "ports that one rule leaves out",
+        size: 16_000,
+        objects: |n| with_pod(policy("p", [leaving_out(n)])),
+        change: |n| Update::Policy(policy("p", [leaving_out(n + 1)])),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "rules with ports inside each other",
+        size: 16_000,
+        objects: |n| with_pod(policy("p", (0..n).map(range_from_the_end))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(range_from_the_end))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "rules with an ICMP message each",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", (0..n).map(message))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(message))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "Log rules with a port each",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", (0..n).map(log_of_port))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(log_of_port))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "ports that pass through tiers",
+        size: 4_000,
+        objects: |n| {
+            let pods = core::iter::once(Update::Endpoint(pod(0, &[])));
+            let passing = Update::Policy(policy("first", [with_ports(Rule::pass(), n)]));
+            pods.chain([passing]).chain((0..n).flat_map(port_in_own_tier)).collect()
+        },
+        change: |n| port_in_own_tier(n).swap_remove(1),
         classes: |_| 4,
     },
     Shape {
@@ -244,6 +311,60 @@ pub const SHAPES: &[Shape] = &[
     },
 ];
 
+/// Shapes whose tables are as large as the product of two of their sizes, because what they say is: a compiler refuses them
+/// from some size on, see [`CompileLimits`](portcullis::compile::CompileLimits). All of it is in policy `p`.
+pub const PRODUCTS: &[Shape] = &[
+    Shape {
+        name: "rules with source ports inside each other, and a port each",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", (0..n).map(source_range_and_port))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(source_range_and_port))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "rules with a source port and a port each, before ports for all",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", before_ports((0..n).map(denied_source_and_port), n))),
+        change: |n| Update::Policy(policy("p", before_ports((0..=n).map(denied_source_and_port), n))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "rules with a network of both ends each",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", (0..n).map(|at| of_both_ends(at..at + 1)))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(|at| of_both_ends(at..at + 1)))),
+        classes: |n| 2 * n + 4,
+    },
+    Shape {
+        name: "rules with an exception of one network each",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", (0..n).map(all_but_one))),
+        change: |n| Update::Policy(policy("p", (0..=n).map(all_but_one))),
+        classes: |n| n + 4,
+    },
+    Shape {
+        name: "Log rules before ports",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", before_ports((0..n).map(|_| Rule::log()), n))),
+        change: |n| Update::Policy(policy("p", before_ports((0..=n).map(|_| Rule::log()), n))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "requests on all ports before ports",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", before_ports((0..n).map(request_on_all), n))),
+        change: |n| Update::Policy(policy("p", before_ports((0..=n).map(request_on_all), n))),
+        classes: |_| 4,
+    },
+    Shape {
+        name: "peers of one rule that cannot be put together, and named ports",
+        size: 8_000,
+        objects: |n| with_pod(policy("p", [to_named_ports(selected_networks(n), n)])),
+        change: |n| Update::Policy(policy("p", [to_named_ports(selected_networks(n + 1), n)])),
+        classes: |n| n + 4,
+    },
+];
+
 fn with_pod(policy: Policy) -> Vec<Update> {
     vec![Update::Endpoint(pod(0, &[])), Update::Policy(policy)]
 }
@@ -339,6 +460,83 @@ fn nested(at: u32) -> RuleBuilder {
     Rule::allow().from(EntityMatch::nets(nets)).to_port(L4Match::tcp(443))
 }
 
+/// Each overlaps the next ones, and leaves out the first of these.
+fn overlapping(n: u32) -> RuleBuilder {
+    let peer = |at: u32| EntityMatch {
+        not_nets: vec![network(at + 1)],
+        ..EntityMatch::nets(vec![cidr(0x4000_0000 + at * 32, 26)])
+    };
+    Rule::allow().from_any_of((0..n).map(peer)).to_port(L4Match::tcp(443))
+}
+
+/// From networks of others to networks in which pods are.
+fn of_both_ends(numbers: core::ops::Range<u32>) -> RuleBuilder {
+    let own = numbers.clone().map(|at| cidr(0x0A00_0000 + at * 2, 31)).collect();
+    let port = port(numbers.start);
+    Rule::allow()
+        .from(EntityMatch::nets(numbers.map(network).collect()))
+        .to(EntityMatch::nets(own))
+        .to_port(L4Match::tcp(port))
+}
+
+fn deep(at: u32) -> RuleBuilder {
+    let (chain, depth) = (at / 16, u8::try_from(at % 16).unwrap_or_default());
+    Rule::allow().from(cidr(0x4000_0000 + chain * 0x1_0000, 16 + depth)).to_port(L4Match::tcp(port(at)))
+}
+
+fn all_but_one(at: u32) -> RuleBuilder {
+    let peer = EntityMatch { not_nets: vec![network(at)], ..EntityMatch::nets(vec![cidr(0x4000_0000, 3)]) };
+    Rule::allow().from(peer).to_port(L4Match::tcp(port(at)))
+}
+
+fn selected_networks(n: u32) -> RuleBuilder {
+    let peer = |at| EntityMatch { nets: vec![network(at)], ..EntityMatch::select(everyone()) };
+    Rule::allow().from_any_of((0..n).map(peer))
+}
+
+fn leaving_out(n: u32) -> RuleBuilder {
+    let ports = (0..n).map(|at| PortMatch::Range(PortRange::single(port(at)))).collect();
+    Rule::allow().to_port(L4Match { not_destination_ports: ports, ..L4Match::protocol(Protocol::TCP) })
+}
+
+fn range_from_the_end(at: u32) -> RuleBuilder {
+    Rule::allow().from(everyone()).to_port(L4Match::tcp(range(u16::MAX - port(at))))
+}
+
+fn source_range_and_port(at: u32) -> RuleBuilder {
+    let source_ports = vec![range(port(at))];
+    Rule::allow().to_port(L4Match { source_ports, ..L4Match::tcp(port(at)) })
+}
+
+/// All ports from one on.
+fn range(first: u16) -> PortMatch {
+    PortRange::new(first, u16::MAX).map_or(PortMatch::Range(PortRange::single(first)), PortMatch::Range)
+}
+
+fn denied_source_and_port(at: u32) -> RuleBuilder {
+    let source_ports = vec![PortMatch::Range(PortRange::single(port(at)))];
+    Rule::deny().to_port(L4Match { source_ports, ..L4Match::tcp(port(at)) })
+}
+
+fn before_ports(first: impl Iterator<Item = RuleBuilder>, n: u32) -> impl Iterator<Item = RuleBuilder> {
+    first.chain((0..n).map(|at| Rule::allow().to_port(L4Match::tcp(port(at)))))
+}
+
+fn message(at: u32) -> RuleBuilder {
+    let [kind, code] = u16::try_from(at % 0x1_0000).unwrap_or_default().to_be_bytes();
+    let icmp = Some(IcmpMatch { kind: Some(kind), code: Some(code) });
+    Rule::allow().to_port(L4Match { icmp, ..L4Match::protocol(Protocol::ICMP) })
+}
+
+fn log_of_port(at: u32) -> RuleBuilder {
+    Rule::log().to_port(L4Match::tcp(port(at)))
+}
+
+fn request_on_all(at: u32) -> RuleBuilder {
+    let paths = vec![PathMatch::Exact(format!("/{at}").into())];
+    Rule::allow().http(HttpMatch { methods: Vec::new(), paths })
+}
+
 fn network_and_port(at: u32) -> RuleBuilder {
     Rule::allow().from(network(at)).to_port(L4Match::tcp(port(at)))
 }
@@ -370,8 +568,12 @@ fn with_ports(rule: RuleBuilder, n: u32) -> RuleBuilder {
 }
 
 fn named_ports(n: u32) -> RuleBuilder {
+    to_named_ports(Rule::allow(), n)
+}
+
+fn to_named_ports(rule: RuleBuilder, n: u32) -> RuleBuilder {
     let named = |at: u32| L4Match::tcp(PortMatch::Named(format!("port-{at}").into()));
-    (0..n).fold(Rule::allow(), |rule, at| rule.to_port(named(at)))
+    (0..n).fold(rule, |rule, at| rule.to_port(named(at)))
 }
 
 fn both_ports(n: u32) -> L4Match {
@@ -403,14 +605,22 @@ fn of_own_pod(at: u32) -> Policy {
     Policy::ingress(policy_id(&format!("p-{at}")), numbered("number", at), [rule])
 }
 
+fn port_in_own_tier(at: u32) -> Vec<Update> {
+    let rule = Rule::allow().to_port(L4Match::udp(port(at)));
+    in_tier_of_its_own(at, policy(&format!("p-{at}"), [rule]))
+}
+
 fn in_own_tier(at: u32) -> Vec<Update> {
+    in_tier_of_its_own(at, numbered_policy(at))
+}
+
+fn in_tier_of_its_own(at: u32, mut policy: Policy) -> Vec<Update> {
     let name = format!("tier-{at}");
     let tier = Tier {
         name: name.as_str().into(),
         order: Some(Order::from(at)),
         default_action: DefaultAction::Pass,
     };
-    let mut policy = numbered_policy(at);
     policy.tier = name.into();
     vec![Update::Tier(tier), Update::Policy(policy)]
 }

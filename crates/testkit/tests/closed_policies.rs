@@ -4,7 +4,7 @@
 use core::net::Ipv4Addr;
 
 use portcullis::backend::{Binding, DataplaneOptions, Interface};
-use portcullis::compile::{CompileScope, Compiler};
+use portcullis::compile::{CompileLimits, CompileScope, Compiler};
 use portcullis::label::Name;
 use portcullis::local_node::{ChangeError, Changed, LocalNode};
 use portcullis::model::{
@@ -14,6 +14,7 @@ use portcullis::net::Cidr;
 use portcullis::packet::{Packet, Protocol};
 use portcullis::settings::Settings;
 use portcullis_testkit::recording::Recorder;
+use portcullis_testkit::tenant::PRODUCTS;
 
 /// Pods by namespace, address and interface. All but `client` have a policy of their namespace.
 const PODS: [(&str, &str, &str); 4] = [
@@ -24,7 +25,11 @@ const PODS: [(&str, &str, &str); 4] = [
 ];
 
 fn node(recorder: &Recorder) -> LocalNode {
-    let compiler = Compiler::new(Settings::default(), CompileScope::All);
+    node_within(CompileLimits::new(), recorder)
+}
+
+fn node_within(limits: CompileLimits, recorder: &Recorder) -> LocalNode {
+    let compiler = Compiler::new(Settings::default(), CompileScope::All).with_limits(limits);
     let mut node = LocalNode::new(compiler, recorder.open(DataplaneOptions::new())).unwrap();
     let changed = node.change(|change| {
         for (namespace, address, interface) in PODS {
@@ -221,6 +226,34 @@ fn pods_that_do_not_fit_close_the_policies_that_tell_them_apart() {
     }
     assert_eq!(told, [id("greedy", "p")]);
     assert!(serves(&recorder, "modest", 1));
+}
+
+/// What would be as large as a product of two of its sizes is closed by the compiler's limits alone.
+#[test]
+fn a_policy_that_is_a_product_is_closed_and_others_are_served() {
+    let recorder = Recorder::default();
+    let mut node = node_within(CompileLimits::new().with_steps(20_000).with_predicates(20_000), &recorder);
+    let _ = apply(&mut node, [client(), policy("modest", "p", 3)]).unwrap();
+    let mut source_port = 0;
+    for shape in PRODUCTS {
+        let product = |size| {
+            let found = (shape.objects)(size).into_iter().find_map(|update| match update {
+                Update::Policy(policy) => Some(policy),
+                _ => None,
+            });
+            let subject = EntitySelector::workloads("all()").unwrap().in_namespace("greedy");
+            Policy { id: id("greedy", "p"), subject, ..found.unwrap() }
+        };
+        source_port += 1;
+        let changed = apply(&mut node, [product(400), policy("late", "p", 2)]).unwrap();
+        assert!(node.is_current());
+        let closed: Vec<_> = changed.closed.iter().map(|closed| closed.policy.clone()).collect();
+        assert_eq!(closed, [id("greedy", "p")], "{}", shape.name);
+        assert!(serves(&recorder, "modest", source_port) && serves(&recorder, "late", source_port));
+        assert!(!serves(&recorder, "greedy", source_port), "{}", shape.name);
+        let changed = apply(&mut node, [product(4)]).unwrap();
+        assert_eq!((changed.closed, self::closed(&node)), (vec![], vec![]), "{}", shape.name);
+    }
 }
 
 /// What no policy is to blame for closes none.

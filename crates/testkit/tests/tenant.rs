@@ -3,17 +3,20 @@
 
 use core::net::IpAddr;
 
-use portcullis::compile::{CompileScope, Compiler, Slots, UpdateError};
+use portcullis::compile::{CompileLimits, CompileScope, Compiler, Slots, UpdateError};
 use portcullis::evaluate::Evaluate;
 use portcullis::ir::Interpreter;
-use portcullis::model::Cluster;
+use portcullis::label::Name;
+use portcullis::model::{
+    Cluster, Endpoint, EndpointId, EntitySelector, L4Match, Policy, PolicyId, Rule, Update,
+};
 use portcullis::packet::{Packet, Protocol};
 use portcullis::reference::Reference;
 use portcullis::settings::Settings;
-use portcullis::verdict::Hook;
+use portcullis::verdict::{Hook, Verdict};
 use portcullis_testkit::generate::Generator;
 use portcullis_testkit::soak::{churn, clear};
-use portcullis_testkit::tenant::SHAPES;
+use portcullis_testkit::tenant::{PRODUCTS, SHAPES};
 
 fn compiler() -> Compiler {
     Compiler::new(Settings::default(), CompileScope::All)
@@ -46,11 +49,127 @@ fn classes_follow_what_rules_tell_apart_not_how_it_is_written() {
     }
 }
 
+fn intervals(compiler: &Compiler) -> usize {
+    let maps = compiler.snapshot().tables.iter().flat_map(|(_, table)| table.port_maps());
+    maps.map(|map| map.intervals().len()).sum()
+}
+
+/// Limits that grow with the size are enough at every size: nothing is worse than linear but for a logarithm.
+#[test]
+fn work_follows_the_size() {
+    for shape in SHAPES {
+        let size = shape.size.min(1_000);
+        let limits = CompileLimits::new()
+            .with_steps(20_000 + u64::from(size) * 200)
+            .with_predicates(1_000 + u64::from(size) * 20);
+        let mut compiler = compiler().with_limits(limits);
+        for object in (shape.objects)(size) {
+            compiler.apply(object).unwrap();
+        }
+        let _ = compiler.commit();
+        assert!(compiler.excess().is_none(), "{}", shape.name);
+        compiler.apply((shape.change)(size)).unwrap();
+        let _ = compiler.commit();
+        assert!(compiler.excess().is_none(), "{}, changed", shape.name);
+        // A port is two, and sixteen rules meet at the innermost networks.
+        let most = usize::try_from(size).unwrap() * 20 + 64;
+        assert!(intervals(&compiler) <= most, "{}: {} intervals", shape.name, intervals(&compiler));
+    }
+}
+
+/// What is as large as a product is not made: the policy is named, its program denies everything, and a smaller version is as
+/// from nothing.
+#[test]
+fn a_product_is_refused_before_it_is_made() {
+    for shape in PRODUCTS {
+        let limits = CompileLimits::new().with_steps(20_000).with_predicates(20_000);
+        let mut compiler = compiler().with_limits(limits);
+        for object in (shape.objects)(400) {
+            compiler.apply(object).unwrap();
+        }
+        let _ = compiler.commit();
+        let excess = compiler.excess().unwrap_or_else(|| panic!("{} fits", shape.name));
+        let names: Vec<_> = excess.policies.iter().map(|id| id.name.as_str()).collect();
+        assert_eq!(names, ["p"], "{}: {}", shape.name, excess.reason);
+        compiler.snapshot().verify().unwrap();
+        let cells = |compiler: &Compiler| -> usize {
+            compiler.snapshot().programs.iter().map(|(_, program)| program.v4.cells.len()).sum()
+        };
+        // Of both hooks of each pod.
+        assert!(cells(&compiler) <= 2 && intervals(&compiler) <= 8, "{}", shape.name);
+        let id = compiler.cluster().endpoints().keys().next().unwrap().clone();
+        let packet = Packet::new("64.0.0.1".parse().unwrap(), "10.0.0.0".parse().unwrap(), Protocol::TCP);
+        let said = Interpreter::new(compiler.snapshot()).evaluate(&id, Hook::WorkloadIngress, &packet);
+        assert_eq!(said.verdict, Verdict::Deny);
+        // An unrelated pod does not bring it back.
+        let mut other = Endpoint::new(EndpointId::workload("other", "pod"));
+        other.addresses.push("10.9.9.9".parse().unwrap());
+        compiler.apply(Update::Endpoint(other)).unwrap();
+        let _ = compiler.commit();
+        assert!(compiler.excess().is_some(), "{}", shape.name);
+        // The same, smaller.
+        compiler.apply((shape.change)(8)).unwrap();
+        let _ = compiler.commit();
+        assert_eq!(compiler.excess(), None, "{}", shape.name);
+        compiler.snapshot().verify().unwrap();
+        let again =
+            Compiler::from_cluster(compiler.cluster().clone(), Settings::default(), CompileScope::All);
+        assert_eq!(compiler.snapshot().canonical(), again.unwrap().snapshot().canonical(), "{}", shape.name);
+        let unreferenced = compiler.snapshot().unreferenced();
+        assert_eq!(unreferenced, compiler.snapshot().canonical().unreferenced(), "{}", shape.name);
+    }
+}
+
+/// A program that grew too large by classes that came fits again when they go, and is the same as if it had never been.
+#[test]
+fn a_program_fits_again_when_classes_go() {
+    let limits = CompileLimits::new().with_steps(4_000);
+    let mut compiler = compiler().with_limits(limits);
+    let number = |at: u32| EntitySelector::workloads(&format!("number == '{at}'")).unwrap();
+    let rules = (0..200).map(|at| Rule::allow().from(number(at)).to_port(L4Match::tcp(1)));
+    let everyone = EntitySelector::workloads("all()").unwrap();
+    let policy = Policy::ingress(PolicyId::new("GlobalNetworkPolicy", None, "p"), everyone, rules);
+    compiler.apply(Update::Policy(policy)).unwrap();
+    let pod = |at: u32| {
+        let mut pod = Endpoint::new(EndpointId::workload("pods", format!("pod-{at}")));
+        pod.labels = core::iter::once((Name::new("number"), Name::from(at.to_string()))).collect();
+        pod.addresses.push(IpAddr::from([10, 0, 0, u8::try_from(at).unwrap()]));
+        pod
+    };
+    let mut refused = Vec::new();
+    let check = |compiler: &Compiler| {
+        compiler.snapshot().verify().unwrap();
+        let mut again = Compiler::new(Settings::default(), CompileScope::All).with_limits(limits);
+        for pod in compiler.cluster().endpoints().values() {
+            again.apply(Update::Endpoint(pod.clone())).unwrap();
+        }
+        for policy in compiler.cluster().policies().values() {
+            again.apply(Update::Policy(policy.clone())).unwrap();
+        }
+        let _ = again.commit();
+        assert_eq!(compiler.excess(), again.excess());
+        assert_eq!(compiler.snapshot().canonical(), again.snapshot().canonical());
+        compiler.excess().is_some()
+    };
+    for at in 0..100 {
+        compiler.apply(Update::Endpoint(pod(at))).unwrap();
+        let _ = compiler.commit();
+        refused.push(check(&compiler));
+    }
+    for at in 0..100 {
+        compiler.apply(Update::RemoveEndpoint(pod(at).id)).unwrap();
+        let _ = compiler.commit();
+        refused.push(check(&compiler));
+    }
+    assert!(!refused[0] && refused[99] && !refused[199], "{refused:?}");
+    assert_eq!(refused.chunk_by(|a, b| a == b).count(), 3, "{refused:?}");
+}
+
 /// The shapes mean what their objects say: packets to and from every sort of address they name.
 #[test]
 fn shapes_are_decided_as_the_reference_does() {
     let settings = Settings::default();
-    for shape in SHAPES {
+    for shape in SHAPES.iter().chain(PRODUCTS) {
         let cluster: Cluster = (shape.objects)(20).into_iter().collect();
         let compiler = Compiler::from_cluster(cluster.clone(), settings.clone(), CompileScope::All).unwrap();
         let reference = Reference::new(&cluster, &settings);

@@ -58,7 +58,8 @@ fn edit(world: &mut World, snapshot: &mut Snapshot) {
                 let mut ends: Vec<u16> = PORTS.to_vec();
                 world.generator.shuffle(&mut ends);
                 for (_, sources) in &mut snapshot.tables.lookup_mut(*id).unwrap().protocols {
-                    for keys in sources.iter_mut().map(|source| &mut source.keys.0) {
+                    for source in sources {
+                        let mut keys = source.keys.intervals().to_vec();
                         let mut lasts: Vec<u16> =
                             ends.iter().copied().filter(|end| *end < u16::MAX).take(keys.len() - 1).collect();
                         if lasts.len() + 1 == keys.len() {
@@ -66,6 +67,7 @@ fn edit(world: &mut World, snapshot: &mut Snapshot) {
                             lasts.push(u16::MAX);
                             keys.iter_mut().zip(lasts).for_each(|(run, last)| run.last = last);
                         }
+                        source.keys = keys.into();
                     }
                 }
             }

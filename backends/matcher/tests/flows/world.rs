@@ -121,7 +121,7 @@ fn table(says: Says) -> L4Table {
                 _ => intervals.push(Interval { last, decision }),
             }
         }
-        vec![SourceInterval { last: u16::MAX, keys: PortMap(intervals) }]
+        vec![SourceInterval { last: u16::MAX, keys: PortMap::new(intervals) }]
     };
     let ports = || map([0, 1, 2, u16::MAX], says.ports);
     let icmp = || map([0x00ff, 0x03ff, 0x08ff, u16::MAX], says.icmp);

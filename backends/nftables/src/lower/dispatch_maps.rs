@@ -115,9 +115,7 @@ fn is_no_op(snapshot: &Snapshot, program: ProgramId, hook_kind: HookKind, option
     let tables: BTreeSet<_> = [&program.v4, &program.v6].into_iter().flat_map(|body| &body.cells).collect();
     tables.into_iter().all(|table| {
         snapshot.tables.lookup(*table).is_some_and(|table| {
-            let of_maps =
-                table.protocols.iter().flat_map(|(_, sources)| sources).flat_map(|source| &source.keys.0);
-            let used: BTreeSet<_> = of_maps.map(|interval| interval.decision).chain([table.other]).collect();
+            let used: BTreeSet<_> = table.decisions().collect();
             let no_op = |decision| decision_chains::is_no_op(decision, hook_kind, options.shared.inspected);
             used.into_iter().all(|id| snapshot.decisions.lookup(id).is_some_and(no_op))
         })

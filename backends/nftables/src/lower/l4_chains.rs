@@ -31,19 +31,9 @@ pub(crate) fn chain(table: &L4Table, chains: &mut impl Chains) -> Option<Name> {
         let is = Part::Is(Field::Protocol, Value::Number(u16::from(protocol.0)));
         let usual = if has_keys(*protocol) { usual(sources)? } else { sources.first()?.keys.decision(0)? };
         if has_keys(*protocol) {
-            let mut low = 0_u16;
-            for source in sources {
-                let ports = span(low, source.last);
-                low = source.last.saturating_add(1);
-                let mut inner = Rules::new();
-                keys(*protocol, &source.keys, usual, &is, chains, &mut inner)?;
-                if sources.len() == 1 {
-                    rules.append(&mut inner);
-                } else if !inner.is_empty() {
-                    inner.push(vec![Part::Go(Target::Goto(chains.decision(usual)?))]);
-                    let to = Target::Goto(chains.chain(inner));
-                    rules.push(vec![is.clone(), Part::Is(Field::SourcePort, ports), Part::Go(to)]);
-                }
+            match &sources[..] {
+                [only] => keys(*protocol, &only.keys, usual, &is, chains, &mut rules)?,
+                _ => by_source(*protocol, sources, usual, &is, chains, &mut rules)?,
             }
         }
         let usual = chains.decision(usual)?;
@@ -73,14 +63,66 @@ const fn is_icmp(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::ICMP | Protocol::ICMPV6)
 }
 
-/// The decision for most pairs of source port and key.
-fn usual(sources: &[SourceInterval]) -> Option<DecisionId> {
-    let mut areas: BTreeMap<DecisionId, u64> = BTreeMap::new();
+/// Rules for the source ports at which not every key has the decision `usual`. Each map has one chain, however many
+/// source ports lead to it; of several spans of source ports, a map decides.
+fn by_source(
+    protocol: Protocol,
+    sources: &[SourceInterval],
+    usual: DecisionId,
+    is: &Part,
+    chains: &mut impl Chains,
+    rules: &mut Rules,
+) -> Option<()> {
+    let mut known: BTreeMap<&PortMap, Option<Target>> = BTreeMap::new();
+    let mut cases = Vec::new();
     let mut low = 0_u16;
     for source in sources {
-        let height = width(low, source.last);
+        let ports = span(low, source.last);
         low = source.last.saturating_add(1);
-        for (first, last, decision) in intervals(&source.keys) {
+        if !known.contains_key(&source.keys) {
+            let mut inner = Rules::new();
+            keys(protocol, &source.keys, usual, is, chains, &mut inner)?;
+            let target = if inner.is_empty() {
+                None
+            } else {
+                inner.push(vec![Part::Go(Target::Goto(chains.decision(usual)?))]);
+                Some(Target::Goto(chains.chain(inner)))
+            };
+            known.insert(&source.keys, target);
+        }
+        if let Some(Some(to)) = known.get(&source.keys) {
+            cases.push((ports, to.clone()));
+        }
+    }
+    push_cases(Field::SourcePort, cases, is, rules);
+    Some(())
+}
+
+/// The rule that goes where the port says.
+fn push_cases(field: Field, mut cases: Vec<(Value, Target)>, is: &Part, rules: &mut Rules) {
+    match cases.len() {
+        0 => {}
+        1 => {
+            if let Some((ports, to)) = cases.pop() {
+                rules.push(vec![is.clone(), Part::Is(field, ports), Part::Go(to)]);
+            }
+        }
+        _ => rules.push(vec![is.clone(), Part::Switch(field, cases)]),
+    }
+}
+
+/// The decision for most pairs of source port and key.
+fn usual(sources: &[SourceInterval]) -> Option<DecisionId> {
+    let mut heights: BTreeMap<&PortMap, u64> = BTreeMap::new();
+    let mut low = 0_u16;
+    for source in sources {
+        let height = heights.entry(&source.keys).or_default();
+        *height = height.saturating_add(width(low, source.last));
+        low = source.last.saturating_add(1);
+    }
+    let mut areas: BTreeMap<DecisionId, u64> = BTreeMap::new();
+    for (keys, height) in heights {
+        for (first, last, decision) in intervals(keys) {
             let area = areas.entry(decision).or_default();
             *area = area.saturating_add(height.saturating_mul(width(first, last)));
         }
@@ -94,7 +136,7 @@ fn width(first: u16, last: u16) -> u64 {
 
 fn intervals(keys: &PortMap) -> impl Iterator<Item = (u16, u16, DecisionId)> {
     let mut low = 0_u16;
-    keys.0.iter().map(move |interval| {
+    keys.intervals().iter().map(move |interval| {
         let first = low;
         low = interval.last.saturating_add(1);
         (first, interval.last, interval.decision)
@@ -128,14 +170,7 @@ fn keys(
             cases.push((span(first, last), to));
         }
     }
-    match cases.len() {
-        0 => {}
-        1 => {
-            let (ports, to) = cases.pop()?;
-            rules.push(vec![is.clone(), Part::Is(Field::DestinationPort, ports), Part::Go(to)]);
-        }
-        _ => rules.push(vec![is.clone(), Part::Switch(Field::DestinationPort, cases)]),
-    }
+    push_cases(Field::DestinationPort, cases, is, rules);
     Some(())
 }
 

@@ -346,11 +346,7 @@ impl Touched {
         let decisions: BTreeSet<_> = delta.decisions.iter().map(|(id, _)| *id).collect();
         let mut tables: BTreeSet<L4TableId> = delta.tables.iter().map(|(id, _)| *id).collect();
         if !decisions.is_empty() {
-            let names = |table: &L4Table| {
-                let of_maps = table.protocols.iter().flat_map(|(_, sources)| sources);
-                let mut used = of_maps.flat_map(|source| &source.keys.0).map(|interval| interval.decision);
-                decisions.contains(&table.other) || used.any(|decision| decisions.contains(&decision))
-            };
+            let names = |table: &L4Table| table.decisions().any(|decision| decisions.contains(&decision));
             tables.extend(snapshot.tables.iter().filter(|(_, table)| names(table)).map(|(id, _)| id));
         }
         Self {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::compile::groups::Groups;
 use crate::compile::ids::{GroupId, PortPredicateId, PredicateId};
-use crate::compile::intern::Interner;
+use crate::compile::intern::{Fresh, Interner};
 use crate::compile::net_set::Membership;
 use crate::compile::signature::{Ports, Signature};
 use crate::ir::ClassId;
@@ -31,6 +31,15 @@ pub(super) struct Addresses {
     new_nets: Vec<Cidr>,
     /// Number of prefixes that were found without a reason to be here.
     vacated: usize,
+    /// Predicates of all classes together, and how many there may be.
+    predicates: u64,
+    most_predicates: u64,
+    /// Those of classes that are new since prefixes began to be settled.
+    new_predicates: u64,
+    /// Whether these were too many, so that prefixes have other classes than they should.
+    unsettled: bool,
+    /// While prefixes are settled: the class of those with one reason below a class with many predicates.
+    known: HashMap<(ClassId, Reason), ClassId>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +54,7 @@ struct Prefix {
     dirty: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Reason {
     /// It has an owner in the group.
     Owned(GroupId),
@@ -108,7 +117,31 @@ impl Addresses {
             dirty: Vec::new(),
             new_nets: Vec::new(),
             vacated: 0,
+            predicates: 0,
+            most_predicates: u64::MAX,
+            new_predicates: 0,
+            unsettled: false,
+            known: HashMap::new(),
         }
+    }
+
+    /// Before the first prefix.
+    pub(super) const fn set_most_predicates(&mut self, most: u64) {
+        self.most_predicates = most;
+    }
+
+    /// Whether classes have more predicates than they may, to be asked after [`Addresses::sweep_classes`]. Those of prefixes
+    /// may not be true then.
+    pub(super) const fn has_too_many_predicates(&self) -> bool {
+        self.unsettled || self.predicates > self.most_predicates
+    }
+
+    /// Takes out the classes that no prefix has any more.
+    pub(super) fn sweep_classes(&mut self) -> Vec<(ClassId, Signature)> {
+        let gone = self.classes.sweep();
+        let freed = gone.iter().fold(0_u64, |sum, (_, signature)| sum.saturating_add(signature.size()));
+        self.predicates = self.predicates.saturating_sub(freed);
+        gone
     }
 
     pub(super) fn prefix_count(&self) -> usize {
@@ -200,6 +233,11 @@ impl Addresses {
     /// Brings the classes of all marked prefixes, and of those below them where it matters, up to date. Returns the
     /// changes of the table, sorted.
     pub(super) fn settle(&mut self, groups: &Groups) -> Vec<(Cidr, Option<ClassId>)> {
+        if core::mem::take(&mut self.unsettled) {
+            // What is above a prefix may be new to it.
+            self.dirty = self.prefixes.keys().copied().collect();
+            self.prefixes.values_mut().for_each(|prefix| prefix.dirty = true);
+        }
         let mut listed = Vec::with_capacity(self.dirty.len());
         let dirty = core::mem::take(&mut self.dirty);
         let (mut hosts, mut nets): (Vec<Cidr>, Vec<Cidr>) = dirty.into_iter().partition(Cidr::is_host);
@@ -223,6 +261,8 @@ impl Addresses {
             }
         }
         self.vacated = 0;
+        self.known = HashMap::new();
+        self.new_predicates = 0;
         // Two sorted runs at most.
         listed.sort_by_key(|(net, _)| *net);
         listed
@@ -366,20 +406,46 @@ impl Addresses {
         }
         prefix.dirty = false;
         let old = prefix.class;
-        let class = match (prefix.reasons.as_slice(), &prefix.ports) {
+        if self.unsettled {
+            return (old, false);
+        }
+        let (class, fresh) = match (prefix.reasons.as_slice(), &prefix.ports) {
             ([], None) => {
                 self.vacated = self.vacated.saturating_add(1);
-                None
+                (None, Fresh::No)
             }
             ([(Reason::Owned(group), _)], None) if above == ClassId::UNKNOWN => {
                 let signature = groups.lookup(*group).map(|group| &group.signature);
-                signature.map(|signature| self.classes.acquire_ref(signature).0)
+                let class = signature.map(|signature| self.classes.acquire_ref(signature));
+                class.map_or((None, Fresh::No), |(class, fresh)| (Some(class), fresh))
             }
-            _ => {
-                let above = self.classes.lookup(above).cloned().unwrap_or_default();
-                Some(self.classes.acquire(signature(prefix, above, groups)).0)
+            (reasons, ports) => {
+                let signature_above = self.classes.lookup(above);
+                let many = signature_above.is_some_and(|above| above.holds.len() > MANY);
+                let only = match (reasons, ports) {
+                    ([(only, _)], None) if many => Some((above, *only)),
+                    _ => None,
+                };
+                if let Some(class) = only.and_then(|only| self.known.get(&only)).copied() {
+                    self.classes.retain(class);
+                    (Some(class), Fresh::No)
+                } else {
+                    let signature = signature(prefix, signature_above.cloned().unwrap_or_default(), groups);
+                    let (class, fresh) = self.classes.acquire(signature);
+                    if let Some(only) = only {
+                        self.known.insert(only, class);
+                    }
+                    (Some(class), fresh)
+                }
             }
         };
+        if fresh == Fresh::Yes {
+            let size = class.and_then(|class| self.classes.lookup(class)).map_or(0, Signature::size);
+            self.predicates = self.predicates.saturating_add(size);
+            self.new_predicates = self.new_predicates.saturating_add(size);
+            // Classes that go are still there. New ones stay, so these alone are too many.
+            self.unsettled = self.new_predicates > self.most_predicates;
+        }
         if let Some(old) = old {
             self.classes.release(old);
         }
@@ -408,6 +474,9 @@ impl Addresses {
         }
     }
 }
+
+/// A signature of more predicates takes longer to make than to look up.
+const MANY: usize = 32;
 
 /// The nets around one address after the other, in order.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ mod assign;
 mod changes;
 mod check;
 mod delta;
+mod excess;
 mod members;
 mod predicates;
 mod slots;
@@ -13,6 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::compile::addresses::Addresses;
+use crate::compile::effort::CompileLimits;
 use crate::compile::groups::Groups;
 use crate::compile::ids::{GroupId, PredicateId};
 use crate::compile::named_ports::NamedPorts;
@@ -30,6 +32,7 @@ use crate::net::Cidr;
 use crate::settings::Settings;
 
 pub use check::UpdateError;
+pub use excess::Excess;
 pub use slots::Slots;
 
 /// Which endpoints get programs.
@@ -148,7 +151,7 @@ impl Compiler {
             before: BeforeImages::unchanged(0),
         };
         compiler.evaluate_new_predicates(&mut Work::default());
-        compiler
+        compiler.with_limits(CompileLimits::default())
     }
 
     /// A compiler with the objects of `cluster`, whose tables are up to date. Takes the cluster, because the compiler keeps

@@ -5,12 +5,13 @@
 //! decides them, passes them to the next tier, or notes a log entry for them.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::compile::decisions::Decisions;
+use crate::compile::effort::{Steps, TooMany};
 use crate::compile::l7_steps::{KeyItem, guarded_decision};
-use crate::compile::program_rules::{Item, ProgramRules};
+use crate::compile::program_rules::{Item, ItemPeer, ProgramRules};
 use crate::compile::ranges::{FULL, Open, Ranges, Sweep, intersect, normalise, port_map};
 use crate::compile::rules::{CompiledL4, CompiledRule};
 use crate::compile::signature::Signature;
@@ -26,7 +27,8 @@ pub(super) fn build_table(
     source: &Signature,
     destination: &Signature,
     tables: &mut Tables,
-) -> L4TableId {
+    steps: &mut Steps,
+) -> Result<L4TableId, TooMany> {
     let mut builder = TableBuilder {
         program,
         candidates: Vec::new(),
@@ -34,9 +36,12 @@ pub(super) fn build_table(
         source,
         destination,
         decisions: Decisions::new(program, tables),
+        steps,
     };
-    builder.collect();
-    builder.run()
+    let table = builder.collect().and_then(|()| builder.table());
+    let id = table.map(|table| builder.decisions.tables.table(table));
+    builder.decisions.release();
+    id
 }
 
 struct TableBuilder<'f, 'a> {
@@ -47,6 +52,7 @@ struct TableBuilder<'f, 'a> {
     source: &'f Signature,
     destination: &'f Signature,
     decisions: Decisions<'f, 'a>,
+    steps: &'f mut Steps,
 }
 
 /// An item that concerns these addresses.
@@ -81,45 +87,70 @@ enum NarrowedCandidate<'n, 'f> {
 }
 
 impl<'f, 'a> TableBuilder<'f, 'a> {
-    /// Finds the items whose address conditions hold.
-    fn collect(&mut self) {
+    /// Finds the items whose address conditions hold. Ends of tiers in which no rule concerns these addresses are left out,
+    /// but for the first that denies: nothing is open after it.
+    fn collect(&mut self) -> Result<(), TooMany> {
         let program = self.program;
         // Once a rule takes every key, the rest of its tier cannot matter, and later tiers only after a Pass.
         let mut closed = false;
         let mut passed = false;
+        // The end of the tier that the rules before are in, and where the tiers after it begin.
+        let mut tier: Option<usize> = None;
+        let mut later = 0;
         let (peer, subject) = match program.direction {
             Direction::Ingress => (self.source, self.destination),
             Direction::Egress => (self.destination, self.source),
         };
-        for item in program.relevant(peer, subject) {
-            let Some(element) = program.items.get(item) else { continue };
-            match element {
-                Item::TierEnd(cause) => {
-                    if closed && !passed {
-                        return;
-                    }
-                    self.tier_ends.push(self.candidates.len());
-                    self.candidates.push(Candidate::TierEnd { item, deny: cause.is_some() });
-                    (closed, passed) = (false, false);
+        let relevant = program.relevant(peer, subject);
+        self.steps.count(relevant.len())?;
+        let rules = relevant.chunk_by(|(a, _), (b, _)| a == b);
+        // After the last rule come the ends of all tiers that are left.
+        for own in rules.chain(core::iter::once(&[(program.items.len(), 0)][..])) {
+            let Some((item, _)) = own.first().copied() else { continue };
+            if let Some(end) = tier.filter(|end| *end < item) {
+                if closed && !passed {
+                    return Ok(());
                 }
-                Item::Rule { .. } if closed => {}
-                Item::Rule { rule, .. } => {
-                    let alternatives = self.alternatives(rule);
-                    if alternatives.is_empty() {
-                        continue;
-                    }
-                    match rule.action {
-                        Action::Pass => passed = true,
-                        Action::Allow | Action::Deny => closed = takes_all(rule, &alternatives),
-                        Action::Log => {}
-                    }
-                    self.candidates.push(Candidate::Rule { item, rule, alternatives });
+                self.end_tier(end);
+                if !passed && program.denying_end(end) == Some(end) {
+                    return Ok(());
                 }
+                (closed, passed, tier, later) = (false, false, None, end.saturating_add(1));
             }
+            if tier.is_none()
+                && let Some(end) = program.denying_end(later).filter(|end| *end < item)
+            {
+                self.end_tier(end);
+                return Ok(());
+            }
+            let Some(Item::Rule { rule, .. }) = program.items.get(item) else { continue };
+            tier = program.tier_end(item);
+            if closed {
+                continue;
+            }
+            let alternatives = self.alternatives(rule, own);
+            if alternatives.is_empty() {
+                continue;
+            }
+            match rule.action {
+                Action::Pass => passed = true,
+                Action::Allow | Action::Deny => closed = takes_all(rule, &alternatives),
+                Action::Log => {}
+            }
+            self.steps.count(alternatives.len())?;
+            self.candidates.push(Candidate::Rule { item, rule, alternatives });
         }
+        Ok(())
     }
 
-    fn alternatives(&self, rule: &'f CompiledRule) -> Vec<Alternative<'f>> {
+    fn end_tier(&mut self, item: usize) {
+        let deny = matches!(self.program.items.get(item), Some(Item::TierEnd(Some(_))));
+        self.tier_ends.push(self.candidates.len());
+        self.candidates.push(Candidate::TierEnd { item, deny });
+    }
+
+    /// Of these peers of a rule.
+    fn alternatives(&self, rule: &'f CompiledRule, peers: &[ItemPeer]) -> Vec<Alternative<'f>> {
         let (subject, other_end) = match self.program.direction {
             Direction::Ingress => (self.destination, self.source),
             Direction::Egress => (self.source, self.destination),
@@ -128,7 +159,8 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
             return Vec::new();
         }
         let mut alternatives = Vec::new();
-        for peer in rule.peers.iter().filter(|peer| peer.entity.matches(other_end)) {
+        let peers = peers.iter().filter_map(|(_, peer)| rule.peers.get(*peer));
+        for peer in peers.filter(|peer| peer.entity.matches(other_end)) {
             let (entity, identity) = match self.program.direction {
                 Direction::Ingress => (&rule.local, &peer.entity.identity),
                 Direction::Egress => (&peer.entity, &rule.local.identity),
@@ -143,26 +175,23 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         alternatives
     }
 
-    fn run(mut self) -> L4TableId {
-        let other_protocols = self.protocol_map(None);
+    fn table(&mut self) -> Result<L4Table, TooMany> {
+        let other_protocols = self.protocol_map(None)?;
         // INVARIANT: no rule tells ports apart for a protocol that none names, so this map has one interval.
         let other = other_protocols
             .first()
-            .and_then(|source| source.keys.0.first())
+            .and_then(|source| source.keys.intervals().first())
             .map_or_else(|| self.decisions.end_decision(), |interval| interval.decision);
         let mut protocols = Vec::new();
         for protocol in self.named_protocols() {
-            let sources = self.protocol_map(Some(protocol));
-            let same =
-                sources.iter().all(|source| source.keys.0.iter().all(|interval| interval.decision == other));
-            if !same {
+            let sources = self.protocol_map(Some(protocol))?;
+            let only = |keys: &PortMap| keys.intervals().iter().all(|interval| interval.decision == other);
+            if !sources.iter().all(|source| only(&source.keys)) {
                 protocols.push((protocol, sources));
             }
         }
         protocols.shrink_to_fit();
-        let id = self.decisions.tables.table(L4Table { protocols, other });
-        self.decisions.release();
-        id
+        Ok(L4Table { protocols, other })
     }
 
     /// Protocols that some candidate treats unlike others.
@@ -190,8 +219,8 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
     }
 
     /// The map of one protocol, or of all that no candidate names.
-    fn protocol_map(&mut self, protocol: Option<Protocol>) -> Vec<SourceInterval> {
-        let alternatives = self.of_protocol(protocol);
+    fn protocol_map(&mut self, protocol: Option<Protocol>) -> Result<Vec<SourceInterval>, TooMany> {
+        let alternatives = self.of_protocol(protocol)?;
         // Positions in `alternatives`, which is the order of evaluation.
         let (asking, always): (Vec<usize>, Vec<usize>) = (0..alternatives.len())
             .partition(|at| alternatives.get(*at).is_some_and(|alternative| alternative.sources.is_some()));
@@ -200,33 +229,58 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
             sources.into_iter().flatten().map(move |range| (*range, at))
         }));
         let mut intervals: Vec<SourceInterval> = Vec::new();
+        // Many source ports meet the same alternatives, and different ones may lead to the same map.
+        let mut known: BTreeMap<Vec<usize>, PortMap> = BTreeMap::new();
+        let mut maps: BTreeSet<PortMap> = BTreeSet::new();
         while let Some(last) = sweep.advance() {
-            let mut chosen: Vec<usize> = sweep.active().chain(always.iter().copied()).collect();
-            // Two sorted runs.
-            chosen.sort();
-            let chosen = chosen.into_iter().filter_map(|at| alternatives.get(at));
-            let candidates = self.narrowed(chosen);
-            let guarded = candidates.iter().any(|candidate| match candidate {
-                NarrowedCandidate::TierEnd { .. } => false,
-                NarrowedCandidate::Rule { rule, alternatives, .. } => {
-                    rule.http.is_some()
-                        || alternatives.iter().any(|alternative| alternative.identity.is_some())
+            let active: Vec<usize> = sweep.active().collect();
+            self.steps.count(active.len().saturating_add(1))?;
+            let keys = match known.get(&active) {
+                Some(keys) => keys.clone(),
+                None => {
+                    let mut chosen: Vec<usize> = active.iter().chain(&always).copied().collect();
+                    // Two sorted runs.
+                    chosen.sort();
+                    let chosen = chosen.into_iter().filter_map(|at| alternatives.get(at));
+                    let made = self.port_map(chosen)?;
+                    let keys = maps.get(&made).unwrap_or(&made).clone();
+                    maps.insert(keys.clone());
+                    known.insert(active, keys.clone());
+                    keys
                 }
-            });
-            let keys =
-                if guarded { self.guarded_port_map(&candidates) } else { self.plain_port_map(&candidates) };
+            };
             match intervals.last_mut() {
                 Some(interval) if interval.keys == keys => interval.last = last,
                 _ => intervals.push(SourceInterval { last, keys }),
             }
         }
         intervals.shrink_to_fit();
-        intervals
+        Ok(intervals)
+    }
+
+    /// The map for source ports that meet these alternatives, which are sorted.
+    fn port_map<'n>(
+        &mut self,
+        alternatives: impl Iterator<Item = &'n ProtocolAlternative<'f>>,
+    ) -> Result<PortMap, TooMany>
+    where
+        'f: 'n,
+    {
+        let candidates = self.narrowed(alternatives);
+        self.steps.count(candidates.len())?;
+        let guarded = candidates.iter().any(|candidate| match candidate {
+            NarrowedCandidate::TierEnd { .. } => false,
+            NarrowedCandidate::Rule { rule, alternatives, .. } => {
+                rule.http.is_some() || alternatives.iter().any(|alternative| alternative.identity.is_some())
+            }
+        });
+        if guarded { self.guarded_port_map(&candidates) } else { self.plain_port_map(&candidates) }
     }
 
     /// The alternatives that can match packets of a protocol, in the order of evaluation.
-    fn of_protocol(&self, protocol: Option<Protocol>) -> Vec<ProtocolAlternative<'f>> {
+    fn of_protocol(&mut self, protocol: Option<Protocol>) -> Result<Vec<ProtocolAlternative<'f>>, TooMany> {
         let mut list = Vec::new();
+        let mut steps = 0_usize;
         for (candidate, element) in self.candidates.iter().enumerate() {
             let Candidate::Rule { alternatives, .. } = element else { continue };
             for alternative in alternatives {
@@ -242,11 +296,13 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
                     continue;
                 };
                 let sources = sources.filter(|sources| *sources != [FULL]);
+                steps = steps.saturating_add(keys.len()).saturating_add(sources.as_ref().map_or(0, Vec::len));
                 let identity = alternative.identity;
                 list.push(ProtocolAlternative { candidate, keys, identity, sources });
             }
         }
-        list
+        self.steps.count(steps)?;
+        Ok(list)
     }
 
     /// The candidates with these alternatives, which are sorted, and the ends of tiers.
@@ -323,7 +379,7 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         Some(keys)
     }
 
-    fn plain_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> PortMap {
+    fn plain_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> Result<PortMap, TooMany> {
         let mut decided: Vec<(u16, u16, DecisionId)> = Vec::new();
         let mut open: Open<Vec<usize>> = Open::full(Vec::new());
         let mut passed: Open<Vec<usize>> = Open::default();
@@ -343,7 +399,9 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
                             &joined
                         }
                     };
+                    self.steps.count(keys.len())?;
                     for (first, last, mut logs) in open.take(keys) {
+                        self.steps.count(logs.len().saturating_add(1))?;
                         match rule.action {
                             Action::Allow | Action::Deny => {
                                 decided.push((first, last, self.decisions.of_item(*item, &logs)));
@@ -356,15 +414,25 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
                         }
                     }
                 }
-                NarrowedCandidate::TierEnd { item, deny } => {
+                NarrowedCandidate::TierEnd { item, deny: true } => {
                     for (first, last, logs) in open.take_all() {
-                        if *deny {
-                            decided.push((first, last, self.decisions.of_item(*item, &logs)));
-                        } else {
-                            passed.put(first, last, logs);
-                        }
+                        self.steps.count(logs.len().saturating_add(1))?;
+                        decided.push((first, last, self.decisions.of_item(*item, &logs)));
                     }
                     core::mem::swap(&mut open, &mut passed);
+                    if open.is_empty() {
+                        break;
+                    }
+                }
+                NarrowedCandidate::TierEnd { deny: false, .. } => {
+                    // The fewer go to the more: many keys may be open through many tiers.
+                    if open.len() < passed.len() {
+                        core::mem::swap(&mut open, &mut passed);
+                    }
+                    self.steps.count(passed.len())?;
+                    for (first, last, logs) in passed.take_all() {
+                        open.put(first, last, logs);
+                    }
                     if open.is_empty() {
                         break;
                     }
@@ -372,14 +440,15 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
             }
         }
         for (first, last, logs) in open.take_all() {
+            self.steps.count(logs.len().saturating_add(1))?;
             let decision = self.decisions.of_item(self.program.items.len(), &logs);
             decided.push((first, last, decision));
         }
-        port_map(decided)
+        Ok(port_map(decided))
     }
 
     /// As [`TableBuilder::plain_port_map`] where rules depend on a principal or a request.
-    fn guarded_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> PortMap {
+    fn guarded_port_map(&mut self, candidates: &[NarrowedCandidate<'_, 'f>]) -> Result<PortMap, TooMany> {
         let ends: Vec<usize> = (0..candidates.len())
             .filter(|at| matches!(candidates.get(*at), Some(NarrowedCandidate::TierEnd { .. })))
             .collect();
@@ -397,8 +466,15 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
         let mut first = 0;
         while let Some(last) = sweep.advance() {
             let mut met: Vec<usize> = sweep.active().map(|(at, _)| at).chain(ends.iter().copied()).collect();
+            self.steps.count(met.len())?;
             met.sort_unstable();
             met.dedup();
+            let conditions = met.iter().filter_map(|at| match candidates.get(*at)? {
+                NarrowedCandidate::Rule { rule, .. } => rule.http.as_ref(),
+                NarrowedCandidate::TierEnd { .. } => None,
+            });
+            self.steps
+                .count(conditions.map(|http| http.paths.len().saturating_add(http.methods.len())).sum())?;
             let items = met.into_iter().filter_map(|at| match candidates.get(at)? {
                 NarrowedCandidate::TierEnd { item, deny } => {
                     Some(KeyItem::TierEnd { item: *item, deny: *deny })
@@ -414,7 +490,7 @@ impl<'f, 'a> TableBuilder<'f, 'a> {
             decided.push((first, last, guarded_decision(&mut self.decisions, items)));
             first = last.saturating_add(1);
         }
-        port_map(decided)
+        Ok(port_map(decided))
     }
 }
 

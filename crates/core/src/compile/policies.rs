@@ -64,6 +64,13 @@ impl RuleList {
         })
     }
 
+    /// Whether no program is to be made of the rules.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.compiled.as_ref().is_some_and(|compiled| {
+            compiled.v4.is_too_large || compiled.v6.as_ref().is_some_and(|v6| v6.is_too_large)
+        })
+    }
+
     /// Whether the same rules hold for both families.
     pub(super) fn is_common(&self) -> bool {
         self.compiled.as_ref().is_none_or(|compiled| compiled.v6.is_none())

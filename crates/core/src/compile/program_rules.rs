@@ -20,6 +20,16 @@ pub(super) enum Item<'a> {
     TierEnd(Option<Cause>),
 }
 
+impl Item<'_> {
+    /// How many [`ItemPeer`]s it makes.
+    fn peers(&self) -> usize {
+        match self {
+            Self::Rule { rule, .. } => rule.peers.len(),
+            Self::TierEnd(_) => 0,
+        }
+    }
+}
+
 /// Whose rule it is, which gives its decisions their cause.
 #[derive(Clone, Debug)]
 pub(super) enum RuleOwner<'a> {
@@ -40,28 +50,54 @@ pub(super) struct ProgramRules<'a> {
     pub(super) direction: Direction,
     pub(super) items: Vec<Item<'a>>,
     pub(super) end: (Verdict, Cause),
-    /// For long lists: the items that can concern a peer.
+    /// Positions of the ends of tiers, and of those that deny.
+    ends: Vec<usize>,
+    denying_ends: Vec<usize>,
+    /// For long lists: the items and peers that can concern an address.
     index: Option<ItemIndex>,
 }
 
-/// Items by one predicate that they need: the one that the fewest items ask.
+/// A rule's item, and the position of one of its peers.
+pub(super) type ItemPeer = (usize, usize);
+
+/// Items and their peers by one predicate that they need: the one that the fewest ask.
 #[derive(Debug, Default)]
 struct ItemIndex {
-    by_peer: HashMap<PredicateId, Vec<usize>>,
-    by_subject: HashMap<PredicateId, Vec<usize>>,
-    /// Items that need none.
-    always: Vec<usize>,
+    by_peer: HashMap<PredicateId, Vec<ItemPeer>>,
+    by_subject: HashMap<PredicateId, Vec<ItemPeer>>,
+    /// Those that need none.
+    always: Vec<ItemPeer>,
 }
 
 impl<'a> ProgramRules<'a> {
     pub(super) fn new(direction: Direction, items: Vec<Item<'a>>, end: (Verdict, Cause)) -> Self {
-        let index = (items.len() > SHORT).then(|| ItemIndex::new(&items));
-        Self { direction, items, end, index }
+        let index = (items.iter().map(Item::peers).sum::<usize>() > SHORT).then(|| ItemIndex::new(&items));
+        let at = |is: fn(&Item<'_>) -> bool| {
+            let items = items.iter().enumerate().filter(move |(_, item)| is(item));
+            items.map(|(at, _)| at).collect::<Vec<usize>>()
+        };
+        let ends = at(|item| matches!(item, Item::TierEnd(_)));
+        let denying_ends = at(|item| matches!(item, Item::TierEnd(Some(_))));
+        Self { direction, items, end, ends, denying_ends, index }
     }
 
-    /// The items that may concern a peer and a subject with these signatures, in order.
-    pub(super) fn relevant(&self, peer: &Signature, subject: &Signature) -> Vec<usize> {
-        let Some(index) = &self.index else { return (0..self.items.len()).collect() };
+    /// The first end of a tier from this item on: of the tier that the item stands in.
+    pub(super) fn tier_end(&self, item: usize) -> Option<usize> {
+        self.ends.get(self.ends.partition_point(|end| *end < item)).copied()
+    }
+
+    /// The first end of a tier from this item on that denies what no rule decided.
+    pub(super) fn denying_end(&self, item: usize) -> Option<usize> {
+        self.denying_ends.get(self.denying_ends.partition_point(|end| *end < item)).copied()
+    }
+
+    /// The rules that may concern a peer and a subject with these signatures, each with those of its peers that may, in
+    /// order.
+    pub(super) fn relevant(&self, peer: &Signature, subject: &Signature) -> Vec<ItemPeer> {
+        let Some(index) = &self.index else {
+            let all = self.items.iter().enumerate();
+            return all.flat_map(|(at, item)| (0..item.peers()).map(move |peer| (at, peer))).collect();
+        };
         let mut relevant = index.always.clone();
         for (index, signature) in [(&index.by_peer, peer), (&index.by_subject, subject)] {
             for predicate in signature.holds.iter().filter(|_| !index.is_empty()) {
@@ -99,21 +135,16 @@ impl ItemIndex {
             counted.min()
         };
         let mut index = Self::default();
-        for (at, item) in items.iter().enumerate() {
-            if let Item::TierEnd(_) = item {
-                index.always.push(at);
-            }
-        }
         for (at, rule) in rules() {
             let subject = rarest(&asked_of_subjects, &rule.local.must);
-            for alternative in &rule.peers {
+            for (nth, alternative) in rule.peers.iter().enumerate() {
                 let peer = rarest(&asked_of_peers, &alternative.entity.must);
                 match (peer, subject) {
                     (Some((asked, peer)), subject) if subject.is_none_or(|(other, _)| asked <= other) => {
-                        index.by_peer.entry(peer).or_default().push(at);
+                        index.by_peer.entry(peer).or_default().push((at, nth));
                     }
-                    (_, Some((_, subject))) => index.by_subject.entry(subject).or_default().push(at),
-                    (_, None) => index.always.push(at),
+                    (_, Some((_, subject))) => index.by_subject.entry(subject).or_default().push((at, nth)),
+                    (_, None) => index.always.push((at, nth)),
                 }
             }
         }
@@ -142,5 +173,5 @@ impl RuleOwner<'_> {
     }
 }
 
-/// Up to this many items a list is walked as it is.
+/// Up to this many peers a list is walked as it is.
 const SHORT: usize = 16;

@@ -1,8 +1,10 @@
 //! Programs: which there are, what their cells are, and how they follow the classes.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::compile::effort::{CompileLimits, Steps};
 use crate::compile::ids::{PolicyIx, PreludeIx, ProfileIx};
 use crate::compile::intern::{Fresh, Interner};
 use crate::compile::l4_table::build_table;
@@ -58,6 +60,11 @@ impl GroupPrograms {
 
 #[derive(Debug)]
 pub(super) struct Programs {
+    limits: CompileLimits,
+    /// Whether classes have more predicates than there may be: then no program is made.
+    too_many_predicates: bool,
+    /// Bodies that are not made, because they would be too large.
+    refused: BTreeSet<(ProgramId, Family)>,
     pub(super) keys: Interner<ProgramId, ProgramKey>,
     bodies: Arena<ProgramId, Bodies>,
     pub(super) projections: Projections,
@@ -79,11 +86,29 @@ struct BodyState {
     destination: ProjectionId,
     columns: u32,
     cells: Vec<L4TableId>,
+    /// Steps of the cells, by row and column, that took more than [`FEW_STEPS`].
+    steps: BTreeMap<(u32, u32), u64>,
+    /// What stands in place of the cells when they would be too many, or take too long: there are none then.
+    refused: Option<RefusedBody>,
 }
+
+/// One table for all packets. It owns a reference to both.
+#[derive(Clone, Copy, Debug)]
+struct RefusedBody {
+    /// The projection without predicates.
+    projection: ProjectionId,
+    table: L4TableId,
+}
+
+/// Steps that every cell counts for.
+const FEW_STEPS: u64 = 64;
 
 impl Programs {
     pub(super) fn new(settings: &Settings, predicates: &mut Predicates) -> Self {
         Self {
+            limits: CompileLimits::default(),
+            too_many_predicates: false,
+            refused: BTreeSet::new(),
             keys: Interner::new(),
             bodies: Arena::new(),
             projections: Projections::new(),
@@ -133,6 +158,11 @@ impl Programs {
             }
             if let Some(bodies) = self.bodies.take(id) {
                 for (family, body) in bodies.each() {
+                    self.refused.remove(&(id, family));
+                    if let Some(refused) = body.refused {
+                        self.projections.release(refused.projection, (id, family));
+                        tables.tables.release(refused.table);
+                    }
                     self.projections.release(body.source, (id, family));
                     self.projections.release(body.destination, (id, family));
                     body.cells.iter().for_each(|table| tables.tables.release(*table));
@@ -140,6 +170,26 @@ impl Programs {
             }
             changes.programs_gone.push(id);
         }
+    }
+
+    pub(super) const fn limits(&self) -> &CompileLimits {
+        &self.limits
+    }
+
+    /// Before the first program.
+    pub(super) const fn set_limits(&mut self, limits: CompileLimits) {
+        self.limits = limits;
+    }
+
+    /// The programs that are not made, each once.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &ProgramKey> {
+        let mut ids: Vec<ProgramId> = self.refused.iter().map(|(id, _)| *id).collect();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.keys.lookup(id))
+    }
+
+    pub(super) const fn has_too_many_predicates(&self) -> bool {
+        self.too_many_predicates
     }
 
     pub(super) fn end_commit(&mut self) {
@@ -150,10 +200,10 @@ impl Programs {
     /// Makes projections and cells follow the classes that came and went, and gives new programs theirs.
     pub(super) fn settle(
         &mut self,
-        created: &[ClassId],
-        gone: &[(ClassId, Signature)],
+        (created, gone): (&[ClassId], &[(ClassId, Signature)]),
         classes: &Interner<ClassId, Signature>,
         policies: &Policies,
+        too_many_predicates: bool,
         tables: &mut Tables,
         changes: &mut ProgramChanges,
     ) {
@@ -178,10 +228,25 @@ impl Programs {
             self.create_bodies(*program, policies, classes, changes);
             stale.extend(Family::ALL.map(|family| (*program, family)));
         }
+        let was_too_many = core::mem::replace(&mut self.too_many_predicates, too_many_predicates);
+        if was_too_many != too_many_predicates {
+            stale.extend(self.bodies.iter().flat_map(|(id, _)| Family::ALL.map(|family| (id, family))));
+        } else {
+            // Nothing but rows that went can make a refused body fit.
+            let shrunk: BTreeSet<ProjectionId> =
+                changes.rows.iter().filter(|(.., row)| *row == 0).map(|(id, ..)| *id).collect();
+            let may_fit = |(program, family): &(ProgramId, Family)| {
+                let body = self.bodies.lookup(*program).and_then(|bodies| bodies.body(*family));
+                body.is_some_and(|body| shrunk.contains(&body.source) || shrunk.contains(&body.destination))
+            };
+            stale.retain(|user| !self.refused.contains(user));
+            stale.extend(self.refused.iter().filter(|user| may_fit(user)));
+        }
         stale.sort_unstable();
         stale.dedup();
         for (program, family) in &stale {
             self.fill(*program, *family, &fresh_rows, policies, tables);
+            self.refuse_or_make(*program, *family, classes, tables, changes);
         }
         stale.dedup_by_key(|(program, _)| *program);
         let flat = |(id, _): &(ProgramId, Family)| Some((*id, self.bodies.lookup(*id)?.flat()));
@@ -213,6 +278,8 @@ impl Programs {
             destination: self.projections.acquire(destination, (program, family), classes, changes),
             columns: 0,
             cells: Vec::new(),
+            steps: BTreeMap::new(),
+            refused: None,
         };
         let bodies = Bodies { v4: body(v4, Family::V4), v6: v6.map(|v6| body(v6, Family::V6)) };
         self.bodies.put(program, bodies);
@@ -233,7 +300,8 @@ impl Programs {
         prelude.into_iter().chain(of_policies).chain(profiles.map(move |state| state.rule_list(direction)))
     }
 
-    /// Makes the cells of a body that are missing or have a fresh row.
+    /// Makes the cells of a body that are missing or have a fresh row. Where that takes too many steps, the body has none
+    /// afterwards.
     fn fill(
         &mut self,
         program: ProgramId,
@@ -242,30 +310,97 @@ impl Programs {
         policies: &Policies,
         tables: &mut Tables,
     ) {
-        let Some(body) = self.bodies.lookup(program).and_then(|bodies| bodies.body(family)) else { return };
-        let Some(key) = self.keys.lookup(program) else { return };
-        let Some(sources) = self.projections.lookup(body.source) else { return };
-        let Some(destinations) = self.projections.lookup(body.destination) else { return };
-        let rules = self.program_rules(key, family, policies);
+        let Some(body) = self.bodies.lookup_mut(program).and_then(|bodies| bodies.body_mut(family)) else {
+            return;
+        };
+        // Put back below; the body that is left has no cells.
+        let old = Cells {
+            source: body.source,
+            destination: body.destination,
+            columns: core::mem::take(&mut body.columns),
+            cells: core::mem::take(&mut body.cells),
+            steps: core::mem::take(&mut body.steps),
+        };
+        let filled = if self.too_many_predicates {
+            tables.release_all(&old.cells);
+            None
+        } else {
+            self.filled((program, family), &old, fresh_rows, policies, tables)
+        };
+        if let (Some(cells), Some(body)) =
+            (filled, self.bodies.lookup_mut(program).and_then(|bodies| bodies.body_mut(family)))
+        {
+            (body.columns, body.cells, body.steps) = (cells.columns, cells.cells, cells.steps);
+        }
+    }
+
+    /// The cells, made from what they were. `None` when they take too many steps; no table is held then.
+    fn filled(
+        &self,
+        (program, family): (ProgramId, Family),
+        old: &Cells,
+        fresh_rows: &[(ProjectionId, u32)],
+        policies: &Policies,
+        tables: &mut Tables,
+    ) -> Option<Cells> {
+        let Cells { source, destination, .. } = *old;
+        let key = self.keys.lookup(program)?;
+        if self.rule_lists(key, policies).any(RuleList::is_too_large) {
+            tables.release_all(&old.cells);
+            return None;
+        }
+        let sources = self.projections.lookup(source)?;
+        let destinations = self.projections.lookup(destination)?;
         let is_fresh = |projection, row| fresh_rows.binary_search(&(projection, row)).is_ok();
-        let fresh_columns: Vec<bool> = (0..self.projections.row_count(body.destination))
-            .map(|row| is_fresh(body.destination, row))
-            .collect();
+        let columns = self.projections.row_count(destination);
+        let fresh_columns: Vec<bool> = (0..columns).map(|row| is_fresh(destination, row)).collect();
+        // Free rows are not counted: how many there are depends on what was before.
+        let mut left = sources
+            .used_rows()
+            .checked_mul(destinations.used_rows())
+            .and_then(|cells| cells.checked_mul(FEW_STEPS))
+            .and_then(|steps| self.limits.steps.checked_sub(steps));
+        let mut steps = old.steps.clone();
+        steps.retain(|(row, column), _| {
+            let is_old = !is_fresh(source, *row) && !is_fresh(destination, *column);
+            is_old && sources.has_row(*row) && destinations.has_row(*column)
+        });
+        left = steps.values().fold(left, |left, more| left?.checked_sub(*more));
+        let Some(mut left) = left else {
+            tables.release_all(&old.cells);
+            return None;
+        };
+        let rules = self.program_rules(key, family, policies);
         let mut cells: Vec<L4TableId> =
             Vec::with_capacity(sources.rows.len().saturating_mul(fresh_columns.len()));
-        for (source, from) in (0_u32..).zip(&sources.rows) {
-            let fresh_row = is_fresh(body.source, source);
-            for ((destination, to), fresh_column) in (0_u32..).zip(&destinations.rows).zip(&fresh_columns) {
-                let old = body.cell(source, destination);
-                if let Some(old) = old
+        for (row, from) in (0_u32..).zip(&sources.rows) {
+            let fresh_row = is_fresh(source, row);
+            for ((column, to), fresh_column) in (0_u32..).zip(&destinations.rows).zip(&fresh_columns) {
+                let before = old.cell(row, column);
+                if let Some(before) = before
                     && !fresh_row
                     && !fresh_column
                 {
-                    cells.push(old);
+                    cells.push(before);
                     continue;
                 }
                 let table = match (from, to, cells.first()) {
-                    (Some(from), Some(to), _) => build_table(&rules, &from.signature, &to.signature, tables),
+                    (Some(from), Some(to), _) => {
+                        let mut count = Steps::up_to(left.saturating_add(FEW_STEPS));
+                        let made = build_table(&rules, &from.signature, &to.signature, tables, &mut count);
+                        let more = count.done().saturating_sub(FEW_STEPS);
+                        let Ok(made) = made else {
+                            tables.release_all(&cells);
+                            // What is behind this cell, and not in `cells`.
+                            old.behind((row, column)).for_each(|table| tables.tables.release(table));
+                            return None;
+                        };
+                        left = left.saturating_sub(more);
+                        if more > 0 {
+                            steps.insert((row, column), more);
+                        }
+                        made
+                    }
                     // A free row is on no packet's alternative; any table will do. Row 0 is never free.
                     (_, _, Some(table)) => {
                         tables.tables.retain(*table);
@@ -273,14 +408,56 @@ impl Programs {
                     }
                     (_, _, None) => continue,
                 };
-                old.into_iter().for_each(|old| tables.tables.release(old));
+                before.into_iter().for_each(|before| tables.tables.release(before));
                 cells.push(table);
             }
         }
-        let columns = self.projections.row_count(body.destination);
+        Some(Cells { source, destination, columns, cells, steps })
+    }
+
+    /// Gives a body without cells the one table that stands for it, or takes that away when it has cells.
+    fn refuse_or_make(
+        &mut self,
+        program: ProgramId,
+        family: Family,
+        classes: &Interner<ClassId, Signature>,
+        tables: &mut Tables,
+        changes: &mut ProgramChanges,
+    ) {
+        let Some(body) = self.bodies.lookup(program).and_then(|bodies| bodies.body(family)) else { return };
+        let (is_refused, had) = (body.cells.is_empty(), body.refused);
+        let refused = match (is_refused, had) {
+            (true, None) => {
+                let user = (program, family);
+                let projection = self.projections.acquire(PredicateSet::default(), user, classes, changes);
+                self.refused.insert(user);
+                self.closed_table(program, family, tables).map(|table| RefusedBody { projection, table })
+            }
+            (false, Some(had)) => {
+                self.projections.release(had.projection, (program, family));
+                tables.tables.release(had.table);
+                self.refused.remove(&(program, family));
+                None
+            }
+            (true, Some(_)) | (false, None) => return,
+        };
         if let Some(body) = self.bodies.lookup_mut(program).and_then(|bodies| bodies.body_mut(family)) {
-            (body.columns, body.cells) = (columns, cells);
+            body.refused = refused;
         }
+    }
+
+    /// The table of a program that is not made: what is built in holds as for unknown addresses, all else is denied.
+    fn closed_table(&self, program: ProgramId, family: Family, tables: &mut Tables) -> Option<L4TableId> {
+        let key = self.keys.lookup(program)?;
+        let mut items = Vec::new();
+        if let Some((list, cause)) = self.preludes.of(key.prelude, key.hook) {
+            push_rules(&mut items, list, family, &RuleOwner::BuiltIn(cause.clone()));
+        }
+        let end = (Verdict::Deny, Cause::NoPolicy);
+        let rules = ProgramRules::new(key.hook.direction(), items, end);
+        let nobody = Signature::default();
+        // What is built in is not a tenant's.
+        build_table(&rules, &nobody, &nobody, tables, &mut Steps::up_to(u64::MAX)).ok()
     }
 
     /// The ordered list that a program stands for.
@@ -364,17 +541,48 @@ impl Bodies {
     }
 }
 
-impl BodyState {
-    fn cell(&self, source: u32, destination: u32) -> Option<L4TableId> {
-        if destination >= self.columns {
+/// The cells of a body, with what they took.
+struct Cells {
+    source: ProjectionId,
+    destination: ProjectionId,
+    columns: u32,
+    cells: Vec<L4TableId>,
+    steps: BTreeMap<(u32, u32), u64>,
+}
+
+impl Cells {
+    fn place(&self, row: u32, column: u32) -> Option<usize> {
+        if column >= self.columns {
             return None;
         }
-        let (source, columns) = (usize::try_from(source).ok()?, usize::try_from(self.columns).ok()?);
-        let row = source.checked_mul(columns)?;
-        self.cells.get(row.checked_add(usize::try_from(destination).ok()?)?).copied()
+        let (row, columns) = (usize::try_from(row).ok()?, usize::try_from(self.columns).ok()?);
+        row.checked_mul(columns)?.checked_add(usize::try_from(column).ok()?)
     }
 
+    fn cell(&self, row: u32, column: u32) -> Option<L4TableId> {
+        self.cells.get(self.place(row, column)?).copied()
+    }
+
+    /// The cells from this one on, row by row; those of a row that was not there are behind nothing.
+    fn behind(&self, (row, column): (u32, u32)) -> impl Iterator<Item = L4TableId> + '_ {
+        let start = self.place(row, column.min(self.columns.saturating_sub(1))).unwrap_or(usize::MAX);
+        let start = start.saturating_add(usize::from(column >= self.columns));
+        self.cells.get(start..).unwrap_or_default().iter().copied()
+    }
+}
+
+impl BodyState {
+    /// In the form of the IR.
     fn flat(&self) -> Body {
+        if let Some(refused) = self.refused {
+            let RefusedBody { projection, table } = refused;
+            return Body {
+                source: projection,
+                destination: projection,
+                columns: 1,
+                cells: alloc::vec![table],
+            };
+        }
         Body {
             source: self.source,
             destination: self.destination,

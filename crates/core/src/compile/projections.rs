@@ -244,6 +244,16 @@ impl Projections {
 }
 
 impl ProjectionState {
+    /// Number of rows that are not free.
+    pub(super) fn used_rows(&self) -> u64 {
+        u64::try_from(self.rows.len().saturating_sub(self.free.len())).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the row is there and not free.
+    pub(super) fn has_row(&self, row: u32) -> bool {
+        self.row(row).is_some()
+    }
+
     fn find(&self, projected: &Signature, hasher: &DefaultHashBuilder) -> Option<u32> {
         let has = |row: u32| self.row(row).is_some_and(|state| state.signature == *projected);
         if self.index.is_empty() {

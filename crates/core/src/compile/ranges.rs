@@ -75,6 +75,11 @@ impl<V: Clone + PartialEq> Open<V> {
         self.pieces.is_empty()
     }
 
+    /// Number of intervals.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Takes the open keys inside `ranges` out.
     pub(super) fn take(&mut self, ranges: &[(u16, u16)]) -> Vec<(u16, u16, V)> {
         let mut taken = Vec::new();
@@ -187,8 +192,7 @@ pub(super) fn port_map(mut decided: Vec<(u16, u16, DecisionId)>) -> PortMap {
             _ => intervals.push(Interval { last, decision }),
         }
     }
-    intervals.shrink_to_fit();
-    PortMap(intervals)
+    PortMap::new(intervals)
 }
 
 #[cfg(test)]

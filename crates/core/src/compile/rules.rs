@@ -1,5 +1,6 @@
 //! Policies and profiles with their conditions turned into predicate ids, for one address family at a time.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -9,7 +10,10 @@ use crate::compile::intern::Interner;
 use crate::compile::net_set::NetUnion;
 use crate::compile::ranges::{FULL, Ranges, complement, intersect, normalise};
 use crate::compile::signature::{PortPredicate, Predicate, Signature};
-use crate::model::{Action, EntitySelector, HttpMatch, IcmpMatch, IdentityMatch, PortMatch, PortRange, Rule};
+use crate::model::{
+    Action, EntityMatch, EntitySelector, HttpMatch, IcmpMatch, IdentityMatch, L4Match, PortMatch, PortRange,
+    Rule,
+};
 use crate::net::IpVersion;
 use crate::packet::{Icmp, Protocol};
 use crate::verdict::Direction;
@@ -31,7 +35,13 @@ impl Predicates {
 #[derive(Debug, Default)]
 pub(super) struct CompiledRules {
     pub(super) rules: Vec<CompiledRule>,
+    /// Whether the rules ask for more named ports, each of the endpoints of one peer, than [`MOST_NAMED_PORTS`]: then there
+    /// are no rules here, and no program is made of them.
+    pub(super) is_too_large: bool,
 }
+
+/// Most pairs of a peer and a named port in one list of rules.
+const MOST_NAMED_PORTS: usize = 1 << 16;
 
 /// One rule.
 #[derive(Debug)]
@@ -48,7 +58,9 @@ pub(super) struct CompiledRule {
 #[derive(Debug)]
 pub(super) struct CompiledPeer {
     pub(super) entity: CompiledEntity,
-    pub(super) l4: Vec<CompiledL4>,
+    /// Shared by the peers of a rule, unless it names ports: these are those of the peer's endpoints.
+    pub(super) l4: Arc<[CompiledL4]>,
+    names_ports: bool,
 }
 
 /// The address conditions of one end.
@@ -142,12 +154,41 @@ pub(super) fn compile(
     version: IpVersion,
     predicates: &mut Predicates,
 ) -> CompiledRules {
+    if rules.iter().map(named_ports).fold(0, usize::saturating_add) > MOST_NAMED_PORTS {
+        return CompiledRules { rules: Vec::new(), is_too_large: true };
+    }
     let rules = rules
         .iter()
         .enumerate()
         .filter_map(|(index, rule)| compile_rule(index, rule, direction, version, predicates))
         .collect();
-    CompiledRules { rules }
+    CompiledRules { rules, is_too_large: false }
+}
+
+/// Pairs of a peer and a named port. Not fewer than [`alternatives`] leaves.
+fn named_ports(rule: &Rule) -> usize {
+    let named = |ports: &[PortMatch]| ports.iter().filter(|port| matches!(port, PortMatch::Named(_))).count();
+    let of_alternative = |l4: &L4Match| {
+        let lists =
+            [&l4.source_ports, &l4.not_source_ports, &l4.destination_ports, &l4.not_destination_ports];
+        lists.map(|list| named(list)).into_iter().fold(0, usize::saturating_add)
+    };
+    let all = rule.l4.iter().map(of_alternative).fold(0, usize::saturating_add);
+    // Peers that are plain selectors, or plain networks, are one.
+    let plain = |peer: &&EntityMatch| {
+        peer.not_selector.is_none()
+            && peer.service.is_none()
+            && peer.identity.is_none()
+            && (peer.selector.is_none() || peer.nets.is_empty() && peer.not_nets.is_empty())
+    };
+    let negated =
+        rule.l4.iter().any(|l4| named(&l4.not_source_ports) > 0 || named(&l4.not_destination_ports) > 0);
+    let peers = if negated {
+        rule.peers.len()
+    } else {
+        rule.peers.iter().filter(|peer| !plain(peer)).count().saturating_add(2)
+    };
+    all.saturating_mul(peers.max(1))
 }
 
 fn compile_rule(
@@ -170,6 +211,8 @@ fn compile_rule(
         return None;
     }
     let local_selectors = local.selectors();
+    let mut shared: Option<Arc<[CompiledL4]>> = None;
+    let names_ports = named_ports(rule) > 0;
     let peers = peers
         .into_iter()
         .map(|peer| {
@@ -190,9 +233,11 @@ fn compile_rule(
                     none_of: compile_ports(&l4.not_destination_ports, destination, predicates),
                 },
             });
-            let l4: Vec<CompiledL4> =
-                if rule.l4.is_empty() { vec![CompiledL4::default()] } else { l4.collect() };
-            CompiledPeer { entity: compile_entity(peer, predicates), l4 }
+            let compiled = || -> Arc<[CompiledL4]> {
+                if rule.l4.is_empty() { vec![CompiledL4::default()].into() } else { l4.collect() }
+            };
+            let l4 = if names_ports { compiled() } else { shared.get_or_insert_with(compiled).clone() };
+            CompiledPeer { entity: compile_entity(peer, predicates), l4, names_ports }
         })
         .collect();
     let local = compile_entity(local, predicates);
@@ -278,7 +323,7 @@ impl CompiledRules {
             rule.local.for_each_predicate(&mut visit);
             for peer in &rule.peers {
                 peer.entity.for_each_predicate(&mut visit);
-                for l4 in &peer.l4 {
+                for l4 in peer.naming_ports() {
                     for ports in [&l4.source, &l4.destination] {
                         for port in ports.any_of.iter().chain(&ports.none_of) {
                             if let CompiledPort::Named(id) = port {
@@ -316,7 +361,7 @@ impl CompiledRules {
                 peer.entity.for_each_predicate(&mut |predicate| peers.add(predicate));
             }
         }
-        for l4 in self.rules.iter().flat_map(|rule| &rule.peers).flat_map(|peer| &peer.l4) {
+        for l4 in self.rules.iter().flat_map(|rule| &rule.peers).flat_map(CompiledPeer::naming_ports) {
             for (ports, side) in [(&l4.source, &mut *source), (&l4.destination, &mut *destination)] {
                 for port in ports.any_of.iter().chain(&ports.none_of) {
                     if let CompiledPort::Named(id) = port {
@@ -325,6 +370,13 @@ impl CompiledRules {
                 }
             }
         }
+    }
+}
+
+impl CompiledPeer {
+    /// The L4 alternatives, where some of them name ports.
+    fn naming_ports(&self) -> &[CompiledL4] {
+        if self.names_ports { &self.l4 } else { &[] }
     }
 }
 

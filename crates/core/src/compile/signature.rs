@@ -46,6 +46,13 @@ impl Signature {
         self.holds.binary_search(&predicate).is_ok()
     }
 
+    /// How many predicates hold, with the ports that they say.
+    pub(super) fn size(&self) -> u64 {
+        let ports =
+            self.ports.iter().fold(self.holds.len(), |sum, (_, ports)| sum.saturating_add(ports.len()));
+        u64::try_from(ports).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn ports(&self, predicate: PortPredicateId) -> &[(Protocol, u16)] {
         let found = self.ports.binary_search_by_key(&predicate, |(id, _)| *id).ok();
         found.and_then(|index| self.ports.get(index)).map_or(&[], |(_, ports)| ports)

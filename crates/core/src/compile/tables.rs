@@ -63,6 +63,11 @@ impl Tables {
         id
     }
 
+    /// One user less for each of these tables.
+    pub(super) fn release_all(&mut self, tables: &[L4TableId]) {
+        tables.iter().for_each(|table| self.tables.release(*table));
+    }
+
     /// Removes everything that nothing uses any more.
     pub(super) fn sweep(&mut self) -> Swept {
         let mut swept = Swept::default();
@@ -99,12 +104,9 @@ impl Tables {
     }
 }
 
+/// Each decision of the table, once.
 fn decisions(table: &L4Table) -> BTreeSet<DecisionId> {
-    let maps = table.protocols.iter().flat_map(|(_, sources)| sources).map(|source| &source.keys);
-    let mut all: BTreeSet<DecisionId> =
-        maps.flat_map(|keys| &keys.0).map(|interval| interval.decision).collect();
-    all.insert(table.other);
-    all
+    table.decisions().collect()
 }
 
 fn targets(program: &L7Program) -> BTreeSet<DecisionId> {

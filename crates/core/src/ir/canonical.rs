@@ -167,9 +167,13 @@ impl Walk<'_> {
             last: interval.last,
             decision: self.names.decisions.name(interval.decision),
         };
+        let mut maps: BTreeMap<&PortMap, PortMap> = BTreeMap::new();
+        for map in table.port_maps() {
+            maps.insert(map, PortMap::new(map.intervals().iter().map(&mut interval).collect()));
+        }
         let mut source = |source: &SourceInterval| SourceInterval {
             last: source.last,
-            keys: PortMap(source.keys.0.iter().map(&mut interval).collect()),
+            keys: maps.get(&source.keys).unwrap_or(&source.keys).clone(),
         };
         let protocols = table
             .protocols

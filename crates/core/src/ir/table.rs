@@ -1,8 +1,12 @@
 //! L4 tables: from protocol and ports to a decision.
 
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::hash::{Hash, Hasher};
 
-use crate::ir::DecisionId;
+use crate::ir::{DecisionId, Id};
 use crate::packet::{Icmp, Packet, Protocol};
 
 /// Protocol, source port and key to a decision.
@@ -27,9 +31,17 @@ pub struct SourceInterval {
 
 /// A function from 16-bit keys to decisions, as intervals that cover 0 to 65,535 without gap or overlap. Neighbours
 /// differ in their decision.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
-pub struct PortMap(pub Vec<Interval>);
+///
+/// A copy shares its intervals, and to compare two takes no look at them unless they are the same: a rule with many source
+/// ports has the same map for each of them.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Vec<Interval>", into = "Vec<Interval>"))]
+pub struct PortMap {
+    /// Of the intervals. It comes first when maps are ordered.
+    hash: u64,
+    intervals: Arc<[Interval]>,
+}
 
 /// A decision for all keys up to `last`, from one more than the interval before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,12 +54,78 @@ pub struct Interval {
 }
 
 impl PortMap {
+    /// The map of these intervals, whose keys go up.
+    #[must_use]
+    pub fn new(intervals: Vec<Interval>) -> Self {
+        Self { hash: hash(&intervals), intervals: intervals.into() }
+    }
+
+    /// Its intervals, in the order of keys.
+    #[must_use]
+    pub fn intervals(&self) -> &[Interval] {
+        &self.intervals
+    }
+
     /// The decision for `key`.
     #[must_use]
     pub fn decision(&self, key: u16) -> Option<DecisionId> {
-        let index = self.0.partition_point(|interval| interval.last < key);
-        self.0.get(index).map(|interval| interval.decision)
+        let index = self.intervals.partition_point(|interval| interval.last < key);
+        self.intervals.get(index).map(|interval| interval.decision)
     }
+}
+
+impl From<Vec<Interval>> for PortMap {
+    fn from(intervals: Vec<Interval>) -> Self {
+        Self::new(intervals)
+    }
+}
+
+impl From<PortMap> for Vec<Interval> {
+    fn from(map: PortMap) -> Self {
+        map.intervals.to_vec()
+    }
+}
+
+impl PartialEq for PortMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.intervals, &other.intervals) || self.intervals == other.intervals)
+    }
+}
+
+impl Eq for PortMap {}
+
+impl PartialOrd for PortMap {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PortMap {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.hash.cmp(&other.hash).then_with(|| {
+            if Arc::ptr_eq(&self.intervals, &other.intervals) {
+                Ordering::Equal
+            } else {
+                self.intervals.cmp(&other.intervals)
+            }
+        })
+    }
+}
+
+impl Hash for PortMap {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// The same on every machine: ids and order follow from it.
+fn hash(intervals: &[Interval]) -> u64 {
+    intervals.iter().fold(0, |hash, interval| {
+        let word = (u64::from(interval.last) << 32) | u64::from(interval.decision.number());
+        // The multiplier of SplitMix64; https://prng.di.unimi.it/splitmix64.c.
+        (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 impl L4Table {
@@ -55,6 +133,20 @@ impl L4Table {
     #[must_use]
     pub const fn constant(decision: DecisionId) -> Self {
         Self { protocols: Vec::new(), other: decision }
+    }
+
+    /// The maps in it in the order of their first place, each once.
+    #[must_use]
+    pub fn port_maps(&self) -> Vec<&PortMap> {
+        let mut seen = BTreeSet::new();
+        let maps = self.protocols.iter().flat_map(|(_, sources)| sources).map(|source| &source.keys);
+        maps.filter(|map| seen.insert(*map)).collect()
+    }
+
+    /// The decisions that it leads to: those of its maps in order, then that of all other protocols. One may come again.
+    pub fn decisions(&self) -> impl Iterator<Item = DecisionId> + '_ {
+        let intervals = self.port_maps().into_iter().flat_map(PortMap::intervals);
+        intervals.map(|interval| interval.decision).chain(core::iter::once(self.other))
     }
 
     /// The decision for a packet of `protocol` with this source port and key (see [`L4Table::key`]).

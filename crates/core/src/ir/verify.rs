@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::ir::{
-    Arena, Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, Id, Interval, L4Table,
-    L4TableId, L7Program, L7ProgramId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot,
-    SourceInterval,
+    Arena, Body, ClassId, DecisionEntry, DecisionId, Effect, EndpointEntry, Guard, Id, L4Table, L4TableId,
+    L7Program, L7ProgramId, PortMap, Program, ProgramId, Projection, ProjectionId, Snapshot, SourceInterval,
 };
 use crate::model::{EndpointId, EndpointKind};
 use crate::packet::{Packet, Protocol};
@@ -166,26 +165,28 @@ impl Snapshot {
             if !covers_all(sources.iter().map(|source| source.last)) {
                 return fail(11, "source intervals do not cover every port once");
             }
-            if maps.iter().any(|map| !covers_all(map.0.iter().map(|interval| interval.last))) {
+            let distinct: BTreeSet<&PortMap> = maps.iter().copied().collect();
+            let intervals = || distinct.iter().map(|map| map.intervals());
+            if intervals().any(|map| !covers_all(map.iter().map(|interval| interval.last))) {
                 return fail(11, "keys are not covered once each");
             }
             if !maps.is_sorted_by(|a, b| a != b) {
                 return fail(12, "two neighbouring source intervals say the same");
             }
-            if maps.iter().any(|map| !map.0.is_sorted_by(|a, b| a.decision != b.decision)) {
+            if intervals().any(|map| !map.is_sorted_by(|a, b| a.decision != b.decision)) {
                 return fail(12, "two neighbouring keys say the same");
             }
             let keyed = protocol.has_ports() || is_icmp(*protocol);
             if (!protocol.has_ports() && sources.len() > 1)
-                || (!keyed && maps.iter().any(|map| map.0.len() > 1))
+                || (!keyed && intervals().any(|map| map.len() > 1))
             {
                 return fail(13, "ports of a protocol that has none");
             }
             if is_constant(sources, table.other) {
                 return fail(14, "the protocol says the same as all others");
             }
-            let decisions = || maps.iter().flat_map(|map| &map.0).map(|interval| interval.decision);
-            if decisions().any(|decision| self.decisions.lookup(decision).is_none()) {
+            let mut decisions = intervals().flatten().map(|interval| interval.decision);
+            if decisions.any(|decision| self.decisions.lookup(decision).is_none()) {
                 return fail(15, "a decision does not exist");
             }
         }
@@ -388,16 +389,6 @@ impl Program {
     }
 }
 
-impl L4Table {
-    /// Every decision that the table names: those of the protocols in order, then that of all others.
-    pub(super) fn decisions(&self) -> impl Iterator<Item = DecisionId> {
-        let own = self.protocols.iter().flat_map(|(_, sources)| sources);
-        own.flat_map(|source| &source.keys.0)
-            .map(|interval: &Interval| interval.decision)
-            .chain(core::iter::once(self.other))
-    }
-}
-
 fn check_projection(id: ProjectionId, projection: &Projection) -> Result<(), VerifyError> {
     let rows = 1..projection.rows;
     if projection.rows == 0 || projection.row_of.values().any(|row| !rows.contains(row)) {
@@ -421,7 +412,7 @@ fn covers_all(ends: impl Iterator<Item = u16> + Clone) -> bool {
 
 fn is_constant(sources: &[SourceInterval], decision: DecisionId) -> bool {
     match sources {
-        [only] => matches!(only.keys.0.as_slice(), [interval] if interval.decision == decision),
+        [only] => matches!(only.keys.intervals(), [interval] if interval.decision == decision),
         _ => false,
     }
 }

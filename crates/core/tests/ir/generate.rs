@@ -378,11 +378,11 @@ fn table(rng: &mut Rng, id: u32) -> L4Table {
                 keys.pop_if(|interval| interval.decision == decision);
                 keys.push(Interval { last, decision });
             }
-            let keys = PortMap(keys);
+            let keys = PortMap::new(keys);
             sources.pop_if(|source| source.keys == keys);
             sources.push(SourceInterval { last, keys });
         }
-        let constant = PortMap(vec![Interval { last: u16::MAX, decision: other }]);
+        let constant = PortMap::new(vec![Interval { last: u16::MAX, decision: other }]);
         if sources != [SourceInterval { last: u16::MAX, keys: constant }] {
             protocols.push((protocol, sources));
         }
@@ -542,8 +542,9 @@ pub(crate) fn renamed(old: &Snapshot, rng: &mut Rng) -> Snapshot {
     for (id, table) in old.tables.iter() {
         let mut table = table.clone();
         table.other = decisions[&table.other];
-        for interval in table.protocols.iter_mut().flat_map(|(_, s)| s).flat_map(|s| &mut s.keys.0) {
-            interval.decision = decisions[&interval.decision];
+        for source in table.protocols.iter_mut().flat_map(|(_, sources)| sources) {
+            let named = |old: &Interval| Interval { decision: decisions[&old.decision], ..*old };
+            source.keys = source.keys.intervals().iter().map(named).collect::<Vec<_>>().into();
         }
         new.tables.put(tables[&id], table);
     }

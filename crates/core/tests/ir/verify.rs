@@ -30,7 +30,15 @@ fn generated_snapshots_are_valid() {
 const MISSING: u32 = 1000;
 
 fn intervals(pairs: &[(u16, u32)]) -> PortMap {
-    PortMap(pairs.iter().map(|(last, id)| Interval { last: *last, decision: DecisionId::new(*id) }).collect())
+    let interval = |(last, id): &(u16, u32)| Interval { last: *last, decision: DecisionId::new(*id) };
+    PortMap::new(pairs.iter().map(interval).collect())
+}
+
+/// Changes a map in place.
+fn edit(keys: &mut PortMap, edit: impl FnOnce(&mut Vec<Interval>)) {
+    let mut intervals = keys.intervals().to_vec();
+    edit(&mut intervals);
+    *keys = intervals.into();
 }
 
 fn sources(pairs: &[(u16, PortMap)]) -> Vec<SourceInterval> {
@@ -151,12 +159,12 @@ const BREAKS: &[(u8, &str, Break)] = &[
     (11, "t0", |s| {
         let _ = table(s).protocols[1].1.pop();
     }),
-    (11, "t0", |s| table(s).protocols[1].1[0].keys.0.clear()),
-    (11, "t0", |s| table(s).protocols[1].1[0].keys.0[2].last = 65534),
-    (11, "t0", |s| table(s).protocols[1].1[0].keys.0[1].last = 79),
+    (11, "t0", |s| edit(&mut table(s).protocols[1].1[0].keys, Vec::clear)),
+    (11, "t0", |s| edit(&mut table(s).protocols[1].1[0].keys, |keys| keys[2].last = 65534)),
+    (11, "t0", |s| edit(&mut table(s).protocols[1].1[0].keys, |keys| keys[1].last = 79)),
     (11, "t0", |s| table(s).protocols[1].1[0].last = 65535),
     (12, "t0", |s| table(s).protocols[1].1[1].keys = table(s).protocols[1].1[0].keys.clone()),
-    (12, "t0", |s| table(s).protocols[1].1[0].keys.0[1].decision = DecisionId::new(1)),
+    (12, "t0", |s| edit(&mut table(s).protocols[1].1[0].keys, |keys| keys[1].decision = DecisionId::new(1))),
     (13, "t0", |s| {
         let icmp = &mut table(s).protocols[0].1;
         icmp.insert(0, SourceInterval { last: 5, keys: intervals(&[(65535, 0)]) });
@@ -164,7 +172,9 @@ const BREAKS: &[(u8, &str, Break)] = &[
     (13, "t0", |s| table(s).protocols[2].1[0].keys = intervals(&[(1, 1), (65535, 0)])),
     (14, "t0", |s| table(s).protocols[2].1[0].keys = intervals(&[(65535, 1)])),
     (15, "t0", |s| table(s).other = DecisionId::new(MISSING)),
-    (15, "t0", |s| table(s).protocols[1].1[0].keys.0[1].decision = DecisionId::new(MISSING)),
+    (15, "t0", |s| {
+        edit(&mut table(s).protocols[1].1[0].keys, |keys| keys[1].decision = DecisionId::new(MISSING))
+    }),
     (16, "d2", |s| {
         let _ = s.l7.take(L7ProgramId::new(0));
     }),
@@ -231,7 +241,7 @@ fn hooks_that_may_continue_do() {
 #[test]
 fn an_error_names_what_is_wrong() {
     let mut broken = base();
-    table(&mut broken).protocols[1].1[0].keys.0[1].last = 79;
+    edit(&mut table(&mut broken).protocols[1].1[0].keys, |keys| keys[1].last = 79);
     let text = broken.verify().unwrap_err().to_string();
     assert_eq!(text, "`t0`, TCP: keys are not covered once each (invariant 11)");
 }

@@ -1,4 +1,4 @@
-//! Policies that do not fit the limits of a dataplane: each is replaced by its safe form, which denies everything to its own
+//! Policies that do not fit the limits of a dataplane or of the compiler: each is replaced by its safe form, which denies everything to its own
 //! subjects at its place, until it fits.
 
 use alloc::boxed::Box;
@@ -239,12 +239,14 @@ impl LocalNode {
         usage.iter().find(|usage| usage.name == *name).map(|usage| usage.used)
     }
 
-    /// Which policies to close, the first ones first: those that changed before those that are in force; of these, policies of
+    /// Which policies to close, the first ones first: where the compiler knows which programs are too large, their policies
+    /// before all others; then those that changed before those that are in force; of these, policies of
     /// namespaces before global ones, those of the namespace that has most in its policies before those of others, and the
     /// largest first. So a tenant meets the consequences of its own policies.
     fn suspects(&self) -> Vec<PolicyId> {
         let everything_is_new = matches!(self.stage, Stage::New | Stage::NotLoaded);
         let is_new = |id: &PolicyId| everything_is_new || self.changed.contains(id);
+        let excess = self.compiler.excess().map(|excess| excess.policies).unwrap_or_default();
         let open = self.compiler.cluster().policies().values();
         let open = open.filter(|policy| {
             !self.closed.policies.contains_key(&policy.id) && self.compiler.applies(&policy.id)
@@ -261,7 +263,8 @@ impl LocalNode {
                 let (id, namespace) = (&policy.id, policy.id.namespace.as_ref());
                 let new = is_new(id);
                 let of_tenant = tenants.get(&(new, namespace)).copied().unwrap_or(0);
-                (!new, namespace.is_none(), Reverse(of_tenant), namespace, Reverse(weight), id)
+                let of_excess = excess.contains(id);
+                (!of_excess, !new, namespace.is_none(), Reverse(of_tenant), namespace, Reverse(weight), id)
             })
             .collect();
         ranked.sort_unstable();

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use portcullis_core::backend::{Inspected, LoggedEvents, LowerError};
-use portcullis_core::ir::{DecisionId, L4Table, L4TableId, Snapshot};
+use portcullis_core::ir::{DecisionId, L4Table, L4TableId, PortMap, Snapshot};
 use portcullis_core::verdict::Verdict;
 
 use super::Image;
@@ -96,29 +96,29 @@ impl Image {
         snapshot: &Snapshot,
     ) -> Result<Node, LowerError> {
         let other = self.leaf(table.other, loaded, snapshot)?;
-        let mut protocols = Vec::with_capacity(table.protocols.len());
-        for (protocol, sources) in &table.protocols {
-            let mut by_source = Vec::with_capacity(sources.len());
-            for source in sources {
-                let mut keys = Ranges::default();
-                for interval in &source.keys.0 {
-                    keys.push(interval.last.into(), self.leaf(interval.decision, loaded, snapshot)?);
-                }
-                by_source.push((source.last, keys));
+        let mut maps: BTreeMap<&PortMap, Ranges> = BTreeMap::new();
+        for map in table.port_maps() {
+            let mut keys = Ranges::default();
+            for interval in map.intervals() {
+                keys.push(interval.last.into(), self.leaf(interval.decision, loaded, snapshot)?);
             }
-            protocols.push((u32::from(protocol.0), by_source));
+            maps.insert(map, keys);
         }
-        if let Some(flat) = flattened(&protocols, other)
+        if let Some(flat) = flattened(table, &maps, other)
             && flat.0.len() <= MOST_RUNS
         {
             return self.few(&flat, Index::Protocol, loaded);
         }
+        let mut nodes: BTreeMap<&PortMap, Node> = BTreeMap::new();
+        for (map, keys) in &maps {
+            nodes.insert(map, self.by_halves(keys, Index::Key, loaded)?);
+        }
         let mut by_protocol = Ranges::default();
-        for (protocol, by_source) in protocols {
+        for (protocol, by_source) in &table.protocols {
+            let protocol = u32::from(protocol.0);
             let mut sources = Ranges::default();
-            for (last, keys) in by_source {
-                let node = self.by_halves(&keys, Index::Key, loaded)?;
-                sources.push(last.into(), node);
+            for source in by_source {
+                sources.push(source.last.into(), *nodes.get(&source.keys).ok_or(LowerError::invalid())?);
             }
             let node = self.by_halves(&sources, Index::Source, loaded)?;
             push_before(&mut by_protocol, protocol, other);
@@ -272,9 +272,6 @@ impl Image {
     }
 }
 
-/// The keys of each interval of source ports, by protocol.
-type Protocols = [(u32, Vec<(u16, Ranges)>)];
-
 /// How many there are.
 const PROTOCOLS: u32 = 256;
 
@@ -294,12 +291,13 @@ fn push_before(ranges: &mut Ranges, protocol: u32, other: Node) {
 }
 
 /// The whole table by protocol and key, unless it asks for source ports.
-fn flattened(protocols: &Protocols, other: Node) -> Option<Ranges> {
+fn flattened(table: &L4Table, maps: &BTreeMap<&PortMap, Ranges>, other: Node) -> Option<Ranges> {
     let mut flat = Ranges::default();
-    for (protocol, by_source) in protocols {
-        let [(_, keys)] = &by_source[..] else { return None };
-        push_before(&mut flat, *protocol, other);
-        keys.0.iter().for_each(|(last, node)| flat.push((protocol << 16) | last, *node));
+    for (protocol, by_source) in &table.protocols {
+        let [only] = &by_source[..] else { return None };
+        let protocol = u32::from(protocol.0);
+        push_before(&mut flat, protocol, other);
+        maps.get(&only.keys)?.0.iter().for_each(|(last, node)| flat.push((protocol << 16) | last, *node));
     }
     push_before(&mut flat, PROTOCOLS, other);
     Some(flat)

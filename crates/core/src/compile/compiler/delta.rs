@@ -30,10 +30,11 @@ impl Compiler {
             }
         }
         work.addresses = self.addresses.settle(&self.groups);
-        let gone = self.addresses.classes.sweep();
+        let gone = self.addresses.sweep_classes();
         let created = self.addresses.classes.take_created();
         let classes = &self.addresses.classes;
-        self.programs.settle(&created, &gone, classes, &self.policies, &mut self.tables, changes);
+        let too_many = self.addresses.has_too_many_predicates();
+        self.programs.settle((&created, &gone), classes, &self.policies, too_many, &mut self.tables, changes);
         self.programs.projections.sweep(changes);
     }
 

@@ -143,7 +143,7 @@ fn table<S: Source>(source: &mut S) -> Read<L4Table> {
                 source.label("to")?;
                 Ok(Interval { last: u16(source)?, decision: source.id()? })
             })?;
-            Ok(SourceInterval { last, keys: PortMap(keys) })
+            Ok(SourceInterval { last, keys: PortMap::new(keys) })
         })?;
         Ok((Protocol(protocol), sources))
     })?;

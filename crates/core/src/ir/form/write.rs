@@ -120,7 +120,7 @@ fn table(sink: &mut impl Sink, table: &L4Table) -> Written {
         inline(sink, sources, |sink, source| {
             sink.label("to")?;
             sink.number(u64::from(source.last))?;
-            inline(sink, &source.keys.0, |sink, interval| {
+            inline(sink, source.keys.intervals(), |sink, interval| {
                 sink.label("to")?;
                 sink.number(u64::from(interval.last))?;
                 sink.id(interval.decision)
