@@ -1,8 +1,11 @@
 //! Telling the kernel, and asking it.
 
+mod commit;
+mod drift;
 mod ended;
 mod enforcer;
 mod event;
+mod faults;
 mod header;
 mod ipvs;
 mod lost;
@@ -12,7 +15,8 @@ mod nft_program;
 mod retired;
 mod transport;
 
-pub use enforcer::{Drift, Enforcer};
+pub use drift::Drift;
+pub use enforcer::Enforcer;
 #[cfg(feature = "oracle")]
 pub(crate) use netlink::{Events, LogMessage, Netlink};
 pub use nft_program::Nft;

@@ -16,7 +16,7 @@ mod names;
 mod peer_sets;
 mod program_chains;
 mod ranges;
-mod state;
+pub(crate) mod state;
 mod transaction;
 
 pub use lowering::Lowering;

@@ -1,24 +1,27 @@
 //! The table kept as it should be: loaded, updated, watched, repaired, removed.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ffi::c_int;
 use core::time::Duration;
+use std::time::Instant;
 
 use portcullis_conntrack::{Conntrack, Flow};
 use portcullis_core::backend::{
-    Applied, Counter, Dataplane, DataplaneError, DataplaneErrorKind, DataplaneOptions, DesiredState, Event,
-    Health, Lower as _, LowerErrorKind, TrackedAt, TrackedFlow, Usage,
+    Applied, Counter, Dataplane, DataplaneError, DataplaneOptions, DesiredState, Event, Health, Lower as _,
+    LowerErrorKind, TrackedAt, TrackedFlow, Usage,
 };
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
 
-use crate::apply::ended::EndedFlows;
+use crate::apply::commit::Halt;
+use crate::apply::drift::{self, Drift};
+use crate::apply::ended::{EndedFlows, Noted};
 use crate::apply::event::{self, Told};
 use crate::apply::ipvs;
 use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;
-use crate::apply::netlink::{Events, LogMessage, Netlink};
+use crate::apply::netlink::{Events, LogMessage, Netlink, Watch};
 use crate::apply::retired::{RetiredDecisions, sum};
 use crate::apply::transport::{ApplyError, Transport as _, both};
 use crate::command::Command;
@@ -28,7 +31,6 @@ use crate::lower::base_names::BaseNames;
 use crate::lower::decision_chains::HookKind;
 use crate::lower::interned::Meaning;
 use crate::options::Options;
-use crate::update::{Existing, Stage, Update};
 
 /// Enforces snapshots in the network namespace of the thread that made it.
 ///
@@ -38,40 +40,35 @@ use crate::update::{Existing, Stage, Update};
 ///
 /// Events come by the nflog group of the options, which takes one listener. When another program listens, policy is
 /// enforced all the same, and [`Dataplane::next_event`] fails and tries again each time it is called. Decisions of retired
-/// policies are remembered for their events and last counts: the latest 8,192 of them, or as many as the table has if
-/// that is more.
+/// policies are remembered for their events: the latest 2,048 of them, or as many as the table has if
+/// that is more. Their last counts wait until they are read, those of 8,192 at most.
 #[derive(Debug)]
 pub struct Enforcer {
-    options: Options,
+    pub(super) options: Options,
     pub(super) table: Name,
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
+    pub(super) watch: Watch,
     conntrack: Conntrack,
     lowering: Option<Lowering>,
     /// Whether the kernel may hold something else than `lowering` says, because it refused a part of an update.
     is_behind: bool,
     /// The number that a generated name ended in last, whether or not it is still there.
     last_number: u64,
-    /// The kernel's generation after our last batch.
-    generation: u32,
-    /// Whether another program changed nf_tables since the table was last compared.
-    unsure: bool,
+    /// The kernel's generation after our last batch; `None` once others changed nf_tables.
+    pub(super) generation: Option<u32>,
+    /// Whether others changed the table since it was last compared or loaded.
+    pub(super) is_touched: bool,
+    /// Whether others may have, because more was told than the watch holds.
+    pub(super) is_unsure: bool,
+    /// How often the whole table was read to be compared.
+    #[cfg(test)]
+    reads: usize,
     retired: RetiredDecisions,
     ended: EndedFlows,
     masters: Masters,
     /// Opened together with `netlink` and `conntrack`, so that all are of one network namespace.
     events: Events,
     lost: LostEvents,
-}
-
-/// How the table in the kernel differs from the table that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Drift {
-    /// Nothing that shows.
-    None,
-    /// An object is missing, or has other rules or elements: its name, or the table's when that is gone.
-    Changed(Name),
-    /// There is an object that is not ours.
-    Stray(Name),
 }
 
 impl Enforcer {
@@ -83,18 +80,22 @@ impl Enforcer {
         options.check()?;
         let mut netlink = Netlink::open()?;
         netlink.probe(&options.families())?;
-        let generation = netlink.generation()?;
+        let watch = Watch::open(netlink.address()?)?;
         let events = Events::open()?;
         Ok(Self {
             table: options.shared.name.clone(),
             options,
             netlink,
+            watch,
             conntrack: Conntrack::open().map_err(|error| ApplyError::tracking(&error))?,
             lowering: None,
             is_behind: false,
             last_number: 0,
-            generation,
-            unsure: false,
+            generation: None,
+            is_touched: false,
+            is_unsure: false,
+            #[cfg(test)]
+            reads: 0,
             retired: RetiredDecisions::default(),
             ended: EndedFlows::default(),
             masters: Masters::open()?,
@@ -103,120 +104,27 @@ impl Enforcer {
         })
     }
 
-    /// Compares the table with the one that was written. Costs one question to the kernel as long as no program changed
-    /// nf_tables; otherwise all names, numbers of rules and elements are compared. The content of a rule that was
-    /// replaced by another rule is not.
+    /// Compares the table with the one that was written. The kernel tells when others change it, so that this costs next to nothing
+    /// until then. After that, everything is read: names, places, rules, elements.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn drift(&mut self) -> Result<Drift, DataplaneError> {
-        let now = self.netlink.generation()?;
+        self.listen_to_others()?;
         let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
-        if now == self.generation && !self.unsure {
+        if !self.is_touched && !self.is_unsure {
             return Ok(Drift::None);
         }
-        let (chains, sets, counters) = lowering.state.expected();
-        let existing = self.netlink.existing(&self.table)?;
-        if !lowering.state.families.is_subset(&existing.tables) {
-            return Ok(Drift::Changed(self.table.clone()));
+        #[cfg(test)]
+        {
+            self.reads = self.reads.saturating_add(1);
         }
-        let rules = self.netlink.rules(&self.table)?;
-        for (name, count) in &chains {
-            if !existing.chains.contains(name) || rules.get(name).copied().unwrap_or(0) != *count {
-                return Ok(Drift::Changed(name.clone()));
-            }
+        let drift = drift::compare(&mut self.netlink, &self.table, &lowering.state.expected(), &self.ended)?;
+        if drift == Drift::None {
+            // It was put back, or not changed.
+            (self.is_touched, self.is_unsure) = (false, false);
         }
-        for set in &sets {
-            if !existing.sets.contains(&set.set) || !self.netlink.holds(&self.table, set)? {
-                return Ok(Drift::Changed(set.set.clone()));
-            }
-        }
-        if let Some(name) = counters.iter().find(|name| !existing.counters.contains(*name)) {
-            return Ok(Drift::Changed(name.clone()));
-        }
-        let lasting: Vec<Name> = BaseNames::lasting().into_iter().map(|((name, _), _)| name).collect();
-        if let Some(name) = lasting.iter().find(|name| !existing.sets.contains(*name)) {
-            return Ok(Drift::Changed(name.clone()));
-        }
-        let ours = |name: &Name| lasting.contains(name) || sets.iter().any(|set| set.set == *name);
-        let stray = existing.chains.iter().find(|name| !chains.contains_key(*name));
-        let stray = stray.or_else(|| existing.sets.iter().find(|name| !ours(name)));
-        if let Some(name) = stray {
-            return Ok(Drift::Stray(name.clone()));
-        }
-        // Others changed tables of their own.
-        self.generation = now;
-        self.unsure = false;
-        Ok(Drift::None)
-    }
-
-    /// Carries out the batches of `update` and returns the last values of the counters that it removes.
-    fn carry_out(&mut self, update: &Update) -> Result<BTreeMap<Name, Counter>, DataplaneError> {
-        let mut counted = BTreeMap::new();
-        for stage in update.stages() {
-            if stage.after_grace {
-                std::thread::sleep(Stage::GRACE);
-            }
-            counted.extend(self.last_counts(stage)?);
-            let mut attempts = 0..ATTEMPTS;
-            // Mostly others change tables of their own, and the next look at ours finds nothing.
-            while !self.netlink.commit_at(&self.table, &stage.commands, self.generation)? {
-                if attempts.next().is_none() {
-                    let reason = "others change nf_tables so often that no update gets through";
-                    return Err(DataplaneError::new(DataplaneErrorKind::Contended, reason));
-                }
-                self.unsure = true;
-                self.generation = self.netlink.generation()?;
-            }
-            let now = self.netlink.generation()?;
-            self.unsure |= now != self.generation.wrapping_add(1);
-            self.generation = now;
-        }
-        Ok(counted)
-    }
-
-    /// The values of the counters that `stage` removes. No packet reaches them any more.
-    fn last_counts(&mut self, stage: &Stage) -> Result<BTreeMap<Name, Counter>, ApplyError> {
-        let gone: Vec<&Name> = stage
-            .commands
-            .iter()
-            .filter_map(|command| match command {
-                Command::DeleteCounter(name) => Some(name),
-                _ => None,
-            })
-            .collect();
-        if gone.len() > ASKED_ONE_BY_ONE {
-            let mut counters = self.netlink.counters(&self.table)?;
-            let gone: BTreeSet<&Name> = gone.into_iter().collect();
-            counters.retain(|name, _| gone.contains(name));
-            return Ok(counters);
-        }
-        self.netlink.some_counters(&self.table, gone)
-    }
-
-    /// Takes back the new objects of a load that did not succeed. What cannot be taken back goes with the next load.
-    fn undo(&mut self, update: &Update, existing: &Existing) {
-        let mut new = Existing::default();
-        let there = |command: &&Command| existing.tables.contains(&command.family());
-        for command in update.stages().iter().flat_map(|stage| &stage.commands).filter(there) {
-            match command {
-                Command::AddChain(chain) if chain.hook.is_none() => {
-                    new.chains.insert(chain.name.clone());
-                }
-                Command::AddSet(set) if !existing.sets.contains(&set.name) => {
-                    new.sets.insert(set.name.clone());
-                }
-                Command::AddCounter(name) if !existing.counters.contains(name) => {
-                    new.counters.insert(name.clone());
-                }
-                _ => {}
-            }
-        }
-        let mut batch = new.removal();
-        for family in self.options.families().difference(&existing.tables) {
-            batch.extend([Command::AddTable(*family), Command::DeleteTable(*family)]);
-        }
-        drop(self.netlink.commit(&self.table, &batch));
+        Ok(drift)
     }
 
     /// Writes down the flows that are about to be ended, so that no packet of their other end begins them again.
@@ -225,23 +133,71 @@ impl Enforcer {
         if self.lowering.is_none() || flows.is_empty() {
             return Ok(());
         }
-        let mut update = Update::new(self.table.clone());
-        update.push(false, self.ended.note(flows, shared.ended, shared.tcp_idle_seconds));
-        match self.carry_out(&update) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // The sets are not what they should be; they are written again from nothing.
-                self.ended.forget();
+        let noted = self.ended.note(flows, shared.ended, shared.tcp_idle_seconds, Instant::now());
+        match self.write_ended(noted) {
+            Ok(()) => Ok(()),
+            Err(halt) => {
+                // The sets may not be what they should be; a load writes them again.
                 self.is_behind = true;
-                Err(error)
+                Err(halt.into_error())
             }
         }
+    }
+
+    fn write_ended(&mut self, Noted { commands, renewals }: Noted) -> Result<(), Halt> {
+        self.commit(&commands)?;
+        let all: Vec<Command> = renewals.iter().flatten().cloned().collect();
+        if all.is_empty() || self.commit(&all).is_ok() {
+            return Ok(());
+        }
+        // The time of some is over.
+        for renewal in renewals {
+            if self.commit(&renewal).is_err() {
+                let [_, add] = renewal;
+                self.commit(&[add])?;
+            }
+        }
+        Ok(())
     }
 
     #[cfg(all(test, feature = "oracle"))]
     pub(super) fn limit(&mut self, limits: crate::Limits) {
         self.options.limits = limits;
         self.lowering.iter_mut().for_each(|lowering| lowering.limit(limits));
+    }
+
+    /// [`Enforcer::drift`], whether or not others were heard.
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn read_back(&mut self) -> Drift {
+        self.is_unsure = true;
+        self.drift().unwrap_or_else(|error| Drift::Stray(error.to_string().as_str().into()))
+    }
+
+    /// As a new process is: it knows nothing of what is in force.
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn forget_for_test(&mut self) {
+        let options = self.options.clone();
+        // A group of events has one listener.
+        drop(self.events.stop(self.options.log_group()));
+        if let Ok(fresh) = Self::open(options) {
+            *self = fresh;
+        }
+    }
+
+    /// How often the whole table was read.
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) const fn reads_for_test(&self) -> usize {
+        self.reads
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) const fn watched(&self) -> &Watch {
+        &self.watch
+    }
+
+    #[cfg(all(test, feature = "oracle"))]
+    pub(super) fn retired(&self) -> [usize; 5] {
+        self.retired.sizes()
     }
 
     #[cfg(all(test, feature = "oracle"))]
@@ -288,16 +244,35 @@ impl Enforcer {
 }
 
 impl Enforcer {
-    /// Brings all of `desired` in force. What was counted and lost before goes on.
+    /// Brings all of `desired` in force, from whatever the table holds now. What was counted and lost before goes on.
     fn replace(&mut self, desired: DesiredState<'_>) -> Result<Applied, DataplaneError> {
+        let mut attempts = 1..LOADS;
+        loop {
+            match self.load_once(desired) {
+                Ok(()) => break,
+                Err(Halt::Again(_)) if attempts.next().is_some() => {}
+                Err(halt) => return Err(halt.into_error()),
+            }
+        }
         self.masters.forget();
-        self.masters.follow(desired.bindings)?;
+        Ok(self.masters.applied(desired.bindings, true))
+    }
+
+    fn load_once(&mut self, desired: DesiredState<'_>) -> Result<(), Halt> {
+        self.listen_to_others()?;
+        // All that others did until here is about to be put right.
+        let was_touched = self.is_touched || self.is_unsure || self.is_behind;
+        (self.is_touched, self.is_unsure) = (false, false);
         let mut existing = self.netlink.existing(&self.table)?;
         existing.last_number = self.last_number;
-        if BaseNames::all_ended().iter().any(|(set, _)| !existing.sets.contains(set)) {
-            self.ended.forget();
+        let (lowering, mut update) = Lowering::load(self.options.clone(), desired, &existing)
+            .map_err(DataplaneError::from)
+            .inspect_err(|_| self.is_touched |= was_touched)?;
+        if let Some(first) = update.stages.first_mut().filter(|_| was_touched) {
+            // The sets are made in the first stage, where they are not there.
+            let seconds = self.options.shared.tcp_idle_seconds;
+            first.commands.extend(self.ended.again(seconds, Instant::now()));
         }
-        let (lowering, update) = Lowering::load(self.options.clone(), desired, &existing)?;
         self.last_number = self.last_number.max(lowering.last_number());
         let owned = |(name, meaning): (&Name, &Meaning)| (name.clone(), meaning.clone());
         // The first packet may send an event. Policy is worth more than its events: without them it is in force all the
@@ -305,13 +280,13 @@ impl Enforcer {
         drop(self.events.listen(self.options.log_group()));
         let counted = match self.carry_out(&update) {
             Ok(counted) => counted,
-            Err(error) => {
+            Err(halt) => {
                 self.undo(&update, &existing);
                 // Packets may have met the new chains already.
                 self.retired.note(lowering.meaning().iter().map(owned));
                 self.retired.trim(lowering.meaning().len());
                 self.is_behind = self.lowering.is_some();
-                return Err(error);
+                return Err(halt);
             }
         };
         if let Some(former) = &self.lowering {
@@ -322,7 +297,7 @@ impl Enforcer {
         self.retired.trim(former.max(lowering.meaning().len()));
         self.lowering = Some(lowering);
         self.is_behind = false;
-        Ok(Applied::but_for(self.masters.unreached(desired.bindings)))
+        Ok(())
     }
 }
 
@@ -350,14 +325,13 @@ impl Dataplane for Enforcer {
         if self.lowering.is_none() {
             return Err(DataplaneError::not_loaded());
         }
-        // What others did to the table is repaired by a load.
-        if self.is_behind || self.drift()? != Drift::None {
+        self.listen_to_others()?;
+        // What others did to the table is repaired by a load. Where that is not certain, the table is read.
+        if self.is_behind || self.is_touched || (self.is_unsure && self.drift()? != Drift::None) {
             return self.replace(desired);
         }
         let Some(lowering) = &mut self.lowering else { return Err(DataplaneError::not_loaded()) };
-        if lowering.bindings() != desired.bindings {
-            self.masters.follow(desired.bindings)?;
-        }
+        let rebound = lowering.bindings() != desired.bindings;
         let mut update = match lowering.update(desired, delta) {
             Ok(update) => update,
             Err(error) if matches!(error.kind(), LowerErrorKind::Generation { .. }) => {
@@ -373,28 +347,29 @@ impl Dataplane for Enforcer {
                     self.retired.count(counted, lowering.meaning());
                     self.retired.trim(lowering.meaning().len());
                 }
-                Ok(Applied::but_for(self.masters.unreached(desired.bindings)))
+                Ok(self.masters.applied(desired.bindings, rebound))
             }
             // The table differs from the one that was written.
-            Err(first) => {
+            Err(halt) => {
                 self.is_behind = true;
-                self.replace(desired).map_err(|second| both(first, second))
+                self.replace(desired).map_err(|second| both(halt.into_error(), second))
             }
         }
     }
 
-    /// Costs one question to the kernel as long as no program changed nf_tables, see [`Enforcer::drift`], and one or two about each
-    /// interface of a workload, which may have become a port of a bridge.
+    /// Costs next to nothing as long as nobody else changed the table and no interface changed, see [`Enforcer::drift`]. Once an
+    /// interface changed, all are read, because it may have become a port of a bridge.
     fn maintain(&mut self, desired: DesiredState<'_>) -> Result<Health, DataplaneError> {
+        if self.watch.links()? {
+            self.masters.forget();
+        }
         let mut health = Health::default();
         let Some(lowering) = &self.lowering else { return Err(DataplaneError::not_loaded()) };
         let is_desired =
             lowering.generation() == desired.snapshot.generation && lowering.bindings() == desired.bindings;
         match self.drift()? {
             Drift::None if is_desired && !self.is_behind => {
-                self.masters.forget();
-                self.masters.follow(desired.bindings)?;
-                health.applied = Applied::but_for(self.masters.unreached(desired.bindings));
+                health.applied = self.masters.applied(desired.bindings, false);
                 return Ok(health);
             }
             Drift::None => {}
@@ -472,6 +447,12 @@ impl Dataplane for Enforcer {
         self.events.listens().then(|| self.events.fd())
     }
 
+    /// Tells of changes of the table by others, and of every change of an interface. Changes of other tables make it readable as well,
+    /// until the next call of [`Dataplane::maintain`] or [`Dataplane::update`].
+    fn change_fd(&self) -> Option<c_int> {
+        self.lowering.is_some().then(|| self.watch.fd())
+    }
+
     fn terminate(&mut self, is_denied: &dyn Fn(&TrackedFlow) -> bool) -> Result<usize, DataplaneError> {
         let failed = |error| ApplyError::tracking(&error);
         let mut denied: Vec<Flow> = Vec::new();
@@ -502,6 +483,7 @@ impl Dataplane for Enforcer {
         let tables = self.netlink.existing(&self.table)?.tables;
         let removal = |family| [Command::AddTable(family), Command::DeleteTable(family)];
         self.netlink.commit(&self.table, &tables.into_iter().flat_map(removal).collect::<Vec<_>>())?;
+        self.generation = None;
         if let Some(lowering) = self.lowering.take() {
             self.retired
                 .note(lowering.meaning().iter().map(|(name, meaning)| (name.clone(), meaning.clone())));
@@ -513,8 +495,5 @@ impl Dataplane for Enforcer {
     }
 }
 
-/// Up to so many counters are asked for one by one, more are read with all others.
-const ASKED_ONE_BY_ONE: usize = 64;
-
-/// How often a batch is tried while others change nf_tables.
-const ATTEMPTS: usize = 10;
+/// How often a load begins anew while others change the table.
+const LOADS: usize = 4;

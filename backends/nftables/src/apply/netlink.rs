@@ -5,10 +5,12 @@ mod attr;
 mod encode;
 mod events;
 mod expr;
+mod found;
 mod links;
 mod probe;
 mod socket;
 mod value;
+mod watch;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -18,19 +20,34 @@ use nix::sys::socket::SockProtocol;
 use portcullis_core::backend::Counter;
 use portcullis_core::label::Name;
 
+use crate::apply::faults;
 use crate::apply::transport::{ApplyError, Transport};
-use crate::command::{Command, Elements, Family, SetKind};
+use crate::command::{Command, Elements, Family, HookPoint, SetKind};
 use crate::update::Existing;
 use attr::{as_text, as_u32, as_u64, find, read};
 pub(crate) use events::{Events, LogMessage};
-pub(crate) use links::Links;
+pub(crate) use links::{Links, Master};
 use socket::Socket;
+pub(crate) use watch::Watch;
 
 /// nf_tables of one network namespace: that of the thread which opened it.
 #[derive(Debug)]
 pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
+}
+
+/// `NFNL_SUBSYS_NFTABLES`.
+const NF_TABLES: u8 = 10;
+/// What became of a batch that the kernel did not refuse.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is in force.
+    Done,
+    /// Others changed nf_tables since: nothing was changed.
+    Overtaken,
+    /// It may be in force, or not.
+    Unknown(ApplyError),
 }
 
 const GET_TABLE: u8 = 1;
@@ -121,23 +138,6 @@ impl Netlink {
         Ok(existing)
     }
 
-    /// The number of rules of each chain.
-    ///
-    /// # Errors
-    /// When the kernel does not answer.
-    pub(crate) fn rules(&mut self, table: &Name) -> Result<BTreeMap<Name, usize>, ApplyError> {
-        let mut rules: BTreeMap<Name, usize> = BTreeMap::new();
-        for family in Family::ALL {
-            for attributes in self.dump(GET_RULE, family, table)? {
-                if let Some(chain) = find(&attributes, 2) {
-                    let count = rules.entry(as_text(chain).as_str().into()).or_default();
-                    *count = count.saturating_add(1);
-                }
-            }
-        }
-        Ok(rules)
-    }
-
     /// How many packets a set of [`SetKind::Budgets`] counted for each interface.
     ///
     /// # Errors
@@ -152,24 +152,45 @@ impl Netlink {
         Ok(budgets)
     }
 
-    /// Whether a set holds `elements`, as given to the commands, and nothing else.
+    /// Whether a set holds `wanted`, as given to the commands, and nothing else.
     ///
     /// # Errors
     /// When the kernel does not answer.
     pub(crate) fn holds(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
-        let attributes = vec![attr::text(1, table), attr::text(2, &wanted.set)];
-        let messages = self.ask(GET_ELEMENT, Family::of(&wanted.set), true, attributes)?;
+        Ok(self.elements(table, &wanted.set, Family::of(&wanted.set))? == shapes(wanted))
+    }
+
+    /// Whether a set holds `wanted` among others.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub(crate) fn holds_all(&mut self, table: &Name, wanted: &Elements) -> Result<bool, ApplyError> {
+        if wanted.elements.is_empty() {
+            return Ok(true);
+        }
+        Ok(self.elements(table, &wanted.set, Family::of(&wanted.set))?.is_superset(&shapes(wanted)))
+    }
+
+    fn elements(&mut self, table: &Name, set: &Name, family: Family) -> Result<BTreeSet<Shape>, ApplyError> {
+        let attributes = vec![attr::text(1, table), attr::text(2, set)];
+        let messages = self.ask(GET_ELEMENT, family, true, attributes)?;
         let mut found = BTreeSet::new();
         for message in messages {
             let list = find(&read(&message), 3).map(read).unwrap_or_default();
             found.extend(list.iter().map(|(_, element)| shape(element)));
         }
-        let ranged = wanted.kind == SetKind::Ranges;
-        let all = wanted.elements.iter().flat_map(|element| encode::element(&wanted.key, element, ranged));
-        Ok(found == all.map(|element| shape(&value(&element))).collect())
+        Ok(found)
     }
 
-    /// Carries out `batch` unless nf_tables changed since `generation`. Returns whether it was carried out.
+    /// Its address, see [`Watch::open`].
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub(crate) fn address(&self) -> Result<u32, ApplyError> {
+        self.socket.address()
+    }
+
+    /// Carries out `batch` unless nf_tables changed since `generation`.
     ///
     /// # Errors
     /// When the kernel refuses. Then nothing changed.
@@ -178,10 +199,12 @@ impl Netlink {
         table: &Name,
         batch: &[Command],
         generation: u32,
-    ) -> Result<bool, ApplyError> {
+    ) -> Result<Outcome, ApplyError> {
         match self.send(table, batch, Some(generation)) {
-            Err(error) if error.errno() == Some(ERESTART) => Ok(false),
-            sent => sent.map(|()| true),
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) if error.errno() == Some(ERESTART) => Ok(Outcome::Overtaken),
+            Err(error) if error.is_no_answer() => Ok(Outcome::Unknown(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -189,9 +212,10 @@ impl Netlink {
         if batch.is_empty() {
             return Ok(());
         }
-        let encoded = encode::batch(table, batch, self.sequence, generation);
+        let batch = faults::sending(batch)?;
+        let encoded = encode::batch(table, &batch, self.sequence, generation);
         self.sequence = encoded.last.wrapping_add(2);
-        self.socket.commit(&encoded, batch)
+        faults::answered(self.socket.commit(&encoded, &batch))
     }
 
     /// Asks for everything that tables of `families` are made of, in tables that do not outlive the question.
@@ -268,6 +292,12 @@ const PROBE: &str = "portcullis-probe";
 /// What tells one element from another: key, flags, verdict and chain.
 type Shape = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
 
+fn shapes(elements: &Elements) -> BTreeSet<Shape> {
+    let ranged = elements.kind == SetKind::Ranges;
+    let all = elements.elements.iter().flat_map(|element| encode::element(&elements.key, element, ranged));
+    all.map(|element| shape(&value(&element))).collect()
+}
+
 fn shape(element: &[u8]) -> Shape {
     let attributes = read(element);
     let inner = |attributes: &attr::Read, kind| find(attributes, kind).map(read).unwrap_or_default();
@@ -275,6 +305,16 @@ fn shape(element: &[u8]) -> Shape {
         |attributes: &attr::Read, kind| find(attributes, kind).map(<[u8]>::to_vec).unwrap_or_default();
     let verdict = inner(&inner(&attributes, 2), 2);
     (bytes(&inner(&attributes, 1), 1), bytes(&attributes, 3), bytes(&verdict, 1), bytes(&verdict, 2))
+}
+
+/// The kernel's number of a hook: `enum nf_inet_hooks`, and `NF_ARP_IN`, `NF_ARP_OUT`.
+const fn hook_number(family: Family, point: HookPoint) -> u32 {
+    match (family, point) {
+        (_, HookPoint::Prerouting) | (Family::Arp, HookPoint::Input) => 0,
+        (Family::Inet, HookPoint::Input) | (Family::Arp, HookPoint::Output) => 1,
+        (_, HookPoint::Forward) => 2,
+        (Family::Inet, HookPoint::Output) => 3,
+    }
 }
 
 /// The bytes of an attribute.

@@ -1,9 +1,12 @@
 //! The backend on the real kernel, in network namespaces that end with the threads that made them.
 
+mod drift;
 mod enforce;
+mod faults;
 #[cfg(feature = "nftables-json")]
 mod json;
 mod load;
+mod node;
 mod oracle;
 
 use nix::sched::{CloneFlags, unshare};

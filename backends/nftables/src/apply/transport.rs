@@ -35,6 +35,9 @@ enum Kind {
     /// There was nothing to read.
     #[error("nothing to read")]
     Empty,
+    /// The kernel may have carried out the batch, or not.
+    #[error("the kernel's answer was lost: {0}")]
+    NoAnswer(&'static str),
 }
 
 impl ApplyError {
@@ -74,6 +77,15 @@ impl ApplyError {
 
     pub(crate) fn environment(reason: &str) -> Self {
         Self { kind: Kind::Environment(reason.to_owned()), errno: None }
+    }
+
+    pub(crate) const fn no_answer(reason: &'static str) -> Self {
+        Self { kind: Kind::NoAnswer(reason), errno: None }
+    }
+
+    /// Whether the kernel may have carried out the batch nevertheless.
+    pub(crate) const fn is_no_answer(&self) -> bool {
+        matches!(self.kind, Kind::NoAnswer(_))
     }
 
     pub(crate) fn program(reason: String) -> Self {

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use portcullis_core::label::Name;
 use portcullis_core::net::IpVersion;
 
-use crate::command::{Element, Elements, Family, Field, SetKind, Value};
+use crate::command::{BaseHook, Content, Element, Elements, Family, Field, SetKind, Value};
 use crate::lower::addresses::Addresses;
 use crate::lower::base_chain::BaseChain;
 use crate::lower::base_chains;
@@ -64,9 +64,17 @@ impl Live {
     }
 }
 
-/// What the kernel should hold, for a comparison: the number of rules of each chain, the elements of each set, and the
-/// counters.
-type Expected = (BTreeMap<Name, usize>, Vec<Elements>, BTreeSet<Name>);
+/// What the kernel should hold, for a comparison.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Expected<'a> {
+    /// The families that there is a table for.
+    pub(crate) families: &'a BTreeSet<Family>,
+    /// Where a chain is hooked in, and its rules.
+    pub(crate) chains: BTreeMap<&'a Name, (Option<BaseHook>, &'a Content)>,
+    /// The sets with their elements.
+    pub(crate) sets: Vec<Elements>,
+    pub(crate) counters: BTreeSet<Name>,
+}
 
 impl State {
     /// All elements of a set of peers.
@@ -85,11 +93,11 @@ impl State {
     }
 
     #[cfg_attr(not(feature = "apply"), expect(dead_code, reason = "nothing is compared without the kernel"))]
-    pub(crate) fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> Expected<'_> {
         let made = self.live.chains.iter();
-        let mut chains: BTreeMap<Name, usize> =
-            made.map(|name| (name.clone(), self.interned.content(name).map_or(0, Vec::len))).collect();
-        chains.extend(self.base_chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len())));
+        let mut chains: BTreeMap<&Name, (Option<BaseHook>, &Content)> =
+            made.filter_map(|name| Some((name, (None, self.interned.content(name)?)))).collect();
+        chains.extend(self.base_chains.iter().map(|(name, chain)| (name, (chain.hook, &chain.rules))));
         let mut sets = Vec::new();
         let mut fill = |set: &Name, key, kind, elements| {
             sets.push(Elements { set: set.clone(), key, kind, elements });
@@ -109,7 +117,7 @@ impl State {
         }
         let mut counters = self.live.counters.clone();
         counters.extend(base_chains::counters(&self.families));
-        (chains, sets, counters)
+        Expected { families: &self.families, chains, sets, counters }
     }
 }
 

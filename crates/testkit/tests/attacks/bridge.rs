@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use portcullis::backend::{DataplaneOptions, DesiredState};
@@ -32,8 +34,10 @@ impl Bridge {
             // Where the module is there at all.
             let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"), "0");
         }
+        // An address of its own: a bridge without one takes the lowest of its ports, and with each change of it the kernel forgets
+        // all neighbours, permanent ones as well.
         ip(
-            "link set lo up\nlink add br0 type bridge mcast_snooping 0\nlink set br0 up\naddr add 10.0.7.1/24 dev br0\n\
+            "link set lo up\nlink add br0 address 02:00:00:00:07:01 type bridge mcast_snooping 0\nlink set br0 up\naddr add 10.0.7.1/24 dev br0\n\
             addr add fd00:7::1/64 dev br0 nodad\n",
         );
         let mut pods = Vec::new();
@@ -60,6 +64,9 @@ impl Bridge {
             taps.insert(who, tap);
             pods.push(pod);
         }
+        for pod in &pods {
+            forwards(&pod.interface);
+        }
         Self { pods, taps, gateway: link("br0").unwrap().addr().unwrap() }
     }
 
@@ -70,6 +77,16 @@ impl Bridge {
 
     fn link(&self, from: Who, to: Who) -> Link {
         Link { own: self.taps[&from].address(), next: self.taps[&to].address() }
+    }
+}
+
+/// Waits until a port forwards, which the kernel lets it do some time after it is up.
+fn forwards(port: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let state = || Command::new("ip").args(["-d", "link", "show", port]).output().unwrap().stdout;
+    while !String::from_utf8_lossy(&state()).contains("state forwarding") {
+        assert!(Instant::now() < deadline, "{port} does not forward");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -121,8 +138,7 @@ fn table(bridge: &Bridge) -> Table {
         // Through the node's own address on the bridge, back to another port.
         for (by, to) in [(A, B), (N, A)] {
             let name = format!("bridge: {by} to {to} through the node, {family}");
-            // Whether the node redirects it, or forwards it as well, is the kernel's.
-            table.add(name, by, Expected::Dropped, Unguarded::Depends, |mark| {
+            table.attack(name, by, |mark| {
                 let link = Link { next: bridge.gateway, ..bridge.link(by, to) };
                 vec![link.ip(&Ip::udp((at(by), 1_111), (at(to), 80), mark))]
             });

@@ -12,10 +12,11 @@ use portcullis_core::label::Name;
 
 use super::attr::{bytes, entry, nested, number, text};
 use super::expr::{self, ANONYMOUS, OwnMap};
+use super::hook_number;
 use super::value::{ACCEPT, TYPE_BITS, field_len, key_bytes, next, padded, range_bytes, type_of, verdict};
 use crate::command::{
-    BUDGET_SECONDS, Chain, Command, Element, Elements, Family, Field, HookPoint, MOST_BUDGETS, Rule, Set,
-    SetKind, Target, Value,
+    BUDGET_SECONDS, Chain, Command, Element, Elements, Family, Field, MOST_BUDGETS, Rule, Set, SetKind,
+    Target, Value,
 };
 
 /// A batch as bytes.
@@ -139,7 +140,10 @@ impl Batch<'_> {
         let table = text(1, self.table);
         let named = |kind: u16, name: &Name| vec![text(1, self.table), text(kind, name)];
         match command {
-            Command::AddTable(_) => self.message(index, NEW_TABLE, NLM_F_CREATE | ack, vec![table]),
+            Command::AddTable(_) => {
+                // Without flags: one that was put to sleep wakes up.
+                self.message(index, NEW_TABLE, NLM_F_CREATE | ack, vec![table, number(2, 0)]);
+            }
             Command::DeleteTable(_) => self.message(index, DELETE_TABLE, ack, vec![table]),
             Command::AddCounter(name) => {
                 let mut attributes = named(2, name);
@@ -172,14 +176,7 @@ impl Batch<'_> {
     }
 
     fn set(&mut self, index: usize, set: &Set, ack: u16) {
-        let flags = match set.kind {
-            SetKind::Values => 0,
-            SetKind::Ranges => SET_INTERVAL,
-            SetKind::Verdicts => SET_MAP,
-            SetKind::Timed(_) => SET_TIMEOUT,
-            SetKind::Budgets => SET_TIMEOUT | SET_DYNAMIC,
-        };
-        let mut attributes = self.set_attributes(&set.name, &set.key, flags);
+        let mut attributes = self.set_attributes(&set.name, &set.key, set_flags(set.kind));
         if set.kind == SetKind::Budgets {
             let milliseconds = u64::from(BUDGET_SECONDS).saturating_mul(1_000);
             attributes.push(nested(9, &[number(1, MOST_BUDGETS)]));
@@ -197,10 +194,6 @@ impl Batch<'_> {
 
     fn set_attributes(&mut self, name: &str, key: &[Field], flags: u32) -> Vec<DefaultNla> {
         let kind = key.iter().fold(0, |all, field| (all << TYPE_BITS) | type_of(*field));
-        let length = match key {
-            [field] => field_len(*field),
-            fields => fields.iter().map(|field| padded(*field)).sum(),
-        };
         let id = self.next_id;
         self.next_id = id.saturating_add(1);
         let mut attributes = vec![
@@ -208,7 +201,7 @@ impl Batch<'_> {
             text(2, name),
             number(3, flags),
             number(4, kind),
-            number(5, u32::try_from(length).unwrap_or(0)),
+            number(5, key_length(key)),
             number(10, id),
         ];
         if flags & SET_MAP != 0 {
@@ -220,13 +213,7 @@ impl Batch<'_> {
     fn chain(&mut self, index: usize, chain: &Chain, ack: u16) {
         let mut attributes = vec![text(1, self.table), text(3, &chain.name)];
         if let Some(hook) = chain.hook {
-            // `enum nf_inet_hooks`, and `NF_ARP_IN`, `NF_ARP_OUT`.
-            let point = match (self.family, hook.point) {
-                (_, HookPoint::Prerouting) | (Family::Arp, HookPoint::Input) => 0,
-                (Family::Inet, HookPoint::Input) | (Family::Arp, HookPoint::Output) => 1,
-                (_, HookPoint::Forward) => 2,
-                (Family::Inet, HookPoint::Output) => 3,
-            };
+            let point = hook_number(self.family, hook.point);
             let priority = bytes(2, hook.priority.to_be_bytes());
             attributes.extend([
                 nested(4, &[number(1, point), priority]),
@@ -296,6 +283,26 @@ impl Batch<'_> {
             self.message(index, kind, flags | ack, attributes);
         }
     }
+}
+
+/// The flags of a named set.
+pub(super) const fn set_flags(kind: SetKind) -> u32 {
+    match kind {
+        SetKind::Values => 0,
+        SetKind::Ranges => SET_INTERVAL,
+        SetKind::Verdicts => SET_MAP,
+        SetKind::Timed(_) => SET_TIMEOUT,
+        SetKind::Budgets => SET_TIMEOUT | SET_DYNAMIC,
+    }
+}
+
+/// Bytes of a key.
+pub(super) fn key_length(key: &[Field]) -> u32 {
+    let length = match key {
+        [field] => field_len(*field),
+        fields => fields.iter().map(|field| padded(*field)).sum(),
+    };
+    u32::try_from(length).unwrap_or(0)
 }
 
 /// One element; a range is two, of which the second says where it ends.

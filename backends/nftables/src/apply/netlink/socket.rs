@@ -13,8 +13,8 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 
 use super::attr;
@@ -40,7 +40,7 @@ const HEADER: usize = 16;
 /// Bytes of netfilter's header behind it.
 pub(super) const FAMILY_HEADER: usize = 4;
 pub(super) const TYPE_ERROR: u16 = 2;
-const TYPE_DONE: u16 = 3;
+pub(super) const TYPE_DONE: u16 = 3;
 
 /// One message as it came.
 pub(super) struct Reply<'a> {
@@ -51,10 +51,15 @@ pub(super) struct Reply<'a> {
 
 impl Socket {
     pub(super) fn open(protocol: SockProtocol) -> Result<Self, ApplyError> {
+        Self::listen(protocol, 0)
+    }
+
+    /// One that is told what these groups are told.
+    pub(super) fn listen(protocol: SockProtocol, groups: u32) -> Result<Self, ApplyError> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
             .map_err(|errno| ApplyError::kernel("open a netlink socket", errno))?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
             .map_err(|errno| ApplyError::kernel("bind a netlink socket", errno))?;
         // Answers to a large batch come all at once. Without the right to force it, the usual limit holds.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
@@ -63,6 +68,17 @@ impl Socket {
 
     pub(super) fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
+    }
+
+    pub(super) const fn owned(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Its address, by which the kernel names it as the sender of what it changes.
+    pub(super) fn address(&self) -> Result<u32, ApplyError> {
+        getsockname::<NetlinkAddr>(self.fd.as_raw_fd())
+            .map(|address| address.pid())
+            .map_err(|errno| ApplyError::kernel("ask for the address of a netlink socket", errno))
     }
 
     /// Asks nf_tables and collects the payloads of the answers, without netfilter's header.
@@ -142,14 +158,21 @@ impl Socket {
             let bytes = match self.receive(MsgFlags::MSG_DONTWAIT) {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_empty_queue() => break,
+                // Some answers, which of them is not known.
+                Err(error) if error.errno() == Some(Errno::ENOBUFS as i32) => continue,
                 Err(error) => return Err(error),
             };
             for (reply, _) in replies(&bytes).filter(|(reply, _)| reply.kind == TYPE_ERROR) {
+                let position = reply.sequence.wrapping_sub(batch.first);
+                // Answers to an earlier batch, which were not read because the socket had no room for all of them.
+                if position > batch.last.wrapping_add(1).wrapping_sub(batch.first) {
+                    continue;
+                }
                 let Some(errno) = error_of(reply.payload) else {
                     acknowledged |= reply.sequence == batch.last;
                     continue;
                 };
-                let position = reply.sequence.wrapping_sub(batch.first).checked_sub(1);
+                let position = position.checked_sub(1);
                 let command = position
                     .and_then(|position| batch.commands.get(usize::try_from(position).ok()?))
                     .and_then(|index| commands.get(*index));
@@ -160,7 +183,7 @@ impl Socket {
         match failure {
             Some(failure) => Err(failure),
             None if acknowledged => Ok(()),
-            None => Err(ApplyError::environment("the kernel did not acknowledge the batch")),
+            None => Err(ApplyError::no_answer("the batch was not acknowledged")),
         }
     }
 
@@ -200,7 +223,7 @@ const BUFFER: usize = 1 << 18;
 const RECEIVE_BUFFER: usize = 1 << 23;
 const SEND_BUFFER: usize = 1 << 20;
 /// `NLM_F_DUMP_INTR`.
-const DUMP_INTERRUPTED: u16 = 0x10;
+pub(super) const DUMP_INTERRUPTED: u16 = 0x10;
 
 /// The messages in what was received, with their flags.
 pub(super) fn replies(mut bytes: &[u8]) -> impl Iterator<Item = (Reply<'_>, u16)> {

@@ -99,16 +99,16 @@ fn the_kernel_follows_deltas_and_ends_where_a_load_from_scratch_ends() {
             for step in 0..15 {
                 let delta = world.change();
                 world.update(&mut enforcer, &delta).unwrap();
-                assert_eq!(enforcer.drift().unwrap(), Drift::None, "seed {seed} step {step}");
+                assert_eq!(enforcer.read_back(), Drift::None, "seed {seed} step {step}");
             }
             // Whether the kernel holds what is expected is looked at in full once somebody else commits.
             nft(&["add", "chain", "inet", "other", "c"]);
-            assert_eq!(enforcer.drift().unwrap(), Drift::None, "seed {seed}");
+            assert_eq!(enforcer.read_back(), Drift::None, "seed {seed}");
             // Another process takes over and leaves what a fresh load makes.
             let mut next = Enforcer::open(Options::new()).unwrap();
             world.load(&mut next).unwrap();
             nft(&["add", "chain", "inet", "other", "d"]);
-            assert_eq!(next.drift().unwrap(), Drift::None, "seed {seed}");
+            assert_eq!(next.read_back(), Drift::None, "seed {seed}");
             let taken_over = shape(&tables());
             next.remove().unwrap();
             assert!(!nft(&["list", "tables"]).contains("portcullis"));
@@ -189,12 +189,12 @@ fn an_update_on_a_broken_table_loads_it_anew() {
             nft(&["delete", "table", "inet", "portcullis"]);
             let delta = world.change();
             world.update(&mut enforcer, &delta).unwrap();
-            if enforcer.drift().unwrap() != Drift::None {
+            if enforcer.read_back() != Drift::None {
                 // A delta without a command for the kernel leaves it unnoticed until somebody looks.
                 world.load(&mut enforcer).unwrap();
             }
             nft(&["add", "table", "inet", "another"]);
-            assert_eq!(enforcer.drift().unwrap(), Drift::None);
+            assert_eq!(enforcer.read_back(), Drift::None);
         }
     });
 }
@@ -243,7 +243,7 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
                 assert!(health.applied.is_complete() && health.repaired.is_empty(), "{health:?}");
             }
             nft(&["add", "table", "inet", "other"]);
-            assert_eq!(enforcer.drift().unwrap(), Drift::None, "round {round}");
+            assert_eq!(enforcer.read_back(), Drift::None, "round {round}");
             let lowered = enforcer.lowered();
             assert_eq!(lowered, world.compiler.snapshot().generation, "round {round}");
         }
@@ -252,7 +252,7 @@ fn an_update_that_fails_changes_nothing_and_the_next_brings_everything_in_force(
             enforcer.remove().unwrap();
             world.load(&mut enforcer).unwrap();
             assert_eq!(shape(&tables()), followed);
-            enforcer.drift().unwrap()
+            enforcer.read_back()
         };
         assert_eq!(fresh, Drift::None);
     });
@@ -463,7 +463,7 @@ fn a_load_that_was_cut_off_is_put_right_by_the_next() {
             let mut next = Enforcer::open(Options::new()).unwrap();
             world.load(&mut next).unwrap();
             nft(&["add", "table", "inet", "other"]);
-            assert_eq!(next.drift().unwrap(), Drift::None, "cut after {cut}");
+            assert_eq!(next.read_back(), Drift::None, "cut after {cut}");
         }
         assert!(stages_seen > 1, "no update was long enough to be cut off");
     });
@@ -501,7 +501,7 @@ fn an_update_repairs_what_others_did_to_the_table() {
             nft(tamper);
             let delta = world.change();
             world.update(&mut enforcer, &delta).unwrap();
-            assert_eq!(enforcer.drift().unwrap(), Drift::None, "{tamper:?}");
+            assert_eq!(enforcer.read_back(), Drift::None, "{tamper:?}");
             let repaired = shape(&tables());
             enforcer.remove().unwrap();
             let mut fresh = Enforcer::open(Options::new()).unwrap();
