@@ -6,6 +6,7 @@ mod ended;
 mod enforcer;
 mod event;
 mod faults;
+mod halt;
 mod header;
 mod ipvs;
 mod lost;

@@ -399,7 +399,9 @@ impl LocalNode {
 
     fn follow(&mut self, delta: &Delta) -> Result<Changed, ChangeError> {
         // What is compiled would deny to all subjects of a program what only one policy is to blame for.
-        let excess = self.compiler.excess().map(|excess| DataplaneError::from(excess.reason));
+        let excess = self.compiler.excess().map(|excess| {
+            LowerError::limit(excess.limit, excess.value, excess.value.saturating_add(1)).into()
+        });
         let desired = DesiredState::new(self.compiler.snapshot(), &self.bindings);
         // The images of commits that were not followed, or why there are none. `None`: those of the last commit do.
         let behind = match core::mem::replace(&mut self.stage, Stage::NotLoaded) {

@@ -90,7 +90,7 @@ fn a_product_is_refused_before_it_is_made() {
         let _ = compiler.commit();
         let excess = compiler.excess().unwrap_or_else(|| panic!("{} fits", shape.name));
         let names: Vec<_> = excess.policies.iter().map(|id| id.name.as_str()).collect();
-        assert_eq!(names, ["p"], "{}: {}", shape.name, excess.reason);
+        assert_eq!(names, ["p"], "{}: {}", shape.name, excess.limit);
         compiler.snapshot().verify().unwrap();
         let cells = |compiler: &Compiler| -> usize {
             compiler.snapshot().programs.iter().map(|(_, program)| program.v4.cells.len()).sum()

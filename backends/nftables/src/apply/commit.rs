@@ -6,41 +6,11 @@ use portcullis_core::backend::{Counter, DataplaneError, DataplaneErrorKind};
 use portcullis_core::label::Name;
 
 use crate::apply::enforcer::Enforcer;
+use crate::apply::halt::Halt;
 use crate::apply::netlink::Outcome;
 use crate::apply::transport::{ApplyError, Transport as _};
 use crate::command::Command;
 use crate::update::{Existing, Stage, Update};
-
-/// Why an update is not in force.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// What the table holds is not known any more, because others changed it, or because the kernel's answer was lost. A load from what
-    /// is there now brings everything in force.
-    Again(DataplaneError),
-    /// The kernel refuses, or others change their own tables all the time.
-    Failed(DataplaneError),
-}
-
-impl Halt {
-    fn touched() -> Self {
-        Self::Again(DataplaneError::new(
-            DataplaneErrorKind::Contended,
-            "others change the table all the time, so that no update of it gets through",
-        ))
-    }
-
-    pub(super) fn into_error(self) -> DataplaneError {
-        match self {
-            Self::Again(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
-impl<E: Into<DataplaneError>> From<E> for Halt {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 impl Enforcer {
     /// Hears what others did since it was asked last.

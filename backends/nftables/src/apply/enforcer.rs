@@ -14,10 +14,10 @@ use portcullis_core::backend::{
 use portcullis_core::ir::{DecisionEntry, Delta};
 use portcullis_core::label::Name;
 
-use crate::apply::commit::Halt;
 use crate::apply::drift::{self, Drift};
 use crate::apply::ended::{EndedFlows, Noted};
 use crate::apply::event::{self, Told};
+use crate::apply::halt::Halt;
 use crate::apply::ipvs;
 use crate::apply::lost::{Came, EventCounts, LostEvents};
 use crate::apply::masters::Masters;

@@ -149,6 +149,7 @@ impl LocalNode {
             changed.closed.extend(self.closed.policies.get(id).map(|original| original.told(id)));
         }
         self.closed.wait_longer();
+        self.free_numbers(&mut changed)?;
         Ok(changed)
     }
 
@@ -176,7 +177,7 @@ impl LocalNode {
                     changed.add(self.commit_and_follow()?);
                     self.note_asked(&id, &reason);
                     self.closed.wait_longer();
-                    return Ok(());
+                    return self.free_numbers(changed);
                 }
                 result => {
                     self.closed.forget(&id);
@@ -186,6 +187,13 @@ impl LocalNode {
                 }
             }
         }
+    }
+
+    /// Numbers that a refused state had rest for one commit more. Until then, what anybody adds gets numbers beyond the limits that
+    /// count them, such as those of classes in maps, and would be closed in place of what was refused.
+    fn free_numbers(&mut self, changed: &mut Changed) -> Result<(), ChangeError> {
+        changed.add(self.commit_and_follow()?);
+        Ok(())
     }
 
     fn commit_and_follow(&mut self) -> Result<Changed, ChangeError> {

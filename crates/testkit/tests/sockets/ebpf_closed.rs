@@ -11,9 +11,9 @@ use portcullis::net::Cidr;
 use portcullis::settings::Settings;
 
 use crate::backends::interface;
+use crate::cluster::placed;
 use crate::ebpf::{on_a_node_with_bpf, options};
 use crate::node::{Pod, tcp};
-use crate::cluster::placed;
 
 const PODS: &str = "
 apiVersion: v1
@@ -72,7 +72,10 @@ fn a_policy_that_does_not_fit_the_maps_closes_its_own_subjects() {
         assert_eq!((serves(greedy), serves(modest)), (no, yes));
 
         let changed = node.change(|change| change.apply(Update::Policy(policy("modest", 5)))).unwrap();
-        assert!(changed.applied.is_complete() && node.is_current(), "{changed:?}");
+        assert!(
+            changed.closed.is_empty() && changed.applied.is_complete() && node.is_current(),
+            "{changed:?}"
+        );
         assert_eq!((serves(greedy), serves(modest)), (no, yes));
 
         let changed = node.change(|change| change.apply(Update::Policy(policy("greedy", 3)))).unwrap();

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeSet;
 
 use super::Compiler;
-use crate::backend::LowerError;
 use crate::compile::effort::CompileLimits;
 use crate::model::PolicyId;
 
@@ -13,8 +12,10 @@ use crate::model::PolicyId;
 pub struct Excess {
     /// The policies of these programs. One of them, or several together, ask for too much.
     pub policies: BTreeSet<PolicyId>,
-    /// The limit: `steps` or `predicates` of [`CompileLimits`].
-    pub reason: LowerError,
+    /// Which limit it is: `steps` or `predicates` of [`CompileLimits`].
+    pub limit: &'static str,
+    /// Its value.
+    pub value: u64,
 }
 
 impl Compiler {
@@ -47,12 +48,11 @@ impl Compiler {
             let own = key.tiers.iter().flat_map(|tier| &tier.policies);
             policies.extend(own.filter_map(|ix| Some(self.policies.lookup(*ix)?.policy.id.clone())));
         }
-        let (name, limit) = match (too_many, any) {
+        let (limit, value) = match (too_many, any) {
             (true, _) => ("predicates", limits.predicates),
             (false, true) => ("steps", limits.steps),
             (false, false) => return None,
         };
-        let reason = LowerError::limit(name, limit, limit.saturating_add(1));
-        Some(Excess { policies, reason })
+        Some(Excess { policies, limit, value })
     }
 }
