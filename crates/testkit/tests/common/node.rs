@@ -159,7 +159,8 @@ pub(crate) fn udp(to: IpAddr, port: u16) -> bool {
 
 /// A connection that stays.
 pub(crate) fn connect(to: IpAddr, port: u16) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), patience()).unwrap();
+    // It has to come about, so there is no need to hurry: on a busy machine neighbours are found at the second request.
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), Duration::from_secs(5)).unwrap();
     stream.set_read_timeout(Some(patience())).unwrap();
     stream
 }
