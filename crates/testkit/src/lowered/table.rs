@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 use portcullis::net::canonical;
 use portcullis::packet::{Packet, Protocol};
@@ -22,8 +23,16 @@ pub struct Table {
 /// An element of a set, or of a map, which says where its packets go.
 #[derive(Clone, Debug)]
 struct Element {
-    key: Vec<String>,
+    key: Vec<Part>,
     go: Option<Go>,
+}
+
+/// One part of a key, read when the table is: sets are searched for each packet.
+#[derive(Clone, Debug)]
+enum Part {
+    Numbers(RangeInclusive<u32>),
+    Addresses(RangeInclusive<IpAddr>),
+    Name(String),
 }
 
 /// Where a packet goes.
@@ -106,20 +115,15 @@ impl Table {
     #[must_use]
     pub fn ask(&self, interface: &str, hook: Hook, packet: &Packet) -> Answer {
         let map = match hook {
-            Hook::WorkloadEgress => "senders",
-            Hook::WorkloadIngress => "receivers",
-            Hook::HostIngress => "host_ingress",
-            Hook::HostEgress => "host_egress",
-            Hook::ForwardIngress => "forward_ingress",
-            Hook::ForwardEgress => "forward_egress",
-            Hook::PreDnat => "pre_dnat",
-            Hook::UntrackedIngress => "untracked_ingress",
-            Hook::UntrackedEgress => "untracked_egress",
+            Hook::WorkloadEgress => "senders".to_owned(),
+            Hook::WorkloadIngress => "receivers".to_owned(),
+            // Called as the hook is.
+            of_hosts => of_hosts.to_string().replace('-', "_"),
         };
         let asked = Asked { packet, interface };
         let key = [asked.family(), Some(Value::Interface(interface))];
         let mut answer = Answer { passed: true, ..Answer::default() };
-        let Some(go) = self.find(map, &key).flatten().cloned() else { return answer };
+        let Some(go) = self.find(&map, &key).flatten().cloned() else { return answer };
         if self.go(&go, &asked, &mut answer, 0) == Some(false) {
             answer.passed = false;
         }
@@ -234,7 +238,7 @@ impl Table {
             }
             [word, tail @ ..] => match word.strip_prefix('@') {
                 Some(set) => self.find(set, &key).map(|_| (None, tail)),
-                None => holds(core::slice::from_ref(word), &key).then_some((None, tail)),
+                None => holds(&[Part::read(word)], &key).then_some((None, tail)),
             },
             [] => panic!("not read: {rule:?}"),
         }
@@ -283,35 +287,38 @@ impl<'p> Asked<'p> {
 }
 
 /// Whether an element is that of the key: every part of it, a value or a range, holds the value in its place.
-fn holds(element: &[String], key: &[Option<Value<'_>>]) -> bool {
+fn holds(element: &[Part], key: &[Option<Value<'_>>]) -> bool {
     assert_eq!(element.len(), key.len(), "{element:?} for {key:?}");
-    element.iter().zip(key).all(|(part, value)| value.is_some_and(|value| part_holds(part, value)))
+    element.iter().zip(key).all(|(part, value)| match (part, value) {
+        (_, None) => false,
+        (Part::Name(part), Some(Value::Interface(name))) => part == name,
+        (Part::Numbers(range), Some(Value::Number(number))) => range.contains(number),
+        (Part::Addresses(range), Some(Value::Address(address))) => range.contains(address),
+        _ => panic!("not read: {part:?} for {value:?}"),
+    })
 }
 
-fn part_holds(part: &str, value: Value<'_>) -> bool {
-    match value {
-        Value::Interface(name) => part == name,
-        Value::Number(number) => {
-            let of = |word: &str| match word {
-                "ipv4" => 2,
-                "ipv6" => 10,
-                "icmp" => 1,
-                "tcp" => 6,
-                "udp" => 17,
-                "ipv6-icmp" => 58,
-                "sctp" => 132,
-                _ => word.parse().unwrap_or_else(|_| panic!("not read: {part}")),
-            };
-            // A name may have a hyphen.
-            match part.split_once('-').filter(|(first, _)| first.parse::<u32>().is_ok()) {
-                Some((first, last)) => (of(first)..=of(last)).contains(&number),
-                None => of(part) == number,
-            }
+impl Part {
+    fn read(word: &str) -> Self {
+        let number = |word: &str| match word {
+            "ipv4" => Some(2),
+            "ipv6" => Some(10),
+            "icmp" => Some(1),
+            "tcp" => Some(6),
+            "udp" => Some(17),
+            "ipv6-icmp" => Some(58),
+            "sctp" => Some(132),
+            _ => word.parse().ok(),
+        };
+        // A name may have a hyphen.
+        if let Some(number) = number(word) {
+            return Self::Numbers(number..=number);
         }
-        Value::Address(address) => {
-            let of = |word: &str| word.parse::<IpAddr>().unwrap_or_else(|_| panic!("not read: {part}"));
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            (of(first)..=of(last)).contains(&address)
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        match (number(first), number(last), first.parse(), last.parse()) {
+            (Some(first), Some(last), ..) => Self::Numbers(first..=last),
+            (_, _, Ok(first), Ok(last)) => Self::Addresses(first..=last),
+            _ => Self::Name(word.to_owned()),
         }
     }
 }
@@ -320,7 +327,7 @@ fn part_holds(part: &str, value: Value<'_>) -> bool {
 fn read_elements(words: &[String]) -> Vec<Element> {
     let read = |words: &[String]| {
         let end = words.iter().position(|word| word == ":").unwrap_or(words.len());
-        let key = words[..end].iter().filter(|word| *word != ".").cloned().collect();
+        let key = words[..end].iter().filter(|word| *word != ".").map(|word| Part::read(word)).collect();
         let go = words.get(end + 1..).map(|words| match read_go(words) {
             Some((go, [])) => go,
             _ => panic!("not read: {words:?}"),
