@@ -30,6 +30,13 @@ mod kernel;
 )]
 pub mod lowered;
 pub mod mutate;
+#[cfg(feature = "kernel")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+pub mod pods;
 pub mod recording;
 mod run;
 pub mod soak;

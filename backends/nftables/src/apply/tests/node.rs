@@ -1,116 +1,28 @@
 //! Two pods, their policy, and the enforcer of their node: what `Ok` says is looked at with packets.
 
-use core::net::IpAddr;
 use core::sync::atomic::{AtomicU16, Ordering};
-use core::time::Duration;
-use std::net::UdpSocket;
-use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
 use portcullis_core::backend::{
     Applied, Binding, Bindings, Dataplane as _, DataplaneError, DesiredState, Health, Interface,
 };
 use portcullis_core::compile::{CompileScope, Compiler};
 use portcullis_core::label::{Labels, Scope};
 use portcullis_core::model::{
-    Action, Directions, Endpoint, EndpointId, EntityKinds, EntityMatch, EntitySelector, L4Match, NetworkSet,
+    Action, Directions, Endpoint, EntityKinds, EntityMatch, EntitySelector, L4Match, NetworkSet,
     NetworkSetId, Policy, PolicyId, PortMatch, PortRange, Rule, Update,
 };
 use portcullis_core::packet::Protocol;
 use portcullis_core::selector::{Expr, LabelRef};
 use portcullis_core::settings::Settings;
+pub(super) use portcullis_testkit::pods::{PORTS, Pod, ip};
 
 use super::in_namespace;
 use crate::Options;
 use crate::apply::Enforcer;
 
-pub(super) const PORTS: [u16; 2] = [80, 8080];
-/// The source port of the next datagram, below those that the kernel gives out.
-static NEXT_PORT: AtomicU16 = AtomicU16::new(10_000);
-
-/// A thread in a network namespace of its own, behind the interface `veth{number}` of the node.
-struct Pod {
-    jobs: Sender<Box<dyn FnOnce() + Send>>,
-    number: u8,
-}
-
-impl Pod {
-    fn start(number: u8) -> Self {
-        let (jobs, todo) = channel::<Box<dyn FnOnce() + Send>>();
-        let (tell, told) = channel();
-        std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            tell.send(nix::unistd::gettid()).unwrap();
-            todo.iter().for_each(|job| job());
-        });
-        let thread = told.recv().unwrap();
-        let pod = Self { jobs, number };
-        let (name, address) = (pod.name(), pod.address());
-        ip(&format!("link add {name} type veth peer name eth0 netns {thread}"));
-        ip(&format!("addr add 169.254.1.1/32 dev {name}"));
-        ip(&format!("link set {name} up"));
-        ip(&format!("route add {address}/32 dev {name}"));
-        let inside = move || {
-            ip("link set lo up");
-            ip("link set eth0 up");
-            ip(&format!("addr add {address}/32 dev eth0"));
-            ip("route add 169.254.1.1 dev eth0");
-            ip("route add default via 169.254.1.1");
-            for port in PORTS {
-                let socket = UdpSocket::bind((address, port)).unwrap();
-                std::thread::spawn(move || {
-                    let mut buffer = [0; 64];
-                    while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-                        let _ = socket.send_to(buffer.get(..count).unwrap(), from);
-                    }
-                });
-            }
-        };
-        pod.run(inside).recv().unwrap();
-        pod
-    }
-
-    fn name(&self) -> String {
-        format!("veth{}", self.number)
-    }
-
-    fn address(&self) -> IpAddr {
-        [10, 0, 9, self.number].into()
-    }
-
-    fn id(&self) -> EndpointId {
-        EndpointId::workload("shop", self.name().as_str())
-    }
-
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-        let (tell, told) = channel();
-        self.jobs.send(Box::new(move || drop(tell.send(job())))).unwrap();
-        told
-    }
-
-    /// Whether a datagram from a fresh port is answered.
-    fn reaches(&self, other: &Self, port: u16) -> bool {
-        let to = other.address();
-        let ask = move || {
-            // One that no probe had before, or the datagram would be of its flow.
-            let socket = loop {
-                if let Ok(socket) = UdpSocket::bind(("0.0.0.0", NEXT_PORT.fetch_add(1, Ordering::Relaxed))) {
-                    break socket;
-                }
-            };
-            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-            socket.send_to(b"hello", (to, port)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
-        };
-        self.run(ask).recv().unwrap()
-    }
-}
-
-pub(super) fn ip(line: &str) {
-    let output = Command::new("ip").args(line.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {line}: {output:?}");
-}
+/// Numbers of the networks that are written, so that each change is one.
+static NEXT_SET: AtomicU16 = AtomicU16::new(0);
 
 pub(super) struct Node {
     pods: [Pod; 2],
@@ -169,7 +81,7 @@ impl Node {
         }];
         policy.ingress = vec![from_set, to_port];
         self.apply(Update::Policy(policy));
-        let number = NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 200;
+        let number = NEXT_SET.fetch_add(1, Ordering::Relaxed) % 200;
         self.apply(Update::NetworkSet(NetworkSet {
             id: NetworkSetId { namespace: None, name: "set".into() },
             labels: labels("set"),
